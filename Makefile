@@ -1,0 +1,69 @@
+# pullback: `make run` builds the environment once, runs a study and says where the report is.
+#
+#   make run                                     the default study, config/config.yaml, on all cores
+#   make run STUDY=config/studies/x.yaml         another study
+#   make run CORES=8 ARGS="-n"                   fewer cores; ARGS go to snakemake as they are
+#   make test | lint | bench | schema | clean
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := run
+.PHONY: run test lint bench schema clean check
+
+CORES ?= all
+STUDY ?= config/config.yaml
+ARGS ?=
+# Another package index for torch, for those who want another build of it: https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+WORKERS ?= 2
+
+# A Python of a version that the lock was made for; the first that is found when none is given.
+RIGHT_PYTHON = -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))"
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p $(RIGHT_PYTHON) 2>/dev/null && echo $$p && break; done)
+
+BIN := .venv/bin
+BUILT := .venv/.built
+
+run: check $(BUILT)
+	@$(BIN)/snakemake --cores $(CORES) --configfile $(STUDY) $(ARGS)
+	@$(BIN)/python -c "from pathlib import Path; from pullback.study import paths, read_study; \
+		page = Path(paths.report(read_study('$(STUDY)').study)).resolve(); \
+		print(f'The report: {page}') if page.exists() else None"
+
+# One clear line each, before anything is built.
+check:
+	@if [ ! -x $(BIN)/python ]; then \
+		"$(or $(PYTHON),python3)" $(RIGHT_PYTHON) 2>/dev/null || { \
+			echo "pullback needs Python 3.11, 3.12 or 3.13: install one, or name it with make run PYTHON=/path/to/python3.12" >&2; \
+			exit 1; }; \
+	fi
+	@command -v $${CC:-gcc} >/dev/null 2>&1 || command -v clang >/dev/null 2>&1 || { \
+		echo "pullback needs a C compiler for the wave simulator: install gcc (Debian, Ubuntu: apt install gcc)" >&2; exit 1; }
+
+$(BUILT): envs/requirements.lock pyproject.toml | check
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r envs/requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+test: check $(BUILT)
+	$(BIN)/python -m pytest -rs -n $(WORKERS) --dist loadgroup $(ARGS)
+
+lint: check $(BUILT)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --quiet --check Snakefile workflow
+	$(BIN)/snakemake --lint --configfile $(STUDY)
+	$(BIN)/mypy
+
+bench: check $(BUILT)
+	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+schema: check $(BUILT)
+	$(BIN)/python -m pullback.study.schema
+
+# The environment and what the tools left behind. Results stay: they are yours to delete.
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,5 @@
+# pullback: the workflow is in workflow/Snakefile. An include alone has no default target.
+include: "workflow/Snakefile"
+
+
+workflow.default_target = "all"

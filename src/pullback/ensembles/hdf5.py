@@ -1,0 +1,235 @@
+"""HDF5 files that are whole, that xarray opens, and whose content has a digest.
+
+Every file is netCDF4-style: dimension scales with real names, units on variables. It is written under a temporary name in
+the same folder and renamed at the end; while it is written, the bytes of each variable run through SHA-256.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from pullback.ensembles.fields import Coordinate, Field
+
+CONTRACT_VERSION = 1
+TABLE_CHUNK_BYTES = 128 * 1024
+TABLE_CHUNK_ROWS = 4096
+FIELD_EVENT_BYTES = 4096
+FIELD_CHUNK_BYTES = 512 * 1024
+"""An event of at least FIELD_EVENT_BYTES is a field: a chunk holds 1-8 of them. Smaller events are rows of a table, thousands
+to a chunk. (Whole-shard chunks made random reads of fields 300 times slower; 8-row chunks doubled the size of tables.)"""
+
+DIMENSION_ONLY = b"This is a netCDF dimension but not a netCDF variable. %10d"
+
+
+class StoreError(ValueError):
+    """A file that is missing, truncated, foreign, changed, or holds what it may not."""
+
+
+@contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """A temporary path in the same folder, renamed to ``path`` on success and removed on failure.
+
+    Raises:
+        StoreError: the folder cannot be written or the disk is full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be written ({error.strerror or error}); "
+            "check the permissions and the free space of its folder. Nothing was left behind"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def chunk_rows(event_bytes: int) -> int:
+    """Events in one chunk of a variable whose events have this many bytes."""
+    if event_bytes >= FIELD_EVENT_BYTES:
+        return max(1, min(8, FIELD_CHUNK_BYTES // event_bytes))
+    return max(8, min(TABLE_CHUNK_ROWS, TABLE_CHUNK_BYTES // max(event_bytes, 1)))
+
+
+class Appender:
+    """Variables that grow along ``event``, with a running digest of each.
+
+    Args:
+        file: an open h5py file.
+    """
+
+    def __init__(self, file: h5py.File):
+        self.file = file
+        self.n = 0
+        self._hashes: dict[str, Any] = {}
+        self._dims: dict[str, tuple[str, ...]] = {}
+
+    def variable(self, name: str, dtype: Any, dims: tuple[str, ...], shape: tuple[int, ...], **attributes: Any) -> None:
+        """Declare a variable (event, *shape) with dimension names for ``shape``."""
+        dtype = np.dtype(dtype)
+        rows = chunk_rows(dtype.itemsize * int(np.prod(shape, dtype=int)))
+        data = self.file.create_dataset(
+            name, (0, *shape), dtype, maxshape=(None, *shape), chunks=(rows, *shape), fletcher32=True, shuffle=True
+        )
+        data.attrs.update(attributes)
+        self._hashes[name] = hashlib.sha256()
+        self._dims[name] = dims
+
+    def append(self, values: Mapping[str, np.ndarray]) -> None:
+        """Append rows of every declared variable."""
+        if set(values) != set(self._hashes):
+            raise StoreError(f"wanted the variables {sorted(self._hashes)}, found {sorted(values)}")
+        sizes = {name: len(array) for name, array in values.items()}
+        if len(set(sizes.values())) != 1:
+            raise StoreError(f"variables of one file must have the same number of events, found {sizes}")
+        rows = next(iter(sizes.values()))
+        for name, array in values.items():
+            data = self.file[name]
+            array = np.ascontiguousarray(array, dtype=data.dtype)
+            if array.shape[1:] != data.shape[1:]:
+                raise StoreError(f"{name}: each event has shape {array.shape[1:]}, wanted {data.shape[1:]}")
+            data.resize(self.n + rows, axis=0)
+            data[self.n :] = array
+            self._hashes[name].update(array.tobytes())
+        self.n += rows
+
+    def finish(self, extra: Mapping[str, np.ndarray] = {}) -> str:
+        """Attach the dimensions and return the content digest of the events and of ``extra`` arrays."""
+        for name, dims in self._dims.items():
+            attach(self.file, self.file[name], ("event", *dims))
+        return combine_digests(
+            {name: running.hexdigest() for name, running in self._hashes.items()}
+            | {
+                name: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for name, array in extra.items()
+            },
+            {name: (self.file[name].dtype.str, self.file[name].shape) for name in self._hashes},
+        )
+
+
+def combine_digests(digests: Mapping[str, str], shapes: Mapping[str, tuple[str, tuple[int, ...]]]) -> str:
+    """One digest for the arrays of a file, whatever files they are cut into."""
+    text = json.dumps([[name, digests[name], shapes.get(name)] for name in sorted(digests)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def dimension(
+    file: h5py.File, name: str, size: int, values: np.ndarray | None = None, units: str | None = None
+) -> None:
+    """A dimension scale: with coordinate values, or (netCDF's convention) without."""
+    if name in file:
+        return
+    if values is None:
+        scale = file.create_dataset(name, shape=(size,), dtype=">f4")
+        scale.make_scale(DIMENSION_ONLY.replace(b"%10d", f"{size:10d}".encode()).decode())
+    else:
+        is_text = np.asarray(values).dtype.kind in "UO"
+        scale = file.create_dataset(
+            name, data=values, dtype=h5py.string_dtype() if is_text else np.asarray(values).dtype
+        )
+        scale.make_scale(name)
+        if units is not None:
+            scale.attrs["units"] = units
+
+
+def attach(file: h5py.File, data: h5py.Dataset, dims: tuple[str, ...]) -> None:
+    """Name the axes of a variable; a dimension that has no scale yet gets one without values."""
+    for axis, name in enumerate(dims):
+        dimension(file, name, data.shape[axis])
+        data.dims[axis].attach_scale(file[name])
+
+
+def describe(file: h5py.File, field: Field) -> dict[str, str]:
+    """Write a field's coordinates; returns the attributes of its variable."""
+    if field.is_vector:
+        name = field.dims[0]
+        dimension(file, name, len(field.features), np.array(field.features, dtype=object))
+        units = file.create_dataset(
+            f"{field.name}_units", data=np.array(field.units, dtype=object), dtype=h5py.string_dtype()
+        )
+        attach(file, units, (name,))
+    for name, size in zip(field.dims, field.shape, strict=True):
+        coordinate = field.coordinates.get(name)
+        if coordinate is not None:
+            if len(coordinate.values) != size:
+                raise StoreError(f"coordinate '{name}' has {len(coordinate.values)} values, its dimension has {size}")
+            dimension(file, name, size, np.asarray(coordinate.values), coordinate.units)
+    same = len(set(field.units)) == 1
+    return {
+        "units": field.units[0] if same else "mixed",
+        "long_name": "truth" if field.name == "x" else "observation",
+    }
+
+
+def field_to_json(field: Field) -> dict[str, Any]:
+    """What is needed to make the field again, but for the coordinate values, which are variables of the file."""
+    return {
+        "name": field.name,
+        "units": field.units,
+        "features": field.features,
+        "dims": field.dims,
+        "shape": field.shape,
+        "transforms": field.transforms,
+        "low": field.low,
+        "high": field.high,
+        "coordinates": {name: coordinate.units for name, coordinate in field.coordinates.items()},
+    }
+
+
+def field_from_json(entry: Mapping[str, Any], file: h5py.File) -> Field:
+    """The inverse of `field_to_json`."""
+    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    plain["coordinates"] = {
+        name: Coordinate(np.asarray(file[name][()]), units) for name, units in entry["coordinates"].items()
+    }
+    return Field(**plain)
+
+
+def open_whole(path: Path | str, kinds: tuple[str, ...]) -> h5py.File:
+    """Open a file of ours for reading.
+
+    Raises:
+        StoreError: there is no such file, it is truncated or not HDF5, or it is not one of these kinds.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise StoreError(f"{path}: there is no such file; rerun the job that makes it")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise StoreError(
+            f"{path}: not readable as HDF5, truncated or damaged ({error}); delete it and rerun the job that makes it"
+        ) from None
+    kind = file.attrs.get("kind")
+    version = file.attrs.get("contract_version")
+    if kind not in kinds or version != CONTRACT_VERSION or "content_digest" not in file.attrs:
+        file.close()
+        raise StoreError(
+            f"{path}: found a file of kind {kind!r}, contract version {version}; "
+            f"wanted {' or '.join(kinds)}, version {CONTRACT_VERSION}"
+        )
+    return file
+
+
+def spec_digest(spec: str) -> str:
+    """The digest of what was asked."""
+    return hashlib.sha256(spec.encode()).hexdigest()
+
+
+def refuse_nan(name: str, array: np.ndarray, path: Path) -> None:
+    """NaN or infinity is an error wherever no flag announces it."""
+    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+        bad = np.argwhere(~np.isfinite(array))
+        raise StoreError(
+            f"{path}: {name} has {len(bad)} values that are not finite, the first in event {bad[0][0]} at index "
+            f"{tuple(int(i) for i in bad[0][1:])}; find out why its source gives them (nothing was written)"
+        )

@@ -1,0 +1,222 @@
+"""Sets for training: members of one ensemble, truth and observation, drawn by address and streamed from HDF5."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from pullback.ensembles.fields import Field
+from pullback.ensembles.scaling import Scaling
+from pullback.ensembles.store import EnsembleReader
+
+log = logging.getLogger("pullback")
+
+Part = Literal["train", "validation"]
+WINDOWS = 16
+
+
+class SetsError(ValueError):
+    """Ensembles that cannot be trained on; the message names the file and what was wanted."""
+
+
+class Sets(NamedTuple):
+    """Several sets, padded to the largest.
+
+    Attributes:
+        x: truths (set, member, *x), float32; zero where there is no member.
+        y: observations (set, member, *y), float32; zero where there is no member.
+        mask: whether there is a member, (set, member), bool; members stand first.
+        theta: parameters of each set's prior (set, parameter), NaN where a family states none; None where none does.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    mask: np.ndarray
+    theta: np.ndarray | None
+
+
+@dataclass
+class _Family:
+    """One family's split: its file and, once read into memory, its events."""
+
+    reader: EnsembleReader
+    x: np.ndarray | None = None
+    y: np.ndarray | None = None
+    capped: bool = False
+
+    @property
+    def name(self) -> str:
+        return str(self.reader.attributes.get("family", self.reader.path))
+
+    def bounds(self, ensemble: int) -> tuple[int, int]:
+        return int(self.reader.offsets[ensemble]), int(self.reader.offsets[ensemble + 1])
+
+
+class TrainingData:
+    """The seen families' train and validation splits.
+
+    Each reader is one family; a sweep's reader holds many ensembles. Data below ``memory_mb`` (both splits) are
+    held in memory and a set is a random choice of its ensemble's members; larger data stay on disk and a set is a
+    contiguous window at a random place, since events of one ensemble are independent.
+
+    Args:
+        train, validation: one reader for each seen family.
+        memory_mb: most memory for the events, in megabytes.
+
+    Attributes:
+        x, y: fields.
+        in_memory: whether the events are held in memory.
+        digests: content digests of the files, by split.
+
+    Raises:
+        SetsError: no ensembles, one without truth, or one with other fields than the first.
+    """
+
+    def __init__(self, train: Sequence[EnsembleReader], validation: Sequence[EnsembleReader], memory_mb: int):
+        for split, readers in (("train", train), ("validation", validation)):
+            if not readers:
+                raise SetsError(f"there are no {split} ensembles; training needs the {split} split of a seen family")
+        self.x, self.y = _common_fields([*train, *validation])
+        self._families: dict[Part, list[_Family]] = {
+            "train": [_Family(reader) for reader in train],
+            "validation": [_Family(reader) for reader in validation],
+        }
+        self.digests = {split: [f.reader.digest for f in families] for split, families in self._families.items()}
+        event = 4 * (int(np.prod(self.x.shape)) + int(np.prod(self.y.shape)))
+        size = event * sum(reader.n for reader in (*train, *validation))
+        self.in_memory = size <= memory_mb * 1_000_000
+        if not self.in_memory:
+            log.info("%.0f MB of events, more than memory_mb = %d: sets are read from disk", size / 1e6, memory_mb)
+        self._scaling: Scaling | None = None
+
+    def use(self, scaling: Scaling) -> None:
+        """From now on ``sets`` gives x and y as networks see them."""
+        self._scaling = scaling
+        for family in (*self._families["train"], *self._families["validation"]):
+            family.x = family.y = None
+
+    def sample_for_scaling(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """About n training events x (event, *x), y (event, *y), as many of each family; physical units.
+
+        They are read as windows spread evenly over each file: a sweep gives some of many ensembles.
+        """
+        families = self._families["train"]
+        wanted = max(1, n // len(families))
+        xs, ys = [], []
+        for family in families:
+            for start, stop in _windows(family.reader.n, wanted, rng):
+                xs.append(family.reader.read("x", start, stop))
+                ys.append(family.reader.read("y", start, stop))
+        return np.concatenate(xs), np.concatenate(ys)
+
+    def sets(self, rng: np.random.Generator, sets: int, set_size: tuple[int, int], split: Part = "train") -> Sets:
+        """Draw sets.
+
+        A set's family is drawn uniformly (for validation the families take turns, so that a few sets cover all), then
+        one of its ensembles uniformly, then a size log-uniform in the range, then members without replacement, in
+        random order. A size above the ensemble's is cut to it.
+
+        Args:
+            rng: an addressed generator; the same one gives the same sets.
+            sets: how many.
+            set_size: least and most members.
+            split: ``"train"`` or ``"validation"``.
+        """
+        families = self._families[split]
+        chosen = []
+        for i in range(sets):
+            family = families[i % len(families) if split == "validation" else int(rng.integers(len(families)))]
+            ensemble = int(rng.integers(len(family.reader.offsets) - 1))
+            chosen.append((family, ensemble, self._members(rng, family, ensemble, set_size)))
+        most = max(
+            members.stop - members.start if isinstance(members, slice) else len(members) for *_, members in chosen
+        )
+        found = [self._events(family, members) for family, _, members in chosen]
+        x = np.zeros((sets, most, *found[0][0].shape[1:]), dtype=np.float32)
+        y = np.zeros((sets, most, *found[0][1].shape[1:]), dtype=np.float32)
+        mask = np.zeros((sets, most), dtype=bool)
+        for i, (some_x, some_y) in enumerate(found):
+            x[i, : len(some_x)], y[i, : len(some_y)], mask[i, : len(some_x)] = some_x, some_y, True
+        return Sets(x, y, mask, _thetas([(family, ensemble) for family, ensemble, _ in chosen]))
+
+    def _members(
+        self, rng: np.random.Generator, family: _Family, ensemble: int, set_size: tuple[int, int]
+    ) -> np.ndarray | slice:
+        first, last = family.bounds(ensemble)
+        low, high = set_size
+        size = min(high, int(np.exp(rng.uniform(np.log(low), np.log(high + 1)))))
+        if size > last - first:
+            if not family.capped:
+                family.capped = True
+                log.warning(
+                    "sets of up to %d members are asked for; an ensemble of family '%s' has %d: its sets are cut to it",
+                    high,
+                    family.name,
+                    last - first,
+                )
+            size = last - first
+        if self.in_memory:
+            return first + rng.choice(last - first, size, replace=False)
+        start = first + int(rng.integers(last - first - size + 1))
+        return slice(start, start + size)
+
+    def _events(self, family: _Family, members: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
+        if self.in_memory and (family.x is None or family.y is None):
+            family.x, family.y = self._seen(family.reader.read("x"), family.reader.read("y"))
+        if family.x is not None and family.y is not None:
+            return family.x[members], family.y[members]
+        assert isinstance(members, slice)
+        x, y = (family.reader.read(name, members.start, members.stop) for name in ("x", "y"))
+        return self._seen(x, y)
+
+    def _seen(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self._scaling is None:
+            return x, y
+        return self._scaling.encode_x(x, y), self._scaling.encode_y(y)
+
+
+def _windows(n: int, wanted: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Up to WINDOWS disjoint windows, spread evenly over n rows, of about ``wanted`` rows together."""
+    if wanted >= n:
+        return [(0, n)]
+    edges = np.linspace(0, n, min(WINDOWS, wanted) + 1).astype(int)
+    rows = -(-wanted // (len(edges) - 1))
+    windows = []
+    for low, high in pairwise(edges):
+        size = min(rows, int(high - low))
+        start = int(low) + int(rng.integers(high - low - size + 1))
+        windows.append((start, start + size))
+    return windows
+
+
+def _common_fields(readers: Sequence[EnsembleReader]) -> tuple[Field, Field]:
+    first = readers[0]
+    for reader in readers:
+        if reader.x is None:
+            raise SetsError(f"{reader.path}: holds observations without truth; a family that is trained on needs x")
+        for one, other in ((reader.x, first.x), (reader.y, first.y)):
+            assert one is not None
+            assert other is not None
+            found, wanted = ((f.features, f.dims, f.shape, f.units) for f in (one, other))
+            if found != wanted:
+                raise SetsError(
+                    f"{reader.path}: {one.name} is {found}, wanted {wanted} as in {first.path}; families of one "
+                    "problem share their fields, so remake the file that differs"
+                )
+    assert first.x is not None
+    return first.x, first.y
+
+
+def _thetas(chosen: list[tuple[_Family, int]]) -> np.ndarray | None:
+    given = [None if f.reader.theta is None else f.reader.theta[ensemble] for f, ensemble in chosen]
+    width = max((len(theta) for theta in given if theta is not None), default=0)
+    if not width:
+        return None
+    out = np.full((len(given), width), np.nan)
+    for row, theta in zip(out, given, strict=True):
+        if theta is not None:
+            row[: len(theta)] = theta
+    return out

@@ -1,0 +1,302 @@
+"""Ensembles and posteriors on disk: writers, verifying readers, and indices over shards and parts."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from pullback.ensembles import hdf5
+from pullback.ensembles.fields import Field
+from pullback.ensembles.hdf5 import StoreError
+from pullback.ensembles.pieces import PieceIndex, PieceReader, PieceWriter
+
+__all__ = [
+    "Column",
+    "EnsembleReader",
+    "EnsembleWriter",
+    "PosteriorReader",
+    "PosteriorWriter",
+    "StoreError",
+    "index_ensemble",
+    "index_posterior",
+]
+
+
+@dataclass(frozen=True)
+class Column:
+    """An extra variable with one value per event."""
+
+    dtype: str
+    units: str = "1"
+
+
+class EnsembleWriter(PieceWriter):
+    """Writes one shard, block by block.
+
+    Args:
+        path: the final path.
+        x: the field of the truth, or None for observations alone.
+        y: the field of the observations.
+        spec: canonical JSON of what was asked.
+        attributes: more attributes of the file.
+        columns: extra variables with one value per event.
+
+    Raises:
+        StoreError: from `append`, when values are not finite or shapes disagree; nothing is written then.
+    """
+
+    kind = "ensemble-shard"
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        x: Field | None,
+        y: Field,
+        spec: str,
+        attributes: Mapping[str, Any] = {},
+        columns: Mapping[str, Column] = {},
+    ):
+        super().__init__(path, spec, attributes)
+        self._fields = [field for field in (y, x) if field is not None]
+        self._sweep: tuple[np.ndarray, np.ndarray, list[str]] | None = None
+        fields = {field.name: hdf5.field_to_json(field) for field in self._fields}
+        self._file.attrs["fields"] = json.dumps(fields, sort_keys=True)
+        for field in self._fields:
+            self._events.variable(field.name, np.float32, field.dims, field.shape, **hdf5.describe(self._file, field))
+        for name, long_name in (("event_id", "unique and stable number"), ("group", "unit of the bootstrap")):
+            self._events.variable(name, np.int64, (), (), long_name=long_name)
+        for name, column in columns.items():
+            self._events.variable(name, column.dtype, (), (), units=column.units)
+
+    def append(
+        self,
+        y: np.ndarray,
+        event_id: np.ndarray,
+        *,
+        x: np.ndarray | None = None,
+        group: np.ndarray | None = None,
+        **columns: np.ndarray,
+    ) -> None:
+        """Append events: y (event, *y), x (event, *x); ``group`` is the event's own number when not given."""
+        values: dict[str, np.ndarray] = {
+            "y": np.asarray(y, np.float32),
+            "event_id": np.asarray(event_id, np.int64),
+            "group": np.asarray(event_id if group is None else group, np.int64),
+            **{name: np.asarray(column) for name, column in columns.items()},
+        }
+        if x is not None:
+            values["x"] = np.asarray(x, np.float32)
+        for name, array in values.items():
+            hdf5.refuse_nan(name, array, self.path)
+        self._events.append(values)
+
+    def ensembles(self, offsets: np.ndarray, theta: np.ndarray, names: Sequence[str]) -> None:
+        """For a sweep: where each ensemble starts (ensemble + 1,), and its parameters (ensemble, parameter)."""
+        self._sweep = (np.asarray(offsets, np.int64), np.asarray(theta, np.float64), list(names))
+
+    def _finish(self) -> str:
+        if self._events.n == 0:
+            raise StoreError(f"{self.path}: no events; nothing was written")
+        if self._sweep is None:
+            return self._events.finish()
+        offsets, theta, names = self._sweep
+        _write_sweep(self._file, offsets, theta, names)
+        return self._events.finish({"theta": theta, "ensemble_offset": offsets})
+
+
+def _write_sweep(file: h5py.File, offsets: np.ndarray, theta: np.ndarray, names: Sequence[str]) -> None:
+    hdf5.dimension(file, "parameter", len(names), np.array(names, dtype=object))
+    file.create_dataset("theta", data=theta)
+    file["theta"].attrs["long_name"] = "parameters of each ensemble's prior"
+    hdf5.attach(file, file["theta"], ("ensemble", "parameter"))
+    file.create_dataset("ensemble_offset", data=offsets)
+    file["ensemble_offset"].attrs["long_name"] = "first event of each ensemble, and the number of events"
+    hdf5.attach(file, file["ensemble_offset"], ("ensemble_edge",))
+
+
+class EnsembleReader(PieceReader):
+    """A shard, or an index over shards.
+
+    Attributes:
+        n: number of events.
+        x, y: fields; x is None where there is no truth.
+        offsets: first event of each ensemble and n, (ensemble + 1,).
+        theta: parameters of each ensemble (ensemble, parameter), or None.
+        digest: of the content, whatever shards it is cut into.
+
+    Raises:
+        StoreError: a file is missing, truncated, foreign or changed.
+    """
+
+    kinds = ("ensemble-shard", "ensemble-index")
+
+    def __init__(self, path: Path | str):
+        super().__init__(path)
+        fields = json.loads(self._file.attrs["fields"])
+        self.y = hdf5.field_from_json(fields["y"], self._file)
+        self.x = hdf5.field_from_json(fields["x"], self._file) if "x" in fields else None
+        self.theta: np.ndarray | None = None
+        self.theta_names: list[str] = []
+        self.offsets = np.array([0, self.n])
+        if "theta" in self._file:
+            self.theta = self._file["theta"][()]
+            self.theta_names = [name.decode() for name in self._file["parameter"][()]]
+            self.offsets = self._file["ensemble_offset"][()]
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether x is there."""
+        return self.x is not None
+
+    def window(self, start: int, stop: int) -> "EnsembleReader":
+        """A view of some events, as one ensemble; it shares the open files."""
+        view = object.__new__(EnsembleReader)
+        view.__dict__.update(self.__dict__)
+        view._start = self._start + start
+        view.n = min(stop, self.n) - start
+        view.offsets, view.theta = np.array([0, view.n]), None
+        return view
+
+
+def index_ensemble(job: str, shards: Sequence[Path | str], out: Path | str) -> None:
+    """Write one split of one family: a small file that shows the shards as one, with a digest of each.
+
+    The shards are read through once: their content gets one digest that does not depend on where it was cut.
+
+    Args:
+        job: `Plan.index_job`.
+        shards: in order.
+        out: the index file.
+
+    Raises:
+        StoreError: a shard is missing, damaged, or not like the others; no index is written.
+    """
+    names = json.loads(job)
+    readers = [EnsembleReader(path) for path in shards]
+    first = readers[0]
+    extra: dict[str, np.ndarray] = {}
+    if first.theta is not None:
+        starts = np.cumsum([0, *(reader.n for reader in readers)])
+        offsets = np.concatenate([r.offsets[:-1] + s for r, s in zip(readers, starts, strict=False)] + [starts[-1:]])
+        extra = {"theta": np.concatenate([r.theta for r in readers]), "ensemble_offset": offsets}  # type: ignore[misc]
+    with PieceIndex(job, "ensemble-index", readers, out, names) as (file, digest):
+        file.attrs["fields"] = readers[0].attributes["fields"]
+        for field in (first.y, first.x):
+            if field is not None:
+                file[field.name].attrs.update(hdf5.describe(file, field))
+                hdf5.attach(file, file[field.name], ("event", *field.dims))
+        if extra:
+            _write_sweep(file, extra["ensemble_offset"], extra["theta"], first.theta_names)
+        file.attrs["content_digest"] = digest(extra)
+
+
+class PosteriorWriter(PieceWriter):
+    """Writes the draws for a piece of one family's events.
+
+    Args:
+        path: the final path.
+        x: the field of the truth.
+        draws: posterior draws of each event.
+        ensemble: what was inferred from; its digest is kept, its arrays are not copied.
+        ensemble_name: its path relative to the results.
+        spec: canonical JSON of what was asked.
+        attributes: more attributes of the file.
+    """
+
+    kind = "posterior-part"
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        x: Field,
+        draws: int,
+        ensemble: EnsembleReader,
+        ensemble_name: str,
+        spec: str,
+        attributes: Mapping[str, Any] = {},
+    ):
+        more = {"ensemble_name": ensemble_name, "ensemble_digest": ensemble.digest}
+        super().__init__(path, spec, {**attributes, **more})
+        self._file.attrs["fields"] = json.dumps({"x": hdf5.field_to_json(x)}, sort_keys=True)
+        described = hdf5.describe(self._file, x)
+        described["long_name"] = "posterior draw"
+        self._events.variable("x", np.float32, ("draw", *x.dims), (draws, *x.shape), **described)
+        self._events.variable("log_weight", np.float64, ("draw",), (draws,), long_name="log weight of the draw")
+        self._events.variable("ok", np.int8, ("draw",), (draws,), long_name="1: a draw; 0: it failed and is NaN")
+        self._events.variable("event_id", np.int64, (), (), long_name="number of the event in the ensemble")
+
+    def append(self, chunk: Any, event_id: np.ndarray) -> None:
+        """Append a chunk (x, log_weight, ok) for these events."""
+        ok = np.asarray(chunk.ok, bool)
+        x = np.asarray(chunk.x, np.float32)
+        hdf5.refuse_nan(
+            "a draw that is said to be ok", np.where(ok.reshape(ok.shape + (1,) * (x.ndim - 2)), x, 0), self.path
+        )
+        hdf5.refuse_nan("log_weight", np.where(ok, chunk.log_weight, 0.0), self.path)
+        self._events.append(
+            {"x": x, "log_weight": chunk.log_weight, "ok": ok, "event_id": np.asarray(event_id, np.int64)}
+        )
+
+    def finish(self, cost: Mapping[str, float], diagnostics: Mapping[str, float]) -> None:
+        """What the inference cost and noticed; kept beside the content digest, not in it."""
+        self._file.attrs["cost"] = json.dumps(dict(cost), sort_keys=True)
+        self._file.attrs["diagnostics"] = json.dumps(dict(diagnostics), sort_keys=True)
+
+    def _finish(self) -> str:
+        return self._events.finish()
+
+
+class PosteriorReader(PieceReader):
+    """The draws for some or all events of one family: variables ``x`` (event, draw, *x), ``log_weight``, ``ok``, ``event_id``."""
+
+    kinds = ("posterior-part", "posterior-index")
+
+    def __init__(self, path: Path | str):
+        super().__init__(path)
+        self.x = hdf5.field_from_json(json.loads(self._file.attrs["fields"])["x"], self._file)
+        self.draws = int(self._file["x"].shape[1])
+        self.ensemble_digest: str = self._file.attrs["ensemble_digest"]
+        self.cost: dict[str, float] = json.loads(self._file.attrs["cost"])
+        self.diagnostics: dict[str, float] = json.loads(self._file.attrs["diagnostics"])
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Rows of one variable; ``ok`` as booleans."""
+        values = super().read(name, start, stop)
+        return values.astype(bool) if name == "ok" else values
+
+
+def index_posterior(job: str, parts: Sequence[Path | str], out: Path | str) -> None:
+    """Write one family's posterior: an index over its parts, with their costs added up.
+
+    Args:
+        job: `Plan.index_posterior_job`.
+        parts: in order.
+        out: the index file.
+
+    Raises:
+        StoreError: a part is missing, damaged, or answers other observations than the first.
+    """
+    readers = [PosteriorReader(path) for path in parts]
+    for reader in readers[1:]:
+        if reader.ensemble_digest != readers[0].ensemble_digest:
+            raise StoreError(f"{reader.path}: answers other observations than {readers[0].path}; rerun the older part")
+    cost: dict[str, float] = {}
+    for reader in readers:
+        for key, value in reader.cost.items():
+            cost[key] = max(cost.get(key, 0.0), value) if key == "peak_memory_mb" else cost.get(key, 0.0) + value
+    with PieceIndex(job, "posterior-index", readers, out, json.loads(job)) as (file, digest):
+        for key in ("ensemble_name", "ensemble_digest", "fields", "diagnostics"):
+            file.attrs[key] = readers[0].attributes[key]
+        file.attrs["cost"] = json.dumps(cost, sort_keys=True)
+        field = readers[0].x
+        file["x"].attrs.update(hdf5.describe(file, field))
+        hdf5.attach(file, file["x"], ("event", "draw", *field.dims))
+        for name in ("log_weight", "ok"):
+            hdf5.attach(file, file[name], ("event", "draw"))
+        file.attrs["content_digest"] = digest({})

@@ -1,0 +1,25 @@
+"""Optional parts: a missing one gets a single clear line."""
+
+import importlib
+from types import ModuleType
+
+
+class MissingExtra(ImportError):
+    """An optional package that this job needs and that is not installed."""
+
+
+def require(package: str, extra: str) -> ModuleType:
+    """Import an optional package.
+
+    Raises:
+        MissingExtra: with the command that installs it.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        if error.name and not package.startswith(error.name):
+            raise
+        raise MissingExtra(
+            f"this step needs the package '{package}', which is not installed here; "
+            f"install it with: pip install 'pullback[{extra}]'"
+        ) from None

@@ -1,0 +1,71 @@
+"""Flow matching: the straight path from noise to data, and solvers of its ODE.
+
+Path (Lipman et al. 2023, arXiv 2210.02747, eq. 22 with sigma_min = 0; Liu et al. 2023, arXiv 2209.03003):
+
+    x_t = (1 - t) x_0 + t x_1,   x_0 ~ N(0, I),   u_t = x_1 - x_0,   0 <= t <= 1
+
+A network v(x_t, t, ...) that regresses on u_t has its least squared error at E[u_t | x_t], the velocity of the flow that carries N(0, I)
+to the data. Solvers are plain functions (velocity, x, steps) -> x that go from t = 0 to t = 1 in equal steps; they call the velocity
+``steps * CALLS[solver]`` times.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Velocity = Callable[[Tensor, Tensor], Tensor]
+"""v(x (B, *x), t (B,)) -> (B, *x)."""
+
+Solver = Callable[[Velocity, Tensor, int], Tensor]
+Name = Literal["euler", "midpoint", "heun"]
+
+
+def interpolate(x0: Tensor, x1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """The point x_t of the path and the velocity x_1 - x_0 there.
+
+    Args:
+        x0: noise (B, *x).
+        x1: data (B, *x).
+        t: times (B,).
+    """
+    t = t.reshape(-1, *(1,) * (x1.ndim - 1))
+    return (1 - t) * x0 + t * x1, x1 - x0
+
+
+def _time(x: Tensor, t: float) -> Tensor:
+    return torch.full((len(x),), t, dtype=x.dtype, device=x.device)
+
+
+def euler(velocity: Velocity, x: Tensor, steps: int) -> Tensor:
+    """Explicit Euler, order 1, one call each step."""
+    h = 1 / steps
+    for i in range(steps):
+        x = x + h * velocity(x, _time(x, i * h))
+    return x
+
+
+def midpoint(velocity: Velocity, x: Tensor, steps: int) -> Tensor:
+    """Explicit midpoint rule, order 2, two calls each step."""
+    h = 1 / steps
+    for i in range(steps):
+        half = x + h / 2 * velocity(x, _time(x, i * h))
+        x = x + h * velocity(half, _time(x, (i + 0.5) * h))
+    return x
+
+
+def heun(velocity: Velocity, x: Tensor, steps: int) -> Tensor:
+    """Heun's rule (explicit trapezoid), order 2, two calls each step."""
+    h = 1 / steps
+    for i in range(steps):
+        v = velocity(x, _time(x, i * h))
+        ahead = velocity(x + h * v, _time(x, (i + 1) * h))
+        x = x + h / 2 * (v + ahead)
+    return x
+
+
+SOLVERS: dict[str, Solver] = {"euler": euler, "midpoint": midpoint, "heun": heun}
+
+CALLS: dict[str, int] = {"euler": 1, "midpoint": 2, "heun": 2}
+"""Calls of the velocity in one step."""

@@ -1,0 +1,40 @@
+"""Where and how torch computes: the device, threads, deterministic algorithms."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+class DeviceError(ValueError):
+    """A device that the study asks for and that is not here."""
+
+
+def pick_device(accelerator: str) -> torch.device:
+    """The device for ``"auto"`` (a GPU where there is one), ``"cpu"`` or ``"gpu"``.
+
+    Raises:
+        DeviceError: a GPU is asked for and torch finds none.
+    """
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise DeviceError("accelerator is 'gpu' and torch finds none here; use accelerator: auto, or a CUDA build")
+    return torch.device("cpu" if accelerator == "cpu" or not torch.cuda.is_available() else "cuda")
+
+
+@contextmanager
+def numerics(threads: int, gpu: bool) -> Iterator[None]:
+    """This many threads and deterministic algorithms; what was set before comes back.
+
+    On a GPU an operation without a deterministic form only warns: there a training is repeatable as far as CUDA allows.
+    """
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    if gpu:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=gpu)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])

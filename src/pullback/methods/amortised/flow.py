@@ -1,0 +1,271 @@
+"""Flow-matching posteriors: one model of p(x | y, context), trained once on pairs of the seen families.
+
+With x_t = (1 - t) x_0 + t x, x_0 ~ N(0, I), t ~ U[0, 1], the network v(x_t, t, y, e) regresses on x - x_0 (Lipman et al. 2023,
+arXiv 2210.02747, eq. 23 with sigma_min = 0); integrating dx/dt = v from noise at t = 0 gives draws at t = 1. The context e is
+
+- nothing (``cfm``): the posterior under the mixture of the seen priors;
+- the embedding of the set Y that y is a member of (``ei-fm``; Huan et al., arXiv 2601.22029): only the prior differs between
+  training ensembles, so what e can tell the network is the prior, also one that it was not trained on.
+
+Targets are members of their own set, in training and in inference. Each step encodes a set once and uses some or all of its
+members as targets; members are in random order, so the first ones are a random choice.
+"""
+
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pullback.ensembles.scaling import Scaling
+from pullback.ensembles.sets import TrainingData
+from pullback.ensembles.store import EnsembleReader
+from pullback.generative import flow
+from pullback.generative.checkpoint import load_artifact
+from pullback.generative.numerics import numerics, pick_device
+from pullback.methods.base import Chunk, Method, TrainJob
+from pullback.networks.build import build_network, build_set_encoder
+from pullback.seeding import event_normals, generator, integer_seed
+from pullback.study.methods import Cfm, EiFm, FlowInfer, Infer
+
+log = logging.getLogger("pullback")
+
+SCALING_EVENTS = 50_000
+MAX_MEMBERS = 200_000
+MAX_VALUES = 50_000_000
+"""A conditioning set above either size (members, numbers in its observations) is represented by a random choice of members."""
+
+
+class FlowError(ValueError):
+    """A model that does not fit what is asked of it."""
+
+
+class FlowNet(nn.Module):
+    """Velocity network and, for EI-FM, the set encoder: one module, trained together."""
+
+    def __init__(self, spec: Cfm | EiFm, scaling: Scaling):
+        super().__init__()
+        k = spec.k if isinstance(spec, EiFm) else 0
+        self.velocity = build_network(spec.network, scaling.x_shape, scaling.y_shape, k)
+        self.encoder = build_set_encoder(spec.set_encoder, scaling.y_shape, k) if isinstance(spec, EiFm) else None
+
+    def embed(self, y: Tensor, mask: Tensor) -> Tensor | None:
+        """Embeddings (set, k) of sets y (set, member, *y) with mask (set, member); None without an encoder."""
+        return None if self.encoder is None else self.encoder(y, mask)
+
+
+@dataclass
+class FlowState:
+    """One conditioning: the embedding of each set, and which event is in which.
+
+    Attributes:
+        embedding: (set, k), or None for a model without an encoder.
+        sizes: members of each set.
+        event_id: sorted, (event,).
+        set_of: set of each event in the order of ``event_id``.
+    """
+
+    embedding: Tensor | None
+    sizes: np.ndarray
+    event_id: np.ndarray
+    set_of: np.ndarray
+
+    def sets(self, event_id: np.ndarray) -> np.ndarray:
+        """The set that each event is a member of."""
+        place = np.minimum(np.searchsorted(self.event_id, event_id), len(self.event_id) - 1)
+        if (self.event_id[place] != event_id).any():
+            missing = event_id[self.event_id[place] != event_id][0]
+            raise FlowError(
+                f"event {missing} is in none of the sets that were conditioned on; condition on its ensemble"
+            )
+        return self.set_of[place]
+
+
+def flow_loss(model: FlowNet, sets: dict[str, Tensor], noise: torch.Generator, targets: int | None) -> Tensor:
+    """Flow-matching loss of the first ``targets`` members of each set (all when None), given the whole set."""
+    context = model.embed(sets["y"], sets["mask"])
+    x, y, mask = (sets[name][:, :targets].flatten(0, 1) for name in ("x", "y", "mask"))
+    start = torch.randn(x.shape, generator=noise, device=x.device)
+    t = torch.rand(len(x), generator=noise, device=x.device)
+    x_t, target = flow.interpolate(start, x, t)
+    error = (model.velocity(x_t, t, y, context) - target).square().flatten(1).mean(dim=1)
+    return (error * mask).sum() / mask.sum()
+
+
+class FlowModel(Method[FlowState]):
+    """cFM and EI-FM: path flow matching x context (nothing, set transformer) x network (MLP, U-Net)."""
+
+    spec: Cfm | EiFm
+
+    def train(self, data: TrainingData, job: TrainJob) -> None:
+        """Fit the scaling and the networks on the seen families and write the artifact."""
+        from pullback.generative.loop import fit
+
+        address = self.context.address
+        sample = data.sample_for_scaling(SCALING_EVENTS, generator(*address, "scaling"))
+        scaling = Scaling.fit(data.x, data.y, *sample)
+        model = self._build(scaling)
+        settings = self.spec.train
+
+        def loss(model: FlowNet, sets: dict[str, Tensor], noise: torch.Generator) -> Tensor:
+            return flow_loss(model, sets, noise, settings.targets)
+
+        meta = {
+            "spec": self.spec.model_dump(mode="json", exclude={"infer"}),
+            "label": self.spec.returns,
+            "scaling": scaling.to_dict(),
+            "set_size": list(settings.set_size),
+            "trained_on": data.digests,
+        }
+        fit(model, loss, data, settings, job, self.context, meta, lambda kept: self._training_embeddings(kept, data))
+
+    def _build(self, scaling: Scaling) -> FlowNet:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(integer_seed(*self.context.address, "weights"))
+            return FlowNet(self.spec, scaling)
+
+    def _training_embeddings(self, model: FlowNet, data: TrainingData) -> dict[str, Any]:
+        """Embeddings of sets of the seen families (set, k): what a new set's embedding is compared with."""
+        if model.encoder is None:
+            return {}
+        batch, batches = 8, 64 if len(data.y.shape) == 1 else 8
+        device = next(model.parameters()).device
+        found = []
+        for i in range(batches):
+            sets = data.sets(generator(*self.context.address, "embedding", i), batch, self.spec.train.set_size)
+            y, mask = (torch.from_numpy(array).to(device) for array in (sets.y, sets.mask))
+            found.append(model.embed(y, mask).float().cpu())
+        return {"embeddings": torch.cat(found)}
+
+    def load(self, artifact: Path | None, prior: Path | None, seen: list[Path]) -> None:
+        """Read the trained model.
+
+        Raises:
+            ArtifactError: the file is missing, damaged or foreign.
+            FlowError: it holds another model than the study asks for.
+        """
+        assert artifact is not None
+        weights, meta = load_artifact(artifact)
+        wanted = self.spec.model_dump(mode="json", exclude={"infer", "train"})
+        found = {key: value for key, value in meta.get("spec", {}).items() if key != "train"}
+        if found != wanted:
+            raise FlowError(f"{artifact}: holds the model {found}, wanted {wanted}; train it again")
+        self.scaling = Scaling.from_dict(meta["scaling"])
+        self.trained_sizes = tuple(meta["set_size"])
+        self.training_embeddings: Tensor | None = meta.get("embeddings")
+        self.device = pick_device(self.context.accelerator)
+        self.model = self._build(self.scaling)
+        self.model.load_state_dict(weights)
+        self.model.to(self.device).eval()
+
+    def condition(self, ensemble: EnsembleReader, infer: Infer) -> FlowState:
+        """Embed the ensemble's observations: as a whole, or in disjoint blocks of ``infer.set_size`` (the last may be less).
+
+        A set of more than MAX_MEMBERS members is represented by that many, chosen at random by address.
+        """
+        event_id = ensemble.read("event_id")
+        edges = [int(ensemble.offsets[0])]
+        for first, last in zip(ensemble.offsets[:-1], ensemble.offsets[1:], strict=True):
+            size = int(last - first) if infer.set_size == "whole" else infer.set_size
+            edges += [*range(int(first) + size, int(last), size), int(last)]
+        sizes = np.diff(edges)
+        order = np.argsort(event_id, kind="stable")
+        set_of = np.repeat(np.arange(len(sizes)), sizes)[order]
+        embedding = None
+        if self.model.encoder is not None:
+            with torch.no_grad(), numerics(self.context.threads, self.device.type == "cuda"):
+                found = [self._embed(ensemble, a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+                embedding = torch.cat(found)
+        return FlowState(embedding, sizes, event_id[order], set_of)
+
+    def _embed(self, ensemble: EnsembleReader, first: int, last: int) -> Tensor:
+        most = min(MAX_MEMBERS, max(1, MAX_VALUES // math.prod(self.scaling.y_shape)))
+        step = max(1, most // 4)
+        chosen = None
+        if last - first > most:
+            log.warning("a set of %d members is represented by %d of them, chosen at random", last - first, most)
+            chosen = generator(*self.context.address, "members", first).choice(last - first, most, replace=False)
+            chosen = np.sort(chosen) + first
+        pieces = []
+        for start in range(first, last, step):
+            y = ensemble.read("y", start, min(start + step, last))
+            if chosen is not None:
+                y = y[chosen[(chosen >= start) & (chosen < start + step)] - start]
+            pieces.append(self.scaling.encode_y(y))
+        y = torch.from_numpy(np.concatenate(pieces))[None].to(self.device)
+        embedding = self.model.embed(y, torch.ones(y.shape[:2], dtype=torch.bool, device=self.device))
+        assert embedding is not None
+        return embedding
+
+    @torch.no_grad()
+    def draw(self, state: FlowState, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> Chunk:
+        """Draws x (event, draw, *x); each event's noise is addressed by its id."""
+        assert isinstance(infer, FlowInfer)
+        address = (*self.context.address, "draw")
+        noise = event_normals(address, event_id, (infer.draws, *self.scaling.x_shape))
+        seen = self.scaling.encode_y(y)
+        sets = state.sets(event_id)
+        # A fixed cut of each block of events: which rows are computed together changes the last bits.
+        step = max(1, (16_384 if len(self.scaling.x_shape) == 1 else 128) // infer.draws)
+        pieces = []
+        with numerics(self.context.threads, self.device.type == "cuda"):
+            for i in range(0, len(y), step):
+                some = slice(i, i + step)
+                z = self._solve(noise[some], seen[some], state, sets[some], infer)
+                pieces.append(z.reshape(-1, infer.draws, *self.scaling.x_shape))
+        x = self.scaling.decode_x(np.concatenate(pieces), y[:, None])
+        ok = np.isfinite(x).all(axis=tuple(range(2, x.ndim)))
+        x[~ok] = np.nan
+        return Chunk(x, np.zeros(ok.shape), ok)
+
+    def _solve(
+        self, noise: np.ndarray, seen: np.ndarray, state: FlowState, sets: np.ndarray, infer: FlowInfer
+    ) -> np.ndarray:
+        """Integrate the flow for some events: noise (event, draw, *x), observations (event, *y) -> (event * draw, *x)."""
+        start = torch.from_numpy(noise).flatten(0, 1).to(self.device)
+        y = torch.from_numpy(seen).to(self.device)
+        context = None if state.embedding is None else state.embedding[torch.from_numpy(sets).to(self.device)]
+
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            self.cost.network_calls += len(x)
+            return self.model.velocity(x, t, y, context)
+
+        return flow.SOLVERS[infer.solver](velocity, start, infer.steps).float().cpu().numpy()
+
+    def diagnostics(self, state: FlowState) -> dict[str, float]:
+        """How far the conditioning is from what was trained on, for a model with a set encoder.
+
+        ``embedding_distance``: distance of a set's embedding to the nearest of the training sets', in units of the 95 %
+        quantile of the same distance among the training sets; above 1 the set is unlike all of them (the median over
+        sets). ``set_size``: members of the smallest set; ``set_size_outside``: fraction of sets whose size was not
+        trained.
+        """
+        if state.embedding is None or self.training_embeddings is None:
+            return {}
+        low, high = self.trained_sizes
+        outside = (state.sizes < low) | (state.sizes > high)
+        if outside.any():
+            log.warning("sets of %s members; trained on %d to %d", sorted(set(state.sizes[outside])), low, high)
+        return {
+            "embedding_distance": embedding_distance(state.embedding.float().cpu(), self.training_embeddings),
+            "set_size": float(state.sizes.min()),
+            "set_size_outside": float(outside.mean()),
+        }
+
+
+def embedding_distance(embedding: Tensor, training: Tensor) -> float:
+    """Median over embeddings (set, k) of the distance to the nearest training one (set, k), relative to their own.
+
+    Coordinates are in units of the training sets' standard deviation. The unit is the 95 % quantile of the leave-one-out
+    nearest-neighbour distance among the training sets.
+    """
+    spread = training.std(dim=0).clamp_min(1e-6)
+    own = torch.cdist(training / spread, training / spread, compute_mode="donot_use_mm_for_euclid_dist")
+    own.fill_diagonal_(math.inf)
+    unit = torch.quantile(own.min(dim=1).values, 0.95)
+    new = torch.cdist(embedding / spread, training / spread, compute_mode="donot_use_mm_for_euclid_dist")
+    return float((new.min(dim=1).values / unit).median())

@@ -1,0 +1,129 @@
+"""One life cycle for every method: train (optional) -> condition (optional) -> draw.
+
+A method is made once per job from its spec and its problem. What it learns goes into one *artifact* file; what it makes of one
+ensemble is a *state*; draws come in *chunks* of events, so that everything streams. Amortised models use all three, the oracle only
+``draw``, EnKG only ``draw`` with a prior's artifact, OmniFold will train in ``condition`` and give an Unfolded.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from pullback.ensembles.sets import TrainingData
+from pullback.ensembles.store import EnsembleReader
+from pullback.problems.base import Problem
+from pullback.study.base import Closed
+from pullback.study.methods import Infer
+
+State = TypeVar("State")
+
+
+class Chunk(NamedTuple):
+    """Posterior draws for some events.
+
+    Attributes:
+        x: (event, draw, *x), float32, physical units. A failed draw is NaN.
+        log_weight: (event, draw), float64; zeros for equally weighted draws.
+        ok: (event, draw), bool; a failed draw stays and counts as a failure.
+    """
+
+    x: np.ndarray
+    log_weight: np.ndarray
+    ok: np.ndarray
+
+
+class Unfolded(NamedTuple):
+    """The truth distribution as a weighted sample.
+
+    Attributes:
+        x: (sample, *x).
+        weight: (sample, replica), replica 0 is nominal.
+    """
+
+    x: np.ndarray
+    weight: np.ndarray
+
+
+@dataclass
+class Cost:
+    """What an inference used; summed over parts into the cost table. Seconds and memory are taken by the driver."""
+
+    simulator_calls: int = 0
+    network_calls: int = 0
+    failed_simulations: int = 0
+    projected: int = 0
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a method may use besides its own settings.
+
+    Attributes:
+        address: (study seed, problem name, method name, seed): the root of all its random numbers.
+        threads: CPU threads for numerics.
+        accelerator: ``"auto"``, ``"cpu"`` or ``"gpu"``.
+        progress: wraps an iterable with a progress bar, ``progress(iterable, total, label)``.
+    """
+
+    address: tuple[str | int, ...]
+    threads: int = 1
+    accelerator: str = "auto"
+    progress: Callable[..., Any] = field(default=lambda iterable, total=None, label="": iterable)
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """Where training writes.
+
+    Attributes:
+        artifact: final model, written under a temporary name and renamed at the end.
+        curves: CSV of loss curves, written likewise.
+        checkpoints: folder that belongs to exactly this training (named by its fingerprint); deleted on success.
+    """
+
+    artifact: Path
+    curves: Path
+    checkpoints: Path
+
+
+class Method(Generic[State]):
+    """Base of every method; a subclass overrides what it needs.
+
+    Attributes:
+        block: events that ``draw`` gets at once. Blocks are aligned to the family's first event, so that
+            numerics do not depend on how events are cut into parts.
+    """
+
+    block: int = 1024
+
+    def __init__(self, spec: Closed, problem: Problem, context: Context):
+        self.spec = spec
+        self.problem = problem
+        self.context = context
+        self.cost = Cost()
+
+    def train(self, data: TrainingData, job: TrainJob) -> None:
+        """Learn from the seen families and write the artifact; only for methods whose catalogue entry says ``trains``."""
+        raise NotImplementedError(f"{type(self).__name__} does not train")
+
+    def load(self, artifact: Path | None, prior: Path | None, seen: list[Path]) -> None:
+        """Read the trained artifact and/or the prior's. ``seen``: index files of the seen families' train split."""
+
+    def condition(self, ensemble: EnsembleReader, infer: Infer) -> State:
+        """What is computed once for one ensemble (set embedding, per-dataset training ...)."""
+        return None  # type: ignore[return-value]
+
+    def draw(self, state: State, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> Chunk:
+        """Posterior draws for observations y (event, *y); row i of the family's ensemble has ``event_id[i]``."""
+        raise NotImplementedError
+
+    def unfold(self, state: State, ensemble: EnsembleReader, infer: Infer) -> Unfolded:
+        """The truth distribution, for methods whose catalogue entry gives ``unfolded``."""
+        raise NotImplementedError
+
+    def diagnostics(self, state: State) -> dict[str, float]:
+        """Numbers about one conditioning that belong in the report (distance from the training ensembles ...)."""
+        return {}

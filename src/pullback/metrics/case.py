@@ -1,0 +1,162 @@
+"""One judged family: its truth, observations, replicas, distances and floors, shared by all results on it."""
+
+import logging
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pullback import seeding
+from pullback.ensembles.store import EnsembleReader, PosteriorReader
+from pullback.metrics import checks
+from pullback.metrics.bootstrap import Replicas
+from pullback.metrics.draws import Space
+from pullback.metrics.floors import Distances, Measured
+from pullback.metrics.images import label_range
+from pullback.problems.base import Problem
+
+log = logging.getLogger("pullback")
+
+
+class EvaluationError(ValueError):
+    """Files that do not belong together."""
+
+
+class Case:
+    """One judged family: what all results on it are compared with.
+
+    Args:
+        name: of the family.
+        job: `Plan.evaluate_job`, parsed.
+        ensemble: index of the family's test split.
+        reference: index of the independent truth of its base family, or None.
+    """
+
+    def __init__(self, name: str, job: dict[str, Any], ensemble: Path, reference: Path | None):
+        entry = job["families"][name]
+        self.name, self.role, self.title, self.shift = name, entry["role"], entry["title"], entry["shift"]
+        self.judging = job["judging"]
+        self.reader = EnsembleReader(ensemble)
+        self.known = self.reader.has_truth and self.role != "observed"
+        self.address: seeding.Address = (job["seed"], job["problem_name"], "judging")
+        self.base: str = entry["base"]
+        self._reference = reference
+        self._replicas: dict[int, Replicas] = {}
+        self._distances: dict[int, Distances] = {}
+        self._truth_misfit: dict[int, checks.Misfit] = {}
+        self._seen: dict[int, Measured | None] = {}
+
+    def events_of_distance(self, n: int) -> int:
+        """Events in a distance."""
+        return min(n, self.judging["swd_events"])
+
+    def flat(self, name: str, start: int, stop: int) -> np.ndarray:
+        """x or y of some events, (event, component)."""
+        values = self.reader.read(name, start, stop)
+        return values.reshape(len(values), -1)
+
+    @cached_property
+    def space(self) -> Space:
+        """How x is compared, from the truth of this family."""
+        assert self.reader.x is not None
+        return Space.of(self.reader.x, self.flat("x", 0, self.events_of_distance(self.reader.n)))
+
+    @cached_property
+    def labels(self) -> tuple[float, float]:
+        """What SSIM maps to [0, 1]."""
+        assert self.reader.x is not None
+        return label_range(self.reader.x, np.array([self.space.low, self.space.high]))
+
+    def replicas(self, n: int) -> Replicas:
+        """Bootstrap over the first n events, the same for every method."""
+        if n not in self._replicas:
+            rng = seeding.generator(*self.address, self.base, "bootstrap", n)
+            weight = event_weights(self.reader, n)
+            self._replicas[n] = Replicas(self.reader.read("group", 0, n), self.judging["bootstrap"], rng, weight)
+        return self._replicas[n]
+
+    def distances(self, n: int) -> Distances:
+        """Distances to the truth of the first n events."""
+        if n not in self._distances:
+            reference = None
+            if self._reference is not None:
+                with EnsembleReader(self._reference) as other:
+                    k = min(n, other.n)
+                    values = other.read("x", 0, k)
+                    reference = (values.reshape(k, -1), event_weights(other, k))
+                if k < 0.9 * n:
+                    log.warning("%s: the floor is of %d events, the distances of %d: it is too high", self.name, k, n)
+            self._distances[n] = Distances(
+                self.flat("x", 0, n),
+                self.space,
+                self.replicas(n),
+                (*self.address, "x"),
+                self.judging["directions"],
+                self.judging["direction_seeds"],
+                reference,
+            )
+        return self._distances[n]
+
+    def truth_misfit(self, problem: Problem, n: int) -> checks.Misfit | None:
+        """The misfit of the truth itself for the first n events."""
+        if not self.known:
+            return None
+        if n not in self._truth_misfit:
+            x = self.reader.read("x", 0, n)[:, None]
+            self._truth_misfit[n] = checks.misfit(
+                problem,
+                self.reader.y,
+                self.flat("y", 0, n),
+                x,
+                np.ones((n, 1), bool),
+                (*self.address, self.name, "truth"),
+            )
+        return self._truth_misfit[n]
+
+    def distance_to_seen(self, n: int, seen: list[Path]) -> Measured | None:
+        """How far the first n observations lie from those of the seen families."""
+        if n not in self._seen:
+            most = self.judging["swd_events"]
+            y = self.flat("y", 0, n)
+            self._seen[n] = checks.distance_to_seen(self.reader.y, y, seen, most, self.address)
+        return self._seen[n]
+
+
+def event_weights(reader: EnsembleReader, n: int) -> np.ndarray | None:
+    """Weights of the first n events; None when there are none or all are equal.
+
+    Raises:
+        EvaluationError: a negative weight: distances between distributions need non-negative ones.
+    """
+    if "weight" not in reader.columns:
+        return None
+    weight = reader.read("weight", 0, n).astype(np.float64)
+    if weight.size and (weight < 0).any():
+        raise EvaluationError(
+            f"{reader.path}: {int((weight < 0).sum())} of the first {n} event weights are negative; distances between "
+            "distributions need non-negative ones: leave `weight` out of the branch map, or resample the file"
+        )
+    return None if not weight.size or (weight == weight[0]).all() else weight
+
+
+def refuse_foreign(case: Case, posterior: PosteriorReader) -> None:
+    """Check that a posterior answers this family's observations.
+
+    Raises:
+        EvaluationError: another ensemble, other events, or none.
+    """
+    if posterior.n == 0:
+        raise EvaluationError(f"{posterior.path}: holds no events; rerun this inference")
+    if posterior.ensemble_digest != case.reader.digest:
+        raise EvaluationError(
+            f"{posterior.path}: was made from observations with content {posterior.ensemble_digest[:12]}, "
+            f"{case.reader.path} has {case.reader.digest[:12]}; rerun the inference"
+        )
+    ours = case.reader.read("event_id", 0, posterior.n)
+    theirs = posterior.read("event_id")
+    if not np.array_equal(ours, theirs):
+        raise EvaluationError(
+            f"{posterior.path}: its {posterior.n} events are not the first ones of {case.reader.path} in their order; "
+            "rerun the inference"
+        )

@@ -1,0 +1,172 @@
+"""Truth-free checks: what can be said about draws when only observations are known."""
+
+import logging
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pullback import seeding
+from pullback.ensembles.fields import Field
+from pullback.ensembles.store import EnsembleReader
+from pullback.metrics import distances
+from pullback.metrics.bootstrap import Replicas, percentile_interval
+from pullback.metrics.draws import Space
+from pullback.metrics.floors import DIRECTIONS, Distances, Measured
+from pullback.problems.base import Problem
+
+log = logging.getLogger("pullback")
+
+ATTEMPTS = 20
+"""Tries of a simulation of a problem whose data are conditional on success (`fail: redraw`)."""
+
+
+def simulate(problem: Problem, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Observations of x (event, *x) projected to the bounds, flat (event, component), and which succeeded (event,).
+
+    Where the problem's own data are redrawn until they succeed, a failed simulation is tried again: the observations
+    it is compared with are conditional on success too.
+    """
+    x, _ = problem.x.project(np.asarray(x, np.float32))
+    y, ok = problem.forward(x, rng)
+    y, ok = np.array(y), np.array(ok, bool)
+    for _ in range(ATTEMPTS if problem.fail == "redraw" else 0):
+        again = np.flatnonzero(~ok)
+        if not len(again):
+            break
+        y[again], ok[again] = problem.forward(x[again], rng)
+    return y.reshape(len(y), -1), ok
+
+
+def fold_back(
+    problem: Problem,
+    field: Field,
+    y: np.ndarray,
+    one: np.ndarray,
+    one_ok: np.ndarray,
+    replicas: Replicas,
+    address: seeding.Address,
+    seeds: int,
+) -> Measured:
+    """``fold_back_swd``: are draws, put through the forward process, distributed as what was observed?
+
+    One draw of each event is used. A small distance is needed, not enough: many truths fold to one distribution. A
+    failed draw or simulation enters as the corner of the observed range farthest from its event's observation. The
+    floor is the distance between two random halves of the observations over sqrt(2): halves have half the events, and
+    a distance between samples of one distribution falls as n^-1/2.
+
+    Args:
+        problem: gives `forward`; x is a vector, so that this is cheap.
+        field: of y.
+        y: observations (event, component).
+        one: one draw of each event (event, component of x).
+        one_ok: whether that draw succeeded (event,).
+        replicas: bootstrap over these events.
+        address: root of directions, halves and the simulator's noise.
+        seeds: of directions, averaged over.
+    """
+    space = Space.of(field, y)
+    folded = space.farthest(y)
+    if one_ok.any():
+        draws = one[one_ok].reshape(-1, *problem.x.shape)
+        simulated, ok = simulate(problem, draws, seeding.generator(*address, "fold-back"))
+        folded[np.flatnonzero(one_ok)[ok]] = simulated[ok]
+    halves = seeding.generator(*address, "halves").permutation(len(y))
+    first, second = np.array_split(halves, 2)
+    judge = Distances(y, space, replicas, (*address, "y"), 1, seeds)
+    found = judge.measure_swd(folded)[0]
+    weight = replicas.weight
+    floor = None
+    if len(second):
+        weights = (None, None) if weight is None else (weight[first], weight[second])
+        floor = judge.swd(y[first], y[second], *weights)["swd_draw"] / np.sqrt(2)
+    return found._replace(metric="fold_back_swd", floor=floor)
+
+
+class Misfit(NamedTuple):
+    """Relative L2 distance between observations and simulations of draws.
+
+    Attributes:
+        each: (event, draw); infinite for a failed draw or simulation.
+        event: median over draws (event,).
+    """
+
+    each: np.ndarray
+    event: np.ndarray
+
+
+def misfit(
+    problem: Problem, field: Field, y: np.ndarray, x: np.ndarray, ok: np.ndarray, address: seeding.Address
+) -> Misfit:
+    """|F(draw) - y| / |y| for some draws of some events; y on the common scale where units differ.
+
+    Args:
+        problem: gives `forward`.
+        field: of y.
+        y: observations (event, component).
+        x: draws (event, draw, *x).
+        ok: (event, draw).
+        address: of the simulator's noise.
+    """
+    space = Space.of(field, y)
+    each = np.full(ok.shape, np.inf)
+    event, draw = np.nonzero(ok)
+    if len(event):
+        simulated, success = simulate(problem, x[event, draw], seeding.generator(*address, "misfit"))
+        gap = np.linalg.norm(space.difference(simulated.astype(np.float64), y[event]) / space.scale, axis=1)
+        size = np.linalg.norm(y[event].astype(np.float64) / space.scale, axis=1)
+        each[event, draw] = np.where(success, gap / np.where(size > 0, size, 1.0), np.inf)
+    return Misfit(each, np.median(each, axis=1))
+
+
+def misfit_rows(found: Misfit, truth: Misfit | None, replicas: Replicas) -> list[Measured]:
+    """``misfit``, median over events, the truth's own (noise, shifts) as floor, and ``failed_resimulations``."""
+    n = len(found.event)
+    medians = np.array([np.median(found.event[events]) for events in replicas.events])
+    low, high = percentile_interval(medians)
+    floor = None if truth is None else float(np.median(truth.event))
+    failed = np.isinf(found.each)
+    value, spread = replicas.mean(failed.mean(axis=1, keepdims=True))
+    return [
+        Measured("misfit", float(np.median(found.event)), low, high, floor, n, "1"),
+        Measured("failed_resimulations", float(value[0]), *percentile_interval(spread[:, 0]), None, n, "1"),
+    ]
+
+
+def distance_to_seen(
+    field: Field, y: np.ndarray, seen: list[Path], most: int, address: seeding.Address
+) -> Measured | None:
+    """``seen_swd``: sliced distance from these observations to the nearest seen training file's (a sweep as a whole).
+
+    It says how far outside its training data a method works, whatever the method; on the scale of y.
+
+    Args:
+        field: of y.
+        y: observations (event, component).
+        seen: indices of the seen families' train split.
+        most: events of each that are compared.
+        address: root of the directions.
+    """
+    space = Space.of(field, y)
+    theta = distances.directions((*address, "y", "directions", 0), y.shape[1], DIRECTIONS)
+    found, ours = [], space.standard(y[:most])
+    for path in seen:
+        with EnsembleReader(path) as reader:
+            # A sweep's ensembles lie one after another: take events from all of them.
+            rows = np.unique(np.linspace(0, reader.n - 1, min(reader.n, len(ours))).astype(int))
+            theirs = space.standard(_rows(reader, rows))
+        found.append(distances.sliced_wasserstein(ours, theirs, theta))
+    if not found:
+        return None
+    return Measured("seen_swd", min(found), None, None, None, len(ours), space.unit)
+
+
+def _rows(reader: EnsembleReader, rows: np.ndarray, block: int = 4096) -> np.ndarray:
+    """Some rows of y, flat (row, component), read in blocks."""
+    found = []
+    for start in range(0, reader.n, block):
+        inside = rows[(rows >= start) & (rows < start + block)]
+        if len(inside):
+            values = reader.read("y", start, int(inside[-1]) + 1)[inside - start]
+            found.append(values.reshape(len(values), -1))
+    return np.concatenate(found)

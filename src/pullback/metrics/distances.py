@@ -1,0 +1,151 @@
+"""Wasserstein distances between samples: per feature (W1), sliced (SWD), and of pixel histograms.
+
+In one dimension the optimal plan pairs quantiles, W_p^p = int_0^1 |F_u^-1(q) - F_v^-1(q)|^p dq. For two samples of
+one size without weights that is the mean over sorted values, which is what runs here; everything else goes through
+POT, whose definition of the sliced distance (Bonneel et al. 2015: root of the mean of W_2^2 over random directions)
+is followed.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pullback import seeding
+
+CHUNK_BYTES = 32 * 1024**2
+
+
+def directions(address: seeding.Address, dimension: int, count: int) -> np.ndarray:
+    """Directions uniform on the unit sphere, (direction, dimension) float64; the same address gives the same ones."""
+    normals = seeding.generator(*address).standard_normal((count, dimension))
+    return normals / np.linalg.norm(normals, axis=1, keepdims=True)
+
+
+def project(sample: np.ndarray, theta: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """A sample (event, dimension) seen along directions (direction, dimension): (direction, event) float32.
+
+    The centre (dimension,) is taken off before rounding to float32: distances do not feel it, precision does.
+    """
+    return (theta.astype(np.float32) @ (sample - centre).astype(np.float32).T).astype(np.float32, copy=False)
+
+
+def wasserstein_powers(
+    u: np.ndarray,
+    v: np.ndarray,
+    p: int,
+    u_weight: np.ndarray | None = None,
+    v_weight: np.ndarray | None = None,
+) -> np.ndarray:
+    """W_p^p in one dimension, for many dimensions at once.
+
+    Args:
+        u, v: samples (direction, event); their numbers of events may differ.
+        p: 1 or 2.
+        u_weight, v_weight: non-negative weights (event,), or None for equal ones.
+
+    Returns:
+        (direction,) float64.
+    """
+    if u_weight is None and v_weight is None and u.shape == v.shape:
+        difference = np.sort(u, axis=1)
+        difference -= np.sort(v, axis=1)
+        return _mean_power(difference, p)
+    ot = _pot()
+    weights = [
+        np.full(values.shape[1], 1.0 / values.shape[1]) if weight is None else weight / weight.sum(dtype=np.float64)
+        for values, weight in ((u, u_weight), (v, v_weight))
+    ]
+    return np.asarray(ot.wasserstein_1d(u.T.astype(np.float64), v.T.astype(np.float64), *weights, p=p))
+
+
+def _mean_power(difference: np.ndarray, p: int) -> np.ndarray:
+    """Mean of |difference|^p over the last axis, summed in double precision."""
+    if p == 1:
+        return np.abs(difference).mean(axis=-1, dtype=np.float64)
+    return np.einsum("...i,...i->...", difference, difference, dtype=np.float64) / difference.shape[-1]
+
+
+def _pot() -> Any:
+    """POT without the array libraries it would otherwise import: judging loads no torch."""
+    for backend in ("PYTORCH", "JAX", "TENSORFLOW", "CUPY"):
+        os.environ.setdefault(f"POT_BACKEND_DISABLE_{backend}", "1")
+    from pullback.extras import require
+
+    return require("ot", extra="judge")
+
+
+def sliced_wasserstein(
+    u: np.ndarray,
+    v: np.ndarray,
+    theta: np.ndarray,
+    u_weight: np.ndarray | None = None,
+    v_weight: np.ndarray | None = None,
+) -> float:
+    """Sliced Wasserstein distance, sqrt(mean over directions of W_2^2), as ``ot.sliced_wasserstein_distance``.
+
+    Args:
+        u, v: samples (event, dimension).
+        theta: unit directions (direction, dimension).
+        u_weight, v_weight: non-negative weights (event,), or None.
+    """
+    centre = v.mean(axis=0, dtype=np.float64)
+    rows = max(1, CHUNK_BYTES // (4 * max(len(u), len(v))))
+    powers = [
+        wasserstein_powers(project(u, block, centre), project(v, block, centre), 2, u_weight, v_weight)
+        for block in np.split(theta, range(rows, len(theta), rows))
+    ]
+    return float(np.sqrt(np.concatenate(powers).mean()))
+
+
+def replicate_powers(
+    u: np.ndarray, v: np.ndarray, p: int, resampled: Sequence[np.ndarray], weight: np.ndarray | None = None
+) -> np.ndarray:
+    """W_p^p of bootstrap replicas of paired samples: an event that is drawn again brings its u and its v.
+
+    Args:
+        u, v: (direction, event).
+        p: 1 or 2.
+        resampled: for each replica the events in it, with repeats.
+        weight: event weights (event,), or None.
+
+    Returns:
+        (replica, direction).
+    """
+    u, v = np.ascontiguousarray(u, np.float32), np.ascontiguousarray(v, np.float32)
+    out = np.empty((len(resampled), len(u)))
+    for replica, events in enumerate(resampled):
+        if weight is None:
+            for j in range(len(u)):
+                ours, theirs = u[j][events], v[j][events]
+                ours.sort()
+                theirs.sort()
+                ours -= theirs
+                out[replica, j] = _mean_power(ours, p)
+        else:
+            drawn = weight[events]
+            out[replica] = wasserstein_powers(u[:, events], v[:, events], p, drawn, drawn)
+    return out
+
+
+def value_histograms(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Histogram of each event's pixels: values (event, pixel) -> (event, bin) float32; outliers go to the end bins.
+
+    Bins are equal, ``edges`` (bin + 1,).
+    """
+    bins = len(edges) - 1
+    step = (edges[-1] - edges[0]) / bins
+    index = np.clip(((values - edges[0]) / step).astype(np.int64), 0, bins - 1)
+    index += np.arange(len(values))[:, None] * bins
+    return np.bincount(index.ravel(), minlength=len(values) * bins).reshape(len(values), bins).astype(np.float32)
+
+
+def histogram_distance(u: np.ndarray, v: np.ndarray, step: float) -> np.ndarray:
+    """W1 between histograms on the same equal bins: sum of |F_u - F_v| times the bin width; (..., bin) -> (...).
+
+    Off from W1 of the values by at most one bin width.
+    """
+    u, v = u.astype(np.float64), v.astype(np.float64)
+    gap = np.cumsum(u, axis=-1) / u.sum(axis=-1, keepdims=True) - np.cumsum(v, axis=-1) / v.sum(axis=-1, keepdims=True)
+    return np.abs(gap).sum(axis=-1) * step

@@ -1,0 +1,136 @@
+"""Arrays that the report draws for one method: example posteriors of fields, spectra of features.
+
+Layout (HDF5): attributes problem, method, method_kind, returns; a group ``<infer>/<seed>/<family>`` for each result
+with attributes title, role, shift and kind, ``"fields"`` or ``"features"``.
+
+fields: the first events: ``y`` (event, *y), ``mean`` and ``std`` over successful draws (event, *x), ``draws`` (event,
+2, *x; NaN where failed), ``truth`` (event, *x) where it is known; attributes x_dims, y_dims, x_units, y_units.
+
+features: a group for each one: ``edges`` (bin + 1,), ``unfolded`` counts of one draw of each event (bin,) with
+``unfolded_error`` and ``ratio_error`` (bootstrap standard deviation of the counts, and of unfolded / truth, by
+group), ``truth`` and ``observed`` counts where known, attribute unit. Events outside the edges are in no bin. With
+two features ``points_draws`` and ``points_truth`` (point, 2).
+
+Either: ``misfit`` (event,), median over draws, for the events that were simulated again; the first are the examples.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+
+from pullback.ensembles.fields import Field
+from pullback.metrics.bootstrap import Replicas
+
+BINS = 30
+QUANTILES = (0.002, 0.998)
+POINTS = 2000
+
+
+@dataclass(frozen=True)
+class Features:
+    """One draw of each event beside truth and observation, flat (event, component); None where unknown."""
+
+    x: Field
+    y: Field
+    unfolded: np.ndarray
+    truth: np.ndarray | None
+    observed: np.ndarray
+
+
+def bin_edges(values: np.ndarray, logarithmic: bool) -> np.ndarray:
+    """Edges of equal bins (geometric ones for a quantity on a logarithmic scale) over the bulk of the values."""
+    low, high = np.quantile(values, QUANTILES)
+    if not high > low:
+        low, high = low - 0.5, high + 0.5
+    if logarithmic and low > 0:
+        return np.geomspace(low, high, BINS + 1)
+    return np.linspace(low, high, BINS + 1)
+
+
+def _bins(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Each event's bin as a row of zeros and at most a one, (event, bin); the last edge belongs to the last bin."""
+    index = np.searchsorted(edges, values, side="right") - 1
+    index[values == edges[-1]] = len(edges) - 2
+    return (index[:, None] == np.arange(len(edges) - 1)).astype(np.float64)
+
+
+def write_features(group: h5py.Group, data: Features, replicas: Replicas) -> None:
+    """Histograms and points of a vector. Edges come from the truth or else the observation: one set for all methods."""
+    ones = np.ones(len(data.unfolded)) if replicas.weight is None else replicas.weight
+    for j, name in enumerate(data.x.features):
+        same = data.y.features.index(name) if name in data.y.features else None
+        observed = None if same is None else data.observed[:, same]
+        truth = None if data.truth is None else data.truth[:, j]
+        good = np.isfinite(data.unfolded[:, j])
+        unfolded = np.where(good, data.unfolded[:, j], -np.inf)
+        guide = truth if truth is not None else observed if observed is not None else unfolded[good]
+        if not len(guide):
+            continue
+        edges = bin_edges(guide.astype(np.float64), data.x.transforms[j] in ("log", "log1p"))
+        feature = group.create_group(name)
+        feature.attrs["unit"] = data.x.units[j]
+        feature["edges"] = edges
+        hits = _bins(unfolded, edges)
+        feature["unfolded"] = ones @ hits
+        spread = replicas.sums(hits)
+        if replicas.count:
+            feature["unfolded_error"] = spread.std(axis=0)
+        if truth is not None:
+            true_hits = _bins(truth, edges)
+            feature["truth"] = ones @ true_hits
+            if replicas.count:
+                base = replicas.sums(true_hits)
+                ratio = np.where(base > 0, spread / np.where(base > 0, base, 1.0), np.nan)
+                # A bin that is empty in every replica has no ratio.
+                known = np.isfinite(ratio).any(axis=0)
+                error = np.full(len(edges) - 1, np.nan)
+                error[known] = np.nanstd(ratio[:, known], axis=0)
+                feature["ratio_error"] = error
+        if observed is not None:
+            feature["observed"] = ones @ _bins(observed, edges)
+    if len(data.x.features) == 2:
+        good = np.isfinite(data.unfolded).all(axis=1)
+        group["points_draws"] = data.unfolded[good][:POINTS]
+        if data.truth is not None:
+            group["points_truth"] = data.truth[good][:POINTS]
+
+
+def write_fields(
+    group: h5py.Group,
+    x: Field,
+    y: Field,
+    draws: np.ndarray,
+    weight: np.ndarray,
+    observed: np.ndarray,
+    truth: np.ndarray | None,
+) -> None:
+    """Example posteriors of arrays.
+
+    Args:
+        group: the result's group.
+        x, y: fields.
+        draws: (event, draw, *x), NaN where failed.
+        weight: (event, draw), 0 where failed; normalised here.
+        observed: (event, *y).
+        truth: (event, *x) or None.
+    """
+    total = weight.sum(axis=1, keepdims=True)
+    share = (weight / np.where(total > 0, total, np.nan)).reshape(*weight.shape, *(1,) * len(x.shape))
+    filled = np.nan_to_num(draws.astype(np.float64))
+    mean = (share * filled).sum(axis=1)
+    std = np.sqrt((share * (filled - mean[:, None]) ** 2).sum(axis=1))
+    group["y"] = observed
+    group["mean"], group["std"] = mean.astype(np.float32), std.astype(np.float32)
+    group["draws"] = draws[:, :2]
+    if truth is not None:
+        group["truth"] = truth
+    group.attrs.update(x_dims=list(x.dims), y_dims=list(y.dims), x_units=x.units[0], y_units=y.units[0])
+
+
+def start_group(file: h5py.File, infer: str, seed: int, family: str, attributes: dict[str, Any]) -> h5py.Group:
+    """The group of one result."""
+    group = file.create_group(f"{infer}/{seed}/{family}")
+    group.attrs.update(attributes)
+    return group

@@ -1,0 +1,88 @@
+"""The two tables of one method: metrics and cost, as CSV."""
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pullback.ensembles.hdf5 import atomic
+from pullback.metrics.floors import Measured
+
+COLUMNS = (
+    "study",
+    "problem",
+    "method",
+    "method_kind",
+    "infer",
+    "seed",
+    "family",
+    "role",
+    "shift",
+    "metric",
+    "value",
+    "low",
+    "high",
+    "floor",
+    "n",
+    "n_observed",
+    "unit",
+    "returns",
+)
+"""Columns of the metrics table. value, low, high (95 % by bootstrap of groups) and floor are in ``unit``, empty where
+there is none; n events were used of the n_observed there are; returns says what the method's draws are."""
+
+COST_COLUMNS = (
+    "problem",
+    "method",
+    "infer",
+    "seed",
+    "family",
+    "seconds",
+    "peak_memory_mb",
+    "simulator_calls",
+    "network_calls",
+    "failed_simulations",
+    "projected",
+    "events",
+    "draws",
+)
+"""Columns of the cost table: what inference used, summed over parts (memory: the largest)."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """Whose numbers these are: the first nine columns and the last."""
+
+    study: str
+    problem: str
+    method: str
+    method_kind: str
+    infer: str
+    seed: int
+    family: str
+    role: str
+    shift: str
+    returns: str
+
+    def row(self, measured: Measured, n_observed: int) -> dict[str, Any]:
+        """One row of the metrics table."""
+        return {**vars(self), **measured._asdict(), "n_observed": n_observed}
+
+    def cost_row(self, cost: Mapping[str, float], events: int, draws: int) -> dict[str, Any]:
+        """One row of the cost table; what was not counted is empty."""
+        return {**vars(self), **cost, "events": events, "draws": draws}
+
+
+def write_table(path: Path, columns: tuple[str, ...], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows, keys beyond the columns left out, under a temporary name that is renamed at the end."""
+    with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_text(row.get(column)) for column in columns] for row in rows)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.8g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,61 @@
+"""A residual multilayer perceptron for x that is a vector."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pullback.networks.encoders import Shape, TimeEmbedding, observation_encoder, rows
+
+
+class ResidualMlp(nn.Module):
+    """f(x, t, y, context): residual blocks h + V gelu(U h + c_l), c_l made of time, observation and context.
+
+    The condition enters every block. Blocks start as the identity (V = 0) and the output at zero, so that deep ones train
+    without normalisation layers, which would cost as much as the blocks at these widths.
+
+    Args:
+        x_shape: shape of x; more than one axis is flattened.
+        y_shape: shape of an observation, or None without one. Images and gathers go through a small convolutional encoder.
+        context: size of the context vector, 0 without one.
+        width, depth: of the hidden layers.
+    """
+
+    def __init__(self, x_shape: Shape, y_shape: Shape | None, context: int, width: int, depth: int):
+        super().__init__()
+        self.x_shape, self.y_shape, self.context = x_shape, y_shape, context
+        self.depth = depth
+        size = math.prod(x_shape)
+        self.time = TimeEmbedding(width)
+        self.observe = None if y_shape is None else observation_encoder(y_shape, width)
+        self.from_context = nn.Linear(context, width) if context else None
+        self.enter = nn.Linear(size, width)
+        self.condition = nn.Linear(width, (depth + 1) * width)
+        self.up = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(depth))
+        self.down = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.leave = nn.Linear(width, size)
+        for layer in [*self.down, self.leave]:
+            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        """Output of x's shape.
+
+        Args:
+            x: (B, *x).
+            t: (B,).
+            y: (b, *y), b a divisor of B: row i serves B / b consecutive rows of x; None when built without.
+            context: (b, context) likewise, or None.
+        """
+        batch = len(x)
+        c = self.time(t)
+        if self.observe is not None:
+            c = c + rows(self.observe(y), batch)
+        if self.from_context is not None:
+            c = c + rows(self.from_context(context), batch)
+        first, *shifts = self.condition(functional.gelu(c)).chunk(self.depth + 1, dim=1)
+        h = self.enter(x.flatten(1)) + first
+        for up, down, shift in zip(self.up, self.down, shifts, strict=True):
+            h = h + down(functional.gelu(torch.add(up(h), shift)))
+        return self.leave(functional.gelu(h)).reshape(x.shape)

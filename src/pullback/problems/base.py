@@ -1,0 +1,70 @@
+"""What a problem is to the rest of the package."""
+
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+
+from pullback.ensembles.fields import Field
+from pullback.study.base import Capability
+
+
+@runtime_checkable
+class Problem(Protocol):
+    """Families + forward process (+ likelihood, + exact posterior where there is one).
+
+    A class that declares ``gives`` needs only the members of what it gives; ``x``, ``y`` and ``block`` always. It is made from the
+    problem's ``simulator`` block. Heavy imports belong inside methods: the class is loaded while the Snakefile is parsed.
+
+    Attributes:
+        gives: capabilities.
+        x, y: fields of truth and observation.
+        block: events drawn from one generator; shards are cut between blocks.
+        fail: what a failed simulation means for data: ``"error"`` or ``"redraw"`` (the prior is then conditional on success).
+    """
+
+    gives: ClassVar[frozenset[Capability]]
+    x: Field
+    y: Field
+    block: int
+    fail: str
+
+    def sample_prior(self, rng: np.random.Generator, n: int, params: dict[str, Any]) -> np.ndarray:
+        """Draws x (n, *x) from the prior with these parameters. [prior]"""
+        ...
+
+    def forward(self, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Observations y (event, *y) of x (event, *x), and which simulations succeeded (event,) bool. [forward]"""
+        ...
+
+    def log_likelihood(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """log p(y|x), broadcast over leading axes, float64. [likelihood]"""
+        ...
+
+    def exact_posterior(
+        self, y: np.ndarray, params: dict[str, Any], draws: int, pool: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Draws x (event, draw, *x) from p(x|y) under the prior with these parameters. [exact-posterior]"""
+        ...
+
+    def preflight(self) -> dict[str, Any]:
+        """Checks of the simulator's settings, with their numbers; raises ValueError with a remedy. Compiles what jobs share."""
+        ...
+
+
+def make_problem(kind: str, simulator: dict[str, Any], folder: Path | str = ".") -> Problem:
+    """The problem of a study from its kind and its ``simulator`` block (plain values, as in the canonical JSON)."""
+    from pullback.study.plugins import load_class, problem_class
+    from pullback.study.problems import BUILT_IN_PROBLEMS
+
+    if kind in BUILT_IN_PROBLEMS:
+        model = BUILT_IN_PROBLEMS[kind]
+        options = model.model_fields["simulator"].annotation.model_validate(simulator)
+        cls = load_class(model.code)
+        return cls(options, Path(folder)) if kind == "command" else cls(options)
+    cls = problem_class(kind, Path(folder))
+    spec = getattr(cls, "Spec", None)
+    problem = cls(spec.model_validate(simulator)) if spec else cls(**simulator)
+    problem.block = getattr(problem, "block", 1000)
+    problem.fail = getattr(problem, "fail", "error")
+    return problem

@@ -1,0 +1,90 @@
+"""A simulator that is a program of the user's: arrays go in and out as ``.npy`` files."""
+
+import json
+import shlex
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from pullback.ensembles.fields import Field
+from pullback.study.base import Capability
+from pullback.study.problems import CommandProblem, CommandSimulator, FieldOptions
+
+
+class CommandError(ValueError):
+    """A command that failed or gave something else than it was asked for."""
+
+
+def _field(name: Literal["x", "y"], options: FieldOptions) -> Field:
+    if options.features is not None:
+        return Field.vector(name, options.features, options.units)
+    if options.dims is None or options.shape is None or not isinstance(options.units, str):
+        raise CommandError(f"simulator.{name}: give `features`, or `dims` and `shape` with one unit")
+    return Field.array(name, options.dims, options.shape, options.units)
+
+
+class Command:
+    """Prior and forward process as commands; see `CommandSimulator` for the placeholders.
+
+    Args:
+        options: the ``simulator`` block.
+        folder: the commands run here: the folder of the study.
+    """
+
+    gives: ClassVar[frozenset[Capability]] = CommandProblem.gives
+
+    def __init__(self, options: CommandSimulator, folder: Path):
+        self.options = options
+        self.folder = folder
+        self.x = _field("x", options.x)
+        self.y = _field("y", options.y)
+        self.block = options.block
+        self.fail = options.fail
+
+    def sample_prior(self, rng: np.random.Generator, n: int, params: dict[str, Any]) -> np.ndarray:
+        """Draws (n, *x) that the command wrote."""
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            (folder / "params.json").write_text(json.dumps(params))
+            self._run(self.options.prior, folder, n=n, seed=int(rng.integers(2**31)))
+            return self._load(folder / "x.npy", (n, *self.x.shape))
+
+    def forward(self, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Observations (event, *y) that the command wrote; a row that is not finite is a failed simulation."""
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            np.save(folder / "x.npy", x)
+            self._run(self.options.forward, folder, n=len(x), seed=int(rng.integers(2**31)))
+            y = self._load(folder / "y.npy", (len(x), *self.y.shape))
+        return y, np.isfinite(y).reshape(len(y), -1).all(axis=1)
+
+    def _run(self, template: str, scratch: Path, n: int, seed: int) -> None:
+        files = {name: scratch / f"{name}.{ending}" for name, ending in (("x", "npy"), ("y", "npy"), ("params", "json"))}
+        try:
+            command = [piece.format(n=n, seed=seed, **files) for piece in shlex.split(template)]
+        except (KeyError, IndexError) as error:
+            known = "{n}, {seed}, {params}, {x}, {y}"
+            raise CommandError(f"command '{template}': unknown placeholder {error}; known: {known}") from None
+        try:
+            done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise CommandError(f"command '{command[0]}' cannot be started ({error.strerror}); give a path or install it") from None
+        if done.returncode:
+            tail = "\n".join(done.stderr.strip().splitlines()[-5:])
+            raise CommandError(f"command '{' '.join(command)}' failed with exit code {done.returncode}:\n{tail}")
+
+    @staticmethod
+    def _load(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+        if not path.exists():
+            raise CommandError(f"the command wrote no {path.name}; it must write an array of shape {shape} there")
+        found = np.load(path, allow_pickle=False)
+        if found.shape != shape:
+            raise CommandError(f"the command wrote {path.name} with shape {found.shape}, wanted {shape}")
+        return np.asarray(found, np.float64)
+
+    def preflight(self) -> dict[str, Any]:
+        """The commands that are used."""
+        return {"prior": self.options.prior, "forward": self.options.forward}

@@ -1,0 +1,170 @@
+"""Jobs that make ensembles from a simulator: pre-flight checks, one shard of events, and families taken from others."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from pullback.ensembles.fields import Field
+from pullback.ensembles.hdf5 import atomic
+from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter
+from pullback.joblog import progress
+from pullback.problems.base import Problem, make_problem
+from pullback.seeding import generator
+from pullback.study.base import Uniform
+from pullback.study.problems import MissingShift, NoiseShift, ScaleShift, Shift
+
+log = logging.getLogger("pullback")
+
+MAX_ATTEMPTS = 100
+SHIFT_ROWS = 1000
+
+
+class SimulationError(ValueError):
+    """A simulation that failed where it may not."""
+
+
+def preflight(job: str, out: Path | str) -> None:
+    """Check a simulator's settings, compile what parallel jobs share, and write the numbers as JSON.
+
+    Args:
+        job: `Plan.preflight_job`.
+        out: the JSON file.
+    """
+    spec = json.loads(job)
+    problem = make_problem(spec["kind"], spec["simulator"], spec.get("folder", "."))
+    check = getattr(problem, "preflight", None)
+    numbers: dict[str, Any] = check() if check else {}
+    for name, value in numbers.items():
+        log.info("%s: %s", name, value)
+    with atomic(out) as path:
+        path.write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n")
+
+
+def simulate(job: str, out: Path | str) -> None:
+    """Simulate one shard: whole blocks, each from its own generator.
+
+    Args:
+        job: `Plan.simulate_job`.
+        out: the shard.
+
+    Raises:
+        SimulationError: a simulation failed and the problem says that this is an error, or too many did.
+        StoreError: an event is not finite.
+    """
+    spec = json.loads(job)
+    problem = make_problem(spec["kind"], spec["simulator"], spec.get("folder", "."))
+    block, first, left = spec["block"], spec["first_block"], spec["events"]
+    names = sorted(spec["params"])
+    theta, offsets, failures = [], [0], 0
+    attributes = {"problem": spec["problem"], "family": spec["family"], "split": spec["split"]}
+    log.info("%s: %d events in blocks of %d, from block %d", "/".join(attributes.values()), left, block, first)
+    with EnsembleWriter(out, x=problem.x, y=problem.y, spec=job, attributes=attributes) as writer:
+        for index in progress(range(first, first + -(-left // block)), -(-left // block), "simulate"):
+            address = (spec["seed"], spec["problem"], spec["family"], spec["split"], index)
+            params = spec["params"]
+            if spec["sweep"]:
+                params = draw_parameters(params, generator(*address, "theta"))
+                theta.append([params[name] for name in names])
+            n = min(block, left - offsets[-1])
+            x, y, failed = _simulate_block(problem, address, n, params)
+            event_id = np.arange(index * block, index * block + n)
+            # Events of one ensemble of a sweep share their prior: the ensemble is what a bootstrap may resample.
+            writer.append(y, event_id, x=x, group=np.full(n, index) if spec["sweep"] else None)
+            offsets.append(offsets[-1] + n)
+            failures += failed
+        if spec["sweep"]:
+            writer.ensembles(np.array(offsets), np.array(theta, float), names)
+        if failures:
+            writer._file.attrs["failed_simulations"] = failures
+            log.warning("%d simulations failed and were drawn again: the prior is conditional on success", failures)
+
+
+def draw_parameters(params: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+    """Fixed values for a sweep's distributions, drawn in the order of the names."""
+    return {
+        name: Uniform.model_validate(value).sample(rng) if isinstance(value, dict) and "uniform" in value else value
+        for name, value in sorted(params.items())
+    }
+
+
+def _simulate_block(
+    problem: Problem, address: tuple[str | int, ...], n: int, params: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray, int]:
+    rng = generator(*address)
+    x = np.asarray(problem.sample_prior(rng, n, params))
+    y, ok = problem.forward(x, rng)
+    y = np.asarray(y)
+    for name, array, field in (("x", x, problem.x), ("y", y, problem.y)):
+        _check_shape(name, array, field, n)
+    failures = int((~ok).sum())
+    if failures and problem.fail != "redraw":
+        raise SimulationError(
+            f"{failures} of {n} simulations failed in block {address}; the first is event {int(np.argmin(ok))} of the block. "
+            "Change the prior or the simulator, or let the problem say fail = 'redraw'"
+        )
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        if ok.all():
+            return x, y, failures
+        again = generator(*address, "attempt", attempt)
+        rows = np.flatnonzero(~ok)
+        x[rows] = problem.sample_prior(again, len(rows), params)
+        y[rows], success = problem.forward(x[rows], again)
+        ok[rows] = success
+        failures += int((~success).sum())
+    raise SimulationError(f"{int((~ok).sum())} of {n} simulations still fail after {MAX_ATTEMPTS} draws in block {address}")
+
+
+def _check_shape(name: str, array: np.ndarray, field: Field, n: int) -> None:
+    if array.shape != (n, *field.shape):
+        raise SimulationError(f"the simulator gave {name} with shape {array.shape}, wanted {(n, *field.shape)}")
+
+
+def derive(job: str, base: Path | str, out: Path | str) -> None:
+    """Write another family's test events, shifted or without their truth.
+
+    Args:
+        job: `Plan.derive_job`.
+        base: index of the family that the events are taken from.
+        out: the shard.
+    """
+    spec = json.loads(job)
+    shift = TypeAdapter(Shift).validate_python(spec["shift"]) if spec["shift"] else None
+    attributes = {"problem": spec["problem"], "family": spec["family"], "split": "test", "base": spec["base"]}
+    with EnsembleReader(base) as reader:
+        extra = [name for name in reader.columns if name not in ("x", "y", "event_id", "group")]
+        columns = {name: Column(reader.read(name, 0, 1).dtype.str) for name in extra}
+        x = reader.x if spec["truth"] else None
+        with EnsembleWriter(out, x=x, y=reader.y, spec=job, attributes=attributes, columns=columns) as writer:
+            for start in range(0, reader.n, SHIFT_ROWS):
+                rows = {name: reader.read(name, start, start + SHIFT_ROWS) for name in reader.columns}
+                rng = generator(spec["seed"], spec["problem"], spec["family"], "shift", start)
+                if x is None:
+                    rows.pop("x", None)
+                y = apply_shift(shift, rows.pop("y"), reader.y, rng) if shift else rows.pop("y")
+                writer.append(y, rows.pop("event_id"), **rows)
+
+
+def apply_shift(
+    shift: NoiseShift | ScaleShift | MissingShift, y: np.ndarray, field: Field, rng: np.random.Generator
+) -> np.ndarray:
+    """Observations (event, *y) as they would be under a changed forward process."""
+    if isinstance(shift, NoiseShift):
+        rms = np.sqrt((y.reshape(len(y), -1) ** 2).mean(axis=1)).reshape(-1, *(1,) * (y.ndim - 1))
+        return y + shift.relative * rms * rng.standard_normal(y.shape)
+    if isinstance(shift, ScaleShift):
+        if shift.feature is None:
+            return y * shift.factor
+        if shift.feature not in field.features:
+            raise SimulationError(f"shift.feature: found '{shift.feature}', y has {', '.join(field.features) or 'no features'}")
+        return y * np.where(np.array(field.features) == shift.feature, shift.factor, 1.0)
+    if shift.dimension not in field.dims:
+        raise SimulationError(f"shift.dimension: found '{shift.dimension}', y has {', '.join(field.dims)}")
+    axis = field.dims.index(shift.dimension)
+    size = field.shape[axis]
+    dead = rng.random((len(y), size)).argsort(axis=1) < round(shift.fraction * size)
+    shape = [len(y)] + [size if i == axis else 1 for i in range(len(field.shape))]
+    return np.where(dead.reshape(shape), 0.0, y)

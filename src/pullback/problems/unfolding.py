@@ -1,0 +1,84 @@
+"""Unfolding: truth jets (pt, eta, phi, mass) from reconstructed jets (pt, eta, phi).
+
+The detector is known in closed form (`pullback.simulators.detector`), collisions come from Pythia 8 as ROOT files
+(`pullback.simulators.collider`) or from outside, and are read into matched jets by `pullback.readers.root`.
+"""
+
+import importlib.metadata
+import logging
+from typing import Any, ClassVar
+
+import numpy as np
+
+from pullback.extras import MissingExtra, require
+from pullback.readers.jets import X_FIELD, Y_FIELD
+from pullback.simulators import detector
+from pullback.study.base import Capability
+from pullback.study.problems import UnfoldingSimulator
+
+log = logging.getLogger("pullback")
+
+
+class Unfolding:
+    """One event is a matched pair of jets; a collision (`group`) gives several.
+
+    Args:
+        options: the problem's ``simulator`` block.
+    """
+
+    gives: ClassVar[frozenset[Capability]] = frozenset({"pairs", "forward", "likelihood"})
+    x = X_FIELD
+    y = Y_FIELD
+    fail = "error"
+
+    def __init__(self, options: UnfoldingSimulator):
+        self.options = options
+        self.block = options.block_collisions
+
+    def forward(self, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Reconstructed jets y (event, 3) of truth jets x (event, 4) that were kept, and which could be made (event,).
+
+        Below 20 GeV and beyond |eta| = 4.5 the detector's formulas do not hold: not ok, y is NaN.
+        """
+        y, ok = detector.smear_kept(x, rng)
+        return y.astype(np.float32), ok
+
+    def log_likelihood(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """log p(y|x) of a kept jet, y (..., 3) and x (..., 4) broadcast over leading axes, float64."""
+        return detector.log_likelihood(y, x)
+
+    def preflight(self) -> dict[str, Any]:
+        """Versions of the packages that make and read collisions, and what the detector does to a few jets.
+
+        Raises:
+            pullback.extras.MissingExtra: a package that reads ROOT files is not installed.
+        """
+        versions = {}
+        for package in ("uproot", "awkward"):
+            require(package, "hep")
+            versions[package] = importlib.metadata.version(package)
+        for package in ("pythia8mc", "fastjet"):
+            try:
+                require(package, "collider")
+                versions[package] = importlib.metadata.version(package)
+            except MissingExtra as error:  # a study of outside files alone does without
+                log.warning("no collisions can be made here: %s", error)
+                versions[package] = "not installed"
+        pt = np.array([self.options.truth_pt_min, 50.0, 100.0, 300.0, 1000.0])
+        mean, width, width_eta, width_phi = detector.response(pt)
+        checks: dict[str, Any] = {
+            **{f"{package} version": version for package, version in versions.items()},
+            "energy (GeV)": self.options.energy,
+            "tune": self.options.tune,
+            "multi-parton interactions": self.options.multi_parton_interactions,
+            "jets": f"anti-kt R={self.options.jet_radius:g}, truth pT >= {self.options.truth_pt_min:g} GeV",
+            "truth pT (GeV)": pt.tolist(),
+            "response": np.round(mean / pt, 4).tolist(),
+            "relative width of pT": np.round(width / pt, 4).tolist(),
+            "width of eta": np.round(width_eta, 4).tolist(),
+            "width of phi (rad)": np.round(width_phi, 4).tolist(),
+            "fraction kept": np.round(np.exp(detector.log_kept(np.stack([pt, *np.zeros((3, 5))], axis=1))), 4).tolist(),
+        }
+        for name, value in checks.items():
+            log.info("unfolding: %s: %s", name, value)
+        return checks

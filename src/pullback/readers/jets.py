@@ -1,0 +1,126 @@
+"""Jets as truth and observation, and pairing them within a collision."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from pullback.ensembles.fields import Field
+from pullback.study.problems import RootFiles
+
+X_FIELD = Field.vector(
+    "x",
+    ("pt", "eta", "phi", "mass"),
+    ("GeV", "1", "rad", "GeV"),
+    transforms=("log", "linear", "periodic", "log1p"),
+    low=(20.0, -4.5, -float(np.pi), 0.0),
+    high=(np.inf, 4.5, float(np.pi), np.inf),
+)
+"""Truth jet. The bounds are those of the detector's formulas (`pullback.simulators.detector`)."""
+
+Y_FIELD = Field.vector(
+    "y",
+    ("pt", "eta", "phi"),
+    ("GeV", "1", "rad"),
+    transforms=("log", "linear", "periodic"),
+    low=(0.0, -np.inf, -float(np.pi)),
+    high=(np.inf, np.inf, float(np.pi)),
+)
+"""Reconstructed jet, massless."""
+
+
+@dataclass(frozen=True)
+class Jets:
+    """The jets of a chunk of collisions, as flat arrays.
+
+    Attributes:
+        features: pt, eta, phi, mass (jet, 4).
+        counts: jets of each collision (collision,).
+    """
+
+    features: np.ndarray
+    counts: np.ndarray
+
+    @property
+    def entry(self) -> np.ndarray:
+        """Collision of each jet within the chunk (jet,)."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
+
+    @property
+    def start(self) -> np.ndarray:
+        """First jet of each collision (collision,)."""
+        return np.cumsum(self.counts) - self.counts
+
+
+def rapidity(pt: np.ndarray, eta: np.ndarray, mass: np.ndarray) -> np.ndarray:
+    """Rapidity of jets (jet,): arsinh(pT sinh eta / sqrt(pT^2 + m^2))."""
+    return np.arcsinh(pt * np.sinh(eta) / np.hypot(pt, mass))
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Delta R of jets a and b (pair, 4) with features pt, eta, phi, mass, in rapidity and azimuth."""
+    rise = rapidity(a[:, 0], a[:, 1], a[:, 3]) - rapidity(b[:, 0], b[:, 1], b[:, 3])
+    turn = (a[:, 2] - b[:, 2] + np.pi) % (2 * np.pi) - np.pi
+    return np.hypot(rise, turn)
+
+
+def all_pairs(counts_a: np.ndarray, counts_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every pair (a, b) of jets of the same collision, as rows of the two flat lists.
+
+    Args:
+        counts_a, counts_b: jets of each collision (collision,).
+    """
+    start_b = np.cumsum(counts_b) - counts_b
+    partners = np.repeat(counts_b, counts_a)
+    a = np.repeat(np.arange(counts_a.sum()), partners)
+    within = np.arange(len(a)) - np.repeat(np.cumsum(partners) - partners, partners)
+    return a, np.repeat(np.repeat(start_b, counts_a), partners) + within
+
+
+def pair_one_to_one(a: np.ndarray, b: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """Which of the candidate pairs (a, b) (pair,) are taken when the nearest is always taken first.
+
+    Each jet is in at most one pair. Pairs that are mutually nearest are taken together in one pass, which gives what
+    taking them one by one gives; of equal distances the earlier candidate goes first.
+    """
+    left = np.argsort(distances, kind="stable")
+    taken = np.zeros(len(a), dtype=bool)
+    while len(left):
+        first_a, first_b = np.zeros(len(left), bool), np.zeros(len(left), bool)
+        first_a[np.unique(a[left], return_index=True)[1]] = True
+        first_b[np.unique(b[left], return_index=True)[1]] = True
+        now = left[first_a & first_b]
+        taken[now] = True
+        left = left[~np.isin(a[left], a[now]) & ~np.isin(b[left], b[now])]
+    return taken
+
+
+def match(
+    reco: Jets, truth: Jets, index: np.ndarray | None, files: RootFiles, tally: Counter
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (pair,) of the reconstructed and of the truth jets that belong together, in the order of the reconstructed.
+
+    Args:
+        reco, truth: jets of one chunk.
+        index: truth jet of each reconstructed jet within its collision (jet,), -1 for none; None: the nearest in
+            Delta R below ``files.match_radius`` among the selected jets. One to one in both cases.
+        files: selection and radius.
+        tally: counts of what happens, added to.
+    """
+    if index is None:
+        a, b = all_pairs(reco.counts, truth.counts)
+    else:
+        a = np.flatnonzero((index >= 0) & (index < truth.counts[reco.entry]))
+        b = truth.start[reco.entry[a]] + index[a]
+        tally["named by the match branch"] += int((index >= 0).sum())
+        tally["of these beyond the truth list"] += int((index >= truth.counts[reco.entry]).sum())
+    selected = (reco.features[a, 0] >= files.y_pt_min) & (truth.features[b, 0] >= files.x_pt_min)
+    a, b = a[selected], b[selected]
+    distances = distance(reco.features[a], truth.features[b])
+    if index is None:
+        near = distances < files.match_radius
+        a, b, distances = a[near], b[near], distances[near]
+    taken = pair_one_to_one(a, b, distances)
+    a, b = a[taken], b[taken]
+    order = np.argsort(a, kind="stable")
+    return a[order], b[order]

@@ -1,0 +1,154 @@
+"""What every figure of the report shares: size, style, axes at fixed places, and the way into the page as inline SVG."""
+
+import html
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pullback.extras import require
+from pullback.report.style import FAINT, INK, Series
+
+WIDTH = 11.2
+"""Inches (at 96 pixels each) of a figure that fills the page."""
+
+FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
+
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "pullback",
+    "text.parse_math": False,
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "axes.edgecolor": "#8b949e",
+    "axes.linewidth": 0.7,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "text.color": INK,
+    "xtick.color": "#57606a",
+    "ytick.color": "#57606a",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "image.interpolation": "none",
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A finished figure: inline SVG, what it shows for those who cannot see it, and what to look for."""
+
+    svg: str
+    alt: str
+    caption: str
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Matplotlib settings of the report, without touching anybody else's."""
+    matplotlib = require("matplotlib", extra="judge")
+    with matplotlib.rc_context(_STYLE):
+        yield
+
+
+def new_figure(width: float, height: float) -> Any:
+    """A figure of a size in inches, outside pyplot: nothing stays in memory and no display is needed."""
+    require("matplotlib", extra="judge")
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    FigureCanvasSVG(figure)
+    return figure
+
+
+def axes_at(figure: Any, left: float, bottom: float, width: float, height: float, **more: Any) -> Any:
+    """Axes whose frame stands at a place given in inches from the lower left corner."""
+    across, up = figure.get_size_inches()
+    return figure.add_axes((left / across, bottom / up, width / across, height / up), **more)
+
+
+def tag(artists: Any, series: Series) -> None:
+    """Mark what belongs to one series, so that the page can hide it."""
+    for artist in artists if isinstance(artists, Iterable) else (artists,):
+        if isinstance(artist, Iterable) and not hasattr(artist, "set_gid"):
+            tag(artist, series)
+        elif artist is not None:
+            artist.set_gid(f"series-{series.index}")
+
+
+def legend(figure: Any, handles: Sequence[Any], top: float, left: float = 0.62) -> None:
+    """One line of legend with its upper edge ``top`` inches below the figure's."""
+    across, up = figure.get_size_inches()
+    figure.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(left / across, 1 - top / up),
+        ncols=max(len(handles), 1),
+        borderaxespad=0,
+        columnspacing=1.6,
+        handletextpad=0.5,
+        handlelength=1.4,
+    )
+
+
+def handle(series: Series, line: bool = True) -> Any:
+    """The legend entry of a series."""
+    from matplotlib.lines import Line2D
+
+    return Line2D(
+        [],
+        [],
+        color=series.colour,
+        marker=series.marker,
+        markersize=5,
+        linewidth=1.6 if line else 0,
+        label=series.label,
+        gid=f"series-{series.index}",
+    )
+
+
+def finish(figure: Any, key: str, alt: str, caption: str) -> Drawing:
+    """The figure as SVG for the page.
+
+    Names of SVG elements are prefixed with ``key`` (unique in the page); tags of series become ``data-series``.
+    """
+    buffer = io.StringIO()
+    figure.savefig(
+        buffer, format="svg", dpi=130, facecolor="none", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    )
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(r'id="series-(\d+)"', r'data-series="\1"', svg)
+    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
+    svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{key}-{m[1]}"' if m[1] in used else "", svg)
+    svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{key}-", svg)
+    svg = re.sub(r"font: ([^;\"]*?)'DejaVu Sans'[^;\"]*", lambda m: f"font: {m[1]}{FONTS}", svg)
+    pixels = figure.get_size_inches()[0] * 96
+    head = f'<svg role="img" aria-label="{html.escape(alt)}" style="width:{pixels:.0f}px"'
+    svg = re.sub(r'<svg (.*?)width="[\d.]+pt"', rf"{head.replace(chr(92), chr(92) * 2)} \1", svg, count=1, flags=re.S)
+    svg = re.sub(r'(<svg [^>]*?)height="[\d.]+pt"', r"\1", svg, count=1, flags=re.S)
+    return Drawing(re.sub(r"\n\s*", "\n", svg), alt, caption)
+
+
+def limits(arrays: Sequence[np.ndarray], low: float = 0.5, high: float = 99.5) -> tuple[float, float]:
+    """Colour limits that hold nearly all finite values of some arrays; never empty."""
+    values = np.concatenate([a[np.isfinite(a)].ravel() for a in arrays])
+    if not values.size:
+        return 0.0, 1.0
+    lower, upper = (float(v) for v in np.percentile(values, (low, high)))
+    return (lower, upper) if upper > lower else (lower - 0.5, upper + 0.5)

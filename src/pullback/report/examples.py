@@ -1,0 +1,169 @@
+"""Arrays that evaluation keeps for the report: example posteriors of fields, spectra and points of vectors."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from pullback.report.tables import ReportError
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Counts of one feature in bins: (bin,) arrays, ``edges`` (bin + 1,)."""
+
+    name: str
+    unit: str
+    edges: np.ndarray
+    unfolded: np.ndarray
+    unfolded_error: np.ndarray
+    truth: np.ndarray | None = None
+    observed: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A dimension of a field: its name, unit, and the edges of its first and last cell."""
+
+    name: str
+    unit: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Example:
+    """What one method answered for one family.
+
+    Attributes:
+        problem, method, method_kind, returns, infer, seed, family, title, role, shift: as in the metrics table.
+        spectra: for vectors.
+        points_truth, points_draws: (point, 2), where x has two features.
+        truth, mean, std: (event, *x); draws (event, 2, *x); y (event, *y); misfit (event,).
+        x_axes, y_axes: dimensions of x and y; x_unit, y_unit: their units.
+    """
+
+    problem: str
+    method: str
+    method_kind: str
+    returns: str
+    infer: str
+    seed: str
+    family: str
+    title: str
+    role: str
+    shift: str
+    spectra: list[Spectrum] = field(default_factory=list)
+    points_truth: np.ndarray | None = None
+    points_draws: np.ndarray | None = None
+    truth: np.ndarray | None = None
+    mean: np.ndarray | None = None
+    std: np.ndarray | None = None
+    draws: np.ndarray | None = None
+    y: np.ndarray | None = None
+    misfit: np.ndarray | None = None
+    x_axes: tuple[Axis, ...] = ()
+    y_axes: tuple[Axis, ...] = ()
+    x_unit: str = ""
+    y_unit: str = ""
+
+    @property
+    def is_field(self) -> bool:
+        """Whether x is an array and not a vector of named quantities."""
+        return self.mean is not None
+
+
+def read_examples(paths: Iterable[Path]) -> list[Example]:
+    """All examples of some files; of several seeds, the first.
+
+    Raises:
+        ReportError: a file cannot be read or lacks what an example needs.
+    """
+    found: dict[tuple[str, str, str, str], Example] = {}
+    for path in paths:
+        try:
+            with h5py.File(path) as file:
+                for example in _file(file):
+                    found.setdefault((example.problem, example.method, example.infer, example.family), example)
+        except (OSError, KeyError) as error:
+            raise ReportError(f"{path}: not a readable examples file ({error}); run the evaluation again") from None
+    return list(found.values())
+
+
+def _file(file: h5py.File) -> Iterable[Example]:
+    common = {name: _text(file.attrs, name) for name in ("problem", "method", "method_kind", "returns")}
+    for infer, seeds in sorted(file.items()):
+        for seed, families in sorted(seeds.items(), key=lambda item: (len(item[0]), item[0])):
+            for family, group in sorted(families.items()):
+                labels = {
+                    "infer": infer,
+                    "seed": seed,
+                    "family": family,
+                    "title": _text(group.attrs, "title") or family,
+                    "role": _text(group.attrs, "role"),
+                    "shift": _text(group.attrs, "shift") or "none",
+                }
+                content = _fields(group) if _text(group.attrs, "kind") == "fields" else _features(group)
+                yield Example(**common, **labels, **content)
+
+
+def _features(group: h5py.Group) -> dict[str, Any]:
+    spectra = [
+        Spectrum(
+            name,
+            _text(item.attrs, "unit"),
+            *(item[part][...] for part in ("edges", "unfolded", "unfolded_error")),
+            *(item[part][...] if part in item else None for part in ("truth", "observed")),
+        )
+        for name, item in group.items()
+        if isinstance(item, h5py.Group)
+    ]
+    points = {name: group[name][...] for name in ("points_truth", "points_draws") if name in group}
+    wanted = [name for name in _list(group.attrs, "features") if name in group]
+    spectra.sort(key=lambda s: wanted.index(s.name) if s.name in wanted else len(wanted))
+    return {"spectra": spectra, **points}
+
+
+def _fields(group: h5py.Group) -> dict[str, Any]:
+    arrays = {name: group[name][...] for name in ("mean", "std", "draws", "y")}
+    arrays |= {name: group[name][...] for name in ("truth", "misfit") if name in group}
+    return {
+        **arrays,
+        "x_axes": _axes(group, "x", arrays["mean"].shape[1:]),
+        "y_axes": _axes(group, "y", arrays["y"].shape[1:]),
+        "x_unit": _text(group.attrs, "x_units"),
+        "y_unit": _text(group.attrs, "y_units"),
+    }
+
+
+def _axes(group: h5py.Group, which: str, shape: tuple[int, ...]) -> tuple[Axis, ...]:
+    names = _list(group.attrs, f"{which}_dims") or [f"{which} axis {i}" for i in range(len(shape))]
+    axes = []
+    for name, size in zip(names, shape, strict=False):
+        values = group[name] if name in group and group[name].shape == (size,) else None
+        if values is None or size < 2:
+            axes.append(Axis(name, "", 0.0, float(size)))
+            continue
+        step = float(values[1] - values[0])
+        unit = _text(values.attrs, "units")
+        axes.append(Axis(name, unit, float(values[0]) - step / 2, float(values[-1]) + step / 2))
+    return tuple(axes)
+
+
+def _text(attributes: h5py.AttributeManager, name: str) -> str:
+    value = attributes.get(name, "")
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _list(attributes: h5py.AttributeManager, name: str) -> list[str]:
+    value = attributes.get(name)
+    if value is None:
+        return []
+    if isinstance(value, str | bytes):
+        text = value if isinstance(value, str) else value.decode()
+        return [str(v) for v in json.loads(text)] if text.startswith("[") else text.split(",")
+    return [v.decode() if isinstance(v, bytes) else str(v) for v in value]

@@ -1,0 +1,333 @@
+"""The report of a study: one self-contained page, and all metrics in one table."""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pullback.extras import require
+from pullback.report import figures, pictures
+from pullback.report.drawing import Drawing
+from pullback.report.examples import Example, read_examples
+from pullback.report.receipt import versions, write_text
+from pullback.report.style import LABEL_TEXT, PALETTE, ROLE_TEXT, ROLES, Series, main_metric, make_series, number
+from pullback.report.tables import (
+    COST_COLUMNS,
+    COST_HEADS,
+    METRIC_COLUMNS,
+    Check,
+    CostRow,
+    Family,
+    MetricTable,
+    as_numbers,
+    collect,
+    cost_rows,
+    metric_table,
+    read_csv,
+    truth_free,
+)
+from pullback.study.base import Uniform
+from pullback.study.config import Study
+from pullback.study.problems import ProblemBase, is_inside
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Example posteriors of one family: the first figures, and more cases behind a fold."""
+
+    family: Family
+    drawings: list[Drawing]
+    more: list[Drawing]
+    opened: bool
+
+
+@dataclass(frozen=True)
+class MethodCard:
+    """What is said about one method of one problem."""
+
+    series: Series
+    meaning: str
+    settings: str
+
+
+@dataclass
+class ProblemView:
+    """One problem as the template prints it."""
+
+    name: str
+    kind: str
+    meaning: str
+    cards: list[MethodCard]
+    main: MetricTable | None = None
+    others: list[MetricTable] = field(default_factory=list)
+    verdict: str = ""
+    overview: Drawing | None = None
+    galleries: list[Gallery] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    curves: Drawing | None = None
+    costs: list[CostRow] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    preflight: list[tuple[str, str]] = field(default_factory=list)
+
+
+def write_report(
+    job: str,
+    metrics: list[Path],
+    costs: list[Path],
+    examples: list[Path],
+    curves: list[Path],
+    preflights: list[Path],
+    page: Path,
+    table: Path,
+) -> None:
+    """Write the page of a study and the table of all its metrics.
+
+    Args:
+        job: ``Plan.report_job()``: the study, and the folder of its file.
+        metrics, costs: CSV tables of each (problem, method).
+        examples: HDF5 files of each (problem, method), as evaluation writes them.
+        curves: CSV loss curves, named ``.../models|priors/<problem>/<name>/seed-<n>.curves.csv``.
+        preflights: JSON files, named ``.../<problem>/preflight.json``.
+        page: HTML file; everything it shows is inside it.
+        table: CSV file: the rows of ``metrics``, one table after the other.
+
+    Raises:
+        ReportError: an input cannot be read or lacks a column; nothing is written.
+    """
+    study = Study.model_validate(json.loads(job)["study"])
+    text = read_csv(metrics, METRIC_COLUMNS)
+    numbers = as_numbers(text)
+    cost = as_numbers(read_csv(costs, COST_COLUMNS))
+    found = read_examples(examples)
+    loss = _curves(curves)
+    checks = {Path(path).parent.name: json.loads(Path(path).read_text()) for path in preflights}
+    series = make_series(
+        [tuple(row) for row in numbers[["method", "infer", "method_kind", "returns"]].drop_duplicates().to_numpy()]
+        + [(e.method, e.infer, e.method_kind, e.returns) for e in found]
+    )
+    problems = [
+        _problem(
+            position,
+            name,
+            spec,
+            numbers[numbers["problem"] == name],
+            cost[cost["problem"] == name],
+            [e for e in found if e.problem == name],
+            [c for c in loss if c[0] == name],
+            checks.get(name, {}),
+            series,
+        )
+        for position, (name, spec) in enumerate(study.problems.items())
+    ]
+    html = _render(study, problems, series, os.path.relpath(table, Path(page).parent))
+    write_text(table, text.to_csv(index=False, lineterminator="\n"))
+    write_text(page, html)
+
+
+def _render(study: Study, problems: list[ProblemView], series: list[Series], table: str) -> str:
+    jinja2 = require("jinja2", extra="judge")
+    here = Path(__file__).parent
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(here),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    used = {s.returns for s in series}
+    present = {row.family.role for p in problems for t in [p.main, *p.others] if t for _, rows in t.groups for row in rows}
+    return environment.get_template("page.html").render(
+        study=study,
+        problems=problems,
+        series=series,
+        table=table,
+        labels={name: meaning for name, meaning in LABEL_TEXT.items() if name in used},
+        roles=[role for role in ROLES if role in present],
+        role_text=ROLE_TEXT,
+        cost_heads=COST_HEADS,
+        config=yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110),
+        versions={name: version for name, version in versions().items() if version},
+        css=(here / "style.css").read_text(encoding="utf-8"),
+        script=(here / "page.js").read_text(encoding="utf-8"),
+    )
+
+
+def _problem(
+    position: int,
+    name: str,
+    spec: ProblemBase,
+    metrics: Any,
+    costs: Any,
+    examples: Sequence[Example],
+    curves: Sequence[tuple[str, str, str, Any]],
+    preflight: Mapping[str, Any],
+    every: Sequence[Series],
+) -> ProblemView:
+    key = f"p{position}"
+    named = {*zip(metrics["method"], metrics["infer"], strict=True), *((e.method, e.infer) for e in examples)}
+    series = [s for s in every if (s.method, s.infer) in named]
+    families = problem_families(spec, metrics, examples)
+    view = ProblemView(name, spec.kind, _sentence(type(spec)), [_card(s, spec) for s in series])
+    is_field = any(e.is_field for e in examples) or any(m.startswith("ssim") for m in metrics["metric"])
+    names = list(dict.fromkeys(metrics["metric"]))
+    chosen = main_metric(names, is_field)
+    if chosen:
+        view.main = metric_table(metrics, chosen, series, families)
+        view.verdict = _verdict(view.main)
+        found = collect(metrics, chosen, series, families)
+        view.overview = figures.generalisation(
+            f"{key}o", chosen, view.main.unit, series, families, found, trained_ranges(spec)
+        )
+    view.others = [metric_table(metrics, m, series, families) for m in sorted(names) if m != chosen]
+    view.checks = truth_free(metrics, series, families)
+    view.galleries = _galleries(key, families, series, examples)
+    view.curves = _curve_figure(f"{key}c", curves, series)
+    view.costs = cost_rows(costs, series)
+    view.failures = _failures(metrics, costs)
+    view.preflight = [(k.replace("_", " "), _plain(v)) for k, v in preflight.items()]
+    return view
+
+
+def problem_families(spec: ProblemBase, metrics: Any, examples: Sequence[Example]) -> list[Family]:
+    """Families that were judged or drawn: by role, then parameter, then the study's name."""
+    known: dict[str, tuple[str, str, str]] = {}
+    for row in metrics[["family", "role", "shift"]].drop_duplicates("family").itertuples(index=False):
+        declared = spec.families.get(row.family)
+        known[row.family] = ((declared.title if declared else None) or row.family, row.role, row.shift)
+    for example in examples:
+        known.setdefault(example.family, (example.title, example.role, example.shift))
+    sweeps = [f.params for f in spec.families.values() if f.sweep]
+    families = []
+    for name, (title, role, shift) in known.items():
+        declared = spec.families.get(name)
+        base = spec.families.get(declared.take.family) if declared and declared.take else declared
+        tags = [] if shift in ("none", "") else [f"shift: {shift}"]
+        parameter = None
+        if base and role != "observed":
+            numeric = [(k, float(v)) for k, v in base.params.items() if isinstance(v, int | float) and not isinstance(v, bool)]
+            parameter = numeric[0] if len(numeric) == 1 and len(base.params) == 1 else None
+            if sweeps and base.params:
+                inside = any(is_inside(base.params, sweep) for sweep in sweeps)
+                tags.append("inside the trained range" if inside else "outside the trained range")
+        families.append(Family(name, title, role, shift or "none", tuple(tags), parameter))
+    return sorted(
+        families,
+        key=lambda f: (
+            ROLES.index(f.role) if f.role in ROLES else len(ROLES),
+            f.shift != "none",
+            f.parameter[1] if f.parameter else math.inf,
+            f.name,
+        ),
+    )
+
+
+def trained_ranges(spec: ProblemBase) -> dict[str, list[tuple[float, float]]]:
+    """Ranges of parameters that sweeps are trained on, by parameter."""
+    ranges: dict[str, list[tuple[float, float]]] = {}
+    for family in spec.families.values():
+        for name, value in family.params.items() if family.sweep else ():
+            if isinstance(value, dict) and "uniform" in value:
+                ranges.setdefault(name, []).extend(Uniform(**value).intervals)
+    return ranges
+
+
+def _sentence(kind: type) -> str:
+    return " ".join((kind.__doc__ or "").strip().split("\n\n")[0].split())
+
+
+def _card(series: Series, spec: ProblemBase) -> MethodCard:
+    method = spec.methods.get(series.method)
+    if method is None:
+        return MethodCard(series, "", "")
+    infer = method.infer.get(series.infer)
+    given = infer.model_dump(mode="json", exclude={"families", "parts"}, exclude_none=True) if infer else {}
+    settings = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in given.items())
+    return MethodCard(series, _sentence(type(method)), settings)
+
+
+def _verdict(table: MetricTable) -> str:
+    """What the main table says about unseen families, in one sentence."""
+    rows = next((rows for role, rows in table.groups if role == "unseen"), [])
+    compared = [r for r in rows if sum(c.value != "–" for c, s in zip(r.cells, table.series, strict=True) if s.competes) > 1]
+    if not compared or not table.better:
+        return ""
+    lead = sorted(table.marks.items(), key=lambda item: (-item[1], item[0]))
+    said = [f"{name} is clearly best on {n} of {len(compared)}" for name, n in lead]
+    open_rows = len(compared) - sum(table.marks.values())
+    if open_rows:
+        said.append(f"{'on' if lead else 'On'} {open_rows} {'no method is' if open_rows > 1 else 'no method is'} clearly best")
+    return f"Unseen families, {table.title[0].lower()}{table.title[1:]}: {', '.join(said)} (95 % intervals apart from all others)."
+
+
+def _galleries(key: str, families: Sequence[Family], series: Sequence[Series], examples: Sequence[Example]) -> list[Gallery]:
+    galleries: list[Gallery] = []
+    for place, family in enumerate(families):
+        mine = [e for e in examples if e.family == family.name]
+        answers = [(s, e) for s in series for e in mine if (e.method, e.infer) == (s.method, s.infer)]
+        if not answers:
+            continue
+        first, more = _drawings(f"{key}f{place}", answers)
+        opened = family.role not in {g.family.role for g in galleries}
+        if first:
+            galleries.append(Gallery(family, first, more, opened))
+    return galleries
+
+
+def _drawings(key: str, answers: list[tuple[Series, Example]]) -> tuple[list[Drawing], list[Drawing]]:
+    fields = [a for a in answers if a[1].is_field]
+    if fields:
+        groups = pictures.cases(fields)
+        # The case that most methods answered stands first; an expensive method may have answered fewer.
+        order = sorted(range(len(groups)), key=lambda i: (-len(groups[i]), i))
+        drawn = [pictures.panels(f"{key}e{i}", groups[i]) for i in order]
+        return drawn[:1], drawn[1:]
+    drawn = [pictures.clouds(f"{key}x", answers), pictures.spectra(f"{key}s", answers)]
+    return [d for d in drawn if d], []
+
+
+def _curves(paths: Sequence[Path]) -> list[tuple[str, str, str, Any]]:
+    """(problem, models or priors, name, table) of each file."""
+    found = []
+    for path in paths:
+        frame = read_csv([path], ("step", "train_loss", "validation_loss"))
+        pandas = require("pandas", extra="judge")
+        for column in ("step", "train_loss", "validation_loss"):
+            frame[column] = pandas.to_numeric(frame[column], errors="coerce")
+        parts = ("", "", "", *Path(path).parts)
+        found.append((parts[-3], parts[-4], parts[-2], frame))
+    return found
+
+
+def _curve_figure(key: str, curves: Sequence[tuple[str, str, str, Any]], series: Sequence[Series]) -> Drawing | None:
+    colours = {s.method: s.colour for s in series}
+    free = [c for c in PALETTE if c not in colours.values()] or [PALETTE[0]]
+    named = []
+    for _, stage, name, frame in curves:
+        label = f"{name} (prior)" if stage == "priors" else name
+        named.append((label, colours.get(name, free[0]) if stage != "priors" else free[0], frame))
+    return figures.training_curves(key, named)
+
+
+def _failures(metrics: Any, costs: Any) -> list[str]:
+    """Sentences about what went wrong and was counted; empty when nothing did."""
+    said = []
+    failed = metrics[metrics["metric"].str.startswith("fail") & (metrics["value"] > 0)]
+    for row in failed.itertuples(index=False):
+        said.append(f"{row.method} ({row.infer}, seed {row.seed}) on {row.family}: {row.metric.replace('_', ' ')} {number(row.value)}")
+    for column, words in (
+        ("failed_simulations", "simulations failed inside the method"),
+        ("projected", "states were projected to the simulator's bounds"),
+    ):
+        part = costs[costs[column] > 0]
+        for (method, infer), group in part.groupby(["method", "infer"], sort=True):
+            said.append(f"{method} ({infer}): {group[column].sum():.0f} {words}")
+    return said
+
+
+def _plain(value: Any) -> str:
+    return number(value) if isinstance(value, float) else json.dumps(value) if isinstance(value, dict | list) else str(value)

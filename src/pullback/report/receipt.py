@@ -1,0 +1,168 @@
+"""The receipt of a run: everything that a rerun is compared with, in one JSON file."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from pullback.report.tables import ReportError
+
+PACKAGES = (
+    "pullback numpy h5py h5netcdf xarray pydantic pyyaml torch lightning-fabric devito uproot awkward pythia8mc fastjet vector scipy "
+    "pandas POT scikit-image matplotlib jinja2 snakemake"
+).split()
+RECEIPT_VERSION = 1
+DIGEST = "content_digest"
+
+
+def versions() -> dict[str, str | None]:
+    """Python and the packages that results depend on; None for one that is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def write_receipt(job: str, data: list[Path], models: list[Path], lock: Path, out: Path) -> None:
+    """Write the receipt.
+
+    Everything that a rerun must reproduce stands under its own key; where and when the run was made, and on what, stands under
+    ``machine``, which a comparison leaves out.
+
+    Args:
+        job: ``Plan.report_job()``.
+        data: index files of ensembles and posteriors; their content digests are recorded.
+        models: artifacts of methods and priors; the SHA-256 of the file is recorded.
+        lock: the lock file of the environment.
+        out: JSON file.
+
+    Raises:
+        ReportError: a file is missing, or an HDF5 file carries no content digest.
+    """
+    study = json.loads(job)["study"]
+    receipt = {
+        "receipt_version": RECEIPT_VERSION,
+        "study": study,
+        "threads": study.get("threads", 1),
+        "seeds": {"root": study.get("seed"), "repeats": list(range(study.get("seeds", 1)))},
+        "lock": {"file": lock.name, "sha256": file_digest(lock)},
+        "git": git_state(Path.cwd()),
+        "versions": versions(),
+        "data": {_name(path): content_digest(path) for path in data},
+        "models": {_name(path): file_digest(path) for path in models},
+        "machine": machine(),
+    }
+    write_text(out, json.dumps(receipt, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def _name(path: Path) -> str:
+    """The file as the study names it: from ``results/`` on, so that receipts of two folders agree."""
+    parts = Path(path).parts
+    return "/".join(parts[len(parts) - parts[::-1].index("results") - 1 :] if "results" in parts else parts[-3:])
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file.
+
+    Raises:
+        ReportError: it cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be read for the receipt ({error.strerror}); run the workflow again") from None
+
+
+def content_digest(path: Path) -> str:
+    """The content digest that an ensemble's or posterior's index file carries.
+
+    Raises:
+        ReportError: the file is not HDF5, or has no digest.
+    """
+    try:
+        with h5py.File(path) as file:
+            found = file.attrs.get(DIGEST)
+    except OSError as error:
+        raise ReportError(f"{path}: not a readable HDF5 file ({error}); run the rule that makes it again") from None
+    if found is None:
+        raise ReportError(f"{path}: no attribute '{DIGEST}'; the receipt wants index files that pullback wrote")
+    return found.decode() if isinstance(found, bytes) else str(found)
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit of the repository around a folder and whether tracked files differ from it; None outside git."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=30, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    if commit is None:
+        return None
+    status = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "dirty": None if status is None else bool(status)}
+
+
+def machine() -> dict[str, Any]:
+    """Where and when: processor, cores, memory, GPU, host, time."""
+    from datetime import UTC, datetime
+
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "gpu": _gpu(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _gpu() -> str | None:
+    """The name of the first GPU that torch sees; torch is asked only where it is installed."""
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        return None
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file under a temporary name in the same folder and rename it.
+
+    Raises:
+        ReportError: the folder is not writable.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ReportError(f"{path}: cannot be written ({error.strerror}); give a folder that is writable") from None

@@ -1,0 +1,362 @@
+"""Tables of the report: metrics by family and method with intervals and floors, costs, truth-free checks, failures."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pullback.extras import require
+from pullback.report.style import ROLES, Series, interval, metric_text, number
+
+METRIC_COLUMNS = (
+    "study problem method method_kind infer seed family role shift metric value low high floor n n_observed unit returns"
+).split()
+COST_COLUMNS = (
+    "problem method infer seed family seconds peak_memory_mb simulator_calls network_calls failed_simulations projected "
+    "events draws"
+).split()
+_NUMBERS = {"value", "low", "high", "floor", "n", "n_observed", *COST_COLUMNS[5:]}
+TRUTH_FREE = ("fold_back", "misfit", "embedding_distance")
+
+
+class ReportError(ValueError):
+    """An input that the report cannot show; the message names the file, what was found and what is wanted."""
+
+
+def read_csv(paths: Iterable[Path], wanted: Sequence[str]) -> Any:
+    """All rows of some CSV files, in order, every cell as the text that stands in the file.
+
+    Raises:
+        ReportError: a file is missing, empty or lacks a wanted column.
+    """
+    pandas = require("pandas", extra="judge")
+    frames = []
+    for path in paths:
+        try:
+            frame = pandas.read_csv(path, dtype=str, keep_default_na=False)
+        except (OSError, ValueError) as error:
+            raise ReportError(f"{path}: not a readable CSV table ({error}); run the rule that makes it again") from None
+        missing = [name for name in wanted if name not in frame.columns]
+        if missing:
+            raise ReportError(f"{path}: no column {', '.join(missing)} (found {', '.join(frame.columns)})")
+        frames.append(frame)
+    return pandas.concat(frames, ignore_index=True) if frames else pandas.DataFrame(columns=list(wanted), dtype=str)
+
+
+def as_numbers(frame: Any) -> Any:
+    """A copy in which the columns that hold numbers are numbers; what is no number becomes NaN."""
+    pandas = require("pandas", extra="judge")
+    frame = frame.copy()
+    for name in _NUMBERS & set(frame.columns):
+        frame[name] = pandas.to_numeric(frame[name], errors="coerce")
+    return frame
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One metric of one method on one family, over the seeds.
+
+    Attributes:
+        value: mean over seeds.
+        low, high: the interval; with several seeds, the hull of their intervals.
+        floor: mean over seeds of the sampling floor (NaN: none).
+        n: events.
+        seeds: values of the seeds.
+        competes: whether it may be marked best.
+    """
+
+    value: float
+    low: float
+    high: float
+    floor: float = math.nan
+    n: float = math.nan
+    seeds: tuple[float, ...] = ()
+    competes: bool = True
+
+
+def measure(rows: Any, competes: bool = True) -> Measured | None:
+    """Rows of one metric, method, inference and family (one per seed) as one number; None where there is none."""
+    rows = rows[rows["value"].notna()]
+    if not len(rows):
+        return None
+    return Measured(
+        value=float(rows["value"].mean()),
+        low=float(rows["low"].min(skipna=False)),
+        high=float(rows["high"].max(skipna=False)),
+        floor=float(rows["floor"].mean()),
+        n=float(rows["n"].min()),
+        seeds=tuple(float(v) for v in rows["value"]),
+        competes=competes,
+    )
+
+
+def best(cells: Sequence[Measured | None], better: str) -> int | None:
+    """Position of the best value, or None unless its interval is disjoint from that of every other candidate.
+
+    Candidates compete (exact bounds do not), have an interval, and were judged on as many events as the others: those judged on
+    fewer are shown, not ranked. A single candidate is not marked.
+
+    Args:
+        cells: one for each column of a row.
+        better: "lower", "higher", or "" (never marked).
+    """
+    rated = [(i, c) for i, c in enumerate(cells) if c and c.competes and math.isfinite(c.low) and math.isfinite(c.high)]
+    most = max((c.n for _, c in rated if math.isfinite(c.n)), default=math.nan)
+    rated = [(i, c) for i, c in rated if not math.isfinite(most) or c.n == most]
+    if better not in ("lower", "higher") or len(rated) < 2:
+        return None
+    sign = 1 if better == "lower" else -1
+    rated.sort(key=lambda item: sign * item[1].value)
+    first, rest = rated[0], rated[1:]
+    apart = all(first[1].high < c.low if better == "lower" else first[1].low > c.high for _, c in rest)
+    return first[0] if apart else None
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family as a row label. ``tags``: shift, inside or outside the trained range. ``parameter``: its single number."""
+
+    name: str
+    title: str
+    role: str
+    shift: str = "none"
+    tags: tuple[str, ...] = ()
+    parameter: tuple[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one cell prints: value, interval, notes; whether it is marked; the text of its tooltip."""
+
+    value: str
+    interval: str = ""
+    note: str = ""
+    best: bool = False
+    tip: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One family of a table."""
+
+    family: Family
+    cells: list[Cell]
+    floor: str
+    n: str
+
+
+@dataclass(frozen=True)
+class MetricTable:
+    """One metric of one problem: families (grouped by role) by methods."""
+
+    metric: str
+    title: str
+    meaning: str
+    better: str
+    unit: str
+    series: list[Series]
+    groups: list[tuple[str, list[Row]]]
+    has_floor: bool
+    marks: dict[str, int] = field(default_factory=dict)
+    """How often each series is marked best on unseen families."""
+
+
+def collect(
+    metrics: Any, metric: str, series: Sequence[Series], families: Sequence[Family]
+) -> list[list[Measured | None]]:
+    """(family, series) of one metric; ``metrics`` holds one problem, with numbers."""
+    rows = metrics[metrics["metric"] == metric]
+    groups = {key: group for key, group in rows.groupby(["method", "infer", "family"], sort=False)}
+    empty = rows.iloc[:0]
+    return [
+        [measure(groups.get((s.method, s.infer, family.name), empty), s.competes) for s in series]
+        for family in families
+    ]
+
+
+def metric_table(metrics: Any, metric: str, series: Sequence[Series], families: Sequence[Family]) -> MetricTable:
+    """The table of one metric; only series and families that have a value."""
+    found = collect(metrics, metric, series, families)
+    shown = [i for i in range(len(series)) if any(row[i] for row in found)]
+    text = metric_text(metric)
+    groups: list[tuple[str, list[Row]]] = []
+    marks: dict[str, int] = {}
+    for role in ROLES:
+        rows = []
+        for family, measured in zip(families, found, strict=True):
+            cells = [measured[i] for i in shown]
+            if family.role != role or not any(cells):
+                continue
+            mark = best(cells, text.better)
+            if mark is not None and role == "unseen":
+                name = series[shown[mark]].label
+                marks[name] = marks.get(name, 0) + 1
+            rows.append(_row(family, cells, mark))
+        if rows:
+            groups.append((role, rows))
+    units = [u for u in metrics.loc[metrics["metric"] == metric, "unit"].unique() if u not in ("", "1")]
+    return MetricTable(
+        metric,
+        text.title,
+        text.meaning,
+        text.better,
+        units[0] if units else "",
+        [series[i] for i in shown],
+        groups,
+        any(row.floor != "–" for _, rows in groups for row in rows),
+        marks,
+    )
+
+
+def _row(family: Family, cells: Sequence[Measured | None], mark: int | None) -> Row:
+    present = [c for c in cells if c]
+    most = max((c.n for c in present if math.isfinite(c.n)), default=math.nan)
+    floors = [c.floor for c in present if math.isfinite(c.floor) and (c.n == most or not math.isfinite(most))]
+    floor = floors[0] if floors else math.nan
+    return Row(
+        family,
+        [_cell(c, i == mark, most, floor) for i, c in enumerate(cells)],
+        number(floor),
+        count(most),
+    )
+
+
+def _cell(measured: Measured | None, marked: bool, most: float, floor: float) -> Cell:
+    if measured is None:
+        return Cell("–", tip="not judged on this family")
+    m = measured
+    notes = []
+    if len(m.seeds) > 1:
+        notes.append(f"seeds {number(min(m.seeds), m.low, m.high)} to {number(max(m.seeds), m.low, m.high)}")
+    if m.n < most:
+        notes.append(f"n = {count(m.n)}")
+        if math.isfinite(m.floor) and m.floor != floor:
+            notes.append(f"floor {number(m.floor)}")
+    tip = f"{m.value:.6g}, 95 % interval [{m.low:.6g}, {m.high:.6g}], floor {m.floor:.6g}, {count(m.n)} events"
+    return Cell(number(m.value, m.low, m.high), interval(m.value, m.low, m.high), ", ".join(notes), marked, tip)
+
+
+def count(value: float) -> str:
+    """A whole number with thin spaces between thousands, or a dash."""
+    return f"{int(value):,}".replace(",", "\u202f") if math.isfinite(value) else "–"
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """What one method with one inference used on one problem (inference: all families together; seeds: mean)."""
+
+    series: Series | None
+    label: str
+    stage: str
+    cells: list[str]
+
+
+COST_HEADS = (
+    "seconds",
+    "peak memory (MB)",
+    "events",
+    "draws each",
+    "ms per draw",
+    "network calls",
+    "simulator calls",
+    "failed simulations",
+    "projected to bounds",
+)
+
+
+def cost_rows(costs: Any, series: Sequence[Series]) -> list[CostRow]:
+    """Cost by method: training where it is recorded (rows without a family), then each inference; ``costs``: one problem."""
+    by_key = {(s.method, s.infer): s for s in series}
+    first = {s.method: s for s in reversed(series)}
+    order = {s.method: i for i, s in reversed(list(enumerate(series)))}
+    rows = []
+    for (method, infer), group in costs.groupby(["method", "infer"], sort=False):
+        training = group["family"].isin(["", "-"])
+        for stage, part in (("training", group[training]), ("inference", group[~training])):
+            if not len(part):
+                continue
+            found = by_key.get((method, infer)) or first.get(method)
+            label = found.label if found and stage == "inference" else method
+            rows.append((order.get(method, len(order)), stage == "inference", CostRow(found, label, stage, _cost(part))))
+    return [row for _, _, row in sorted(rows, key=lambda item: item[:2])]
+
+
+def _cost(part: Any) -> list[str]:
+    seeds = max(part["seed"].nunique(), 1)
+
+    def total(name: str) -> float:
+        return float(part[name].sum(min_count=1)) / seeds
+
+    seconds = total("seconds")
+    drawn = float((part["events"] * part["draws"]).sum(min_count=1)) / seeds
+    each = part["draws"].dropna().unique()
+    per_draw = 1000 * seconds / drawn if drawn and math.isfinite(drawn) else math.nan
+    memory = float(part["peak_memory_mb"].max())
+    return [
+        number(seconds),
+        count(round(memory)) if math.isfinite(memory) else "–",
+        count(total("events")),
+        " / ".join(count(v) for v in sorted(each)) or "–",
+        number(per_draw),
+        *(count(total(name)) for name in ("network_calls", "simulator_calls", "failed_simulations", "projected")),
+    ]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One truth-free number about one observed family."""
+
+    family: Family
+    series: Series
+    title: str
+    value: str
+    interval: str
+    unit: str
+    reading: str
+    good: bool | None
+
+
+def truth_free(metrics: Any, series: Sequence[Series], families: Sequence[Family]) -> list[Check]:
+    """Checks of observed families that need no truth, each with a reading in plain words."""
+    checks = []
+    names = [m for m in metrics["metric"].unique() if m.startswith(TRUTH_FREE)]
+    for metric in sorted(names, key=lambda m: [m.startswith(p) for p in TRUTH_FREE], reverse=True):
+        found = collect(metrics, metric, series, families)
+        unit = next((u for u in metrics.loc[metrics["metric"] == metric, "unit"] if u not in ("", "1")), "")
+        for family, row in zip(families, found, strict=True):
+            if family.role != "observed":
+                continue
+            for position, measured in enumerate(row):
+                if measured is None:
+                    continue
+                seen = [r[position] for r, f in zip(found, families, strict=True) if f.role == "seen"]
+                reading, good = read_check(metric, measured, [m for m in seen if m])
+                shown = number(measured.value, measured.low, measured.high)
+                span = interval(measured.value, measured.low, measured.high)
+                title = metric_text(metric).title
+                checks.append(Check(family, series[position], title, shown, span, unit, reading, good))
+    order = {family.name: i for i, family in enumerate(families)}
+    return sorted(checks, key=lambda c: (order[c.family.name], c.series.index))
+
+
+def read_check(metric: str, measured: Measured, seen: Sequence[Measured]) -> tuple[str, bool | None]:
+    """A plain-word reading, and whether it is good (None: it cannot be said).
+
+    The embedding distance is inside when it does not exceed its floor (what training ensembles reach); the other checks are compared
+    with the largest value on seen families, where it is known.
+    """
+    if metric.startswith("embedding_distance"):
+        if not math.isfinite(measured.floor):
+            return "no training ensembles to compare with", None
+        if measured.value <= measured.floor:
+            return f"inside the training ensembles (limit {number(measured.floor)})", True
+        return f"outside the training ensembles (limit {number(measured.floor)}): do not trust without other evidence", False
+    if math.isfinite(measured.floor) and measured.low <= measured.floor:
+        return f"at the sampling floor ({number(measured.floor)})", True
+    if not seen:
+        return "no seen family to compare with", None
+    worst = max(m.value for m in seen)
+    if measured.value <= worst:
+        return f"as on seen families (up to {number(worst)})", True
+    return f"{measured.value / worst:.1f} times the largest on seen families ({number(worst)})" if worst > 0 else "–", False

@@ -1,0 +1,5 @@
+"""The study: one config file as typed models, the catalogue of kinds, and where every file of a run stands."""
+
+from pullback.study.config import Study, StudyError, load_study, read_study
+
+__all__ = ["Study", "StudyError", "load_study", "read_study"]

@@ -1,0 +1,73 @@
+"""Pieces that every part of a study is made of: closed models, names, distributions of parameters, capabilities."""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+.-]*$", max_length=60)]
+"""A study's own name for a family, problem, prior, method or infer block: it becomes a piece of a path."""
+
+Capability = Literal["pairs", "prior", "forward", "likelihood", "gradient", "exact-posterior"]
+"""What a problem can give: recorded pairs (x, y); draws of x from a prior; F as a black box; log p(y|x); its gradient;
+draws from p(x|y) under the true prior."""
+
+Label = Literal["exact", "asymptotic", "approximate", "point estimate"]
+"""What a method's draws are; printed beside every number."""
+
+Split = Literal["train", "validation", "test", "reference"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test", "reference")
+
+
+class Closed(BaseModel):
+    """A model that refuses unknown keys and cannot be changed after it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Uniform(Closed):
+    """Uniform on one interval, or on a union of intervals of which each is drawn with equal probability."""
+
+    uniform: tuple[float, float] | list[tuple[float, float]] = Field(
+        description="[low, high], or a list of such intervals"
+    )
+
+    @property
+    def intervals(self) -> list[tuple[float, float]]:
+        """The intervals as a list, also when there is one."""
+        return list(self.uniform) if isinstance(self.uniform, list) else [self.uniform]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Uniform":
+        for low, high in self.intervals:
+            if not low < high:
+                raise ValueError(f"an interval needs low < high, found [{low}, {high}]")
+        return self
+
+    def contains(self, value: float) -> bool:
+        """Whether the value lies in the support."""
+        return any(low <= value <= high for low, high in self.intervals)
+
+    def sample(self, rng: Any) -> float:
+        """One value; ``rng`` is a numpy Generator."""
+        low, high = self.intervals[int(rng.integers(len(self.intervals)))]
+        return float(rng.uniform(low, high))
+
+
+Number = float | Uniform
+"""A parameter of a family: a value, or (in a sweep) a distribution of values."""
+
+
+class Sweep(Closed):
+    """A seen family given as a distribution over priors: many ensembles in one file, each with its own parameters."""
+
+    ensembles: int = Field(gt=0, description="ensembles in the train split")
+    validation_ensembles: int = Field(default=32, gt=0, description="other ensembles, in the validation split")
+    events: int = Field(gt=1, description="events of each ensemble")
+
+
+def canonical(value: Any) -> str:
+    """One JSON text for one value: sorted keys, no spaces. Rules carry their sub-config as this string."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,273 @@
+"""Which files each job of a study reads, which code it runs, and the names a path may hold: the rules ask here.
+
+Everything is lists of paths relative to the working directory; a list is empty where a job does without.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from pullback.study import paths
+from pullback.study.code import Node, class_node, digest, file_digest
+from pullback.study.config import Study, StudyError, check_stem, load_study, read_study
+from pullback.study.plan import Plan
+from pullback.study.plugins import problem_class
+from pullback.study.problems import BUILT_IN_PROBLEMS
+
+
+def open_study(config: dict[str, Any], files: Iterable[Path | str], overridden: bool = False) -> Plan:
+    """The plan of the study that a run of Snakemake is about.
+
+    Args:
+        config: the config as Snakemake holds it.
+        files: the config files that it was read from: one.
+        overridden: whether keys were also given on the command line; the file alone is checked otherwise.
+
+    Raises:
+        StudyError: when the study cannot run, or stands in more than one file.
+    """
+    found = [Path(os.path.relpath(file)) for file in files]
+    if len(found) != 1:
+        named = ", ".join(map(str, found)) or "none"
+        raise StudyError(f"a study is one config file; found {named}: give one with --configfile")
+    if overridden:
+        study = load_study(config, found[0].parent, str(found[0]))
+        check_stem(study, found[0])
+    else:
+        study = read_study(found[0])
+    return Plan(study, found[0].parent)
+
+
+def one_of(names: Iterable[str | int]) -> str:
+    """A wildcard constraint: exactly these names. One that nothing matches when there are none."""
+    return "|".join(re.escape(str(name)) for name in sorted(set(names), key=str)) or r"(?!)"
+
+
+def leading(heads: Iterable[tuple[str, ...]]) -> str:
+    """A constraint for the first wildcard of ``{a}/{b}/...`` that lets only these beginnings of the path pass."""
+    heads = sorted(set(heads))
+    if not heads:
+        return r"(?!)"
+    ahead = "|".join("/".join(map(re.escape, head)) for head in heads)
+    return f"(?=(?:{ahead})[/.])(?:{one_of(head[0] for head in heads)})"
+
+
+class Graph:
+    """Files and code of a plan's jobs.
+
+    Args:
+        plan: a study's plan.
+        scripts: the folder of the workflow's scripts.
+
+    Raises:
+        StudyError: when a file that a simulator is made of is not there.
+    """
+
+    def __init__(self, plan: Plan, scripts: Path):
+        self.plan = plan
+        self.study: Study = plan.study
+        self.name = plan.study.study
+        self.scripts = scripts
+        self._own_files = {problem: self._user_code(problem) for problem in self.study.problems}
+
+    def _user_code(self, problem: str) -> list[str]:
+        digests = []
+        for name in self._user_files(problem):
+            try:
+                digests.append(f"{Path(name).name} {file_digest(Path(name))}")
+            except OSError as error:
+                raise StudyError(
+                    f"problems.{problem}: the simulator's file {name} cannot be read ({error.strerror})"
+                ) from None
+        return digests
+
+    def _user_files(self, problem: str) -> list[str]:
+        files = self.plan.simulator_files(problem)
+        kind = self.study.problems[problem].kind
+        if not files and kind not in BUILT_IN_PROBLEMS:
+            module = sys.modules.get(problem_class(kind, Path(self.plan.folder)).__module__)
+            files = [file] if (file := getattr(module, "__file__", None)) else []
+        return files
+
+    def code(self, script: str, problem: str = "", method: str = "", prior: str = "") -> str:
+        """The digest of what a job runs: its script, the problem's code and the method's, and the user's own files."""
+        roots: list[Node] = []
+        own: list[str] = []
+        if problem:
+            spec = self.study.problems[problem]
+            own = self._own_files[problem]
+            if spec.kind in BUILT_IN_PROBLEMS:
+                roots.append(class_node(spec.code))
+            if isinstance(spec.simulator, BaseModel):
+                roots.append(_options(type(spec.simulator)))
+            if params := getattr(spec, "Params", None):
+                roots.append(_options(params))
+        for group, name in (("methods", method), ("priors", prior)):
+            if name:
+                settings = getattr(self.study.problems[problem], group)[name]
+                roots += [class_node(settings.code), _options(type(settings))]
+        return " ".join([digest(self.scripts / f"{script}.py", roots), *own])
+
+    # Families and splits
+
+    def families(self, *sources: str) -> list[tuple[str, str]]:
+        """(problem, family) of the families that come from one of these sources."""
+        return [
+            (problem, family)
+            for problem, spec in self.study.problems.items()
+            for family in spec.families
+            if self.plan.source(problem, family) in sources
+        ]
+
+    def splits(self) -> list[tuple[str, str, str]]:
+        """(problem, family, split) of every ensemble."""
+        return [
+            (problem, family, split)
+            for problem, spec in self.study.problems.items()
+            for family in spec.families
+            for split in self.plan.splits(problem, family)
+        ]
+
+    def split_heads(self, *sources: str) -> list[tuple[str, str, str]]:
+        """(problem, family, split) of the ensembles that come from one of these sources."""
+        return [head for head in self.splits() if self.plan.source(*head[:2]) in sources]
+
+    def shards(self, problem: str, family: str, split: str) -> list[str]:
+        """The shards of one split."""
+        return [
+            paths.shard(self.name, problem, family, split, shard)
+            for shard in range(self.plan.shards(problem, family, split))
+        ]
+
+    def root_file(self, problem: str, family: str, split: str, shard: int) -> str:
+        """The ROOT file that one shard is read from: an outside one, or the one that `collide` makes."""
+        if self.plan.source(problem, family) == "read":
+            return self.plan.outside_file(problem, family, split, shard)
+        return paths.collisions(self.name, problem, family, split, shard)
+
+    def base_ensemble(self, problem: str, family: str) -> str:
+        """The test ensemble that a derived family's observations come from."""
+        return paths.ensemble(self.name, problem, self.plan.base(problem, family), "test")
+
+    def ensembles(self) -> list[str]:
+        """Every ensemble of the study."""
+        return [paths.ensemble(self.name, *head) for head in self.splits()]
+
+    def seen(self, problem: str, split: str) -> list[str]:
+        """One split of the families that are trained on."""
+        return [
+            paths.ensemble(self.name, problem, family, split)
+            for family in self.study.seen(problem)
+            if split in self.plan.splits(problem, family)
+        ]
+
+    def judged(self, problem: str) -> list[str]:
+        """The test split of the families that methods answer."""
+        return [paths.ensemble(self.name, problem, family, "test") for family in self.study.judged(problem)]
+
+    def references(self, problem: str) -> list[str]:
+        """The reference split of the families that give a sampling floor."""
+        return [paths.ensemble(self.name, problem, family, "reference") for family in self.plan.floors(problem)]
+
+    # Learning
+
+    def trained(self) -> list[tuple[str, str]]:
+        """(problem, method) of the methods that train."""
+        return [
+            (p, m) for p, spec in self.study.problems.items() for m, method in spec.methods.items() if method.trains
+        ]
+
+    def priors(self) -> list[tuple[str, str]]:
+        """(problem, prior) of every diffusion prior."""
+        return [(p, name) for p, spec in self.study.problems.items() for name in spec.priors]
+
+    def artifacts(self) -> list[str]:
+        """Every trained prior and method, of every seed."""
+        seeds = range(self.study.seeds)
+        made = [paths.prior(self.name, p, name, seed) for p, name in self.priors() for seed in seeds]
+        return made + [paths.model(self.name, p, name, seed) for p, name in self.trained() for seed in seeds]
+
+    def artifact(self, problem: str, method: str, seed: int | str) -> list[str]:
+        """What a method learned, where it trains."""
+        trains = self.study.problems[problem].methods[method].trains
+        return [paths.model(self.name, problem, method, seed)] if trains else []
+
+    def prior(self, problem: str, method: str, seed: int | str) -> list[str]:
+        """The prior that a method is guided by, where it uses one."""
+        prior: str | None = getattr(self.study.problems[problem].methods[method], "prior", None)
+        return [paths.prior(self.name, problem, prior, seed)] if prior else []
+
+    # Answering
+
+    def seen_at_inference(self, problem: str, method: str) -> list[str]:
+        """Training ensembles of a method that answers from the pairs themselves, without training on them first."""
+        spec = self.study.problems[problem].methods[method]
+        direct = "pairs" in spec.needs and not spec.trains and not spec.uses_prior
+        return self.seen(problem, "train") if direct else []
+
+    def inferences(self) -> list[tuple[str, str, str]]:
+        """(problem, method, infer) of every inference."""
+        return [
+            (problem, name, infer)
+            for problem, spec in self.study.problems.items()
+            for name, method in spec.methods.items()
+            for infer in method.infer
+        ]
+
+    def parts(self, problem: str, method: str, infer: str, seed: int | str, family: str) -> list[str]:
+        """The pieces of one posterior."""
+        count = self.study.problems[problem].methods[method].infer[infer].parts
+        return [paths.part(self.name, problem, method, infer, seed, family, part) for part in range(count)]
+
+    def posteriors(self, problem: str, method: str) -> list[str]:
+        """Every posterior of one method, in the order of its results."""
+        return [paths.posterior(self.name, problem, method, *result) for result in self.plan.results(problem, method)]
+
+    def all_posteriors(self) -> list[str]:
+        """Every posterior of the study."""
+        return [path for pair in self.methods() for path in self.posteriors(*pair)]
+
+    def preflight_of_inference(self, problem: str, method: str) -> list[str]:
+        """The compiled simulator, where a method calls it."""
+        needs = self.study.problems[problem].methods[method].needs
+        return [paths.warmup(self.name, problem)] if "forward" in needs else []
+
+    def preflight_of_judging(self, problem: str) -> list[str]:
+        """The compiled simulator, where judging simulates again."""
+        again = self.study.problems[problem].judging.resimulate_events > 0
+        return [paths.warmup(self.name, problem)] if again else []
+
+    # Judging
+
+    def methods(self) -> list[tuple[str, str]]:
+        """(problem, method) of every method."""
+        return [(problem, method) for problem, spec in self.study.problems.items() for method in spec.methods]
+
+    def metrics(self) -> list[str]:
+        """The metrics of every method."""
+        return [paths.metrics(self.name, *pair) for pair in self.methods()]
+
+    def costs(self) -> list[str]:
+        """The cost of every method."""
+        return [paths.cost(self.name, *pair) for pair in self.methods()]
+
+    def examples(self) -> list[str]:
+        """What the report draws of every method."""
+        return [paths.figures(self.name, *pair) for pair in self.methods()]
+
+    def curves(self) -> list[str]:
+        """The loss curves of everything that was trained."""
+        return [paths.curves(artifact) for artifact in self.artifacts()]
+
+    def preflights(self) -> list[str]:
+        """The pre-flight report of every problem."""
+        return [paths.warmup(self.name, problem) for problem in self.study.problems]
+
+
+def _options(model: type[BaseModel]) -> Node:
+    return Node(model.__module__, model.__name__)

@@ -1,0 +1,107 @@
+"""Where every file of a run stands. The workflow, the package and the tests take paths from here and nowhere else.
+
+Each function takes values or Snakemake wildcards (``"{family}"``); all paths are relative to the working directory.
+"""
+
+RESULTS = "results"
+
+SHARD_DIGITS = 3
+
+
+def _number(value: int | str) -> str:
+    return f"{value:0{SHARD_DIGITS}d}" if isinstance(value, int) else value
+
+
+def shard(study: str, problem: str, family: str, split: str, shard: int | str) -> str:
+    """One piece of a split, HDF5."""
+    return f"{RESULTS}/{study}/ensembles/{problem}/{family}/{split}/shard-{_number(shard)}.h5"
+
+
+def collisions(study: str, problem: str, family: str, split: str, shard: int | str) -> str:
+    """The ROOT file with truth and reconstructed jets that one shard is read from."""
+    return f"{RESULTS}/{study}/ensembles/{problem}/{family}/{split}/collisions-{_number(shard)}.root"
+
+
+def ensemble(study: str, problem: str, family: str, split: str) -> str:
+    """One split of one family: the index over its shards, HDF5."""
+    return f"{RESULTS}/{study}/ensembles/{problem}/{family}/{split}.h5"
+
+
+def warmup(study: str, problem: str) -> str:
+    """The pre-flight report of a problem's simulator, written once its operator is compiled, JSON."""
+    return f"{RESULTS}/{study}/ensembles/{problem}/preflight.json"
+
+
+def prior(study: str, problem: str, prior: str, seed: int | str) -> str:
+    """A trained diffusion prior."""
+    return f"{RESULTS}/{study}/priors/{problem}/{prior}/seed-{seed}.pt"
+
+
+def model(study: str, problem: str, method: str, seed: int | str) -> str:
+    """A trained method."""
+    return f"{RESULTS}/{study}/models/{problem}/{method}/seed-{seed}.pt"
+
+
+def curves(artifact: str) -> str:
+    """The loss curves beside a trained prior or method, CSV."""
+    return artifact.removesuffix(".pt") + ".curves.csv"
+
+
+def part(study: str, problem: str, method: str, infer: str, seed: int | str, family: str, part: int | str) -> str:
+    """The draws for a piece of one family's events, HDF5."""
+    return f"{RESULTS}/{study}/posteriors/{problem}/{method}/{infer}/seed-{seed}/{family}/part-{_number(part)}.h5"
+
+
+def posterior(study: str, problem: str, method: str, infer: str, seed: int | str, family: str) -> str:
+    """The draws for one family: the index over its parts, HDF5."""
+    return f"{RESULTS}/{study}/posteriors/{problem}/{method}/{infer}/seed-{seed}/{family}.h5"
+
+
+def metrics(study: str, problem: str, method: str) -> str:
+    """The tidy table of one method on one problem, CSV."""
+    return f"{RESULTS}/{study}/metrics/{problem}/{method}.csv"
+
+
+def cost(study: str, problem: str, method: str) -> str:
+    """What one method cost, by training and inference, CSV."""
+    return f"{RESULTS}/{study}/metrics/{problem}/{method}.cost.csv"
+
+
+def figures(study: str, problem: str, method: str) -> str:
+    """Arrays that the report draws for one method: example posteriors, spectra, HDF5."""
+    return f"{RESULTS}/{study}/metrics/{problem}/{method}.examples.h5"
+
+
+def report(study: str) -> str:
+    """The page."""
+    return f"{RESULTS}/{study}/report/index.html"
+
+
+def table(study: str) -> str:
+    """All metrics of a study in one table, CSV."""
+    return f"{RESULTS}/{study}/report/metrics.csv"
+
+
+def receipt(study: str) -> str:
+    """What a rerun is compared with: config, versions, digests, seeds, device, JSON."""
+    return f"{RESULTS}/{study}/receipt.json"
+
+
+def checkpoints(artifact: str) -> str:
+    """Folder of the checkpoints of a long rule: undeclared, so that they survive a failed job."""
+    return artifact.replace(f"{RESULTS}/", f"{RESULTS}/.checkpoints/", 1).rpartition(".")[0]
+
+
+def log(path: str) -> str:
+    """The log of the job that makes ``path``; ``logs/`` mirrors the results."""
+    return _mirror(path, "logs") + ".log"
+
+
+def benchmark(path: str) -> str:
+    """The benchmark record of the job that makes ``path``."""
+    return _mirror(path, "benchmarks") + ".jsonl"
+
+
+def _mirror(path: str, folder: str) -> str:
+    head, study, rest = path.split("/", 2)
+    return f"{head}/{study}/{folder}/{rest.rpartition('.')[0]}"

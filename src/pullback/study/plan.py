@@ -1,0 +1,285 @@
+"""How a study is cut into jobs, and what each job reads of it.
+
+A job gets exactly the part of the study that its result depends on, as one canonical JSON text: editing a key of the study
+reruns the jobs whose text it changes, and no other.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from pullback.study.base import SPLITS, Split, canonical
+from pullback.study.config import Study, family_files, resolve_otherwise
+from pullback.study.plugins import plugin_file, problem_class
+from pullback.study.problems import BUILT_IN_PROBLEMS, CommandProblem, Family, ProblemBase
+
+
+class Plan:
+    """A study, the folder its own files are relative to, and its jobs.
+
+    Args:
+        study: a checked study.
+        folder: the folder of the config file, relative to the working directory.
+    """
+
+    def __init__(self, study: Study, folder: Path | str = "."):
+        self.study = study
+        self.folder = str(folder)
+        self._families = {
+            (name, family): resolve_otherwise(spec)
+            for name, problem in study.problems.items()
+            for family, spec in problem.families.items()
+        }
+
+    def family(self, problem: str, family: str) -> Family:
+        """A family as it runs here: `otherwise` has taken the place of outside files that are not there."""
+        return self._families[problem, family]
+
+    def source(self, problem: str, family: str) -> str:
+        """Where a family's events come from: ``simulate``, ``collide``, ``read`` (outside files) or ``derive``."""
+        spec = self.family(problem, family)
+        if spec.take:
+            return "derive"
+        if spec.read:
+            return "read"
+        return "collide" if self.study.problems[problem].kind == "unfolding" else "simulate"
+
+    def splits(self, problem: str, family: str) -> tuple[Split, ...]:
+        """The splits of a family."""
+        spec = self.family(problem, family)
+        if spec.read:
+            return tuple(split for split in SPLITS if split in spec.read.files and split in spec.splits)
+        return spec.splits
+
+    def base(self, problem: str, family: str) -> str:
+        """The family whose reference and parameters stand for this one: itself, or the one its events are taken from."""
+        take = self.family(problem, family).take
+        return take.family if take else family
+
+    def block(self, problem: str) -> int:
+        """Events of one random block; for unfolding, collisions."""
+        spec = self.study.problems[problem]
+        if spec.kind == "unfolding":
+            return spec.simulator.block_collisions
+        if isinstance(spec, CommandProblem):
+            return spec.simulator.block
+        if spec.kind in BUILT_IN_PROBLEMS:
+            return spec.block
+        return int(getattr(problem_class(spec.kind, Path(self.folder)), "block", 1000))
+
+    def events(self, problem: str, family: str, split: str) -> tuple[int, int]:
+        """Number of events that a split asks for, and the size of its blocks (an ensemble of a sweep is one block)."""
+        spec = self.family(problem, family)
+        if spec.sweep:
+            count = spec.sweep.ensembles if split == "train" else spec.sweep.validation_ensembles
+            return count * spec.sweep.events, spec.sweep.events
+        size = self.study.problems[problem].size
+        return spec.events.get(split, getattr(size, split)), self.block(problem)
+
+    def shards(self, problem: str, family: str, split: str) -> int:
+        """Number of shards of a split."""
+        spec = self.family(problem, family)
+        if spec.read:
+            return len(spec.read.files[split])
+        if spec.take:
+            return 1
+        events, block = self.events(problem, family, split)
+        return math.ceil(math.ceil(events / block) / self._blocks_per_shard(problem, block))
+
+    def _blocks_per_shard(self, problem: str, block: int) -> int:
+        return math.ceil(self.study.problems[problem].size.shard / block)
+
+    def outside_file(self, problem: str, family: str, split: str, shard: int) -> str:
+        """The outside ROOT file that one shard is read from."""
+        return family_files(self.family(problem, family), split)[shard]
+
+    def simulator_files(self, problem: str) -> list[str]:
+        """The user's own files that a problem's events depend on: their content enters the job."""
+        spec = self.study.problems[problem]
+        if isinstance(spec, CommandProblem):
+            return [str(Path(self.folder) / name) for name in spec.simulator.files]
+        if spec.kind in BUILT_IN_PROBLEMS:
+            return []
+        file = plugin_file(spec.kind, Path(self.folder))
+        return [str(Path(self.folder) / spec.kind.rpartition(":")[0])] if file else []
+
+    def _problem(self, problem: str) -> dict[str, Any]:
+        spec = self.study.problems[problem]
+        simulator = spec.simulator if isinstance(spec.simulator, dict) else spec.simulator.model_dump(mode="json")
+        entry: dict[str, Any] = {"kind": spec.kind, "simulator": simulator}
+        if isinstance(spec, CommandProblem) or spec.kind not in BUILT_IN_PROBLEMS:
+            entry["folder"] = self.folder
+        return entry
+
+    def _base_job(self, problem: str, family: str, split: str) -> dict[str, Any]:
+        return {
+            "seed": self.study.seed,
+            "problem": problem,
+            **self._problem(problem),
+            "family": family,
+            "split": split,
+        }
+
+    def preflight_job(self, problem: str) -> str:
+        """Checks and compilation of a simulator."""
+        return canonical(self._problem(problem))
+
+    def simulate_job(self, problem: str, family: str, split: str, shard: int) -> str:
+        """Blocks ``first_block`` to ``first_block + blocks - 1``; the last of the split may be short of ``block`` events."""
+        spec = self.family(problem, family)
+        events, block = self.events(problem, family, split)
+        per_shard = self._blocks_per_shard(problem, block)
+        first = shard * per_shard
+        return canonical(
+            {
+                **self._base_job(problem, family, split),
+                "params": spec.params,
+                "sweep": spec.sweep is not None,
+                "block": block,
+                "first_block": first,
+                "events": min(events - first * block, per_shard * block),
+            }
+        )
+
+    def derive_job(self, problem: str, family: str) -> str:
+        """Another family's test observations, shifted or without their truth."""
+        spec = self.family(problem, family)
+        shift = spec.shift.model_dump(mode="json") if spec.shift else None
+        return canonical(
+            {
+                **self._base_job(problem, family, "test"),
+                "base": self.base(problem, family),
+                "shift": shift,
+                "truth": spec.role != "observed",
+            }
+        )
+
+    def read_job(self, problem: str, family: str, split: str, shard: int) -> str:
+        """The reading of one ROOT file: the user's through a branch map, or the one that `collide` wrote."""
+        spec = self.family(problem, family)
+        read = spec.read.model_dump(mode="json", exclude={"files"}) if spec.read else None
+        return canonical(
+            {
+                **self._base_job(problem, family, split),
+                "read": read,
+                "shard": shard,
+                "truth": spec.role != "observed",
+            }
+        )
+
+    def index_job(self, problem: str, family: str, split: str) -> str:
+        """Names that an index carries."""
+        spec = self.family(problem, family)
+        return canonical(
+            {
+                "study": self.study.study,
+                "problem": problem,
+                "family": family,
+                "split": split,
+                "role": spec.role,
+            }
+        )
+
+    def _learn_job(self, problem: str, name: str, seed: int) -> dict[str, Any]:
+        return {
+            "address": [self.study.seed, problem, name, seed],
+            "problem": self._problem(problem),
+            "threads": self.study.threads,
+            "accelerator": self.study.accelerator,
+        }
+
+    def train_job(self, problem: str, method: str, seed: int) -> str:
+        """Training of one method: everything of its instance but `infer`."""
+        spec = self.study.problems[problem].methods[method].model_dump(mode="json", exclude={"infer"})
+        return canonical({**self._learn_job(problem, method, seed), "method": spec})
+
+    def prior_job(self, problem: str, prior: str, seed: int) -> str:
+        """Training of one diffusion prior."""
+        spec = self.study.problems[problem].priors[prior].model_dump(mode="json")
+        return canonical({**self._learn_job(problem, prior, seed), "method": spec})
+
+    def infer_job(self, problem: str, method: str, infer: str, seed: int, family: str, part: int) -> str:
+        """Inference for one piece of one family."""
+        spec = self.study.problems[problem].methods[method]
+        settings = spec.infer[infer]
+        job = {
+            **self._learn_job(problem, method, seed),
+            "method": spec.model_dump(mode="json", exclude={"infer", "train"}),
+            "infer_name": infer,
+            "infer": settings.model_dump(mode="json", exclude={"families", "parts"}),
+            "family": family,
+            "part": part,
+            "parts": settings.parts,
+        }
+        if "exact-posterior" in spec.needs:
+            job["params"] = self.family(problem, self.base(problem, family)).params
+        return canonical(job)
+
+    def index_posterior_job(self, problem: str, method: str, infer: str, seed: int, family: str) -> str:
+        """Names that a posterior's index carries."""
+        return canonical(
+            {
+                "study": self.study.study,
+                "problem": problem,
+                "method": method,
+                "infer": infer,
+                "seed": seed,
+                "family": family,
+            }
+        )
+
+    def evaluate_job(self, problem: str, method: str) -> str:
+        """Judging of one method on one problem: all its inferences, seeds and families.
+
+        ``results`` lists, in the order of the inputs, the (infer, seed, family) of each posterior.
+        """
+        spec = self.study.problems[problem].methods[method]
+        families = {
+            name: {
+                "role": self.family(problem, name).role,
+                "title": self.family(problem, name).title or name,
+                "shift": shift.kind if (shift := self.family(problem, name).shift) else "none",
+                "base": self.base(problem, name),
+            }
+            for name in self.study.judged(problem)
+        }
+        return canonical(
+            {
+                "study": self.study.study,
+                "seed": self.study.seed,
+                "problem_name": problem,
+                "problem": self._problem(problem),
+                "method": method,
+                "method_kind": spec.kind,
+                "returns": spec.returns,
+                "families": families,
+                "results": [[infer, seed, family] for infer, seed, family in self.results(problem, method)],
+                "judging": self.study.problems[problem].judging.model_dump(mode="json"),
+            }
+        )
+
+    def results(self, problem: str, method: str) -> list[tuple[str, int, str]]:
+        """(infer, seed, family) of every posterior of one method."""
+        return [
+            (infer, seed, family)
+            for infer in self.study.problems[problem].methods[method].infer
+            for seed in range(self.study.seeds)
+            for family in self.study.infer_families(problem, method, infer)
+        ]
+
+    def floors(self, problem: str) -> list[str]:
+        """Families whose test truth and reference give sampling floors: every judged family's base that has a reference."""
+        bases = dict.fromkeys(
+            self.base(problem, family)
+            for family in self.study.judged(problem)
+            if self.family(problem, family).role != "observed"
+        )
+        return [family for family in bases if "reference" in self.splits(problem, family)]
+
+    def report_job(self) -> str:
+        """The study as it ran."""
+        return canonical({"folder": self.folder, "study": self.study.model_dump(mode="json")})
+
+    def problem_spec(self, problem: str) -> ProblemBase:
+        """A problem of the study."""
+        return self.study.problems[problem]

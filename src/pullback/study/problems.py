@@ -1,0 +1,314 @@
+"""The catalogue of problems: for each kind its options, the parameters of its families, what it gives, where its code is.
+
+A problem of a study is ``kind`` + ``simulator`` (exactly what its events depend on) + families + priors + methods.
+A new built-in kind is one class here and one file in ``pullback.problems``.
+"""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from pullback.study.base import SPLITS, Capability, Closed, Name, Number, Split, Sweep, Uniform
+from pullback.study.judging import Judging
+from pullback.study.methods import Method, Prior
+
+PROBLEM_PLUGINS = "pullback.problems"
+"""Entry-point group in which an installed package offers a problem kind."""
+
+
+class NoiseShift(Closed):
+    """Gaussian noise added to y, its standard deviation relative to each event's root mean square."""
+
+    kind: Literal["noise"]
+    relative: float = Field(gt=0)
+
+
+class ScaleShift(Closed):
+    """y multiplied by a factor; of one named feature (an energy scale), or of everything when none is named."""
+
+    kind: Literal["scale"]
+    factor: float = Field(gt=0)
+    feature: str | None = None
+
+
+class MissingShift(Closed):
+    """A random fraction of entries along one dimension of y set to zero, drawn per event (dead receivers)."""
+
+    kind: Literal["missing"]
+    dimension: str = Field(description="dimension of y along which entries go missing, as in the file: receiver, time")
+    fraction: float = Field(gt=0, lt=1)
+
+
+Shift = Annotated[NoiseShift | ScaleShift | MissingShift, Field(discriminator="kind")]
+
+
+class Take(Closed):
+    """This family's observations are those of another family's test split."""
+
+    family: Name
+
+
+class Branches(Closed):
+    """Which branches of a ROOT file hold which feature. Plain column names, no expressions."""
+
+    pt: str
+    eta: str
+    phi: str
+    mass: str | None = Field(default=None, description="GeV; without it the jet is taken as massless")
+
+
+class RootFiles(Closed):
+    """Outside ROOT files (TTree or RNTuple): per-event lists of jets, read through a branch map."""
+
+    files: dict[Split, list[str]] = Field(
+        description="files of each split, relative to the working directory; $PULLBACK_DATA and other variables expand"
+    )
+    tree: str = "Events"
+    y: Branches = Field(description="reconstructed jets")
+    x: Branches | None = Field(default=None, description="truth jets; left out for an observed family")
+    match: str | None = Field(
+        default=None,
+        description="branch with the index of each reconstructed jet's truth jet (-1: none); without it the "
+        "nearest in Delta R below match_radius, one to one",
+    )
+    match_radius: float = Field(default=0.4, gt=0)
+    weight: str | None = Field(default=None, description="branch with the event weight")
+    y_pt_min: float = Field(default=5.0, ge=0, description="GeV, selection on reconstructed jets")
+    x_pt_min: float = Field(default=30.0, ge=0, description="GeV, selection on truth jets")
+
+
+class Family(Closed):
+    """One prior of a problem, in a role."""
+
+    role: Literal["seen", "unseen", "observed"] = Field(
+        description="seen: trained on. unseen: truth kept for judging only. observed: only y (no truth is used)"
+    )
+    title: str | None = Field(default=None, description="label in the report; the family's name without it")
+    params: dict[str, Any] = Field(default={}, description="parameters of the prior, as the problem's kind lists them")
+    sweep: Sweep | None = None
+    events: dict[Split, Annotated[int, Field(gt=0)]] = Field(
+        default={}, description="events of each split, in place of the problem's"
+    )
+    take: Take | None = None
+    shift: Shift | None = None
+    read: RootFiles | None = None
+    otherwise: Take | None = Field(default=None, description="used in place of `read` when its files are not there")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Family":
+        if self.sweep and self.role != "seen":
+            raise ValueError("a sweep is trained on: its role is 'seen'")
+        if self.take and self.read:
+            raise ValueError("give `take` or `read`, not both")
+        if self.take and (self.params or self.sweep or self.events):
+            raise ValueError("a family with `take` has another's events: no params, sweep or events of its own")
+        if self.take and self.role == "seen":
+            raise ValueError("a family with `take` shares another's test events: its role is 'unseen' or 'observed'")
+        if self.shift and not self.take:
+            raise ValueError("a shift changes test observations only: name the family they come from in `take`")
+        if self.role == "observed" and not (self.take or self.read):
+            raise ValueError("an observed family needs `take` (a test set without its truth) or `read` (real data)")
+        if self.read and self.role != "observed" and self.read.x is None:
+            raise ValueError("`read.x` maps the truth: without it the role is 'observed'")
+        if self.otherwise and not self.read:
+            raise ValueError("`otherwise` says what stands in for `read`: there is no `read`")
+        return self
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that a family in this role has."""
+        if self.take or self.role == "observed":
+            return ("test",)
+        if self.sweep:
+            return ("train", "validation")
+        return SPLITS if self.role == "seen" else ("test", "reference")
+
+
+class Size(Closed):
+    """Events of each split (collisions, for unfolding: each gives a few jets), and how they are cut into files."""
+
+    train: int = Field(default=4000, gt=0)
+    validation: int = Field(default=500, gt=0)
+    test: int = Field(default=1000, gt=0)
+    reference: int = Field(default=1000, gt=0, description="independent truth, for sampling floors")
+    shard: int = Field(
+        default=100_000, gt=0, description="most events in one shard (one job); rounded up to whole blocks"
+    )
+
+
+class ProblemBase(Closed):
+    """What every kind of problem has."""
+
+    gives: ClassVar[frozenset[Capability]]
+    code: ClassVar[str]
+    block: ClassVar[int] = 1000
+    """Events that come from one random generator."""
+
+    size: Size = Size()
+    families: dict[Name, Family] = Field(min_length=1)
+    priors: dict[Name, Prior] = {}
+    methods: dict[Name, Method] = Field(min_length=1)
+    judging: Judging = Judging()
+
+
+class GaussianSimulator(Closed):
+    """y = x M + 0.5 |x| eps with M = [[2.2, .5], [.5, 3.2]] and eps ~ N(0, I): signal-dependent noise in 2-D."""
+
+    noise: float = Field(default=0.5, gt=0, description="noise standard deviation as a fraction of |x|")
+
+
+class GaussianParams(Closed):
+    """x ~ N(0, [[1, gamma], [gamma, 1]])."""
+
+    gamma: Number = Field(description="correlation of the two components, in (-1, 1)")
+
+
+class GaussianProblem(ProblemBase):
+    """The 2-D Gaussian problem with a known answer (the ensemble inverse problem paper, synthetic setting A)."""
+
+    gives: ClassVar[frozenset[Capability]] = frozenset({"pairs", "prior", "forward", "likelihood", "exact-posterior"})
+    code: ClassVar[str] = "pullback.problems.gaussian:Gaussian"
+    Params: ClassVar[type[Closed]] = GaussianParams
+
+    kind: Literal["gaussian"]
+    simulator: GaussianSimulator = GaussianSimulator()
+
+
+class FwiSimulator(Closed):
+    """2-D constant-density acoustic waves. `preset` fills what is not given; the checks print what was used."""
+
+    preset: Literal["compact"] = Field(
+        default="compact", description="compact: 32x32 cells of 20 m, surface sources and receivers"
+    )
+    spacing: float = Field(default=20.0, gt=0, description="cell size in m")
+    depth_cells: int = Field(default=32, ge=8)
+    offset_cells: int = Field(default=32, ge=8)
+    border_cells: int = Field(default=28, ge=5, description="absorbing cells on each side")
+    sources: int = Field(default=3, ge=1, description="spread evenly along the surface")
+    receivers: int = Field(default=32, ge=1, description="spread evenly along the surface")
+    source_depth: float = Field(default=20.0, ge=0, description="m; receivers are at the same depth")
+    peak_frequency: float = Field(default=7.5, gt=0, description="Ricker wavelet, Hz")
+    record_length: float = Field(default=1.024, gt=0, description="s")
+    time_step: float = Field(default=0.002, gt=0, description="s; must satisfy the CFL condition for velocity_max")
+    output_interval: float = Field(default=0.016, gt=0, description="s between recorded samples")
+    velocity_min: float = Field(default=1500.0, gt=0, description="m/s")
+    velocity_max: float = Field(default=4500.0, gt=0, description="m/s")
+    space_order: Literal[4, 8] = 4
+
+
+class FwiParams(Closed):
+    """A kind of geology; unset numbers take the generator's documented ranges."""
+
+    geology: Literal["flat", "curved", "flat-fault", "curved-fault", "salt", "gradient", "style", "channel"]
+    layers: tuple[int, int] = Field(default=(2, 5), description="least and most layers")
+    sorted: bool = Field(default=True, description="velocity rises with depth (OpenFWI's A), else any order (B)")
+
+
+class FwiProblem(ProblemBase):
+    """Full-waveform inversion of 2-D velocity models with a real wave simulator (Devito)."""
+
+    gives: ClassVar[frozenset[Capability]] = frozenset({"pairs", "prior", "forward"})
+    code: ClassVar[str] = "pullback.problems.fwi:Fwi"
+    block: ClassVar[int] = 20
+    Params: ClassVar[type[Closed]] = FwiParams
+
+    kind: Literal["fwi"]
+    simulator: FwiSimulator = FwiSimulator()
+
+
+class UnfoldingSimulator(Closed):
+    """pp events by Pythia 8, anti-kt jets by fastjet, and object smearing as the detector."""
+
+    energy: float = Field(default=13_000.0, gt=0, description="centre-of-mass energy, GeV")
+    tune: int = Field(default=21, description="Pythia Tune:pp; 21 is A14 with NNPDF2.3 LO")
+    multi_parton_interactions: bool = True
+    jet_radius: float = Field(default=0.4, gt=0)
+    truth_pt_min: float = Field(default=30.0, ge=20, description="GeV; the smearing formula needs at least 20")
+    detector: Literal["smearing"] = Field(default="smearing", description="ATLAS-style smearing of each jet")
+    block_collisions: int = Field(default=200, gt=0, description="collisions of one random block")
+
+
+class UnfoldingParams(Closed):
+    """A hard process, with cuts in GeV."""
+
+    process: Literal["ttbar", "wjets", "zjets", "dijets", "leptoquarks"]
+    pt_hat_min: float = Field(default=20.0, ge=0, description="GeV, PhaseSpace:pTHatMin")
+    mass: float = Field(default=800.0, gt=0, description="GeV, leptoquark mass; other processes ignore it")
+
+
+class UnfoldingProblem(ProblemBase):
+    """Unfolding of jets: truth (pt, eta, phi, mass) from reconstructed (pt, eta, phi)."""
+
+    gives: ClassVar[frozenset[Capability]] = frozenset({"pairs", "forward", "likelihood"})
+    code: ClassVar[str] = "pullback.problems.unfolding:Unfolding"
+    Params: ClassVar[type[Closed]] = UnfoldingParams
+
+    kind: Literal["unfolding"]
+    simulator: UnfoldingSimulator = UnfoldingSimulator()
+
+
+class FieldOptions(Closed):
+    """Shape and units of x or y of an external command."""
+
+    features: list[str] | None = Field(default=None, description="names, for a vector of named quantities")
+    dims: list[str] | None = Field(default=None, description="dimension names, for an array")
+    shape: list[int] | None = None
+    units: str | list[str] = Field(description="one unit, or one for each feature; '1' where there is none")
+
+
+class CommandSimulator(Closed):
+    """A simulator that is a program: files in, files out (.npy, float arrays with the event axis first).
+
+    Placeholders: {n}, {seed}, {params} (a JSON file) and {x} (written) in `prior`; {x} (read), {seed} and {y} (written) in
+    `forward`. A row of NaN in {y} says that this simulation failed.
+    """
+
+    prior: str = Field(description="command that writes n draws of x")
+    forward: str = Field(description="command that reads x and writes y")
+    x: FieldOptions
+    y: FieldOptions
+    block: int = Field(default=1000, gt=0, description="events of one call")
+    fail: Literal["error", "redraw"] = "error"
+    files: list[str] = Field(
+        default=[], description="files the commands are made of, relative to the study: a change in them reruns"
+    )
+
+
+class CommandProblem(ProblemBase):
+    """The user's own simulator as an external command."""
+
+    gives: ClassVar[frozenset[Capability]] = frozenset({"pairs", "prior", "forward"})
+    code: ClassVar[str] = "pullback.problems.command:Command"
+    Params: ClassVar[None] = None
+
+    kind: Literal["command"]
+    simulator: CommandSimulator
+
+
+class CustomProblem(ProblemBase):
+    """The user's own simulator as a Python class: `./my_sim.py:MySim`, or the name of an installed entry point."""
+
+    Params: ClassVar[None] = None
+
+    kind: Annotated[str, StringConstraints(pattern=r"^(.+\.py:[A-Za-z_]\w*|[A-Za-z][\w-]*)$")]
+    simulator: dict[str, Any] = Field(default={}, description="options of the class, checked by its Spec if it has one")
+
+
+BUILT_IN_PROBLEMS: dict[str, type[ProblemBase]] = {
+    "gaussian": GaussianProblem,
+    "fwi": FwiProblem,
+    "unfolding": UnfoldingProblem,
+    "command": CommandProblem,
+}
+
+
+def is_inside(params: dict[str, Any], sweep_params: dict[str, Any]) -> bool:
+    """Whether fixed parameters lie inside the support of a sweep's distributions."""
+    for name, distribution in sweep_params.items():
+        value = params.get(name)
+        if isinstance(distribution, dict) and "uniform" in distribution:
+            if value is None or not Uniform(**distribution).contains(float(value)):
+                return False
+        elif value != distribution:
+            return False
+    return True

@@ -1,0 +1,146 @@
+import logging
+
+import numpy as np
+import pytest
+
+from pullback.ensembles.fields import Field
+from pullback.ensembles.scaling import Scaling
+from pullback.ensembles.sets import SetsError, TrainingData
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter
+from pullback.seeding import generator
+
+X = Field.vector("x", ["a"], "1")
+Y = Field.vector("y", ["b", "c"], "1")
+
+
+def write(path, family, ensembles, events, *, theta=True, x=X, y=Y):
+    """x names the event, y its family and ensemble: membership can be read off."""
+    n = ensembles * events
+    ids = np.arange(n)
+    values = np.stack([np.full(n, family), ids // events], axis=1)
+    with EnsembleWriter(path, x=x, y=y, spec="{}", attributes={"family": f"family-{family}"}) as writer:
+        truth = None if x is None else ids[:, None]
+        writer.append(values, ids, x=truth)
+        if theta:
+            offsets = np.arange(0, n + 1, events)
+            writer.ensembles(offsets, 100 * family + np.arange(ensembles)[:, None], ["t"])
+    return EnsembleReader(path)
+
+
+@pytest.fixture(params=[100, 0], ids=["memory", "disk"])
+def data(request, tmp_path):
+    """Two sweeps of different sizes, in memory or read from disk."""
+    train = [write(tmp_path / "a.h5", 0, 2, 50), write(tmp_path / "b.h5", 1, 12, 80)]
+    validation = [write(tmp_path / "c.h5", 0, 3, 20), write(tmp_path / "d.h5", 1, 1, 30)]
+    return TrainingData(train, validation, request.param)
+
+
+def test_members_are_of_one_ensemble_without_replacement(data):
+    sizes = []
+    for step in range(60):
+        sets = data.sets(generator("t", step), 4, (5, 40))
+        for x, y, mask, theta in zip(*sets, strict=True):
+            n = int(mask.sum())
+            sizes.append(n)
+            assert mask[:n].all()
+            assert not mask[n:].any()
+            assert len(np.unique(x[:n])) == n
+            assert len(np.unique(y[:n], axis=0)) == 1
+            family, ensemble = y[0]
+            assert theta[0] == 100 * family + ensemble
+            # x names the event: it must lie in the rows of this ensemble.
+            assert (x[:n, 0] // (50, 80)[int(family)] == ensemble).all()
+            assert (x[n:] == 0).all()
+            assert (y[n:] == 0).all()
+    assert min(sizes) == 5
+    assert max(sizes) == 40
+    # Log-uniform on 5..40: half of the sizes lie below sqrt(5 * 41) = 14.3 (binomial error of 240 sets: 0.03).
+    assert abs(np.mean(np.array(sizes) < 14.3) - 0.5) < 0.13
+
+
+def test_a_set_is_padded_to_the_largest_of_its_step(data):
+    sets = data.sets(generator("pad"), 6, (5, 40))
+    assert sets.mask.shape == (6, sets.mask.sum(axis=1).max())
+    assert sets.x.shape == (*sets.mask.shape, 1)
+    assert sets.y.shape == (*sets.mask.shape, 2)
+    assert len(set(sets.mask.sum(axis=1))) > 1
+
+
+def test_the_same_address_gives_the_same_sets(data):
+    one, again, other = (data.sets(generator("t", step), 3, (5, 40)) for step in (7, 7, 8))
+    for a, b in zip(one, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert one.x.shape != other.x.shape or (one.x != other.x).any()
+
+
+def test_families_and_their_ensembles_are_balanced(data):
+    """However many ensembles and events a family has: half of the sets are of each."""
+    sets = data.sets(generator("balance"), 2000, (5, 5))
+    family, ensemble = sets.y[:, 0].T
+    # Binomial error of a fraction of one half: 0.5 / sqrt(2000) = 0.011.
+    assert abs(np.mean(family == 1) - 0.5) < 4 * 0.011
+    counts = np.bincount(ensemble[family == 1].astype(int), minlength=12)
+    expected = counts.sum() / 12
+    assert np.sum((counts - expected) ** 2 / expected) < 31.3  # chi-square, 11 degrees of freedom, p = 0.001
+
+
+def test_validation_sets_are_of_the_validation_split_and_cover_families(data):
+    sets = data.sets(generator("validation"), 6, (5, 10), split="validation")
+    np.testing.assert_array_equal(sets.y[:, 0, 0], [0, 1, 0, 1, 0, 1])
+    assert sets.x.max() < 60
+
+
+def test_a_set_larger_than_its_ensemble_is_cut_and_logged_once(data, caplog):
+    with caplog.at_level(logging.WARNING, logger="pullback"):
+        for step in range(20):
+            sets = data.sets(generator("cut", step), 4, (60, 60))
+            sizes = sets.mask.sum(axis=1)
+            np.testing.assert_array_equal(sizes, np.where(sets.y[:, 0, 0] == 0, 50, 60))
+    assert [record.getMessage().count("'family-0' has 50") for record in caplog.records] == [1]
+
+
+def test_scaled_sets_are_what_the_scaling_makes_of_raw_ones(data):
+    raw = data.sets(generator("s"), 4, (5, 40))
+    x, y = data.sample_for_scaling(200, generator("scaling"))
+    scaling = Scaling.fit(data.x, data.y, x, y)
+    data.use(scaling)
+    seen = data.sets(generator("s"), 4, (5, 40))
+    np.testing.assert_array_equal(seen.mask, raw.mask)
+    np.testing.assert_array_equal(seen.x[raw.mask], scaling.encode_x(raw.x, raw.y)[raw.mask])
+    np.testing.assert_array_equal(seen.y[raw.mask], scaling.encode_y(raw.y)[raw.mask])
+    assert (seen.y[~raw.mask] == 0).all()
+
+
+def test_the_sample_for_scaling_has_every_family_alike(data):
+    x, y = data.sample_for_scaling(96, generator("scaling"))
+    assert len(x) == len(y)
+    counts = np.bincount(y[:, 0].astype(int))
+    np.testing.assert_array_equal(counts, [48, 48])
+    # 16 windows over 12 ensembles reach each of them.
+    assert set(y[y[:, 0] == 1][:, 1].astype(int)) == set(range(12))
+    assert len(data.sample_for_scaling(10**6, generator("all"))[0]) == 2 * 50 + 12 * 80
+
+
+def test_memory_and_disk_differ_only_in_the_choice_of_members(tmp_path):
+    reader = write(tmp_path / "a.h5", 0, 1, 1000, theta=False)
+    small = TrainingData([reader], [reader], 1)
+    large = TrainingData([reader], [reader], 0)
+    assert small.in_memory
+    assert not large.in_memory
+    scattered = small.sets(generator("one"), 1, (50, 50))
+    window = large.sets(generator("one"), 1, (50, 50))
+    assert np.ptp(window.x) == 49
+    assert np.ptp(scattered.x) > 49
+    assert scattered.theta is None
+
+
+def test_ensembles_without_truth_or_with_other_fields_are_refused(tmp_path):
+    good = write(tmp_path / "a.h5", 0, 1, 10)
+    blind = write(tmp_path / "b.h5", 1, 1, 10, x=None)
+    other = write(tmp_path / "c.h5", 1, 1, 10, y=Field.vector("y", ["b", "d"], "1"))
+    with pytest.raises(SetsError, match=r"b.h5: holds observations without truth"):
+        TrainingData([good, blind], [good], 100)
+    with pytest.raises(SetsError, match=r"c.h5: y is .*'d'.* wanted .*'c'.*a.h5"):
+        TrainingData([good], [other], 100)
+    with pytest.raises(SetsError, match="no validation ensembles"):
+        TrainingData([good], [], 100)

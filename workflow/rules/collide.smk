@@ -1,0 +1,25 @@
+# Pythia 8 and the detector -> ROOT files, as an experiment would hand them over.
+
+
+rule collide:
+    """Generate collisions, cluster jets, smear them, and write a ROOT file.
+    Truth and reconstructed jets stand side by side; matching is the reader's task."""
+    output:
+        root=paths.collisions(S, "{problem}", "{family}", "{split}", "{shard}"),
+    log:
+        paths.log(paths.collisions(S, "{problem}", "{family}", "{split}", "{shard}")),
+    benchmark:
+        paths.benchmark(paths.collisions(S, "{problem}", "{family}", "{split}", "{shard}"))
+    wildcard_constraints:
+        problem=leading(graph.split_heads("collide")),
+    conda:
+        "../../envs/hep.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    params:
+        job=lambda w: plan.simulate_job(w.problem, w.family, w.split, int(w.shard)),
+        code=lambda w: graph.code("collide"),
+    script:
+        "../scripts/collide.py"

@@ -1,0 +1,45 @@
+# Posteriors and truth -> the tidy table of one method on one problem.
+
+
+rule evaluate:
+    """Judge one method on one problem: all its inferences, seeds and families.
+    Draws are looked at in blocks; truth comes from the ensembles."""
+    input:
+        posteriors=lambda w: graph.posteriors(w.problem, w.method),
+        ensembles=lambda w: graph.judged(w.problem),
+        references=lambda w: graph.references(w.problem),
+        seen=lambda w: graph.seen(w.problem, "train"),
+        preflight=lambda w: graph.preflight_of_judging(w.problem),
+    output:
+        metrics=report(
+            paths.metrics(S, "{problem}", "{method}"),
+            caption="../report/metrics.rst",
+            category="Metrics",
+            subcategory="{problem}",
+            labels={"problem": "{problem}", "method": "{method}", "table": "metrics"},
+        ),
+        cost=report(
+            paths.cost(S, "{problem}", "{method}"),
+            caption="../report/cost.rst",
+            category="Metrics",
+            subcategory="{problem}",
+            labels={"problem": "{problem}", "method": "{method}", "table": "cost"},
+        ),
+        examples=paths.figures(S, "{problem}", "{method}"),
+    log:
+        paths.log(paths.metrics(S, "{problem}", "{method}")),
+    benchmark:
+        paths.benchmark(paths.metrics(S, "{problem}", "{method}"))
+    wildcard_constraints:
+        problem=leading(graph.methods()),
+    conda:
+        "../../envs/judge.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        job=lambda w: plan.evaluate_job(w.problem, w.method),
+        code=lambda w: graph.code("evaluate", w.problem),
+    script:
+        "../scripts/evaluate.py"

@@ -1,0 +1,71 @@
+# Metrics, costs, examples and curves -> one page and one table; digests of everything -> the receipt.
+
+
+rule report:
+    """Write the page: one self-contained HTML file, with every method beside every other.
+    And one table of all metrics."""
+    input:
+        metrics=graph.metrics(),
+        costs=graph.costs(),
+        examples=graph.examples(),
+        curves=graph.curves(),
+        preflights=graph.preflights(),
+    output:
+        page=report(
+            paths.report(S),
+            caption="../report/page.rst",
+            category="Study",
+            labels={"study": S, "result": "page"},
+        ),
+        table=report(
+            paths.table(S),
+            caption="../report/table.rst",
+            category="Study",
+            labels={"study": S, "result": "all metrics"},
+        ),
+    log:
+        paths.log(paths.report(S)),
+    benchmark:
+        paths.benchmark(paths.report(S))
+    conda:
+        "../../envs/judge.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        job=plan.report_job(),
+        code=graph.code("report"),
+    script:
+        "../scripts/report.py"
+
+
+rule receipt:
+    """Note what a rerun is compared with: config, versions, digests of data and models, seeds, device.
+    One JSON file."""
+    input:
+        data=graph.ensembles(),
+        models=graph.artifacts(),
+        lock=workflow.source_path("../../envs/requirements.lock"),
+    output:
+        receipt=report(
+            paths.receipt(S),
+            caption="../report/receipt.rst",
+            category="Study",
+            labels={"study": S, "result": "receipt"},
+        ),
+    log:
+        paths.log(paths.receipt(S)),
+    benchmark:
+        paths.benchmark(paths.receipt(S))
+    conda:
+        "../../envs/learn.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        job=plan.report_job(),
+        code=graph.code("receipt"),
+    script:
+        "../scripts/receipt.py"

@@ -1,0 +1,91 @@
+# Simulators -> shards of ensembles (HDF5). A shard is some blocks of events, each with its own random generator.
+
+
+rule preflight:
+    """Check a problem's simulator and compile what its jobs share.
+    Runs once, before jobs that would each compile the same operator."""
+    output:
+        report=paths.warmup(S, "{problem}"),
+    log:
+        paths.log(paths.warmup(S, "{problem}")),
+    benchmark:
+        paths.benchmark(paths.warmup(S, "{problem}"))
+    conda:
+        "../../envs/sim.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        job=lambda w: plan.preflight_job(w.problem),
+        code=lambda w: graph.code("preflight", w.problem),
+    script:
+        "../scripts/preflight.py"
+
+
+rule shard:
+    """Draw truths from a family's prior and push them through the simulator.
+    This is the body of `simulate`, which follows; by itself it makes nothing."""
+    input:
+        preflight=paths.warmup(S, "{problem}"),
+    output:
+        shard=paths.shard(S, "{problem}", "{family}", "{split}", "{shard}"),
+    log:
+        paths.log(paths.shard(S, "{problem}", "{family}", "{split}", "{shard}")),
+    wildcard_constraints:
+        problem=leading([]),
+    conda:
+        "../../envs/sim.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    params:
+        job=lambda w: plan.simulate_job(w.problem, w.family, w.split, int(w.shard)),
+        code=lambda w: graph.code("simulate", w.problem),
+    script:
+        "../scripts/simulate.py"
+
+
+# Snakemake lets no rule have both a benchmark and a cache: the benchmark gives way to --cache.
+# Params hold all that a shard depends on, so that studies may share a cache.
+if workflow.workflow_settings.cache is None:
+
+    use rule shard as simulate with:
+        benchmark:
+            paths.benchmark(paths.shard(S, "{problem}", "{family}", "{split}", "{shard}"))
+        wildcard_constraints:
+            problem=leading(graph.split_heads("simulate")),
+
+else:
+
+    use rule shard as simulate with:
+        wildcard_constraints:
+            problem=leading(graph.split_heads("simulate")),
+        cache: True
+
+
+rule derive:
+    """Take another family's test observations, shifted or without their truth.
+    The events and their ids stay those of the base family."""
+    input:
+        base=lambda w: graph.base_ensemble(w.problem, w.family),
+    output:
+        shard=paths.shard(S, "{problem}", "{family}", "{split}", "{shard}"),
+    log:
+        paths.log(paths.shard(S, "{problem}", "{family}", "{split}", "{shard}")),
+    benchmark:
+        paths.benchmark(paths.shard(S, "{problem}", "{family}", "{split}", "{shard}"))
+    wildcard_constraints:
+        problem=leading(graph.split_heads("derive")),
+    conda:
+        "../../envs/sim.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        job=lambda w: plan.derive_job(w.problem, w.family),
+        code=lambda w: graph.code("derive"),
+    script:
+        "../scripts/derive.py"

@@ -1,0 +1,43 @@
+# What can be asked for by name: snakemake --cores all ensembles | models | posteriors | metrics | report | all.
+
+
+rule all:
+    """The whole study: the page, its tables and the receipt.
+    This is what a run makes when nothing else is asked for."""
+    input:
+        paths.report(S),
+        paths.receipt(S),
+    localrule: True
+
+
+rule ensembles:
+    """Every ensemble of the study, simulated or read.
+    Each is an HDF5 index over its shards."""
+    input:
+        graph.ensembles(),
+    localrule: True
+
+
+rule models:
+    """Everything that is trained: methods and diffusion priors.
+    With the ensembles that they learn from."""
+    input:
+        graph.artifacts(),
+    localrule: True
+
+
+rule posteriors:
+    """The draws of every method for every judged family.
+    Each is an HDF5 index over its parts."""
+    input:
+        graph.all_posteriors(),
+    localrule: True
+
+
+rule metrics:
+    """The tidy table and the cost of every method.
+    The page puts them side by side."""
+    input:
+        graph.metrics(),
+        graph.costs(),
+    localrule: True

@@ -1,0 +1,60 @@
+# Ensembles of seen families -> trained methods and diffusion priors.
+#
+# Checkpoints are not declared: a declared output is deleted when a job fails, and a killed training resumes from them.
+
+
+rule train:
+    """Train one method on the seen families of its problem.
+    Resumes when it was interrupted; threads come from the study, because they are part of the result.
+    """
+    input:
+        train=lambda w: graph.seen(w.problem, "train"),
+        validation=lambda w: graph.seen(w.problem, "validation"),
+    output:
+        model=paths.model(S, "{problem}", "{method}", "{seed}"),
+        curves=paths.curves(paths.model(S, "{problem}", "{method}", "{seed}")),
+    log:
+        paths.log(paths.model(S, "{problem}", "{method}", "{seed}")),
+    benchmark:
+        paths.benchmark(paths.model(S, "{problem}", "{method}", "{seed}"))
+    wildcard_constraints:
+        problem=leading(graph.trained()),
+    conda:
+        "../../envs/learn.yaml"
+    threads: study.threads
+    resources:
+        mem_mb=4000,
+        runtime=1440,
+    params:
+        job=lambda w: plan.train_job(w.problem, w.method, int(w.seed)),
+        code=lambda w: graph.code("train", w.problem, method=w.method),
+    script:
+        "../scripts/train.py"
+
+
+rule prior:
+    """Train one diffusion prior on the truth of the seen families.
+    It is an artifact of its own, shared by every method that it guides."""
+    input:
+        train=lambda w: graph.seen(w.problem, "train"),
+        validation=lambda w: graph.seen(w.problem, "validation"),
+    output:
+        model=paths.prior(S, "{problem}", "{prior}", "{seed}"),
+        curves=paths.curves(paths.prior(S, "{problem}", "{prior}", "{seed}")),
+    log:
+        paths.log(paths.prior(S, "{problem}", "{prior}", "{seed}")),
+    benchmark:
+        paths.benchmark(paths.prior(S, "{problem}", "{prior}", "{seed}"))
+    wildcard_constraints:
+        problem=leading(graph.priors()),
+    conda:
+        "../../envs/learn.yaml"
+    threads: study.threads
+    resources:
+        mem_mb=4000,
+        runtime=1440,
+    params:
+        job=lambda w: plan.prior_job(w.problem, w.prior, int(w.seed)),
+        code=lambda w: graph.code("prior", w.problem, prior=w.prior),
+    script:
+        "../scripts/prior.py"

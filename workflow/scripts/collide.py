@@ -1,0 +1,9 @@
+"""Adapter of the rule `collide`."""
+
+from pathlib import Path
+
+from pullback.joblog import job_log
+from pullback.simulators.collider import collide
+
+with job_log(snakemake.log[0]):
+    collide(snakemake.params.job, Path(snakemake.output.root))

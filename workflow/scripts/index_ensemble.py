@@ -1,0 +1,9 @@
+"""Adapter of the rule `index_ensemble`."""
+
+from pathlib import Path
+
+from pullback.ensembles.store import index_ensemble
+from pullback.joblog import job_log
+
+with job_log(snakemake.log[0]):
+    index_ensemble(snakemake.params.job, [Path(p) for p in snakemake.input.shards], Path(snakemake.output.index))

@@ -1,0 +1,9 @@
+"""Adapter of the rule `index_posterior`."""
+
+from pathlib import Path
+
+from pullback.ensembles.store import index_posterior
+from pullback.joblog import job_log
+
+with job_log(snakemake.log[0]):
+    index_posterior(snakemake.params.job, [Path(p) for p in snakemake.input.parts], Path(snakemake.output.index))

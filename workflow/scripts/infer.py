@@ -1,0 +1,16 @@
+"""Adapter of the rule `infer`."""
+
+from pathlib import Path
+
+from pullback.joblog import job_log
+from pullback.methods.infer import infer
+
+with job_log(snakemake.log[0]):
+    infer(
+        snakemake.params.job,
+        ensemble=Path(snakemake.input.ensemble),
+        out=Path(snakemake.output.part),
+        artifact=next(map(Path, snakemake.input.get("artifact", [])), None),
+        prior=next(map(Path, snakemake.input.get("prior", [])), None),
+        seen=[Path(p) for p in snakemake.input.get("seen", [])],
+    )

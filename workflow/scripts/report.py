@@ -1,0 +1,18 @@
+"""Adapter of the rule `report`."""
+
+from pathlib import Path
+
+from pullback.joblog import job_log
+from pullback.report.page import write_report
+
+with job_log(snakemake.log[0]):
+    write_report(
+        snakemake.params.job,
+        metrics=[Path(p) for p in snakemake.input.metrics],
+        costs=[Path(p) for p in snakemake.input.costs],
+        examples=[Path(p) for p in snakemake.input.examples],
+        curves=[Path(p) for p in snakemake.input.curves],
+        preflights=[Path(p) for p in snakemake.input.preflights],
+        page=Path(snakemake.output.page),
+        table=Path(snakemake.output.table),
+    )

@@ -1,0 +1,18 @@
+"""Adapter of the rule `train`."""
+
+from pathlib import Path
+
+from pullback.joblog import job_log
+from pullback.methods.run import train
+from pullback.study.paths import checkpoints
+
+with job_log(snakemake.log[0]):
+    train(
+        snakemake.params.job,
+        train=[Path(p) for p in snakemake.input.train],
+        validation=[Path(p) for p in snakemake.input.validation],
+        artifact=Path(snakemake.output.model),
+        curves=Path(snakemake.output.curves),
+        checkpoints=Path(checkpoints(snakemake.output.model)),
+        code=snakemake.params.code,
+    )
