@@ -37,7 +37,7 @@ def data(request, tmp_path):
 
 def test_members_are_of_one_ensemble_without_replacement(data):
     sizes = []
-    for step in range(60):
+    for step in range(240):
         sets = data.sets(generator("t", step), 4, (5, 40))
         for x, y, mask, theta in zip(*sets, strict=True):
             n = int(mask.sum())
@@ -54,16 +54,19 @@ def test_members_are_of_one_ensemble_without_replacement(data):
             assert (y[n:] == 0).all()
     assert min(sizes) == 5
     assert max(sizes) == 40
-    # Log-uniform on 5..40: half of the sizes lie below sqrt(5 * 41) = 14.3 (binomial error of 240 sets: 0.03).
+    # Log-uniform on 5..40: half of the sizes lie below sqrt(5 * 41) = 14.3 (binomial error of 240 steps: 0.03).
     assert abs(np.mean(np.array(sizes) < 14.3) - 0.5) < 0.13
 
 
-def test_a_set_is_padded_to_the_largest_of_its_step(data):
-    sets = data.sets(generator("pad"), 6, (5, 40))
-    assert sets.mask.shape == (6, sets.mask.sum(axis=1).max())
-    assert sets.x.shape == (*sets.mask.shape, 1)
-    assert sets.y.shape == (*sets.mask.shape, 2)
-    assert len(set(sets.mask.sum(axis=1))) > 1
+def test_sets_are_padded_to_the_largest_of_their_step(data):
+    sets = data.sets(generator("pad"), 12, (60, 80))
+    size = int(sets.mask.sum(axis=1).max())
+    assert 60 <= size <= 80
+    assert sets.mask.shape == (12, size)
+    assert sets.x.shape == (12, size, 1)
+    assert sets.y.shape == (12, size, 2)
+    # Ensembles of family 0 have 50 members only: their places 50, 51, ... are empty.
+    assert set(sets.mask.sum(axis=1)) == {50, size}
 
 
 def test_the_same_address_gives_the_same_sets(data):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,7 @@ def _metrics(kind: str, method: str, role: str, n: int, rng: np.random.Generator
     skill = _SKILL[method] * rng.uniform(0.8, 1.2) * (1.3 if role == "unseen" else 1)
     if role == "observed":
         return [row("fold_back_swd", 0.02 + 0.02 * skill, floor=0.025),
-                row("embedding_distance", 0.7 + 0.6 * skill, floor=1.0, width=0)]  # fmt: skip
+                row("embedding_distance", 0.7 + 0.6 * skill, width=math.nan)]  # fmt: skip
     failed = row("failed_draws", 0.002 if method == "enkg" else 0.0, width=0)
     if kind == "fwi":
         return [row("mae_point", 130 * skill**0.4, "m/s"), row("mae_draw", 180 * skill**0.4, "m/s"),
@@ -146,7 +147,7 @@ def _metrics(kind: str, method: str, role: str, n: int, rng: np.random.Generator
     metrics = [row("swd_draw", 0.015 + 0.03 * skill, floor=0.017, unit="1"), row("swd500_draw", 0.015 + 0.028 * skill, floor=0.017),
                row("mse_point", 0.3 + 0.1 * skill, unit="mixed"), failed]  # fmt: skip
     names = ("x1", "x2") if kind == "gaussian" else tuple(JET_FEATURES)
-    return metrics + [row(f"w1_{f}_draw", 0.4 * skill, JET_FEATURES.get(f, ("1",))[0], floor=0.2) for f in names]
+    return metrics + [row(f"w1_draw.{f}", 0.4 * skill, JET_FEATURES.get(f, ("1",))[0], floor=0.2) for f in names]
 
 
 def _costs(
@@ -193,18 +194,14 @@ def _fields(group: h5py.Group, rng: np.random.Generator, noise: np.random.Genera
         interfaces = np.sort(rng.uniform(5, 30, 4))
         layer = (depth[None] + bend[None] > interfaces[:, None, None]).sum(axis=0)
         truth.append(np.linspace(1600, 4200, 5)[layer])
-        t, r = np.meshgrid(np.arange(100), np.arange(32), indexing="ij")
-        arrivals = [10 + 0.8 * k * 14 + np.hypot(0.06 * r, 2 + k) ** 2 for k in range(5)]
+        t, r = np.meshgrid(np.arange(101), np.arange(32), indexing="ij")
+        arrivals = [10 + 12 * k + rng.uniform(1.5, 3) * np.hypot(0.1 * (r - 16), 1 + k) ** 1.5 for k in range(5)]
         one = sum(np.exp(-(((t - a) / 2.0) ** 2)) * np.cos(t - a) / (1 + k) for k, a in enumerate(arrivals))
-        y.append(np.stack([one.T, one.T, one.T]))
+        y.append(np.stack([one, one, one]))
     x = np.array(truth[:events])
     smooth = 150 * error * noise.standard_normal((events, 3, 4, 4)).repeat(8, 2).repeat(8, 3)
-    group.attrs.update(kind="fields", x_dims=json.dumps(["depth", "offset"]), y_dims=json.dumps(["source", "receiver", "time"]),
-                       x_units="m/s", y_units="1")  # fmt: skip
-    for axis, values, unit in (("depth", 10 + 20 * np.arange(32), "m"), ("offset", 10 + 20 * np.arange(32), "m"),
-                               ("receiver", 10 + 20 * np.arange(32), "m"), ("time", 0.008 * np.arange(100), "s")):  # fmt: skip
-        group[axis] = values.astype(float)
-        group[axis].attrs["units"] = unit
+    group.attrs.update(kind="fields", x_dims=["depth", "offset"], y_dims=["source", "time", "receiver"], x_units="m/s",
+                       y_units="1")  # fmt: skip
     group["truth"], group["y"] = x.astype("f4"), np.array(y[:events], dtype="f4")
     group["mean"] = (x + smooth[:, 0]).astype("f4")
     group["std"] = np.abs(smooth[:, 1]).astype("f4") + 30
@@ -233,7 +230,6 @@ def _features(group: h5py.Group, kind: str, place: int, noise: np.random.Generat
             smear = 1 + 0.02 * skill * (feature in ("pt", "mass"))
             seen = x[feature] * (0.85 + 0.12 * rng.standard_normal(n) if feature == "pt" else 1) if feature != "mass" else None
             columns[feature] = (unit, edges, x[feature], seen, x[feature] * smear * (1 + 0.03 * noise.standard_normal(n)))
-    group.attrs["features"] = json.dumps(list(columns))
     for feature, (unit, edges, true, seen, drawn) in columns.items():
         item = group.create_group(feature)
         item.attrs["unit"] = unit

@@ -1,12 +1,12 @@
 """The OpenFWI forward recipe in plain NumPy: what the Devito engine is held against.
 
 A transcription of the published scheme (Deng et al. 2022, OpenFWI, whose data come from the KAUST finite-difference
-laboratory): second order in time, fourth or eighth in space, a sponge whose strength follows the slowest velocity of the
-padded model, damping by the backward time difference, and a source that adds (v dt)^2 w(t) at its node. One shot at a time,
-in the precision asked for. It shares no line with ``pullback.simulators``.
+laboratory): second order in time, fourth or eighth in space, a sponge whose strength follows the slowest velocity of
+the padded model, damping by the backward time difference, and a source that adds (v dt)^2 w(t) at its node. One shot
+at a time, in the precision asked for. It shares no line with ``pullback.simulators``.
 
-OpenFWI's differences wrap around the padded grid (``circshift``), so what passes through one side of the sponge enters through
-the other; Devito has zeros outside. ``wrap`` chooses.
+OpenFWI's differences wrap around the padded grid (``circshift``), so what passes through one side of the sponge
+enters through the other; Devito has zeros outside. ``wrap`` chooses.
 """
 
 import numpy as np

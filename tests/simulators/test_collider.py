@@ -81,7 +81,7 @@ def test_truth_jets_of_ttbar(ttbar):
     assert ak.all(ttbar.GenJet_pt >= 30)
     assert ak.all(abs(ttbar.GenJet_eta) <= 4.5)
     assert ak.all(ttbar.GenJet_pt[:, 1:] <= ttbar.GenJet_pt[:, :-1])
-    # 4.3 jets per collision were measured elsewhere with multi-parton interactions; each collision scatters by about 1.5
+    # 4.3 per collision were measured elsewhere, with multi-parton interactions (0.3 more); they scatter by about 1.5
     per_collision = ak.num(ttbar.GenJet_pt)
     assert abs(np.mean(per_collision) - 4.3) < 5 * 1.5 / np.sqrt(60) + 0.3
     hadronic_mass = ak.to_numpy(ak.flatten(ttbar.GenJet_mass))
@@ -113,7 +113,9 @@ def test_reconstructed_jets_are_smeared_truth_jets(ttbar):
     assert abs(n - kept.sum()) < 5 * np.sqrt((kept * (1 - kept)).sum()) + 1
 
 
-@pytest.mark.parametrize(("process", "identity", "leptons"), [("wjets", 13, 1), ("zjets", 13, 2), ("leptoquarks", 11, 2)])
+@pytest.mark.parametrize(
+    ("process", "identity", "leptons"), [("wjets", 13, 1), ("zjets", 13, 2), ("leptoquarks", 11, 2)]
+)
 def test_prompt_leptons_take_no_part(process, identity, leptons):
     pythia = collider.start_pythia(NO_MPI, UnfoldingParams(process=process))
     pythia.rndm.init(5)
@@ -204,7 +206,7 @@ def test_clustering_is_anti_kt():
     found = collider.cluster(particles, 0.4, 10.0)
     jets_seen = 0
     for jets, momenta in zip(found, events, strict=True):
-        wanted = [p for p in brute_force_anti_kt(momenta, 0.4, 10.0)]
+        wanted = brute_force_anti_kt(momenta, 0.4, 10.0)
         assert len(jets) == len(wanted)
         for jet, (px, py, pz, e) in zip(jets, wanted, strict=True):
             assert jet.pt == pytest.approx(np.hypot(px, py), rel=1e-9)

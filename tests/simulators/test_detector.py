@@ -49,7 +49,7 @@ def test_smearing_of_a_jet_does_not_depend_on_those_after_it():
 )
 def test_likelihood_integrates_to_one(x):
     x = np.array(x)
-    mean, width, width_eta, width_phi = formulas(x[0])
+    mean, width, width_eta, _ = formulas(x[0])
 
     def grid(low, high, n):
         edges = np.linspace(low, high, n + 1)

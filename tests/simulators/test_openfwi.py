@@ -11,22 +11,22 @@ from pullback.simulators.acoustic import AcousticEngine
 from pullback.simulators.acquisition import Acquisition
 
 DATA = Path(os.environ.get("PULLBACK_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data") / "fwi"
-OPENFWI = dict(
-    depth_cells=70,
-    offset_cells=70,
-    spacing=10.0,
-    time_step=1e-3,
-    record_length=1.0,
-    output_interval=1e-3,
-    peak_frequency=15.0,
-    border_cells=120,
-    space_order=4,
-    sources=5,
-    receivers=70,
-    depth=10.0,
-    velocity_min=1500.0,
-    velocity_max=4500.0,
-)
+OPENFWI = {
+    "depth_cells": 70,
+    "offset_cells": 70,
+    "spacing": 10.0,
+    "time_step": 1e-3,
+    "record_length": 1.0,
+    "output_interval": 1e-3,
+    "peak_frequency": 15.0,
+    "border_cells": 120,
+    "space_order": 4,
+    "sources": 5,
+    "receivers": 70,
+    "depth": 10.0,
+    "velocity_min": 1500.0,
+    "velocity_max": 4500.0,
+}
 
 
 def relative(a: np.ndarray, b: np.ndarray) -> float:
@@ -81,11 +81,11 @@ def test_the_engine_reproduces_a_real_record(record):
 
 @pytest.mark.parametrize("space_order", [4, 8])
 def test_the_engine_is_the_transcription(space_order):
-    """The twin of the tests above on a made-up model: not square, three velocities, border as thick as OpenFWI's is relatively."""
-    velocity = np.full((20, 26), 1700.0)
-    velocity[8:] = 2600.0
-    velocity[13:, 11:] = 3900.0
-    settings = dict(OPENFWI, depth_cells=20, offset_cells=26, record_length=0.4, border_cells=24, receivers=9, sources=2)
+    """The twin of the tests above on a made-up model: not square, three velocities, border as thick as OpenFWI's is
+    relatively.""" velocity = np.full((20, 26), 1700.0) velocity[8:] = 2600.0 velocity[13:, 11:] = 3900.0 settings =
+    dict(
+        OPENFWI, depth_cells=20, offset_cells=26, record_length=0.4, border_cells=24, receivers=9, sources=2
+    )
     a = Acquisition.surface(**{**settings, "space_order": space_order})
     y = AcousticEngine(a).shots(velocity)
     for index, source in enumerate(a.sources):
@@ -106,7 +106,9 @@ def test_the_engine_is_the_transcription(space_order):
 
 def test_output_is_every_kth_step():
     velocity = np.full((20, 26), 2000.0)
-    settings = dict(OPENFWI, depth_cells=20, offset_cells=26, record_length=0.2, border_cells=10, receivers=3, sources=1)
+    settings = dict(
+        OPENFWI, depth_cells=20, offset_cells=26, record_length=0.2, border_cells=24, receivers=3, sources=1
+    )
     fine = AcousticEngine(Acquisition.surface(**settings)).shots(velocity)
     a = Acquisition.surface(**{**settings, "output_interval": 0.004})
     coarse = AcousticEngine(a).shots(velocity)

@@ -41,6 +41,15 @@ class PieceWriter:
         )
         self._events = hdf5.Appender(self._file)
 
+    @property
+    def n(self) -> int:
+        """Events written so far."""
+        return self._events.n
+
+    def note(self, name: str, value: int | float | str) -> None:
+        """Keep one more attribute of the file; it is not in the content digest."""
+        self._file.attrs[name] = value
+
     def __enter__(self) -> Self:
         return self
 

@@ -1,7 +1,7 @@
 """A diffusion prior as a denoiser: (x_t, sigma) -> E[x_0 | x_t], with x_t = x_0 + sigma n, n ~ N(0, I).
 
-By Tweedie's formula the score of the noisy prior is (E[x_0 | x_t] - x_t) / sigma^2, so that a denoiser is all that a sampler needs.
-The exact ones here stand in for a trained network in tests and in problems whose prior is known.
+By Tweedie's formula the score of the noisy prior is (E[x_0 | x_t] - x_t) / sigma^2, so that a denoiser is all that a
+sampler needs. The exact ones here stand in for a trained network in tests and in problems whose prior is known.
 """
 
 import math

@@ -1,6 +1,7 @@
 """Diffusion in the design of Karras et al. 2022 (EDM, arXiv 2206.00364): preconditioning, loss, levels, ODE.
 
-x_t = x_0 + sigma n. The network F sees inputs and gives outputs of unit variance at every level (their table 1, section 5):
+x_t = x_0 + sigma n. The network F sees inputs and gives outputs of unit variance at every level (their table 1,
+section 5):
 
     D(x; sigma) = c_skip x + c_out F(c_in x; c_noise)
     c_skip = s^2 / (sigma^2 + s^2),   c_out = sigma s / sqrt(sigma^2 + s^2),
@@ -11,6 +12,7 @@ The probability-flow ODE in sigma is dx/dsigma = (x - D(x; sigma)) / sigma (thei
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +80,6 @@ def euler_step(denoiser: Denoiser, x: Tensor, sigma: float, next_sigma: float) -
 
 def euler_ode(denoiser: Denoiser, x: Tensor, sigmas: list[float]) -> Tensor:
     """The probability-flow ODE along a grid of levels; calls the denoiser ``len(sigmas) - 1`` times."""
-    for sigma, next_sigma in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, next_sigma in pairwise(sigmas):
         x = euler_step(denoiser, x, sigma, next_sigma)
     return x

@@ -4,9 +4,9 @@ Path (Lipman et al. 2023, arXiv 2210.02747, eq. 22 with sigma_min = 0; Liu et al
 
     x_t = (1 - t) x_0 + t x_1,   x_0 ~ N(0, I),   u_t = x_1 - x_0,   0 <= t <= 1
 
-A network v(x_t, t, ...) that regresses on u_t has its least squared error at E[u_t | x_t], the velocity of the flow that carries N(0, I)
-to the data. Solvers are plain functions (velocity, x, steps) -> x that go from t = 0 to t = 1 in equal steps; they call the velocity
-``steps * CALLS[solver]`` times.
+A network v(x_t, t, ...) that regresses on u_t has its least squared error at E[u_t | x_t], the velocity of the flow
+that carries N(0, I) to the data. Solvers are plain functions (velocity, x, steps) -> x that go from t = 0 to t = 1 in
+equal steps; they call the velocity ``steps * CALLS[solver]`` times.
 """
 
 from collections.abc import Callable

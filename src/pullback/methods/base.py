@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from pullback.ensembles.sets import TrainingData
-from pullback.ensembles.store import EnsembleReader
+from pullback.ensembles.store import EnsembleReader, PosteriorReader
 from pullback.problems.base import Problem
 from pullback.study.base import Closed
 from pullback.study.methods import Infer
@@ -45,6 +45,17 @@ class Unfolded(NamedTuple):
 
     x: np.ndarray
     weight: np.ndarray
+
+    @staticmethod
+    def of(posterior: PosteriorReader) -> "Unfolded":
+        """The truth distribution that a posterior yields: every draw, the weights of an event's draws adding up to one.
+
+        An event whose draws all failed keeps no weight; it is counted where failures are.
+        """
+        ok = posterior.read("ok")
+        weight = np.exp(posterior.read("log_weight")) * ok
+        weight /= np.maximum(weight.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+        return Unfolded(posterior.read("x")[ok], weight[ok][:, None])
 
 
 @dataclass

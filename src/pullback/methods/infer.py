@@ -13,7 +13,7 @@ import numpy as np
 
 from pullback.ensembles.store import EnsembleReader, PosteriorWriter
 from pullback.joblog import progress
-from pullback.methods.base import Chunk, Context
+from pullback.methods.base import Chunk, Context, Method
 from pullback.methods.classical.oracle import Oracle
 from pullback.methods.run import method_spec
 from pullback.problems.base import make_problem
@@ -63,7 +63,6 @@ def infer(
         seen: train indices of the seen families, for methods that answer from them.
     """
     plan = json.loads(job)
-    started = time.perf_counter()
     problem = make_problem(plan["problem"]["kind"], plan["problem"]["simulator"], plan["problem"].get("folder", "."))
     spec = method_spec(plan["method"])
     settings = infer_settings(spec, plan["infer"])
@@ -74,38 +73,68 @@ def infer(
     if isinstance(method, Oracle):
         method.tell(plan["params"])
     with EnsembleReader(ensemble) as reader:
-        events = min(reader.n, settings.max_events or reader.n)
-        work = list(pieces(events, reader.n, settings.set_size, method.block))
-        mine = work[plan["part"] * len(work) // plan["parts"] : (plan["part"] + 1) * len(work) // plan["parts"]]
-        log.info(
-            "%s on %s: events %d of %d, %d draws each, set size %s; part %d of %d has %d of %d pieces",
-            *(plan["address"][2], plan["family"], events, reader.n, settings.draws, settings.set_size),
-            *(plan["part"] + 1, plan["parts"], len(mine), len(work)),
-        )
-        attributes = {"observations": reader.n, "returns": spec.returns}  # type: ignore[attr-defined]
-        name = str(ensemble)
-        diagnostics: dict[str, list[float]] = {}
-        with PosteriorWriter(
-            out, x=problem.x, draws=settings.draws, ensemble=reader, ensemble_name=name, spec=job, attributes=attributes
-        ) as writer:
-            conditioned, state = None, None
-            for piece in progress(mine, len(mine), f"infer {plan['family']}"):
-                if conditioned != (piece.set_first, piece.set_last):
-                    conditioned = (piece.set_first, piece.set_last)
-                    state = method.condition(reader.window(*conditioned), settings)
-                    for key, value in method.diagnostics(state).items():
-                        diagnostics.setdefault(key, []).append(float(value))
-                event_id = reader.read("event_id", piece.first, piece.last)
-                chunk = method.draw(state, reader.read("y", piece.first, piece.last), event_id, settings)
-                writer.append(_checked(chunk), event_id)
-            cost = {
-                "seconds": time.perf_counter() - started,
-                "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-                "events": writer._events.n,
-                **asdict(method.cost),
-            }
-            # Over the sets of this part: the median, as each is a number of one set.
-            writer.finish(cost, {key: float(np.median(values)) for key, values in diagnostics.items()})
+        attributes = {"returns": spec.returns}  # type: ignore[attr-defined]
+        answer(method, settings, reader, out, job, part=plan["part"], parts=plan["parts"], attributes=attributes)
+
+
+def answer(
+    method: Method[Any],
+    settings: Infer,
+    ensemble: EnsembleReader,
+    out: Path,
+    job: str,
+    part: int = 0,
+    parts: int = 1,
+    attributes: dict[str, Any] = {},
+) -> None:
+    """Condition a loaded method on an ensemble's sets and stream its draws for one part of the events to a file.
+
+    Args:
+        method: loaded.
+        settings: of the inference.
+        ensemble: the observations.
+        out: the part that is written.
+        job: canonical JSON of what was asked, kept in the file.
+        part, parts: which of how many pieces of the events.
+        attributes: more attributes of the file.
+    """
+    started = time.perf_counter()
+    events = min(ensemble.n, settings.max_events or ensemble.n)
+    work = list(pieces(events, ensemble.n, settings.set_size, method.block))
+    mine = work[part * len(work) // parts : (part + 1) * len(work) // parts]
+    log.info(
+        "%s: events %d of %d, %d draws each, set size %s; part %d of %d has %d of %d pieces",
+        *(ensemble.path, events, ensemble.n, settings.draws, settings.set_size),
+        *(part + 1, parts, len(mine), len(work)),
+    )
+    diagnostics: dict[str, list[float]] = {}
+    conditioned, state = None, None
+    with PosteriorWriter(
+        out,
+        x=method.problem.x,
+        draws=settings.draws,
+        ensemble=ensemble,
+        ensemble_name=str(ensemble.path),
+        spec=job,
+        attributes={**attributes, "observations": ensemble.n},
+    ) as writer:
+        for piece in method.context.progress(mine, len(mine), "infer"):
+            if conditioned != (piece.set_first, piece.set_last):
+                conditioned = (piece.set_first, piece.set_last)
+                state = method.condition(ensemble.window(*conditioned), settings)
+                for key, value in method.diagnostics(state).items():
+                    diagnostics.setdefault(key, []).append(float(value))
+            event_id = ensemble.read("event_id", piece.first, piece.last)
+            chunk = method.draw(state, ensemble.read("y", piece.first, piece.last), event_id, settings)
+            writer.append(_checked(chunk), event_id)
+        cost = {
+            "seconds": time.perf_counter() - started,
+            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "events": writer.n,
+            **asdict(method.cost),
+        }
+        # Each number is of one set; the part's is their median.
+        writer.finish(cost, {key: float(np.median(values)) for key, values in diagnostics.items()})
     log.info("cost: %s", ", ".join(f"{key} {value:.4g}" for key, value in cost.items()))
 
 

@@ -87,7 +87,8 @@ def percentile_interval(replicas: np.ndarray) -> tuple[float | None, float | Non
     """95 % interval from replicas (replica,) that scatter about the statistic's value; None without replicas."""
     if len(replicas) == 0:
         return None, None
-    low, high = np.percentile(replicas, LEVELS)
+    # Between two infinities (misfits of failed simulations) there is nothing to interpolate.
+    low, high = np.percentile(replicas, LEVELS, method="linear" if np.isfinite(replicas).all() else "nearest")
     return float(low), float(high)
 
 

@@ -12,8 +12,8 @@ from pullback.study import methods as study
 def build_network(spec: study.Mlp | study.Unet, x_shape: Shape, y_shape: Shape | None, context: int) -> nn.Module:
     """A network f(x (B, *x), t (B,), y (b, *y) | None, context (b, context) | None) -> (B, *x).
 
-    The rows b of y and context divide B; each serves B / b consecutive rows of x, so that many draws of one event encode its
-    observation once.
+    The rows b of y and context divide B; each serves B / b consecutive rows of x, so that many draws of one event
+    encode its observation once.
 
     Args:
         spec: kind and size.

@@ -1,8 +1,8 @@
 """Small encoders that the networks share: of time, of one observation, of an observation on the grid of x.
 
-An observation is a vector (feature,), an image (height, width) or shot gathers (source, time, receiver); sources are channels.
-Convolutions shrink an array to a few cells and flatten them, so that *where* something arrives is kept: an average over time and receivers
-would lose travel times.
+An observation is a vector (feature,), an image (height, width) or shot gathers (source, time, receiver); sources are
+channels. Convolutions shrink an array to a few cells and flatten them, so that *where* something arrives is kept: an
+average over time and receivers would lose travel times.
 """
 
 import math
@@ -110,9 +110,10 @@ def observation_encoder(y_shape: Shape, out: int) -> nn.Module:
 class GridEncoder(nn.Module):
     """An image or gathers of any size -> maps on the grids of a U-Net, and a vector.
 
-    Observations are first interpolated, upwards only, to a whole multiple of the finest grid; the first convolution strides by that
-    multiple (time to depth, receivers to offset), each further one by 2. This lines up late arrivals with depth and
-    receivers with offset only roughly: the vector, flattened from the coarsest cells, carries what is not local.
+    Observations are first interpolated, upwards only, to a whole multiple of the finest grid; the first convolution
+    strides by that multiple (time to depth, receivers to offset), each further one by 2. This lines up late arrivals
+    with depth and receivers with offset only roughly: the vector, flattened from the coarsest cells, carries what is
+    not local.
 
     Args:
         y_shape: shape of one observation.

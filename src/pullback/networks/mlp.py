@@ -12,12 +12,12 @@ from pullback.networks.encoders import Shape, TimeEmbedding, observation_encoder
 class ResidualMlp(nn.Module):
     """f(x, t, y, context): residual blocks h + V gelu(U h + c_l), c_l made of time, observation and context.
 
-    The condition enters every block. Blocks start as the identity (V = 0) and the output at zero, so that deep ones train
-    without normalisation layers, which would cost as much as the blocks at these widths.
+    The condition enters every block. Blocks start as the identity (V = 0) and the output at zero, so that deep ones
+    train without normalisation layers, which would cost as much as the blocks at these widths.
 
     Args:
         x_shape: shape of x; more than one axis is flattened.
-        y_shape: shape of an observation, or None without one. Images and gathers go through a small convolutional encoder.
+        y_shape: shape of an observation, or None without one. Images and gathers go through a small CNN.
         context: size of the context vector, 0 without one.
         width, depth: of the hidden layers.
     """

@@ -5,9 +5,10 @@
     PMA(Z)     = MAB(S, Z), S learned seeds                                   (eq. 11)
     SAB(X)     = MAB(X, X)                                                    (eq. 8)
 
-Changes, and why: queries and keys are normalised before attention (pre-LN: stable at larger learning rates, and the residual
-stream keeps the scale of the data); attention divides by sqrt(head width); the log of the set's size enters after pooling, since softmax averages
-cannot see it (a set copied a whole number of times gives the same pooled vector) and the embedding's trust in a small set should be less.
+Changes, and why: queries and keys are normalised before attention (pre-LN: stable at larger learning rates, and the
+residual stream keeps the scale of the data); attention divides by sqrt(head width); the log of the set's size enters
+after pooling, since softmax averages cannot see it (a set copied a whole number of times gives the same pooled
+vector) and the embedding's trust in a small set should be less.
 """
 
 import math

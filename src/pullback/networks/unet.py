@@ -1,7 +1,8 @@
 """A compact U-Net for x on a 2-D grid, conditioned on time, an observation of another size, and a vector.
 
-Ronneberger et al. 2015 for the shape, Perez et al. 2018 (FiLM) for the conditioning. Kept small on purpose: one residual
-convolution for each level and direction, skips that are added instead of concatenated, attention on the coarsest grid only.
+Ronneberger et al. 2015 for the shape, Perez et al. 2018 (FiLM) for the conditioning. Kept small on purpose: one
+residual convolution for each level and direction, skips that are added instead of concatenated, attention on the
+coarsest grid only.
 """
 
 import math

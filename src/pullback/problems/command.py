@@ -62,7 +62,9 @@ class Command:
         return y, np.isfinite(y).reshape(len(y), -1).all(axis=1)
 
     def _run(self, template: str, scratch: Path, n: int, seed: int) -> None:
-        files = {name: scratch / f"{name}.{ending}" for name, ending in (("x", "npy"), ("y", "npy"), ("params", "json"))}
+        files = {
+            name: scratch / f"{name}.{ending}" for name, ending in (("x", "npy"), ("y", "npy"), ("params", "json"))
+        }
         try:
             command = [piece.format(n=n, seed=seed, **files) for piece in shlex.split(template)]
         except (KeyError, IndexError) as error:
@@ -71,7 +73,9 @@ class Command:
         try:
             done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
         except OSError as error:
-            raise CommandError(f"command '{command[0]}' cannot be started ({error.strerror}); give a path or install it") from None
+            raise CommandError(
+                f"command '{command[0]}' cannot be started ({error.strerror}); give a path or install it"
+            ) from None
         if done.returncode:
             tail = "\n".join(done.stderr.strip().splitlines()[-5:])
             raise CommandError(f"command '{' '.join(command)}' failed with exit code {done.returncode}:\n{tail}")

@@ -101,8 +101,8 @@ class Fwi:
             rng: not used.
 
         Returns:
-            y (event, source, time, receiver) float32, amplitudes relative to the source's; ok (event,) bool, False for a model
-            that is not finite (a diverged particle of a method) or blew up: its y is NaN.
+            y (event, source, time, receiver) float32, amplitudes relative to the source's; ok (event,) bool, False
+            for a model that is not finite (a diverged particle of a method) or blew up: its y is NaN.
 
         Raises:
             VelocityError: models of the wrong shape or outside the problem's velocities. Methods project theirs first.
@@ -152,8 +152,8 @@ class Fwi:
         record, shortest = checks["record_length_s"], checks["two_way_time_fastest_s"]
         if record < shortest:
             raise AcquisitionError(
-                f"the record of {record:g} s ends before the bottom answers even in the fastest model ({shortest:.3g} s): "
-                f"record longer, up to {checks['two_way_time_slowest_s']:.3g} s"
+                f"the record of {record:g} s ends before the bottom answers even in the fastest model "
+                f"({shortest:.3g} s): record longer, up to {checks['two_way_time_slowest_s']:.3g} s"
             )
         depth = np.linspace(a.velocity_min, a.velocity_max, a.depth_cells)[:, None]
         models = np.repeat(np.repeat(depth, a.offset_cells, axis=1)[None], engine.models, axis=0)

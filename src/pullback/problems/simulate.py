@@ -79,7 +79,7 @@ def simulate(job: str, out: Path | str) -> None:
         if spec["sweep"]:
             writer.ensembles(np.array(offsets), np.array(theta, float), names)
         if failures:
-            writer._file.attrs["failed_simulations"] = failures
+            writer.note("failed_simulations", failures)
             log.warning("%d simulations failed and were drawn again: the prior is conditional on success", failures)
 
 
@@ -115,7 +115,9 @@ def _simulate_block(
         y[rows], success = problem.forward(x[rows], again)
         ok[rows] = success
         failures += int((~success).sum())
-    raise SimulationError(f"{int((~ok).sum())} of {n} simulations still fail after {MAX_ATTEMPTS} draws in block {address}")
+    raise SimulationError(
+        f"{int((~ok).sum())} of {n} simulations still fail after {MAX_ATTEMPTS} draws in block {address}"
+    )
 
 
 def _check_shape(name: str, array: np.ndarray, field: Field, n: int) -> None:
@@ -159,7 +161,9 @@ def apply_shift(
         if shift.feature is None:
             return y * shift.factor
         if shift.feature not in field.features:
-            raise SimulationError(f"shift.feature: found '{shift.feature}', y has {', '.join(field.features) or 'no features'}")
+            raise SimulationError(
+                f"shift.feature: found '{shift.feature}', y has {', '.join(field.features) or 'no features'}"
+            )
         return y * np.where(np.array(field.features) == shift.feature, shift.factor, 1.0)
     if shift.dimension not in field.dims:
         raise SimulationError(f"shift.dimension: found '{shift.dimension}', y has {', '.join(field.dims)}")

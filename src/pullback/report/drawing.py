@@ -2,6 +2,7 @@
 
 import html
 import io
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,9 +25,10 @@ _STYLE = {
     "text.parse_math": False,
     "font.size": 9,
     "axes.titlesize": 9.5,
+    "axes.titley": 1.0,
     "axes.labelsize": 9,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
     "legend.fontsize": 9,
     "legend.frameon": False,
     "axes.edgecolor": "#8b949e",
@@ -44,6 +46,7 @@ _STYLE = {
     "axes.axisbelow": True,
     "axes.unicode_minus": True,
     "image.interpolation": "none",
+    "image.composite_image": False,
 }
 
 
@@ -105,7 +108,7 @@ def legend(figure: Any, handles: Sequence[Any], top: float, left: float = 0.62) 
     )
 
 
-def handle(series: Series, line: bool = True) -> Any:
+def handle(series: Series, marker: bool = True) -> Any:
     """The legend entry of a series."""
     from matplotlib.lines import Line2D
 
@@ -113,9 +116,9 @@ def handle(series: Series, line: bool = True) -> Any:
         [],
         [],
         color=series.colour,
-        marker=series.marker,
+        marker=series.marker if marker else "",
         markersize=5,
-        linewidth=1.6 if line else 0,
+        linewidth=1.6,
         label=series.label,
         gid=f"series-{series.index}",
     )
@@ -143,6 +146,32 @@ def finish(figure: Any, key: str, alt: str, caption: str) -> Drawing:
     svg = re.sub(r'<svg (.*?)width="[\d.]+pt"', rf"{head.replace(chr(92), chr(92) * 2)} \1", svg, count=1, flags=re.S)
     svg = re.sub(r'(<svg [^>]*?)height="[\d.]+pt"', r"\1", svg, count=1, flags=re.S)
     return Drawing(re.sub(r"\n\s*", "\n", svg), alt, caption)
+
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def log_axis(axis: Any, low: float, high: float) -> None:
+    """Ticks of a logarithmic axis from low to high: powers of ten, or 1, 2, 5 times them where there are few."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    wide = math.log10(high / low) > 2.2
+    steps = (1.0,) if wide else (1.0, 2.0, 5.0)
+    ticks = [step * 10.0**power for power in powers for step in steps if low <= step * 10.0**power <= high]
+    if wide and len(ticks) > 6:
+        ticks = ticks[:: math.ceil(len(ticks) / 6)]
+
+    def words(value: float, _: int) -> str:
+        exponent = math.floor(math.log10(value) + 1e-9)
+        if -4 < exponent < 4:
+            return f"{value:g}"
+        digit = round(value / 10.0**exponent)
+        return ("" if digit == 1 else f"{digit}·") + "10" + str(exponent).translate(_SUPERSCRIPTS)
+
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(words))
 
 
 def limits(arrays: Sequence[np.ndarray], low: float = 0.5, high: float = 99.5) -> tuple[float, float]:

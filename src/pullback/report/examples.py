@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from pullback.ensembles.fields import Field
 from pullback.report.tables import ReportError
 
 
@@ -20,7 +21,8 @@ class Spectrum:
     unit: str
     edges: np.ndarray
     unfolded: np.ndarray
-    unfolded_error: np.ndarray
+    unfolded_error: np.ndarray | None = None
+    ratio_error: np.ndarray | None = None
     truth: np.ndarray | None = None
     observed: np.ndarray | None = None
 
@@ -89,7 +91,7 @@ def read_examples(paths: Iterable[Path]) -> list[Example]:
             with h5py.File(path) as file:
                 for example in _file(file):
                     found.setdefault((example.problem, example.method, example.infer, example.family), example)
-        except (OSError, KeyError) as error:
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise ReportError(f"{path}: not a readable examples file ({error}); run the evaluation again") from None
     return list(found.values())
 
@@ -111,20 +113,18 @@ def _file(file: h5py.File) -> Iterable[Example]:
                 yield Example(**common, **labels, **content)
 
 
+_PARTS = ("edges", "unfolded", "unfolded_error", "ratio_error", "truth", "observed")
+_ORDER = ("pt", "eta", "phi", "mass", "energy", "e")
+
+
 def _features(group: h5py.Group) -> dict[str, Any]:
     spectra = [
-        Spectrum(
-            name,
-            _text(item.attrs, "unit"),
-            *(item[part][...] for part in ("edges", "unfolded", "unfolded_error")),
-            *(item[part][...] if part in item else None for part in ("truth", "observed")),
-        )
+        Spectrum(name, _text(item.attrs, "unit"), **{part: item[part][...] for part in _PARTS if part in item})
         for name, item in group.items()
         if isinstance(item, h5py.Group)
     ]
     points = {name: group[name][...] for name in ("points_truth", "points_draws") if name in group}
-    wanted = [name for name in _list(group.attrs, "features") if name in group]
-    spectra.sort(key=lambda s: wanted.index(s.name) if s.name in wanted else len(wanted))
+    spectra.sort(key=lambda s: (_ORDER.index(s.name) if s.name in _ORDER else len(_ORDER), s.name))
     return {"spectra": spectra, **points}
 
 
@@ -142,16 +142,32 @@ def _fields(group: h5py.Group) -> dict[str, Any]:
 
 def _axes(group: h5py.Group, which: str, shape: tuple[int, ...]) -> tuple[Axis, ...]:
     names = _list(group.attrs, f"{which}_dims") or [f"{which} axis {i}" for i in range(len(shape))]
-    axes = []
-    for name, size in zip(names, shape, strict=False):
-        values = group[name] if name in group and group[name].shape == (size,) else None
-        if values is None or size < 2:
-            axes.append(Axis(name, "", 0.0, float(size)))
+    return tuple(Axis(name, "", 0.0, float(size)) for name, size in zip(names, shape, strict=True))
+
+
+def with_coordinates(example: Example, x: Field, y: Field) -> Example:
+    """The example with its dimensions in physical units, where the problem's fields say them."""
+    return replace(
+        example,
+        x_axes=_physical(example.x_axes, example.mean, x),
+        y_axes=_physical(example.y_axes, example.y, y),
+    )
+
+
+def _physical(axes: tuple[Axis, ...], values: np.ndarray | None, field: Field) -> tuple[Axis, ...]:
+    """Axes with the outer edges of their first and last cell; coordinates are those of the cells' centres."""
+    if values is None or field.dims != tuple(a.name for a in axes) or values.shape[1:] != field.shape:
+        return axes
+    found = []
+    for axis in axes:
+        coordinate = field.coordinates.get(axis.name)
+        if coordinate is None or len(coordinate.values) < 2:
+            found.append(axis)
             continue
-        step = float(values[1] - values[0])
-        unit = _text(values.attrs, "units")
-        axes.append(Axis(name, unit, float(values[0]) - step / 2, float(values[-1]) + step / 2))
-    return tuple(axes)
+        first, last = float(coordinate.values[0]), float(coordinate.values[-1])
+        half = (last - first) / (len(coordinate.values) - 1) / 2
+        found.append(Axis(axis.name, coordinate.units, first - half, last + half))
+    return tuple(found)
 
 
 def _text(attributes: h5py.AttributeManager, name: str) -> str:

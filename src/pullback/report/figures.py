@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pullback.report.drawing import WIDTH, Drawing, axes_at, finish, handle, legend, new_figure, style, tag
+from pullback.report.drawing import WIDTH, Drawing, axes_at, finish, handle, legend, log_axis, new_figure, style, tag
 from pullback.report.style import FAINT, FLOOR, ROLES, Series, metric_text, with_unit
 from pullback.report.tables import Family, Measured
 
@@ -47,7 +47,7 @@ def generalisation(
     names = {f.name for f, _ in numeric}
     listed = [(f, m) for f, m in rows if f.name not in names]
     text = metric_text(metric)
-    label = with_unit(text.title, unit)
+    label = with_unit(text.title.partition(",")[0], unit)
     arrow = {"lower": "lower is better", "higher": "higher is better"}.get(text.better, "")
     below = _list_height(listed) + 0.62 if listed else 0.0
     above = 3.1 if numeric else 0.0
@@ -98,16 +98,16 @@ def _against_parameter(
         )  # fmt: skip
     floor = np.array([_floor(m) for _, m in rows])
     if np.isfinite(floor).any():
-        axes.fill_between(x, 0, floor, color=FLOOR, alpha=0.25, linewidth=0)
+        axes.fill_between(x, 1e-12, floor, color=FLOOR, alpha=0.25, linewidth=0)
         axes.plot(x, floor, color=FLOOR, linewidth=2.5)
-    values = []
+    values = [v for v in floor if math.isfinite(v)]
     for i in shown:
         cells = [m[i] for _, m in rows]
         value, low, high = (np.array([getattr(c, part) if c else np.nan for c in cells]) for part in _PARTS)
         band = axes.fill_between(x, low, high, color=series[i].colour, alpha=0.18, linewidth=0)
         lines = axes.plot(x, value, color=series[i].colour, marker=series[i].marker, markersize=5, linewidth=1.6)
         tag([band, *lines], series[i])
-        values += [*value, *high]
+        values += [*value, *low, *high]
     _scale(axes, "y", values)
     axes.set_xlabel(name)
     axes.grid(axis="y")
@@ -122,14 +122,16 @@ def _floor(cells: Sequence[Measured | None]) -> float:
 
 
 def _scale(axes: Any, which: str, values: Sequence[float]) -> None:
-    """From zero, or logarithmic where values span more than a factor of 30."""
+    """From zero, or logarithmic where values span more than a factor of 10."""
     good = [v for v in values if math.isfinite(v)]
     if not good:
         return
     setter = getattr(axes, f"set_{which}lim")
-    if min(good) > 0 and max(good) / min(good) > 30:
+    if min(good) > 0 and max(good) / min(good) > 10:
+        low, high = min(good) / 1.4, max(good) * 1.4
         getattr(axes, f"set_{which}scale")("log")
-        setter(min(good) / 1.6, max(good) * 1.6)
+        log_axis(getattr(axes, f"{which}axis"), low, high)
+        setter(low, high)
     else:
         setter(min(0.0, *good) * 1.05, max(good) * 1.07)
 
@@ -205,7 +207,15 @@ def training_curves(key: str, curves: Sequence[tuple[str, str, Any]]) -> Drawing
             figure,
             [
                 Line2D([], [], color="#57606a", linewidth=0.9, alpha=0.6, label="training"),
-                Line2D([], [], color="#57606a", linewidth=1.8, marker="o", markersize=4, label="validation, other ensembles"),
+                Line2D(
+                    [],
+                    [],
+                    color="#57606a",
+                    linewidth=1.8,
+                    marker="o",
+                    markersize=4,
+                    label="validation, other ensembles",
+                ),
             ],
             0.05,
         )
@@ -227,7 +237,8 @@ def training_curves(key: str, curves: Sequence[tuple[str, str, Any]]) -> Drawing
                 losses += [*train["train_loss"], *check["validation_loss"]]
             if losses and min(losses) > 0 and max(losses) > 4 * min(losses):
                 axes.set_yscale("log")
-                _few_log_ticks(axes)
+                log_axis(axes.yaxis, min(losses) / 1.1, max(losses) * 1.1)
+                axes.set_ylim(min(losses) / 1.1, max(losses) * 1.1)
             axes.set_title(name, loc="left")
             axes.set_xlabel("step")
             axes.grid(axis="y")
@@ -240,12 +251,3 @@ def training_curves(key: str, curves: Sequence[tuple[str, str, Any]]) -> Drawing
             "falls at the end says that more steps would help."
         )
         return finish(figure, key, alt, caption)
-
-
-def _few_log_ticks(axes: Any) -> None:
-    """Plain numbers at 1, 2, 5 times powers of ten: a loss rarely spans a decade."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -13,7 +13,7 @@ import yaml
 from pullback.extras import require
 from pullback.report import figures, pictures
 from pullback.report.drawing import Drawing
-from pullback.report.examples import Example, read_examples
+from pullback.report.examples import Example, read_examples, with_coordinates
 from pullback.report.receipt import versions, write_text
 from pullback.report.style import LABEL_TEXT, PALETTE, ROLE_TEXT, ROLES, Series, main_metric, make_series, number
 from pullback.report.tables import (
@@ -31,6 +31,7 @@ from pullback.report.tables import (
     read_csv,
     truth_free,
 )
+from pullback.problems.base import make_problem
 from pullback.study.base import Uniform
 from pullback.study.config import Study
 from pullback.study.problems import ProblemBase, is_inside
@@ -99,7 +100,8 @@ def write_report(
     Raises:
         ReportError: an input cannot be read or lacks a column; nothing is written.
     """
-    study = Study.model_validate(json.loads(job)["study"])
+    parsed = json.loads(job)
+    study = Study.model_validate(parsed["study"])
     text = read_csv(metrics, METRIC_COLUMNS)
     numbers = as_numbers(text)
     cost = as_numbers(read_csv(costs, COST_COLUMNS))
@@ -117,7 +119,7 @@ def write_report(
             spec,
             numbers[numbers["problem"] == name],
             cost[cost["problem"] == name],
-            [e for e in found if e.problem == name],
+            _in_units([e for e in found if e.problem == name], spec, parsed["folder"]),
             [c for c in loss if c[0] == name],
             checks.get(name, {}),
             series,
@@ -140,7 +142,9 @@ def _render(study: Study, problems: list[ProblemView], series: list[Series], tab
         undefined=jinja2.StrictUndefined,
     )
     used = {s.returns for s in series}
-    present = {row.family.role for p in problems for t in [p.main, *p.others] if t for _, rows in t.groups for row in rows}
+    present = {
+        row.family.role for p in problems for t in [p.main, *p.others] if t for _, rows in t.groups for row in rows
+    }
     return environment.get_template("page.html").render(
         study=study,
         problems=problems,
@@ -193,6 +197,15 @@ def _problem(
     return view
 
 
+def _in_units(examples: Sequence[Example], spec: ProblemBase, folder: str) -> list[Example]:
+    """Examples of fields with the coordinates of their problem: metres and seconds instead of cells."""
+    if not any(e.is_field for e in examples):
+        return list(examples)
+    simulator = spec.simulator if isinstance(spec.simulator, dict) else spec.simulator.model_dump(mode="json")
+    problem = make_problem(spec.kind, simulator, folder)
+    return [with_coordinates(e, problem.x, problem.y) for e in examples]
+
+
 def problem_families(spec: ProblemBase, metrics: Any, examples: Sequence[Example]) -> list[Family]:
     """Families that were judged or drawn: by role, then parameter, then the study's name."""
     known: dict[str, tuple[str, str, str]] = {}
@@ -209,7 +222,9 @@ def problem_families(spec: ProblemBase, metrics: Any, examples: Sequence[Example
         tags = [] if shift in ("none", "") else [f"shift: {shift}"]
         parameter = None
         if base and role != "observed":
-            numeric = [(k, float(v)) for k, v in base.params.items() if isinstance(v, int | float) and not isinstance(v, bool)]
+            numeric = [
+                (k, float(v)) for k, v in base.params.items() if isinstance(v, int | float) and not isinstance(v, bool)
+            ]
             parameter = numeric[0] if len(numeric) == 1 and len(base.params) == 1 else None
             if sweeps and base.params:
                 inside = any(is_inside(base.params, sweep) for sweep in sweeps)
@@ -253,18 +268,24 @@ def _card(series: Series, spec: ProblemBase) -> MethodCard:
 def _verdict(table: MetricTable) -> str:
     """What the main table says about unseen families, in one sentence."""
     rows = next((rows for role, rows in table.groups if role == "unseen"), [])
-    compared = [r for r in rows if sum(c.value != "–" for c, s in zip(r.cells, table.series, strict=True) if s.competes) > 1]
+    compared = [
+        r for r in rows if sum(c.value != "–" for c, s in zip(r.cells, table.series, strict=True) if s.competes) > 1
+    ]
     if not compared or not table.better:
         return ""
     lead = sorted(table.marks.items(), key=lambda item: (-item[1], item[0]))
     said = [f"{name} is clearly best on {n} of {len(compared)}" for name, n in lead]
     open_rows = len(compared) - sum(table.marks.values())
     if open_rows:
-        said.append(f"{'on' if lead else 'On'} {open_rows} {'no method is' if open_rows > 1 else 'no method is'} clearly best")
+        said.append(
+            f"{'on' if lead else 'On'} {open_rows} {'no method is' if open_rows > 1 else 'no method is'} clearly best"
+        )
     return f"Unseen families, {table.title[0].lower()}{table.title[1:]}: {', '.join(said)} (95 % intervals apart from all others)."
 
 
-def _galleries(key: str, families: Sequence[Family], series: Sequence[Series], examples: Sequence[Example]) -> list[Gallery]:
+def _galleries(
+    key: str, families: Sequence[Family], series: Sequence[Series], examples: Sequence[Example]
+) -> list[Gallery]:
     galleries: list[Gallery] = []
     for place, family in enumerate(families):
         mine = [e for e in examples if e.family == family.name]
@@ -318,7 +339,14 @@ def _failures(metrics: Any, costs: Any) -> list[str]:
     said = []
     failed = metrics[metrics["metric"].str.startswith("fail") & (metrics["value"] > 0)]
     for row in failed.itertuples(index=False):
-        said.append(f"{row.method} ({row.infer}, seed {row.seed}) on {row.family}: {row.metric.replace('_', ' ')} {number(row.value)}")
+        said.append(
+            f"{row.method} ({row.infer}, seed {row.seed}) on {row.family}: {row.metric.replace('_', ' ')} {number(row.value)}"
+        )
+    for row in metrics[(metrics["metric"] == "set_size_outside") & (metrics["value"] > 0)].itertuples(index=False):
+        share = f"{100 * row.value:.0f} % of the conditioning sets"
+        said.append(
+            f"{row.method} ({row.infer}, seed {row.seed}) on {row.family}: {share} have a size that was not trained"
+        )
     for column, words in (
         ("failed_simulations", "simulations failed inside the method"),
         ("projected", "states were projected to the simulator's bounds"),
@@ -330,4 +358,10 @@ def _failures(metrics: Any, costs: Any) -> list[str]:
 
 
 def _plain(value: Any) -> str:
-    return number(value) if isinstance(value, float) else json.dumps(value) if isinstance(value, dict | list) else str(value)
+    return (
+        number(value)
+        if isinstance(value, float)
+        else json.dumps(value)
+        if isinstance(value, dict | list)
+        else str(value)
+    )

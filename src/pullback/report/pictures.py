@@ -6,7 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from pullback.report.drawing import WIDTH, Drawing, axes_at, finish, handle, legend, limits, new_figure, style, tag
+from pullback.report.drawing import (
+    WIDTH,
+    Drawing,
+    axes_at,
+    finish,
+    handle,
+    legend,
+    limits,
+    log_axis,
+    new_figure,
+    style,
+    tag,
+)
 from pullback.report.examples import Axis, Example, Spectrum
 from pullback.report.style import OBSERVED, TRUTH, Series, with_unit
 
@@ -33,7 +45,9 @@ def spectra(key: str, answers: Sequence[Answer]) -> Drawing | None:
         figure = new_figure(columns * (wide + gap) + 0.15, tall * lines + 0.3)
         has_truth = any(s.truth is not None for s in first.spectra)
         has_observed = any(s.observed is not None for s in first.spectra)
-        legend(figure, [*_reference_handles(has_truth, has_observed), *(handle(s, line=False) for s, _ in answers)], 0.04)
+        legend(
+            figure, [*_reference_handles(has_truth, has_observed), *(handle(s, marker=False) for s, _ in answers)], 0.04
+        )
         for place, name in enumerate(names):
             row, column = divmod(place, columns)
             left, bottom = 0.66 + column * (wide + gap), tall * (lines - 1 - row) + 0.5
@@ -41,14 +55,14 @@ def spectra(key: str, answers: Sequence[Answer]) -> Drawing | None:
             lower = axes_at(figure, left, bottom, wide, 0.85, sharex=upper)
             _spectrum(upper, lower, name, answers)
             if column == 0:
-                upper.set_ylabel("events, normalised\nper bin width")
+                upper.set_ylabel("share per\nbin width")
                 lower.set_ylabel("ratio to truth" if has_truth else "ratio to\nobserved")
         methods = ", ".join(s.label for s, _ in answers)
         against = "truth and observations" if has_truth else "the observations"
         alt = f"Spectra of {', '.join(names)} for {first.title}: {methods} against {against}"
-        caption = "Spectra, each normalised to its own events. " + (
-            "Grey: what was observed; black: the truth. A method that unfolds well lies at 1 in the ratio, where the band is the "
-            "statistical uncertainty of the truth and bars are those of the answer."
+        caption = "Spectra of one draw for each event, as shares of the events per bin width. " + (
+            "Dashed: what was observed (detector level); black: the truth. A method that unfolds well lies at 1 in the ratio; the "
+            "grey band is the statistical uncertainty of the truth, coloured bands that of each answer."
             if has_truth
             else "There is no truth: the ratio shows how each method changes what was observed."
         )
@@ -59,73 +73,86 @@ def _reference_handles(truth: bool, observed: bool) -> list[Any]:
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=TRUTH, linewidth=1.6, label="truth")] if truth else []
-    return [*handles, Line2D([], [], color=OBSERVED, linewidth=1.4, linestyle="--", label="observed")] if observed else handles
+    return (
+        [*handles, Line2D([], [], color=OBSERVED, linewidth=1.4, linestyle="--", label="observed")]
+        if observed
+        else handles
+    )
 
 
-def _density(values: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, float]:
-    """Counts as a density, and the factor per unit width that made it."""
-    total = float(np.nansum(values))
-    factor = 1 / total if total > 0 else math.nan
-    return values * factor / np.diff(edges), factor
+def _scale(part: Spectrum) -> float:
+    """What counts are multiplied by: one over the truth's total where it is known, else the observed, else its own."""
+    base = next(v for v in (part.truth, part.observed, part.unfolded) if v is not None)
+    total = float(np.nansum(base))
+    return 1 / total if total > 0 else math.nan
 
 
 def _spectrum(upper: Any, lower: Any, name: str, answers: Sequence[Answer]) -> None:
-    found: list[tuple[Series, Spectrum]] = [(s, p) for s, e in answers for p in e.spectra if p.name == name]
-    first = found[0][1]
+    """One feature. Every answer is compared with the truth of its own events: an expensive method may have fewer."""
+    found = [(s, p) for s, e in answers for p in e.spectra if p.name == name]
+    first = max((p for _, p in found), key=lambda p: float(np.nansum(p.unfolded)))
     edges, width = first.edges, np.diff(first.edges)
-    base = next((p.truth for _, p in found if p.truth is not None), None)
-    is_truth = base is not None
-    if base is None:
-        base = first.observed
-    reference, factor = _density(base, edges) if base is not None else (None, math.nan)
-    if base is not None and reference is not None:
-        relative = np.sqrt(base) / np.where(base > 0, base, np.nan)
-        lower.stairs(1 + relative, edges, baseline=1 - relative, fill=True, color="#d0d7de", linewidth=0)
-        lower.axhline(1, color=TRUTH if is_truth else OBSERVED, linewidth=1)
+    base = first.truth if first.truth is not None else first.observed
+    colour = TRUTH if first.truth is not None else OBSERVED
+    highest = lowest = None
+    if base is not None:
+        relative = _ratio(np.sqrt(base), base)
+        lower.stairs(1 + relative, edges, baseline=1 - relative, fill=True, color="#dfe3e8", linewidth=0)
+        lower.axhline(1, color=colour, linewidth=1.2)
+        level = base * _scale(first) / width
+        highest, lowest = level.max(), level[level > 0].min(initial=math.inf)
     if first.observed is not None:
-        level = _density(first.observed, edges)[0]
-        upper.stairs(level, edges, baseline=None, color=OBSERVED, linewidth=1.3, linestyle="--")
-        if is_truth and reference is not None:
-            lower.stairs(_ratio(level, reference), edges, baseline=None, color=OBSERVED, linewidth=1.1, linestyle="--")
-    if is_truth:
-        upper.stairs(reference, edges, baseline=None, color=TRUTH, linewidth=1.5)
+        upper.stairs(
+            first.observed * _scale(first) / width, edges, baseline=None, color=OBSERVED, linewidth=1.3, linestyle="--"
+        )
+        if first.truth is not None:
+            lower.stairs(
+                _ratio(first.observed, first.truth), edges, baseline=None, color=OBSERVED, linewidth=1.1, linestyle="--"
+            )
+    if first.truth is not None:
+        upper.stairs(first.truth * _scale(first) / width, edges, baseline=0, fill=True, color="#eef0f2", linewidth=0)
+        upper.stairs(first.truth * _scale(first) / width, edges, baseline=None, color=TRUTH, linewidth=1.6)
     off: list[float] = []
-    for rank, (series, part) in enumerate(found):
-        x = edges[:-1] + width * (0.5 + 0.6 * ((rank + 0.5) / len(found) - 0.5))
-        total = float(np.nansum(part.unfolded))
-        value, error = (v / total / width if total > 0 else v * np.nan for v in (part.unfolded, part.unfolded_error))
-        drawn = [_points(upper, x, value, error, series)]
-        if reference is not None and base is not None:
-            ratio = _ratio(value, reference)
-            drawn.append(_points(lower, x, ratio, _ratio(error, reference), series))
-            off += [abs(r - 1) for r, n in zip(ratio, base, strict=True) if n >= 10 and np.isfinite(r)]
+    for series, part in found:
+        drawn, own = [], part.truth if part.truth is not None else part.observed
+        level = part.unfolded * _scale(part) / np.diff(part.edges)
+        drawn.append(upper.stairs(level, part.edges, baseline=None, color=series.colour, linewidth=1.2))
+        if highest is None:
+            highest, lowest = level.max(), level[level > 0].min(initial=math.inf)
+        if own is not None:
+            ratio = _ratio(part.unfolded, own)
+            error = part.ratio_error
+            if error is None and part.unfolded_error is not None:
+                error = _ratio(part.unfolded_error, own)
+            drawn.append(lower.stairs(ratio, part.edges, baseline=None, color=series.colour, linewidth=1.2))
+            if error is not None:
+                sides = ratio - error, ratio + error
+                band = lower.stairs(
+                    sides[1], part.edges, baseline=sides[0], fill=True, color=series.colour, alpha=0.18, linewidth=0
+                )
+                drawn.append(band)
+            off += [abs(r - 1) for r, n in zip(ratio, own, strict=True) if n >= 10 and np.isfinite(r)]
         tag(drawn, series)
-    high = next((v for v in (0.1, 0.25, 0.5, 1.0) if np.quantile(off, 0.9) < 0.9 * v), 1.0) if off else 0.5
+    high = next((v for v in (0.1, 0.25, 0.5, 1.0) if np.quantile(off, 0.85) < 0.8 * v), 1.0) if off else 0.5
     lower.set_ylim(1 - high, 1 + high)
-    if first.unit in _MOMENTUM:
+    lower.set_yticks([1 - high / 2, 1, 1 + high / 2])
+    if first.unit in _MOMENTUM and highest and lowest and math.isfinite(lowest):
         upper.set_yscale("log")
-        shown = reference[reference > 0] if reference is not None else np.array([])
-        if shown.size:
-            upper.set_ylim(shown.min() / 3, shown.max() * 3)
+        log_axis(upper.yaxis, lowest / 3, highest * 3)
+        upper.set_ylim(lowest / 3, highest * 3)
     else:
-        upper.set_ylim(bottom=0)
-    filled = np.flatnonzero(np.nan_to_num(base)) if base is not None else np.arange(len(width))
-    if len(filled):
-        upper.set_xlim(edges[filled[0]], edges[filled[-1] + 1])
+        upper.set_ylim(0, 1.25 * highest if highest else None)
+    upper.set_xlim(edges[0], edges[-1])
+    if first.unit in _MOMENTUM and edges[0] > 0 and edges[-1] > 8 * edges[0]:
+        upper.set_xscale("log")
+        log_axis(upper.xaxis, edges[0], edges[-1])
     upper.tick_params(labelbottom=False)
-    upper.set_title(_WORDS.get(name, name), loc="left")
     lower.set_xlabel(with_unit(_WORDS.get(name, name), first.unit))
     lower.grid(axis="y")
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return above / np.where(below > 0, below, np.nan)
-
-
-def _points(axes: Any, x: np.ndarray, value: np.ndarray, error: np.ndarray, series: Series) -> list[Any]:
-    axes_artists = axes.plot(x, value, color=series.colour, marker=series.marker, markersize=3.2, linewidth=0)
-    bars = axes.vlines(x, value - error, value + error, color=series.colour, linewidth=1)
-    return [*axes_artists, bars]
 
 
 def clouds(key: str, answers: Sequence[Answer]) -> Drawing | None:
@@ -144,9 +171,7 @@ def clouds(key: str, answers: Sequence[Answer]) -> Drawing | None:
         figure = new_figure(columns * (side + 0.35) + 0.5, lines * (side + 0.55) + 0.3)
         for place, (series, example) in enumerate(answers):
             row, column = divmod(place, columns)
-            axes = axes_at(
-                figure, 0.55 + column * (side + 0.35), (lines - 1 - row) * (side + 0.55) + 0.5, side, side
-            )
+            axes = axes_at(figure, 0.55 + column * (side + 0.35), (lines - 1 - row) * (side + 0.55) + 0.5, side, side)
             points = example.points_draws
             assert points is not None
             dots = axes.plot(
@@ -200,100 +225,148 @@ def cases(answers: Sequence[Answer]) -> list[list[tuple[Answer, int]]]:
 
 
 _SIDE = 1.42
+_STEP_ACROSS, _STEP_UP = _SIDE + 0.14, _SIDE + 0.14
+_GAP_BAR = 0.74
 
 
 def panels(key: str, case: Sequence[tuple[Answer, int]]) -> Drawing:
     """One observation: truth and gather, then mean, two draws and standard deviation of every method."""
     (_, first), event = case[0]
     assert first.y is not None
-    references = [("truth", first.truth[event], first.x_axes)] if first.truth is not None else []
     gather, gather_axes = _slice(first.y[event], first.y_axes)
-    name = next((a.name for a in first.x_axes), "x")
-    stack = len(case) >= 2 and bool(references)
-    fields = [a for (_, e), i in case for a in (e.mean[i], *e.draws[i]) if e.mean is not None and e.draws is not None]
-    colour = limits([*(r[1] for r in references), *fields])
-    spread = limits([np.concatenate([[0.0], e.std[i].ravel()]) for (_, e), i in case if e.std is not None], 0, 99)
-    lead = 1 if stack or not references else 2
-    step_across, step_up = _SIDE + 0.16, _SIDE + 0.3
-    start = 0.62 + lead * step_across + (0.5 * (lead - 1)) + 0.42
-    lines = max(len(case), 2 if stack else 1)
+    fields = [v[i] for (_, e), i in case for v in (e.truth, e.mean, e.draws) if v is not None]
+    colour = limits(fields)
+    spread = (0.0, limits([e.std[i] for (_, e), i in case if e.std is not None], 0, 99)[1])
+    has_truth = first.truth is not None
+    stack = len(case) > 1 and has_truth
+    lead = 0.68 + (1 if stack or not has_truth else 2) * _STEP_ACROSS + (0.0 if stack or not has_truth else 0.55)
+    left = lead + 0.5
+    most = max(e.draws.shape[1] for (_, e), _ in case if e.draws is not None)
+    std_left = left + (1 + min(most, 2)) * _STEP_ACROSS + _GAP_BAR
+    body = max(len(case) * _STEP_UP - 0.14, 2 * _SIDE + 0.78 if stack else _SIDE)
     with style():
-        figure = new_figure(start + 4 * step_across + 1.75, lines * step_up + 0.68)
-        top = lines * step_up + 0.68 - 0.3 - _SIDE
-        places = [(0.62, top), (0.62, top - step_up - 0.12)] if stack else [(0.62, top), (0.62 + step_across + 0.5, top)]
-        for (title, values, dims), place in zip(references, places, strict=False):
-            axes = axes_at(figure, *place, _SIDE, _SIDE)
-            _show(axes, values, dims, vmin=colour[0], vmax=colour[1], cmap="viridis")
-            axes.set_title(title, loc="left", fontweight="bold")
-            axes.tick_params(labelbottom=not stack)
-            if stack:
-                axes.set_xlabel("")
-        axes = axes_at(figure, *places[len(references)], _SIDE, _SIDE)
+        figure = new_figure(std_left + _SIDE + _GAP_BAR, body + 0.8)
+        top = body + 0.5 - _SIDE
+        if first.truth is not None:
+            _panel(figure, 0.68, top, "truth", first.truth[event], first.x_axes, colour, "viridis")
+        place = (0.68, top - _SIDE - 0.78) if stack else (lead - _STEP_ACROSS, top)
         clip = limits([np.abs(gather)], 0, 98)[1]
-        _show(axes, gather, gather_axes, vmin=-clip, vmax=clip, cmap="gray")
-        axes.set_title("observed", loc="left", fontweight="bold")
+        _panel(figure, *place, "observed", gather, gather_axes, (-clip, clip), "gray")
+        sheet = axes_at(figure, 0, 0, *figure.get_size_inches())
+        sheet.set(xlim=(0, figure.get_size_inches()[0]), ylim=(0, figure.get_size_inches()[1]))
+        sheet.set_axis_off()
         for line, ((series, example), index) in enumerate(case):
-            _answer(figure, start, top - line * step_up, step_across, series, example, index, colour, spread, line, len(case))
-        height = len(case) * step_up - 0.3
-        for left, (low, high), cmap, title in (
-            (start + 3 * step_across, *[colour], "viridis", ""),
-            (start + 4 * step_across + 0.72, *[spread], "magma", ""),
-        ):
-            if len(first.x_axes) == 2:
-                _bar(figure, left, top + _SIDE - height, height, low, high, cmap, with_unit(title, first.x_unit))
-        alt = f"{first.title}: truth, observation, and mean, draws and standard deviation of {', '.join(s.label for (s, _), _ in case)}"
+            _answer(sheet, (left, std_left), top - line * _STEP_UP, series, example, index, (colour, spread), line == 0)
+        if len(first.x_axes) > 1:
+            height = len(case) * _STEP_UP - 0.14
+            bottom = top + _SIDE - height
+            _bar(figure, std_left - _GAP_BAR, bottom, height, colour, "viridis", first.x_unit)
+            _bar(figure, std_left + _SIDE + 0.1, bottom, height, spread, "magma", first.x_unit)
+        methods = ", ".join(s.label for (s, _), _ in case)
+        alt = f"{first.title}: {'truth, ' if has_truth else ''}observation, and mean, draws and standard deviation of {methods}"
         caption = (
-            "One observation and what each method makes of it. All maps of x share one colour scale, standard deviations another. "
-            "A good posterior has draws that differ where its standard deviation is large, and a mean that is blurred only there."
+            f"One observation and what each method makes of it. {'Truth, means' if has_truth else 'Means'} and draws share one colour "
+            "scale, standard deviations another; all maps have the same axes. Look for draws that differ where the standard deviation "
+            "is large and agree where it is small."
         )
         if len(first.y_axes) > 2:
-            caption += " Of several shots the middle one is drawn."
-        _ = name
+            caption += f" Of {first.y.shape[1 + _shots(first.y_axes)]} shots the middle one is drawn, clipped at the 98 % quantile."
         return finish(figure, key, alt, caption)
 
 
-def _answer(
+def _panel(
     figure: Any,
-    start: float,
+    left: float,
     bottom: float,
-    step: float,
+    title: str,
+    values: np.ndarray,
+    dims: Sequence[Axis],
+    span: tuple[float, float],
+    cmap: str,
+) -> None:
+    """A map with its first dimension downwards and labelled axes, or a line for one dimension."""
+    axes = axes_at(figure, left, bottom, _SIDE, _SIDE)
+    axes.set_title(title, loc="left", fontweight="bold")
+    values, shown = _slice(values, dims)
+    if values.ndim == 1:
+        axes.plot(np.linspace(shown[0].low, shown[0].high, len(values)), values, color=TRUTH, linewidth=1.2)
+        axes.set_xlabel(with_unit(shown[0].name, shown[0].unit))
+        axes.set_ylim(*span)
+        return
+    down, across = shown
+    extent = (across.low, across.high, down.high, down.low)
+    axes.imshow(values, extent=extent, aspect="auto", vmin=span[0], vmax=span[1], cmap=cmap)
+    axes.set_xlabel(with_unit(across.name, across.unit), labelpad=1)
+    axes.set_ylabel(with_unit(down.name, down.unit), labelpad=2)
+    axes.locator_params(nbins=4)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(True)
+
+
+def _answer(
+    sheet: Any,
+    lefts: tuple[float, float],
+    bottom: float,
     series: Series,
     example: Example,
     event: int,
-    colour: tuple[float, float],
-    spread: tuple[float, float],
-    line: int,
-    lines: int,
+    spans: tuple[tuple[float, float], tuple[float, float]],
+    is_first: bool,
 ) -> None:
+    """One method's maps, put on the sheet as images: axes for each would be most of the time of the report."""
+    from matplotlib.patches import Rectangle
+
     assert example.mean is not None
     assert example.draws is not None
     assert example.std is not None
     shown = [("mean", example.mean[event]), *((f"draw {i + 1}", d) for i, d in enumerate(example.draws[event][:2]))]
-    shown.append(("standard deviation", example.std[event]))
-    for column, (title, values) in enumerate(shown):
-        is_std = column == len(shown) - 1
-        left = start + column * step + (0.72 if is_std else 0)
-        axes = axes_at(figure, left, bottom, _SIDE, _SIDE)
-        low, high = spread if is_std else colour
-        _show(axes, values, example.x_axes, vmin=low, vmax=high, cmap="magma" if is_std else "viridis")
-        axes.set_ylabel("")
-        axes.tick_params(labelleft=False, labelbottom=line == lines - 1)
-        if line < lines - 1:
-            axes.set_xlabel("")
-        if line == 0:
-            axes.set_title(title, loc="left")
-        if column == 0:
-            label = series.label
-            if example.misfit is not None and np.isfinite(example.misfit[event]):
-                label += f"\nmisfit {example.misfit[event]:.3g}"
-            axes.set_ylabel(label, color=series.colour, fontweight="bold")
+    drawn = []
+    for column, (title, values) in enumerate([*shown, ("standard deviation", example.std[event])]):
+        is_std = column == len(shown)
+        left = lefts[1] if is_std else lefts[0] + column * _STEP_ACROSS
+        low, high = spans[1] if is_std else spans[0]
+        values, _ = _slice(values, example.x_axes)
+        if values.ndim == 1:
+            x = np.linspace(left, left + _SIDE, len(values))
+            drawn += sheet.plot(x, bottom + _SIDE * (values - low) / (high - low), color=series.colour, linewidth=1.2)
+        else:
+            extent = (left, left + _SIDE, bottom, bottom + _SIDE)
+            cmap = "magma" if is_std else "viridis"
+            drawn.append(sheet.imshow(values, extent=extent, aspect="auto", vmin=low, vmax=high, cmap=cmap))
+        drawn.append(
+            sheet.add_patch(Rectangle((left, bottom), _SIDE, _SIDE, fill=False, edgecolor="#8b949e", linewidth=0.7))
+        )
+        if is_first:
+            sheet.text(left, bottom + _SIDE + 0.08, title, fontsize=9.5)
+    place = {"rotation": 90, "rotation_mode": "anchor", "ha": "center"}
+    misfit = example.misfit[event] if example.misfit is not None and event < len(example.misfit) else math.nan
+    known = math.isfinite(misfit)
+    name = sheet.text(
+        lefts[0] - (0.26 if known else 0.12),
+        bottom + _SIDE / 2,
+        series.label,
+        color=series.colour,
+        fontweight="bold",
+        **place,
+    )
+    drawn.append(name)
+    if known:
+        drawn.append(
+            sheet.text(lefts[0] - 0.1, bottom + _SIDE / 2, f"misfit {misfit:.3g}", fontsize=8, color="#57606a", **place)
+        )
+    tag(drawn, series)
+
+
+def _shots(dims: Sequence[Axis]) -> int:
+    """The dimension that is left out first: shots where there are some."""
+    return next((i for i, a in enumerate(dims) if a.name in ("source", "shot")), 0)
 
 
 def _slice(values: np.ndarray, axes: Sequence[Axis]) -> tuple[np.ndarray, tuple[Axis, ...]]:
     """At most two dimensions of an array, time downwards: the middle entry of the others (shots first)."""
     dims = list(axes)
     while values.ndim > 2:
-        drop = next((i for i, a in enumerate(dims) if a.name in ("source", "shot")), 0)
+        drop = _shots(dims)
         values = values.take(values.shape[drop] // 2, axis=drop)
         dims.pop(drop)
     if values.ndim == 2 and dims[1].name == "time":
@@ -301,29 +374,16 @@ def _slice(values: np.ndarray, axes: Sequence[Axis]) -> tuple[np.ndarray, tuple[
     return values, tuple(dims)
 
 
-def _show(axes: Any, values: np.ndarray, dims: Sequence[Axis], **colours: Any) -> None:
-    """An image with its first dimension downwards, or a line for one dimension."""
-    values, shown = _slice(values, dims)
-    if values.ndim == 1:
-        axes.plot(np.linspace(shown[0].low, shown[0].high, len(values)), values, color=TRUTH, linewidth=1.2)
-        axes.set_xlabel(with_unit(shown[0].name, shown[0].unit))
-        axes.set_ylim(colours["vmin"], colours["vmax"])
-        return
-    down, across = shown
-    extent = (across.low, across.high, down.high, down.low)
-    axes.imshow(values, extent=extent, aspect="auto", **colours)
-    axes.set_xlabel(with_unit(across.name, across.unit))
-    axes.set_ylabel(with_unit(down.name, down.unit))
-    axes.locator_params(nbins=4)
+def _bar(
+    figure: Any, left: float, bottom: float, height: float, span: tuple[float, float], cmap: str, unit: str
+) -> None:
+    """A colour bar no longer than two maps, its unit above it."""
+    shown = min(height, 2 * _SIDE + 0.14)
+    axes = axes_at(figure, left, bottom + height - shown, 0.11, shown)
+    axes.imshow(np.linspace(1, 0, 64)[:, None], extent=(0, 1, *span), aspect="auto", cmap=cmap)
+    axes.set_xticks([])
+    axes.yaxis.tick_right()
+    axes.locator_params(axis="y", nbins=5)
     for side in ("top", "right"):
         axes.spines[side].set_visible(True)
-
-
-def _bar(figure: Any, left: float, bottom: float, height: float, low: float, high: float, cmap: str, title: str) -> None:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    axes = axes_at(figure, left, bottom, 0.11, height)
-    figure.colorbar(ScalarMappable(Normalize(low, high), cmap), cax=axes)
-    axes.locator_params(axis="y", nbins=5)
-    axes.set_title(title, loc="left", fontsize=8)
+    axes.set_title(unit if unit not in ("", "1") else "", loc="left", fontsize=8.5)

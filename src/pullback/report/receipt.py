@@ -80,7 +80,9 @@ def file_digest(path: Path) -> str:
         with Path(path).open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise ReportError(f"{path}: cannot be read for the receipt ({error.strerror}); run the workflow again") from None
+        raise ReportError(
+            f"{path}: cannot be read for the receipt ({error.strerror}); run the workflow again"
+        ) from None
 
 
 def content_digest(path: Path) -> str:

@@ -104,38 +104,51 @@ _METRICS = (
     ("w1", "Wasserstein-1 distance", "lower", "distance between the spectra of draws and of truths"),
     ("mse", "Mean squared error", "lower", "mean squared difference to the truth of the same event"),
     ("mae", "Mean absolute error", "lower", "mean absolute difference to the truth of the same event"),
+    ("relative_l2", "Relative L2 error", "lower", "norm of the difference to the truth over the norm of the truth"),
     ("ssim", "Structural similarity", "higher", "1 for images that agree with the truth"),
+    ("crps", "CRPS", "lower", "distance of all draws of an event from its truth; rewards calibration and sharpness"),
+    ("coverage", "Coverage of central intervals", "", "share of truths inside the posterior's interval; right when it equals the stated one"),
+    ("spread_skill", "Spread over skill", "", "posterior spread over actual error; 1 when calibrated, below 1 overconfident"),
     ("misfit", "Data misfit", "lower", "draws simulated again, compared with the observation"),
     ("fold_back", "Fold-back distance", "lower", "draws sent through the forward process again, against the observations"),
-    ("embedding_distance", "Embedding distance", "", "how far the set of observations lies from the training ensembles"),
-    ("coverage", "Coverage", "", "share of truths inside the stated interval"),
-    ("fail", "Failed draws", "lower", "draws that could not be made; they count against the method"),
-)
+    ("embedding_distance", "Embedding distance", "", "distance of the set of observations from the training ensembles; above 1 it is unlike them"),
+    ("seen_swd", "Distance to the nearest seen family", "", "sliced distance between these observations and the nearest training file's"),
+    ("set_size_outside", "Sets of untrained size", "", "share of conditioning sets whose size was not trained"),
+    ("set_size", "Smallest conditioning set", "", "observations in the smallest set"),
+    ("failed_draws", "Failed draws", "lower", "share of draws that could not be made; they count against the method"),
+    ("failed_resimulations", "Failed re-simulations", "lower", "share of draws that the simulator refused"),
+)  # fmt: skip
 
 
 def metric_text(metric: str) -> MetricText:
-    """Words for a metric of any name; ``_draw`` and ``_point`` at its end say what was compared with the truth."""
-    stem, suffix = metric, ""
-    for ending, words in (("_draw", "one draw per event"), ("_point", "point estimate: mean or median of the draws")):
-        if metric.endswith(ending):
-            stem, suffix = metric.removesuffix(ending), words
+    """Words for a metric of any name: ``swd500_draw``, ``w1_draw.pt``, ``mae_point``.
+
+    ``_draw`` and ``_point`` say what was compared with the truth; what follows a dot is a feature.
+    """
+    stem, _, feature = metric.partition(".")
+    suffix = ""
+    for ending, words in (("_draw", "one draw"), ("_point", "point estimate"), ("_weighted", "weighted draws")):
+        if stem.endswith(ending):
+            stem, suffix = stem.removesuffix(ending), words
     for prefix, title, better, meaning in _METRICS:
         if stem.startswith(prefix):
             rest = stem.removeprefix(prefix).strip("_").replace("_", " ")
-            if prefix == "swd" and rest.isdigit():
-                rest = f"{rest} directions"
-            title = f"{title} ({rest})" if rest and prefix != "fail" else title
-            return MetricText(f"{title}, {suffix.split(':')[0]}" if suffix else title, better, meaning)
+            if rest.isdigit():
+                rest += " directions" if prefix == "swd" else " %"
+            said = [feature, "" if rest == "swd" else rest]
+            inside = ", ".join(part for part in said if part)
+            title = f"{title} ({inside})" if inside else title
+            return MetricText(f"{title}, {suffix}" if suffix else title, better, meaning)
     return MetricText(metric.replace("_", " "), "", "")
 
 
 def main_metric(metrics: Iterable[str], is_field: bool) -> str | None:
     """The metric that stands first: swd_draw for vectors, mae_point for fields, else the first that has a direction."""
     present = list(dict.fromkeys(metrics))
-    for wanted in (("mae_point", "swd_draw") if is_field else ("swd_draw", "mae_point")):
+    for wanted in ("mae_point", "swd_draw") if is_field else ("swd_draw", "mae_point"):
         if wanted in present:
             return wanted
-    directed = [m for m in present if metric_text(m).better and not m.startswith(("fail", "misfit", "fold_back"))]
+    directed = [m for m in present if metric_text(m).better and not m.startswith(("fail", "misfit", "fold"))]
     return next(iter(directed), None)
 
 

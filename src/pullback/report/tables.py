@@ -17,7 +17,9 @@ COST_COLUMNS = (
     "events draws"
 ).split()
 _NUMBERS = {"value", "low", "high", "floor", "n", "n_observed", *COST_COLUMNS[5:]}
-TRUTH_FREE = ("fold_back", "misfit", "embedding_distance")
+TRUTH_FREE = ("fold_back", "misfit", "embedding_distance", "seen_swd")
+EMBEDDING_LIMIT = 1.0
+"""The embedding distance is in units of the 95 % quantile of the same distance among the training ensembles."""
 
 
 class ReportError(ValueError):
@@ -278,7 +280,9 @@ def cost_rows(costs: Any, series: Sequence[Series]) -> list[CostRow]:
                 continue
             found = by_key.get((method, infer)) or first.get(method)
             label = found.label if found and stage == "inference" else method
-            rows.append((order.get(method, len(order)), stage == "inference", CostRow(found, label, stage, _cost(part))))
+            rows.append(
+                (order.get(method, len(order)), stage == "inference", CostRow(found, label, stage, _cost(part)))
+            )
     return [row for _, _, row in sorted(rows, key=lambda item: item[:2])]
 
 
@@ -343,20 +347,20 @@ def truth_free(metrics: Any, series: Sequence[Series], families: Sequence[Family
 def read_check(metric: str, measured: Measured, seen: Sequence[Measured]) -> tuple[str, bool | None]:
     """A plain-word reading, and whether it is good (None: it cannot be said).
 
-    The embedding distance is inside when it does not exceed its floor (what training ensembles reach); the other checks are compared
-    with the largest value on seen families, where it is known.
+    The embedding distance has a limit of its own; the other checks are compared with their floor, then with the largest value on seen
+    families.
     """
     if metric.startswith("embedding_distance"):
-        if not math.isfinite(measured.floor):
-            return "no training ensembles to compare with", None
-        if measured.value <= measured.floor:
-            return f"inside the training ensembles (limit {number(measured.floor)})", True
-        return f"outside the training ensembles (limit {number(measured.floor)}): do not trust without other evidence", False
+        if measured.value <= EMBEDDING_LIMIT:
+            return "inside the training ensembles (limit 1)", True
+        return "outside the training ensembles (limit 1): do not trust without other evidence", False
     if math.isfinite(measured.floor) and measured.low <= measured.floor:
         return f"at the sampling floor ({number(measured.floor)})", True
-    if not seen:
-        return "no seen family to compare with", None
-    worst = max(m.value for m in seen)
+    worst = max((m.value for m in seen), default=math.nan)
     if measured.value <= worst:
         return f"as on seen families (up to {number(worst)})", True
-    return f"{measured.value / worst:.1f} times the largest on seen families ({number(worst)})" if worst > 0 else "–", False
+    if worst > 0:
+        return f"{measured.value / worst:.1f} times the largest on seen families ({number(worst)})", False
+    if measured.floor > 0:
+        return f"{measured.value / measured.floor:.1f} times the sampling floor ({number(measured.floor)})", None
+    return "no seen family to compare with", None

@@ -224,9 +224,7 @@ def check(a: Acquisition) -> dict[str, Any]:
         raise AcquisitionError(
             f"unstable: Courant number v_max dt / dx = {a.velocity_max:g} * {a.time_step:g} / {a.spacing:g} = "
             f"{courant:.3f} is above {limit:.3f} ({cfl_limit(a.space_order):.3f} for order {a.space_order} in "
-            "2-D, less "
-            f"what the sponge takes): use a time step of at most {stable:.3g} s, or cells of at least "
-            f"{a.spacing * a.time_step / stable:.3g} m"
+            f"2-D, less what a sponge of {a.border_cells} cells takes): use a time step of at most {_down(stable):g} s"
         )
 
     frequency_max = BANDWIDTH * a.peak_frequency
@@ -319,6 +317,12 @@ def _check_nodes(a: Acquisition) -> None:
         raise AcquisitionError(
             f"{a.steps} time steps recorded every {a.output_every}: wanted a whole number of samples"
         )
+
+
+def _down(value: float) -> float:
+    """Three significant digits, rounded down: a remedy must not round up into what it cures."""
+    digit = 10 ** (math.floor(math.log10(value)) - 2)
+    return math.floor(value / digit) * digit
 
 
 def _largest_time_step(a: Acquisition) -> float:

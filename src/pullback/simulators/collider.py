@@ -97,10 +97,10 @@ def start_pythia(simulator: UnfoldingSimulator, params: UnfoldingParams) -> Any:
                 f"Pythia does not take the setting '{line}'; correct it in the study's simulator or params"
             )
     if not pythia.init():
+        mass = f" and mass {params.mass:g} GeV" if params.process == "leptoquarks" else ""
         raise ColliderError(
-            f"Pythia could not start {params.process} at {simulator.energy:g} GeV with pt_hat_min {params.pt_hat_min:g} GeV"
-            f"{f' and mass {params.mass:g} GeV' if params.process == 'leptoquarks' else ''}; the cuts may leave no phase "
-            "space: lower them or raise the energy (Pythia's own words are in the log)"
+            f"Pythia could not start {params.process} at {simulator.energy:g} GeV with pt_hat_min {params.pt_hat_min:g} "
+            f"GeV{mass}; the cuts may leave no phase space: lower them or raise the energy (its own words are in the log)"
         )
     return pythia
 

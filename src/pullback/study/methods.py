@@ -100,21 +100,42 @@ class ExactInfer(Infer):
     pool: int = Field(default=20_000, ge=100, description="prior draws that are resampled")
 
 
-class EnkgInfer(Infer):
-    """Ensemble Kalman diffusion guidance: update rule and schedule."""
+class DiffusionInfer(Infer):
+    """Sampling of a diffusion prior: its probability-flow ODE by Euler steps."""
 
-    levels: int = Field(default=20, ge=2, description="noise levels of the outer probability-flow ODE")
+    levels: int = Field(default=20, ge=2, description="noise levels of the ODE (Karras grid, rho = 7), then 0")
+
+
+class EnkgInfer(DiffusionInfer):
+    """Ensemble Kalman diffusion guidance: update rule and schedule. `draws` is the number of particles N."""
+
     updates: int = Field(default=2, ge=1, description="guidance updates at each guided level")
     guidance: float = Field(
-        default=2.0, gt=0, description="Frobenius norm of the update matrix for N particles at N=2048"
+        default=2.0, gt=0, description="Frobenius norm of the update matrix; with rescale_guidance, at N = 2048"
     )
     rescale_guidance: bool = Field(
-        default=True, description="keep the mean row norm of the published N=2048: guidance * sqrt(N / 2048)"
+        default=True, description="keep the mean row norm of the published N = 2048: guidance * sqrt(N / 2048)"
     )
     skip_start: float = Field(default=0.05, ge=0, lt=1, description="fraction of levels without guidance at the start")
     skip_end: float = Field(default=0.05, ge=0, lt=1, description="fraction of levels without guidance at the end")
     inner_steps: int = Field(default=20, ge=1, description="most Euler steps from x_t to x_0 before the simulator")
-    inner_divisor: int = Field(default=4, ge=1, description="inner steps grow as 1 + (levels left) // divisor")
+    inner_divisor: int = Field(default=4, ge=1, description="inner steps are 1 + (levels left) // divisor")
+
+    @property
+    def guided_levels(self) -> list[int]:
+        """Levels (0 is sigma_max) at which particles are guided; both ends are strict, as in the released code."""
+        first, last = self.skip_start * self.levels, (1 - self.skip_end) * self.levels
+        return [level for level in range(self.levels) if first < level < last]
+
+    @model_validator(mode="after")
+    def _guides(self) -> "EnkgInfer":
+        if not self.guided_levels:
+            raise ValueError(
+                f"skip_start {self.skip_start} and skip_end {self.skip_end} leave none of {self.levels} levels guided"
+            )
+        if self.draws < 2:
+            raise ValueError(f"draws is the number of particles: at least 2 are needed, found {self.draws}")
+        return self
 
 
 class MethodBase(Closed):
@@ -200,7 +221,7 @@ class PriorDraws(MethodBase):
 
     kind: Literal["prior-draws"]
     prior: Name
-    infer: dict[Name, EnkgInfer] = Field(default={"default": EnkgInfer()}, min_length=1)
+    infer: dict[Name, DiffusionInfer] = Field(default={"default": DiffusionInfer()}, min_length=1)
 
 
 Method = Annotated[Cfm | EiFm | Oracle | RandomTruth | EnKG | PriorDraws, Field(discriminator="kind")]
@@ -217,6 +238,12 @@ class EdmPrior(Closed):
     sigma_min: float = Field(default=0.002, gt=0, description="in units of the scaled x")
     sigma_max: float = Field(default=80.0, gt=0)
     train: Train = Train()
+
+    @model_validator(mode="after")
+    def _range(self) -> "EdmPrior":
+        if not self.sigma_min < self.sigma_max:
+            raise ValueError(f"sigma_min ({self.sigma_min}) must be below sigma_max ({self.sigma_max})")
+        return self
 
 
 Prior = EdmPrior

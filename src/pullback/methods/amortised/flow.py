@@ -1,19 +1,21 @@
 """Flow-matching posteriors: one model of p(x | y, context), trained once on pairs of the seen families.
 
-With x_t = (1 - t) x_0 + t x, x_0 ~ N(0, I), t ~ U[0, 1], the network v(x_t, t, y, e) regresses on x - x_0 (Lipman et al. 2023,
-arXiv 2210.02747, eq. 23 with sigma_min = 0); integrating dx/dt = v from noise at t = 0 gives draws at t = 1. The context e is
+With x_t = (1 - t) x_0 + t x, x_0 ~ N(0, I), t ~ U[0, 1], the network v(x_t, t, y, e) regresses on x - x_0 (Lipman et
+al. 2023, arXiv 2210.02747, eq. 23 with sigma_min = 0); integrating dx/dt = v from noise at t = 0 gives draws at t = 1.
+The context e is
 
 - nothing (``cfm``): the posterior under the mixture of the seen priors;
-- the embedding of the set Y that y is a member of (``ei-fm``; Huan et al., arXiv 2601.22029): only the prior differs between
+- the embedding of the set Y that y is a member of (``ei-fm``, arXiv 2601.22029): only the prior differs between
   training ensembles, so what e can tell the network is the prior, also one that it was not trained on.
 
-Targets are members of their own set, in training and in inference. Each step encodes a set once and uses some or all of its
-members as targets; members are in random order, so the first ones are a random choice.
+Targets are members of their own set, in training and in inference. Each step encodes a set once and uses some or all of
+its members as targets; members are in random order, so the first ones are a random choice.
 """
 
 import logging
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ log = logging.getLogger("pullback")
 SCALING_EVENTS = 50_000
 MAX_MEMBERS = 200_000
 MAX_VALUES = 50_000_000
-"""A conditioning set above either size (members, numbers in its observations) is represented by a random choice of members."""
+"""A conditioning set above either size (members, numbers in its observations) is represented by some of its members."""
 
 
 class FlowError(ValueError):
@@ -163,7 +165,7 @@ class FlowModel(Method[FlowState]):
         self.model.to(self.device).eval()
 
     def condition(self, ensemble: EnsembleReader, infer: Infer) -> FlowState:
-        """Embed the ensemble's observations: as a whole, or in disjoint blocks of ``infer.set_size`` (the last may be less).
+        """Embed the ensemble's observations: as a whole, or in disjoint blocks of ``infer.set_size`` and the rest.
 
         A set of more than MAX_MEMBERS members is represented by that many, chosen at random by address.
         """
@@ -178,7 +180,7 @@ class FlowModel(Method[FlowState]):
         embedding = None
         if self.model.encoder is not None:
             with torch.no_grad(), numerics(self.context.threads, self.device.type == "cuda"):
-                found = [self._embed(ensemble, a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+                found = [self._embed(ensemble, a, b) for a, b in pairwise(edges)]
                 embedding = torch.cat(found)
         return FlowState(embedding, sizes, event_id[order], set_of)
 
@@ -225,7 +227,7 @@ class FlowModel(Method[FlowState]):
     def _solve(
         self, noise: np.ndarray, seen: np.ndarray, state: FlowState, sets: np.ndarray, infer: FlowInfer
     ) -> np.ndarray:
-        """Integrate the flow for some events: noise (event, draw, *x), observations (event, *y) -> (event * draw, *x)."""
+        """Integrate the flow: noise (event, draw, *x), observations (event, *y) -> (event * draw, *x)."""
         start = torch.from_numpy(noise).flatten(0, 1).to(self.device)
         y = torch.from_numpy(seen).to(self.device)
         context = None if state.embedding is None else state.embedding[torch.from_numpy(sets).to(self.device)]
@@ -260,8 +262,8 @@ class FlowModel(Method[FlowState]):
 def embedding_distance(embedding: Tensor, training: Tensor) -> float:
     """Median over embeddings (set, k) of the distance to the nearest training one (set, k), relative to their own.
 
-    Coordinates are in units of the training sets' standard deviation. The unit is the 95 % quantile of the leave-one-out
-    nearest-neighbour distance among the training sets.
+    Coordinates are in units of the training sets' standard deviation. The unit is the 95 % quantile of the leave-one-
+    out nearest-neighbour distance among the training sets.
     """
     spread = training.std(dim=0).clamp_min(1e-6)
     own = torch.cdist(training / spread, training / spread, compute_mode="donot_use_mm_for_euclid_dist")

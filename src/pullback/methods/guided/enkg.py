@@ -1,0 +1,213 @@
+"""Ensemble Kalman diffusion guidance: a diffusion prior steered by a simulator that is a black box.
+
+Zheng et al. 2024, arXiv 2409.20175 (EnKG). N particles follow the probability-flow ODE of the prior from sigma_max to
+0. At guided levels each x_j is carried to a clean phi(x_j) by the rest of the ODE, simulated, and moved by the
+statistical linearisation of the log-likelihood's gradient preconditioned with the particles' covariance (their
+proposition 1):
+
+    C_xx grad log p(y | phi(x_j)) ~ (1/N) sum_k <G(phi(x_k)) - mean G, y - G(phi(x_j))> (x_k - mean x)
+
+Their released code, which is followed here, normalises the step: with A_jk = <G_j - y, G_k - mean G> / N,
+
+    x_j <- x_j - (guidance / |A|_F) sum_k A_jk (x_k - mean x),   deviations of the *noisy* particles.
+
+No noise is added, no derivative taken, no covariance of the measurement noise used: the step is invariant to the
+scale of the data and to its noise level, so that the particles concentrate more than a posterior does. The matrix in
+front of the deviations has Frobenius norm = guidance, so its rows have mean norm guidance / sqrt(N): the step depends on
+N, and `frobenius_norm` keeps the published row norm when N is smaller.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pullback.ensembles.store import EnsembleReader
+from pullback.generative.denoisers import Denoiser
+from pullback.generative.edm import euler_ode, euler_step, karras_grid
+from pullback.generative.numerics import numerics
+from pullback.methods.base import Chunk, Method
+from pullback.methods.guided.edm import load_prior
+from pullback.seeding import event_normals, generator
+from pullback.study.methods import EnkgInfer, Infer
+
+log = logging.getLogger("pullback")
+
+PUBLISHED_PARTICLES = 2048
+"""N of the published Navier-Stokes runs, for which guidance = 2 was chosen."""
+
+NETWORK_ROWS = 256
+"""Particles that go through the network at once."""
+
+Simulate = Callable[[np.ndarray, int, int], tuple[np.ndarray, np.ndarray]]
+"""(x_0 (N, *x) as networks see it, level, update) -> predicted data (N, m), and which simulations succeeded (N,)."""
+
+
+class EnkgError(ValueError):
+    """A run that cannot go on; the message says where and why."""
+
+
+def frobenius_norm(guidance: float, particles: int, rescale: bool) -> float:
+    """|lr A|_F of one update: guidance, or with ``rescale`` guidance * sqrt(N / 2048): the published mean row norm."""
+    return guidance * math.sqrt(particles / PUBLISHED_PARTICLES) if rescale else guidance
+
+
+def enkg_update(
+    x: np.ndarray, predicted: np.ndarray, observed: np.ndarray, norm: float, ok: np.ndarray | None = None
+) -> np.ndarray:
+    """One guidance update of all particles.
+
+    Args:
+        x: noisy particles (N, d).
+        predicted: G(phi(x)), (N, m).
+        observed: y, (m,).
+        norm: Frobenius norm of the update matrix, `frobenius_norm`.
+        ok: particles with a valid prediction (N,); the others neither move nor count. All when None.
+
+    Returns:
+        New particles (N, d), float64. Where all valid predictions agree there is no direction: nobody moves.
+    """
+    x = np.array(x, dtype=np.float64)
+    valid = np.ones(len(x), dtype=bool) if ok is None else ok
+    Y = np.asarray(predicted, dtype=np.float64)[valid]
+    residual = Y - np.asarray(observed, dtype=np.float64)
+    A = residual @ (Y - Y.mean(axis=0)).T / len(Y)
+    size = np.linalg.norm(A)
+    if size > 0:
+        x[valid] -= norm / size * A @ (x[valid] - x[valid].mean(axis=0))
+    return x
+
+
+def inner_steps(level: int, infer: EnkgInfer) -> int:
+    """Euler steps from x_t to x_0 at a level: 1 + (levels left) // divisor, at most ``inner_steps``."""
+    return min(1 + (infer.levels - level) // infer.inner_divisor, infer.inner_steps)
+
+
+@torch.no_grad()
+def guide(
+    denoiser: Denoiser,
+    simulate: Simulate,
+    observed: np.ndarray,
+    x: Tensor,
+    sigmas: tuple[float, float],
+    infer: EnkgInfer,
+    progress: Callable[..., Iterable[int]] = lambda iterable, total=None, label="": iterable,
+    label: str = "EnKG",
+) -> Tensor:
+    """Run EnKG for one observation.
+
+    Args:
+        denoiser: the prior, of x as networks see it.
+        simulate: the forward model from such x, as a black box.
+        observed: y flattened, (m,), in the units of the simulation.
+        x: standard normals (N, *x); N is the ensemble's size.
+        sigmas: least and largest noise level.
+        infer: levels, updates, guidance.
+        progress, label: progress bar over levels.
+
+    Returns:
+        Clean particles (N, *x).
+
+    Raises:
+        EnkgError: every particle's simulation failed.
+    """
+    sigma_min, sigma_max = sigmas
+    grid = karras_grid(infer.levels, sigma_min, sigma_max)
+    observed = np.asarray(observed, dtype=np.float64)
+    size = float(np.linalg.norm(observed)) or 1.0
+    x = sigma_max * x
+    for level in progress(range(infer.levels), infer.levels, label):
+        sigma = grid[level]
+        for update in range(infer.updates if level in infer.guided_levels else 0):
+            clean = euler_ode(denoiser, x, karras_grid(inner_steps(level, infer), sigma_min, sigma))
+            predicted, ok = simulate(clean.cpu().numpy(), level, update)
+            ok = ok & np.isfinite(predicted).all(axis=1)
+            if not ok.any():
+                raise EnkgError(
+                    f"{label}: all {len(ok)} simulations failed at level {level} (sigma {sigma:.3g}, update {update}); "
+                    "look whether the simulator runs at all on draws of this prior, then for too strong a guidance"
+                )
+            misfit = np.linalg.norm(predicted[ok] - observed, axis=1) / size
+            log.info(
+                "%s: level %d of %d, sigma %.3g, relative misfit median %.3g, least %.3g, %d of %d failed",
+                label, level + 1, infer.levels, sigma, np.median(misfit), misfit.min(), (~ok).sum(), len(ok),
+            )  # fmt: skip
+            norm = frobenius_norm(infer.guidance, int(ok.sum()), infer.rescale_guidance)
+            moved = enkg_update(x.flatten(1).cpu().numpy(), predicted, observed, norm, ok)
+            x = torch.from_numpy(moved).to(x).reshape(x.shape)
+        x = euler_step(denoiser, x, sigma, grid[level + 1])
+    return x
+
+
+class DiffusionMethod(Method[None]):
+    """What methods with a diffusion prior share: reading it, and calling it in batches that are counted."""
+
+    block = 1
+
+    def load(self, artifact: Path | None, prior: Path | None, seen: list[Path]) -> None:
+        """Read the diffusion prior."""
+        assert prior is not None
+        self.prior, self.scaling = load_prior(prior, self.context.accelerator)
+
+    def condition(self, ensemble: EnsembleReader, infer: Infer) -> None:
+        """Nothing: each observation is answered on its own."""
+
+    def denoise(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """The prior's denoiser; network calls are counted per particle."""
+        self.cost.network_calls += len(x)
+        return torch.cat([self.prior(some, sigma) for some in x.split(NETWORK_ROWS)])
+
+    def noise(self, stage: str, event_id: int, draws: int) -> Tensor:
+        """Standard normals (draw, *x) that only the event's id names."""
+        shape = (draws, *self.scaling.x_shape)
+        normals = event_normals((*self.context.address, stage), np.array([event_id]), shape)[0]
+        return torch.from_numpy(normals).to(self.prior.device)
+
+    def draw(self, state: None, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> Chunk:
+        """Draws (event, draw, *x) in physical units, each event on its own."""
+        with numerics(self.context.threads, self.prior.device.type == "cuda"):
+            z = np.stack([self.answer(one, int(i), infer) for one, i in zip(y, event_id, strict=True)])
+        x = self.scaling.decode_x(z, y[:, None])
+        ok = np.isfinite(x).all(axis=tuple(range(2, x.ndim)))
+        x[~ok] = np.nan
+        return Chunk(x, np.zeros(ok.shape), ok)
+
+    def answer(self, y: np.ndarray, event_id: int, infer: Any) -> np.ndarray:
+        """Draws (draw, *x) for one observation (*y,), as networks see x."""
+        raise NotImplementedError
+
+
+class EnKG(DiffusionMethod):
+    """EnKG against the problem's simulator; the particles of one observation are its draws."""
+
+    def answer(self, y: np.ndarray, event_id: int, infer: EnkgInfer) -> np.ndarray:
+        """One run for one observation."""
+
+        def simulate(z: np.ndarray, level: int, update: int) -> tuple[np.ndarray, np.ndarray]:
+            return self._simulate(z, y, (event_id, level, update))
+
+        sigmas = (self.prior.sigma_min, self.prior.sigma_max)
+        noise = self.noise("enkg", event_id, infer.draws)
+        label = f"EnKG, event {event_id}"
+        progress = self.context.progress
+        return guide(self.denoise, simulate, y.ravel(), noise, sigmas, infer, progress, label).cpu().numpy()
+
+    def _simulate(self, z: np.ndarray, y: np.ndarray, where: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Simulate x within its bounds; a particle that is not finite is not simulated and has failed."""
+        x = self.scaling.decode_x(z, y[None])
+        ok = np.isfinite(x).reshape(len(x), -1).all(axis=1)
+        predicted = np.full((len(x), y.size), np.nan)
+        if ok.any():
+            inside, changed = self.problem.x.project(x[ok])
+            found, fine = self.problem.forward(inside, generator(*self.context.address, "forward", *where))
+            predicted[ok] = found.reshape(len(found), -1)
+            self.cost.simulator_calls += len(inside)
+            self.cost.projected += int(changed.sum())
+            ok[ok] = fine & np.isfinite(predicted[ok]).all(axis=1)
+        self.cost.failed_simulations += int((~ok).sum())
+        return predicted, ok

@@ -1,0 +1,19 @@
+"""Unguided draws of a diffusion prior: what a guided method would answer without looking at the observation."""
+
+import numpy as np
+import torch
+
+from pullback.generative.edm import euler_ode, karras_grid
+from pullback.methods.guided.enkg import DiffusionMethod
+from pullback.study.methods import DiffusionInfer
+
+
+class PriorDraws(DiffusionMethod):
+    """The probability-flow ODE from noise to x, with the levels that a guided method would use."""
+
+    @torch.no_grad()
+    def answer(self, y: np.ndarray, event_id: int, infer: DiffusionInfer) -> np.ndarray:
+        """Draws (draw, *x) for one observation, which is not used."""
+        grid = karras_grid(infer.levels, self.prior.sigma_min, self.prior.sigma_max)
+        noise = self.noise("prior-draws", event_id, infer.draws)
+        return euler_ode(self.denoise, self.prior.sigma_max * noise, grid).cpu().numpy()

@@ -1,0 +1,235 @@
+"""The inference driver, and one stand-in for each shape of method that is still to come."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from pullback.ensembles.fields import Field
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
+from pullback.methods.base import Chunk, Context, Method, TrainJob, Unfolded
+from pullback.methods.infer import answer, infer, pieces
+from pullback.problems.gaussian import Gaussian
+from pullback.seeding import event_normals, generator
+from pullback.study.methods import Infer, Oracle, RandomTruth
+from pullback.study.problems import GaussianSimulator
+
+PROBLEM = Gaussian(GaussianSimulator())
+CONTEXT = Context((1, "toy", "double", 0))
+
+
+def write(path: Path, n: int = 2500, gamma: float = 0.5, truth: bool = True) -> Path:
+    rng = np.random.default_rng(3)
+    x = PROBLEM.sample_prior(rng, n, {"gamma": gamma})
+    y, _ = PROBLEM.forward(x, rng)
+    with EnsembleWriter(path, x=PROBLEM.x if truth else None, y=PROBLEM.y, spec="{}") as writer:
+        writer.append(y, np.arange(n), x=x if truth else None)
+    return path
+
+
+@pytest.mark.parametrize("set_size", ["whole", 700, 64])
+@pytest.mark.parametrize("events", [2500, 1300])
+def test_pieces_cover_every_event_once_and_hold_its_set(set_size, events):
+    found = list(pieces(events, 2500, set_size, 256))
+    assert [i for piece in found for i in range(piece.first, piece.last)] == list(range(events))
+    for piece in found:
+        assert piece.set_first <= piece.first < piece.last <= piece.set_last <= 2500
+        assert piece.last - piece.first <= 256
+        if set_size == "whole":
+            assert (piece.set_first, piece.set_last) == (0, 2500)
+
+
+def job(method: dict, part: int = 0, parts: int = 1, **more) -> str:
+    settings = {"draws": 4, "max_events": None, "set_size": "whole"} | more.pop("infer", {})
+    return json.dumps(
+        {
+            "address": [1, "toy", "m", 0],
+            "problem": {"kind": "gaussian", "simulator": {"noise": 0.5}},
+            "threads": 1,
+            "accelerator": "cpu",
+            "method": method,
+            "infer_name": "default",
+            "infer": settings,
+            "family": "half",
+            "part": part,
+            "parts": parts,
+            **more,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        ({"kind": "oracle"}, {"params": {"gamma": 0.5}, "infer": {"pool": 500}}),
+        ({"kind": "random-truth"}, {}),
+    ],
+)
+def test_draws_do_not_depend_on_the_number_of_parts(tmp_path, method, more):
+    family = write(tmp_path / "family.h5")
+    drawn = []
+    for parts in (1, 3):
+        rows = []
+        for part in range(parts):
+            out = tmp_path / f"{parts}-{part}.h5"
+            infer(job(method, part, parts, **json.loads(json.dumps(more))), family, out, seen=[family])
+            rows.append(PosteriorReader(out).read("x"))
+        drawn.append(np.concatenate(rows))
+    np.testing.assert_array_equal(*drawn)
+    assert drawn[0].shape == (2500, 4, 2)
+
+
+def test_the_oracle_is_calibrated(tmp_path):
+    """Ranks of the truth among exact posterior draws are uniform (simulation-based calibration)."""
+    family = write(tmp_path / "family.h5")
+    infer(job({"kind": "oracle"}, params={"gamma": 0.5}, infer={"draws": 9, "pool": 20_000}), family, tmp_path / "p.h5")
+    x, draws = EnsembleReader(family).read("x"), PosteriorReader(tmp_path / "p.h5").read("x")
+    ranks = (draws < x[:, None]).sum(axis=1)
+    for feature in range(2):
+        counts = np.bincount(ranks[:, feature], minlength=10)
+        chi2 = ((counts - 250) ** 2 / 250).sum()
+        assert chi2 < 27.9  # 99.9 % point of chi2 with 9 degrees of freedom
+
+
+def test_max_events_takes_the_first_and_keeps_the_whole_set(tmp_path):
+    family = write(tmp_path / "family.h5")
+    infer(job({"kind": "random-truth"}, infer={"max_events": 7}), family, tmp_path / "p.h5", seen=[family])
+    posterior = PosteriorReader(tmp_path / "p.h5")
+    np.testing.assert_array_equal(posterior.read("event_id"), np.arange(7))
+    assert posterior.attributes["observations"] == 2500
+    assert posterior.cost["events"] == 7
+
+
+# Shapes of methods to come
+
+
+class OmniFoldLike(Method[np.ndarray]):
+    """Own loop for each data set in `condition`; a weighted sample of simulated truth as its result."""
+
+    def load(self, artifact, prior, seen):
+        with EnsembleReader(seen[0]) as reader:
+            self.x, self.y = reader.read("x"), reader.read("y")
+
+    def condition(self, ensemble, infer):
+        # One iteration of binned reweighting of the simulation to the data stands for the classifier.
+        edges = np.quantile(self.y[:, 0], np.linspace(0, 1, 21)[1:-1])
+        data = np.bincount(np.searchsorted(edges, ensemble.read("y")[:, 0]), minlength=20) / ensemble.n
+        simulated = np.bincount(np.searchsorted(edges, self.y[:, 0]), minlength=20) / len(self.y)
+        return (data / simulated)[np.searchsorted(edges, self.y[:, 0])]
+
+    def unfold(self, state, ensemble, infer):
+        rng = generator(*self.context.address, "bootstrap")
+        replicas = [state, *(state * rng.poisson(1, len(state)) for _ in range(3))]
+        return Unfolded(self.x, np.stack(replicas, axis=1))
+
+
+def test_a_reweighting_method_with_its_own_loop_gives_an_unfolded_sample(tmp_path):
+    simulation, data = write(tmp_path / "mc.h5", gamma=0.0), write(tmp_path / "data.h5", gamma=0.9, truth=False)
+    method = OmniFoldLike(RandomTruth(kind="random-truth"), PROBLEM, CONTEXT)
+    method.load(None, None, [simulation])
+    with EnsembleReader(data) as ensemble:
+        result = method.unfold(method.condition(ensemble, Infer()), ensemble, Infer())
+        wanted = ensemble.read("y")[:, 0].var()
+    assert result.weight.shape == (2500, 4)
+    reweighted = np.average(method.y[:, 0] ** 2, weights=result.weight[:, 0])
+    assert abs(reweighted - wanted) < 0.3 * abs(method.y[:, 0].var() - wanted)
+
+
+class NpeLike(Method[None]):
+    """Brings its own training and its own artifact: here a linear regression with Gaussian residuals."""
+
+    def train(self, data, job):
+        x, y = data
+        coefficients, *_ = np.linalg.lstsq(np.c_[y, np.ones(len(y))], x, rcond=None)
+        np.savez(job.artifact, coefficients=coefficients, spread=(x - np.c_[y, np.ones(len(y))] @ coefficients).std(0))
+
+    def load(self, artifact, prior, seen):
+        self.model = np.load(artifact)
+
+    def draw(self, state, y, event_id, infer):
+        mean = np.c_[y, np.ones(len(y))] @ self.model["coefficients"]
+        z = event_normals((*self.context.address, "draw"), event_id, (infer.draws, 2))
+        shape = (len(y), infer.draws)
+        return Chunk(mean[:, None] + self.model["spread"] * z, np.zeros(shape), np.ones(shape, bool))
+
+
+def test_a_method_with_its_own_training(tmp_path):
+    family = write(tmp_path / "family.h5")
+    method = NpeLike(RandomTruth(kind="random-truth"), PROBLEM, CONTEXT)
+    with EnsembleReader(family) as reader:
+        pairs = reader.read("x"), reader.read("y")
+        method.train(pairs, TrainJob(tmp_path / "m.npz", tmp_path / "c.csv", tmp_path / "ckpt"))
+        method.load(tmp_path / "m.npz", None, [])
+        answer(method, Infer(draws=3), reader, tmp_path / "p.h5", "{}")
+    draws = PosteriorReader(tmp_path / "p.h5").read("x")
+    assert ((draws[:, 0] - pairs[0]) ** 2).mean() < ((pairs[0] - pairs[0][::-1]) ** 2).mean()
+
+
+class AfdpsLike(Method[None]):
+    """Weighted particles from a prior's artifact and the likelihood; some particles may die."""
+
+    def load(self, artifact, prior, seen):
+        self.particles = np.load(prior)["x"]
+
+    def draw(self, state, y, event_id, infer):
+        x = np.broadcast_to(self.particles[: infer.draws], (len(y), infer.draws, 2))
+        log_weight = self.problem.log_likelihood(y[:, None], x)
+        self.cost.simulator_calls += log_weight.size
+        ok = log_weight > -500
+        return Chunk(x, log_weight, ok)
+
+
+def test_a_weighted_method_with_a_prior_and_dead_particles(tmp_path):
+    family = write(tmp_path / "family.h5", n=50)
+    np.savez(tmp_path / "prior.npz", x=PROBLEM.sample_prior(np.random.default_rng(0), 400, {"gamma": 0.5}))
+    method = AfdpsLike(RandomTruth(kind="random-truth"), PROBLEM, CONTEXT)
+    method.load(None, tmp_path / "prior.npz", [])
+    with EnsembleReader(family) as reader:
+        answer(method, Infer(draws=400), reader, tmp_path / "p.h5", "{}")
+        truth = reader.read("x")
+    posterior = PosteriorReader(tmp_path / "p.h5")
+    ok, x = posterior.read("ok"), posterior.read("x")
+    assert 0 < ok.mean() < 1
+    assert np.isnan(x[~ok]).all()
+    weight = np.exp(posterior.read("log_weight")) * ok
+    mean = (np.nan_to_num(x) * weight[..., None]).sum(1) / weight.sum(1)[:, None]
+    assert ((mean - truth) ** 2).mean() < 0.5 * truth.var()
+    assert posterior.cost["simulator_calls"] == 50 * 400
+    unfolded = Unfolded.of(posterior)
+    assert unfolded.weight.sum() == pytest.approx(50)
+
+
+class State(NamedTuple):
+    mean: np.ndarray
+
+
+class TruthFree(Method[State]):
+    """Anything that answers field data: it is shown observations and never asks for truth."""
+
+    block = 16
+
+    def condition(self, ensemble, infer):
+        assert not ensemble.has_truth
+        return State(ensemble.read("y").mean(0))
+
+    def draw(self, state, y, event_id, infer):
+        x = np.repeat((y - state.mean)[:, None], infer.draws, axis=1)
+        x[0, 0, 0] = np.inf
+        return Chunk(x, np.zeros(x.shape[:2]), np.ones(x.shape[:2], bool))
+
+    def diagnostics(self, state):
+        return {"mean": float(state.mean[0])}
+
+
+def test_field_data_without_truth_and_a_draw_that_is_not_finite(tmp_path):
+    family = write(tmp_path / "family.h5", n=40, truth=False)
+    method = TruthFree(Oracle(kind="oracle"), PROBLEM, CONTEXT)
+    with EnsembleReader(family) as reader:
+        answer(method, Infer(draws=2, set_size=25), reader, tmp_path / "p.h5", "{}")
+    posterior = PosteriorReader(tmp_path / "p.h5")
+    # Pieces: 16 + 9 of the first set, 15 of the second: three first draws are infinite, marked and kept.
+    assert (~posterior.read("ok")).sum() == 3
+    assert posterior.n == 40
+    assert list(posterior.diagnostics) == ["mean"]

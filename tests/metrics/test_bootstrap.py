@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+
+from pullback.metrics import bootstrap
+from pullback.metrics.bootstrap import Replicas, distance_interval, percentile_interval
+from pullback.metrics.distances import directions
+from pullback.metrics.draws import Space
+from pullback.metrics.floors import Distances
+
+
+def width(group, values, replicas=2000, weight=None, seed=0):
+    found = Replicas(np.asarray(group), replicas, np.random.default_rng(seed), weight)
+    value, spread = found.mean(values[:, None])
+    low, high = percentile_interval(spread[:, 0])
+    assert low < value[0] < high
+    return high - low
+
+
+# The 2.5 % and 97.5 % points of 2000 replicas: each has a relative standard error of sqrt(q(1-q)/B)/phi(z)/z = 3 %,
+# so the width has 2.1 %; 5 of these, and 1/sqrt(2n) for the spread of the sample.
+TOLERANCE = 0.15
+
+
+def test_width_of_a_mean():
+    values = np.random.default_rng(1).normal(3, 2, 1000)
+    expected = 2 * 1.96 * 2 / np.sqrt(1000)
+    assert width(range(1000), values) == pytest.approx(expected, rel=TOLERANCE)
+
+
+def test_events_of_a_group_are_drawn_together():
+    """Eight copies of each value say no more than one."""
+    values = np.random.default_rng(2).normal(0, 1, 500)
+    expected = 2 * 1.96 / np.sqrt(500)
+    rows = np.random.default_rng(3).permutation(4000)
+    group, copies = np.repeat(np.arange(500), 8)[rows], np.repeat(values, 8)[rows]
+    assert width(group, copies) == pytest.approx(expected, rel=TOLERANCE)
+    assert width(range(4000), copies) == pytest.approx(expected / np.sqrt(8), rel=TOLERANCE)
+
+
+def test_many_groups_are_joined_without_changing_the_spread(monkeypatch):
+    values = np.random.default_rng(4).normal(0, 1, 3000)
+    monkeypatch.setattr(bootstrap, "MOST_GROUPS", 600)
+    found = Replicas(np.arange(3000), 10, np.random.default_rng(0))
+    assert found.groups == 600
+    assert all(len(events) == 3000 for events in found.events)
+    assert width(range(3000), values) == pytest.approx(2 * 1.96 / np.sqrt(3000), rel=TOLERANCE)
+
+
+def test_weighted_mean():
+    rng = np.random.default_rng(5)
+    values, weight = rng.normal(0, 1, 2000), rng.integers(1, 3, 2000).astype(float)
+    found = Replicas(np.arange(2000), 0, rng, weight)
+    assert found.mean(values[:, None])[0][0] == pytest.approx(np.average(values, weights=weight))
+    # Variance of a ratio of means: sum w^2 / (sum w)^2 for unit values.
+    expected = 2 * 1.96 * np.sqrt((weight**2).sum()) / weight.sum()
+    assert width(range(2000), values, weight=weight) == pytest.approx(expected, rel=TOLERANCE)
+
+
+def test_replica_events_agree_with_counts():
+    group = np.array([5, 5, 9, 2, 9, 9])
+    found = Replicas(group, 20, np.random.default_rng(0))
+    values = np.arange(6.0)[:, None]
+    for r, events in enumerate(found.events):
+        assert values[events].sum() == pytest.approx(found.sums(values)[r, 0])
+    alone = Replicas(np.array([7, 3, 5]), 20, np.random.default_rng(0))
+    for r, events in enumerate(alone.events):
+        assert values[events].sum() == pytest.approx(alone.sums(values[:3])[r, 0])
+
+
+def test_one_group_has_no_interval():
+    found = Replicas(np.zeros(10, int), 100, np.random.default_rng(0))
+    assert percentile_interval(found.mean(np.ones((10, 1)))[1][:, 0]) == (None, None)
+    assert distance_interval(1.0, np.empty(0)) == (None, None)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_interval_of_a_distance_is_its_spread_over_test_sets(shift):
+    """At the floor and far from it: it holds the value, and is as wide as values of fresh test sets scatter."""
+    rng = np.random.default_rng(6)
+    n, values, widths = 300, [], []
+    for _ in range(80):
+        truth, sample = rng.standard_normal((n, 2)), rng.standard_normal((n, 2)) + shift
+        replicas = Replicas(np.arange(n), 60, rng)
+        judge = Distances(truth, SPACE, replicas, ("interval",), 10, 1)
+        found = judge.measure_swd(sample)[0]
+        assert 0 <= found.low <= found.value <= found.high
+        values.append(found.value)
+        widths.append(found.high - found.low)
+    # 80 values give their standard deviation to 8 %; at shift 0 the statistic is degenerate, and its bootstrap right to
+    # tens of percent.
+    assert np.mean(widths) / (2 * 1.96 * np.std(values)) == pytest.approx(1, abs=0.4)
+
+
+SPACE = Space((), ("m",), np.zeros(2, bool), np.ones(2), "m", -np.ones(2), np.ones(2))
+
+
+def test_floor_falls_as_the_root_of_n():
+    rng = np.random.default_rng(7)
+
+    def floor(n: int) -> float:
+        found = []
+        for i in range(12):
+            truth, other = (rng.standard_normal((n, 2)) for _ in range(2))
+            judge = Distances(truth, SPACE, Replicas(np.arange(n), 0, rng), (i,), 20, 1, (other, None))
+            found.append(judge.floors["swd_draw"])
+        return np.mean(found)
+
+    # A floor scatters by about 20 %: 6 % on each mean, 8 % on the ratio.
+    assert floor(500) / floor(8000) == pytest.approx(4, rel=0.3)
+
+
+def test_floor_uses_as_many_events_of_both():
+    rng = np.random.default_rng(8)
+    truth, other = rng.standard_normal((400, 2)), rng.standard_normal((300, 2))
+    whole = Distances(truth, SPACE, Replicas(np.arange(400), 0, rng), (0,), 20, 1, (other, None)).floors
+    cut = Distances(truth[:300], SPACE, Replicas(np.arange(300), 0, rng), (0,), 20, 1, (other, None)).floors
+    assert whole["swd_draw"] == pytest.approx(cut["swd_draw"], rel=1e-6)
+    assert set(whole) == {"swd_draw", "swd20_draw", "w1_draw.pixels"}
+    assert directions((0, "directions", 0), 2, 50).shape == (50, 2)

@@ -1,0 +1,141 @@
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from judged_files import NOISE, PLANE, images, plane, plane_posterior, write_ensemble
+
+from pullback.ensembles.fields import Field
+from pullback.metrics import checks
+from pullback.metrics.bootstrap import Replicas
+
+
+class Noisy:
+    """y = x + noise; some simulations fail, those with a > limit always."""
+
+    gives: ClassVar = frozenset({"forward"})
+    x, y = PLANE
+
+    def __init__(self, fail="error", limit=np.inf, chance=0.0):
+        self.fail, self.limit, self.chance, self.calls = fail, limit, chance, 0
+
+    def forward(self, x, rng):
+        self.calls += len(x)
+        y = x + NOISE * rng.standard_normal(x.shape)
+        return y.astype("f4"), (rng.random(len(x)) >= self.chance) & (x[:, 0] < self.limit)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def fold(problem, y, one, ok=None):
+    ok = np.ones(len(y), bool) if ok is None else ok
+    replicas = Replicas(np.arange(len(y)), 20, np.random.default_rng(0))
+    return checks.fold_back(problem, PLANE[1], y, one, ok, replicas, ("c",), 3)
+
+
+def test_exact_draws_fold_back_to_the_observations(rng):
+    _, y = plane(rng, 4000)
+    exact = fold(Noisy(), y, plane_posterior(rng, y, 1)[:, 0])
+    wrong = fold(Noisy(), y, plane_posterior(rng, y, 1, centre=1.0)[:, 0])
+    assert exact.value < 2 * exact.floor
+    assert wrong.low > 3 * wrong.floor
+    assert (exact.metric, exact.unit, exact.n) == ("fold_back_swd", "m", 4000)
+
+
+def test_floor_of_halves_is_that_of_the_whole(rng):
+    """Halves over sqrt(2): what two independent samples of this size are apart."""
+    found, fresh = [], []
+    for _ in range(15):
+        _, y = plane(rng, 1000)
+        _, other = plane(rng, 1000)
+        found.append(fold(Noisy(), y, y).floor)
+        fresh.append(checks.Distances(y, checks.Space.of(PLANE[1], y), Replicas(np.arange(1000), 0, rng), ("d",), 1, 1))
+        fresh[-1] = fresh[-1].swd(other, y)["swd_draw"]
+    # Each scatters by about 25 %: 9 % on the ratio of means of 15.
+    assert np.mean(found) / np.mean(fresh) == pytest.approx(1, abs=0.36)
+
+
+def test_failed_draws_and_simulations_move_the_fold_away(rng):
+    _, y = plane(rng, 2000)
+    one = plane_posterior(rng, y, 1)[:, 0]
+    clean = fold(Noisy(), y, one).value
+    failed = fold(Noisy(), y, one, rng.random(2000) > 0.2).value
+    assert failed > 3 * clean
+    assert fold(Noisy(chance=0.2), y, one).value > 3 * clean
+    assert fold(Noisy(), y, np.full_like(one, np.nan), np.zeros(2000, bool)).value > failed
+
+
+def test_redraws_until_success_where_data_are_redrawn(rng):
+    _, y = plane(rng, 500)
+    problem = Noisy("redraw", chance=0.5)
+    _, ok = checks.simulate(problem, y, rng)
+    assert ok.all()
+    # A geometric number of tries with mean 2; standard deviation sqrt(2).
+    assert problem.calls / 500 == pytest.approx(2, abs=4 * np.sqrt(2 / 500))
+    assert not checks.simulate(Noisy("redraw", limit=0.0), np.ones((3, 2), "f4"), rng)[1].any()
+
+
+def test_misfit_of_a_linear_problem(rng):
+    class Doubling(Noisy):
+        def forward(self, x, rng):
+            return 2 * x, np.ones(len(x), bool)
+
+    x = rng.normal(size=(5, 4, 2)).astype("f4")
+    y = (2 * x[:, 0]).astype("f4")
+    found = checks.misfit(Doubling(), PLANE[1], y, x, np.ones((5, 4), bool), ("m",))
+    expected = np.linalg.norm(2 * x - y[:, None], axis=2) / np.linalg.norm(y, axis=1)[:, None]
+    assert found.each == pytest.approx(expected, rel=1e-5)
+    assert found.event == pytest.approx(np.median(expected, axis=1), rel=1e-5)
+
+
+def test_failed_simulations_rank_last(rng):
+    x = rng.normal(size=(6, 4, 2)).astype("f4")
+    y = rng.normal(size=(6, 2)).astype("f4")
+    ok = np.ones((6, 4), bool)
+    ok[0, :3] = ok[1, 0] = False
+    found = checks.misfit(Noisy(), PLANE[1], y, x, ok, ("m",))
+    assert np.isinf(found.event[0])
+    assert np.isfinite(found.event[1:]).all()
+    assert np.isinf(found.each[~ok]).all()
+    misfit, failed = checks.misfit_rows(found, None, Replicas(np.arange(6), 50, rng))
+    assert misfit.value == pytest.approx(np.median(found.event))
+    assert not np.isnan([misfit.low, misfit.high]).any()
+    assert failed.value == pytest.approx(4 / 24)
+
+
+def test_draws_are_projected_to_the_bounds(rng):
+    class Bounded(Noisy):
+        x = Field.vector("x", ("a", "b"), "m", low=(0.0, 0.0), high=(1.0, 1.0))
+
+        def forward(self, x, rng):
+            assert x.min() >= 0
+            assert x.max() <= 1
+            return x, np.ones(len(x), bool)
+
+    y, ok = checks.simulate(Bounded(), np.array([[-3.0, 0.5], [0.5, 7.0]]), rng)
+    assert y == pytest.approx(np.array([[0, 0.5], [0.5, 1]]))
+    assert ok.all()
+
+
+def test_distance_to_the_nearest_seen_family(rng, tmp_path):
+    seen = []
+    for name, centre in (("near", 0.5), ("far", 4.0)):
+        x, y = plane(rng, 3000, centre)
+        seen.append(write_ensemble(tmp_path / f"{name}.h5", PLANE, x, y))
+    _, y = plane(rng, 2000)
+    found = checks.distance_to_seen(PLANE[1], y, seen, 20_000, ("s",))
+    # Means differ by (0.5, 0.5): SWD = sqrt(0.5/2) = 0.5; directions scatter by 1/sqrt(8) / sqrt(50) * 0.5.
+    assert found.value == pytest.approx(0.5, abs=0.1)
+    assert found.n == 2000
+    assert checks.distance_to_seen(PLANE[1], y, [], 20_000, ("s",)) is None
+
+
+def test_rows_of_a_large_file_are_read_in_blocks(rng, tmp_path):
+    _, y = images(rng, 10)
+    field = Field.array("y", ("depth", "offset"), (12, 12), "1")
+    path = write_ensemble(tmp_path / "e.h5", (PLANE[0], field), None, y)
+    with checks.EnsembleReader(path) as reader:
+        rows = checks._rows(reader, np.array([0, 3, 4, 9]), block=4)
+    assert rows == pytest.approx(y[[0, 3, 4, 9]].reshape(4, -1))

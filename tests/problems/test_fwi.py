@@ -1,0 +1,113 @@
+"""The fwi problem and what the rest of the package expects of a problem."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pullback.problems.base import Problem, make_problem
+from pullback.problems.fwi import Fwi, VelocityError
+from pullback.seeding import generator
+from pullback.study.problems import FwiProblem, FwiSimulator
+
+
+@pytest.fixture(scope="module")
+def problem() -> Problem:
+    return make_problem("fwi", FwiSimulator().model_dump(mode="json"))
+
+
+def test_fields(problem):
+    assert isinstance(problem, Fwi)
+    assert problem.gives == FwiProblem.gives == {"pairs", "prior", "forward"}
+    assert (problem.block, problem.fail) == (FwiProblem.block, "error")
+    assert (problem.x.dims, problem.x.shape, problem.x.units) == (("depth", "offset"), (32, 32), ("m/s",))
+    assert (problem.x.low, problem.x.high) == ((1500.0,), (4500.0,))
+    assert (problem.y.dims, problem.y.shape) == (("source", "time", "receiver"), (3, 64, 32))
+    for field in (problem.x, problem.y):
+        assert set(field.coordinates) == set(field.dims)
+        for dim, size in zip(field.dims, field.shape, strict=True):
+            assert field.coordinates[dim].values.shape == (size,)
+            assert field.coordinates[dim].units == ("s" if dim == "time" else "m")
+    assert problem.x.coordinates["offset"].values[-1] == 620
+    assert problem.y.coordinates["time"].values[[0, -1]] == pytest.approx([0.016, 1.024])
+
+
+def test_prior_and_forward(problem):
+    params = {"geology": "curved-fault", "layers": [2, 5], "sorted": True}
+    x, again = (problem.sample_prior(generator(1, "fwi", "a", "train", 0), 5, params) for _ in range(2))
+    assert x.shape == (5, 32, 32)
+    assert np.array_equal(x, again)
+    y, ok = problem.forward(x, generator(1))
+    assert ok.all()
+    assert y.shape == (5, *problem.y.shape)
+    assert y.dtype == np.float32
+    # No noise, and no other randomness either: another generator, the same data.
+    assert np.array_equal(y, problem.forward(x, generator(2))[0])
+
+
+def test_first_arrivals_are_where_the_model_says(problem):
+    """The direct wave of the first shot in a uniform model: distance over velocity after the wavelet's delay."""
+    y, _ = problem.forward(np.full((1, 32, 32), 2500.0), generator(0))
+    times, offsets = (problem.y.coordinates[k].values for k in ("time", "receiver"))
+    traces = np.abs(y[0, 0])
+    onset = times[np.argmax(traces > 0.02 * traces.max(axis=0), axis=0)]
+    slope = np.polyfit(offsets[8:], onset[8:], 1)[0]
+    assert 1 / slope == pytest.approx(2500, rel=0.05)
+
+
+def test_the_data_know_the_model(problem):
+    """Every cell counts: data of a model and of the same with one block changed differ, near and deep."""
+    base = np.full((32, 32), 2500.0)
+    y0 = problem.forward(base[None], generator(0))[0]
+    for depth in (4, 16, 28):
+        other = base.copy()
+        other[depth : depth + 3, 14:18] = 3000.0
+        change = np.linalg.norm(problem.forward(other[None], generator(0))[0] - y0) / np.linalg.norm(y0)
+        assert change > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("velocity", "message"),
+    [
+        (-2000.0, "a velocity is positive"),
+        (0.0, "a velocity is positive"),
+        (2.5, r"from 2\.5 to 2\.5 m/s: wanted 1500 to 4500 m/s; these look like km/s: multiply by 1000"),
+        (5000.0, "clip the models, or widen"),
+    ],
+)
+def test_a_data_set_with_impossible_velocities(problem, velocity, message):
+    with pytest.raises(VelocityError, match=message):
+        problem.forward(np.full((1, 32, 32), velocity), generator(0))
+
+
+def test_a_diverged_particle_is_a_failure_not_an_error(problem):
+    x = np.full((3, 32, 32), 2500.0, dtype=np.float32)
+    x[1] = np.nan
+    x, _ = problem.x.project(x)
+    y, ok = problem.forward(x, generator(0))
+    assert ok.tolist() == [True, False, True]
+    assert np.isfinite(y[[0, 2]]).all()
+
+
+def test_projected_models_are_accepted():
+    """Bounds that float32 cannot hold do not make a model on the bound an error."""
+    problem = Fwi(FwiSimulator(velocity_min=1500.1, velocity_max=4400.3))
+    x, _ = problem.x.project(np.array([np.full((32, 32), 1.0), np.full((32, 32), 9e3)], dtype=np.float32))
+    assert problem.forward(x, generator(0))[1].all()
+
+
+def test_wrong_shape(problem):
+    with pytest.raises(VelocityError, match=r"wanted \(event, 32, 32\)"):
+        problem.forward(np.full((32, 32), 2500.0), generator(0))
+
+
+def test_preflight(problem):
+    numbers = problem.preflight()
+    assert json.loads(json.dumps(numbers)) == numbers
+    assert numbers["warnings"] == []
+    assert 0 < numbers["seconds_per_model"] < 5
+
+
+def test_preflight_refuses_an_unstable_step():
+    with pytest.raises(ValueError, match=r"unstable: Courant number .*use a time step of at most 0\.002\d+ s"):
+        Fwi(FwiSimulator(time_step=0.004)).preflight()

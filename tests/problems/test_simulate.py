@@ -1,0 +1,230 @@
+"""Shards from simulators: the same data however they are cut; failures; shifts; the user's own simulators."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from pullback.ensembles.fields import Field
+from pullback.ensembles.store import EnsembleReader, StoreError, index_ensemble
+from pullback.problems.command import CommandError
+from pullback.problems.simulate import SimulationError, apply_shift, derive, preflight, simulate
+from pullback.study import load_study
+from pullback.study.plan import Plan
+from pullback.study.problems import MissingShift, NoiseShift, ScaleShift
+
+SWEEP = {
+    "role": "seen",
+    "params": {"gamma": {"uniform": [-0.5, 0.5]}},
+    "sweep": {"ensembles": 7, "events": 40, "validation_ensembles": 2},
+}
+GAUSSIAN = {
+    "kind": "gaussian",
+    "families": {
+        "sweep": SWEEP,
+        "fixed": {"role": "unseen", "params": {"gamma": 0.5}},
+        "data": {"role": "observed", "take": {"family": "fixed"}},
+        "noisy": {"role": "unseen", "take": {"family": "fixed"}, "shift": {"kind": "noise", "relative": 0.1}},
+    },
+    "methods": {"cfm": {"kind": "cfm"}},
+}
+
+
+def plan(problem, folder=".", **size):
+    config = {"config_version": 1, "study": "s", "problems": {"toy": {**problem, "size": size}}}
+    return Plan(load_study(config, folder), folder)
+
+
+def make_split(study_plan, family, split, folder):
+    shards = []
+    for i in range(study_plan.shards("toy", family, split)):
+        shards.append(folder / split / f"shard-{i:03d}.h5")
+        simulate(study_plan.simulate_job("toy", family, split, i), shards[-1])
+    out = folder / f"{split}.h5"
+    index_ensemble(study_plan.index_job("toy", family, split), shards, out)
+    return out
+
+
+@pytest.mark.parametrize(("family", "split"), [("fixed", "test"), ("sweep", "train")])
+def test_data_do_not_depend_on_the_number_of_shards(tmp_path, family, split):
+    digests = set()
+    for shard in (100, 1000, 5000):
+        out = make_split(plan(GAUSSIAN, test=2500, shard=shard), family, split, tmp_path / str(shard))
+        digests.add(EnsembleReader(out).digest)
+    assert len(digests) == 1
+
+
+def test_splits_families_and_seeds_differ(tmp_path):
+    first = plan(GAUSSIAN, test=50, reference=50)
+    a = EnsembleReader(make_split(first, "fixed", "test", tmp_path / "a")).read("x")
+    b = EnsembleReader(make_split(first, "fixed", "reference", tmp_path / "b")).read("x")
+    assert not np.isin(a, b).any()
+
+
+def test_a_sweep_has_ensembles_with_their_parameters(tmp_path):
+    reader = EnsembleReader(make_split(plan(GAUSSIAN), "sweep", "train", tmp_path))
+    assert (len(reader.offsets), reader.n) == (8, 280)
+    assert len(np.unique(reader.theta)) == 7
+    assert (np.abs(reader.theta) <= 0.5).all()
+    other = EnsembleReader(make_split(plan(GAUSSIAN), "sweep", "validation", tmp_path))
+    assert not np.isin(reader.theta, other.theta).any()
+
+
+def test_a_family_taken_from_another(tmp_path):
+    study_plan = plan(GAUSSIAN, test=50)
+    base = make_split(study_plan, "fixed", "test", tmp_path)
+    derive(study_plan.derive_job("toy", "data"), base, tmp_path / "data.h5")
+    derive(study_plan.derive_job("toy", "noisy"), base, tmp_path / "noisy.h5")
+    original, data, noisy = (EnsembleReader(p) for p in (base, tmp_path / "data.h5", tmp_path / "noisy.h5"))
+    assert not data.has_truth
+    np.testing.assert_array_equal(data.read("y"), original.read("y"))
+    np.testing.assert_array_equal(noisy.read("x"), original.read("x"))
+    rms = np.sqrt((original.read("y") ** 2).mean(1, keepdims=True))
+    change = (noisy.read("y") - original.read("y")) / rms
+    assert change.std() == pytest.approx(0.1, rel=5 / np.sqrt(2 * change.size))
+
+
+def test_shifts_do_what_they_say():
+    rng = np.random.default_rng(0)
+    field = Field.array("y", ("source", "receiver"), (3, 10), "1")
+    y = rng.normal(size=(20, 3, 10)) + 5
+    gone = apply_shift(MissingShift(kind="missing", dimension="receiver", fraction=0.3), y, field, rng) == 0
+    assert (gone.all(axis=1).sum(axis=1) == 3).all()
+    assert (gone.any(axis=1) == gone.all(axis=1)).all()
+    np.testing.assert_allclose(apply_shift(ScaleShift(kind="scale", factor=2), y, field, rng), 2 * y)
+    jets = Field.vector("y", ("pt", "eta"), ("GeV", "1"))
+    scaled = apply_shift(ScaleShift(kind="scale", factor=2, feature="pt"), y[:, 0, :2], jets, rng)
+    np.testing.assert_allclose(scaled / y[:, 0, :2], np.tile([2.0, 1.0], (20, 1)))
+    noisy = apply_shift(NoiseShift(kind="noise", relative=0.5), y, field, rng)
+    assert noisy.shape == y.shape
+    with pytest.raises(SimulationError, match="y has source, receiver"):
+        apply_shift(MissingShift(kind="missing", dimension="reciever", fraction=0.3), y, field, rng)
+
+
+OWN = '''
+import numpy as np
+from pydantic import BaseModel
+from pullback.problems import Field
+
+
+class Decay:
+    """y_t = a exp(-b t) + noise; a simulation with negative a fails."""
+
+    gives = {"pairs", "prior", "forward"}
+    x = Field.vector("x", ("a", "b"), ("V", "1/s"))
+    y = Field.array("y", ("time",), (6,), "V")
+    block = 50
+    fail = "%s"
+
+    class Spec(BaseModel, extra="forbid"):
+        noise: float = 0.1
+
+    def __init__(self, spec):
+        self.spec = spec
+
+    def sample_prior(self, rng, n, params):
+        return rng.normal([params["a"], 1.0], 0.5, (n, 2))
+
+    def forward(self, x, rng):
+        y = x[:, :1] * np.exp(-x[:, 1:] * np.linspace(0, 1, 6)) + self.spec.noise * rng.normal(size=(len(x), 6))
+        return y, x[:, 0] > 0
+'''
+
+
+def own(tmp_path, fail="redraw", kind="./decay.py:Decay", **simulator):
+    (tmp_path / "decay.py").write_text(OWN % fail)
+    families = {"one": {"role": "seen", "params": {"a": 0.5}}}
+    problem = {"kind": kind, "simulator": simulator, "families": families, "methods": {"cfm": {"kind": "cfm"}}}
+    return plan(problem, tmp_path, train=220, shard=100)
+
+
+def test_a_users_own_class(tmp_path):
+    reader = EnsembleReader(make_split(own(tmp_path), "one", "train", tmp_path / "out"))
+    assert (reader.n, reader.x.features, reader.y.dims) == (220, ("a", "b"), ("time",))
+    x = reader.read("x")
+    assert (x[:, 0] > 0).all()
+    failed = sum(EnsembleReader(p).attributes["failed_simulations"] for p in (tmp_path / "out/train").iterdir())
+    # P(a <= 0) = P(z < -1) = 0.159; redraws fail likewise: expected failures are n p / (1 - p).
+    expected = 220 * 0.1587 / 0.8413
+    assert abs(failed - expected) < 5 * np.sqrt(expected / 0.8413)
+
+
+def test_a_failed_simulation_is_an_error_where_the_problem_says_so(tmp_path):
+    with pytest.raises(SimulationError, match=r"simulations failed in block .*fail = 'redraw'"):
+        make_split(own(tmp_path, fail="error"), "one", "train", tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*.h5"))
+
+
+def test_options_of_an_own_class_are_closed(tmp_path):
+    study_plan = own(tmp_path, nois=3)
+    with pytest.raises(ValueError, match="nois"):
+        simulate(study_plan.simulate_job("toy", "one", "train", 0), tmp_path / "a.h5")
+
+
+def test_an_own_class_that_is_not_there_is_refused_at_once(tmp_path):
+    with pytest.raises(ValueError, match=r"problems\.toy\.kind: .*no file other\.py"):
+        own(tmp_path, kind="./other.py:Decay")
+    with pytest.raises(ValueError, match=r"problems\.toy\.kind: .*'Decai'"):
+        own(tmp_path, kind="./decay.py:Decai")
+
+
+TOOL = """
+import sys, json, numpy as np
+what, n, seed, params, x, y = sys.argv[1:]
+rng = np.random.default_rng(int(seed))
+if what == "prior":
+    np.save(x, rng.normal(json.load(open(params))["mean"], 1, (int(n), 2)))
+elif what == "forward":
+    values = np.load(x)
+    np.save(y, values.cumsum(1) + rng.normal(size=values.shape))
+elif what == "short":
+    np.save(y, np.zeros((1, 2)))
+else:
+    sys.exit("no licence found")
+"""
+
+
+def command(tmp_path, forward="forward"):
+    (tmp_path / "tool.py").write_text(TOOL)
+    call = f"{sys.executable} tool.py %s {{n}} {{seed}} {{params}} {{x}} {{y}}"
+    fields = {"x": {"features": ["a", "b"], "units": "1"}, "y": {"features": ["c", "d"], "units": ["m", "s"]}}
+    simulator = {"prior": call % "prior", "forward": call % forward, "block": 30, "files": ["tool.py"], **fields}
+    families = {"one": {"role": "seen", "params": {"mean": 3.0}}}
+    return plan(
+        {"kind": "command", "simulator": simulator, "families": families, "methods": {"cfm": {"kind": "cfm"}}},
+        tmp_path,
+        train=70,
+        shard=40,
+    )
+
+
+def test_a_users_own_command(tmp_path):
+    reader = EnsembleReader(make_split(command(tmp_path), "one", "train", tmp_path / "out"))
+    x, y = reader.read("x"), reader.read("y")
+    assert abs(x.mean() - 3) < 5 / np.sqrt(140)
+    noise = y - x.cumsum(1)
+    assert abs(noise.std() - 1) < 5 / np.sqrt(2 * 140)
+    assert reader.y.units == ("m", "s")
+
+
+@pytest.mark.parametrize(
+    ("forward", "says"), [("bad", "(?s)exit code 1.*no licence found"), ("short", r"shape \(1, 2\), wanted \(30, 2\)")]
+)
+def test_a_command_that_fails_says_why(tmp_path, forward, says):
+    with pytest.raises(CommandError, match=says):
+        make_split(command(tmp_path, forward), "one", "train", tmp_path / "out")
+
+
+def test_nan_from_a_simulator_is_an_error(tmp_path):
+    (tmp_path / "decay.py").write_text((OWN % "error").replace("x[:, 0] > 0", "np.ones(len(x), bool)").replace(
+        "return y", "y[3] = np.nan\n        return y"))  # fmt: skip
+    families = {"one": {"role": "seen", "params": {"a": 0.5}}}
+    problem = {"kind": "./decay.py:Decay", "families": families, "methods": {"cfm": {"kind": "cfm"}}}
+    with pytest.raises(StoreError, match="y has 6 values that are not finite, the first in event 3"):
+        make_split(plan(problem, tmp_path, train=100), "one", "train", tmp_path / "out")
+
+
+def test_preflight_writes_the_numbers(tmp_path):
+    preflight(plan(GAUSSIAN).preflight_job("toy"), tmp_path / "p.json")
+    assert json.loads((tmp_path / "p.json").read_text())["noise_fraction"] == 0.5

@@ -1,0 +1,111 @@
+"""The chain collide -> read -> likelihood, with a real Pythia run; and the problem's forward."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("uproot", reason="pip install 'pullback[hep]'")
+pytest.importorskip("pythia8mc", reason="pip install 'pullback[collider]'")
+pytest.importorskip("fastjet", reason="pip install 'pullback[collider]'")
+
+from pullback.ensembles.store import EnsembleReader
+from pullback.problems.base import Problem, make_problem
+from pullback.readers.root import read
+from pullback.simulators.collider import collide
+
+SIMULATOR = {"multi_parton_interactions": False, "truth_pt_min": 25.0, "block_collisions": 20}
+
+
+def task(**more):
+    base = {
+        "seed": 3,
+        "problem": "jets",
+        "kind": "unfolding",
+        "simulator": SIMULATOR,
+        "family": "ttbar",
+        "split": "test",
+    }
+    return json.dumps(base | more)
+
+
+def made(folder, name, first_block, events):
+    """One shard, by the two jobs that make it."""
+    params = {"process": "ttbar", "pt_hat_min": 40.0}
+    collide(task(params=params, sweep=False, block=20, first_block=first_block, events=events), folder / f"{name}.root")
+    read(task(read=None, shard=first_block, truth=True), folder / f"{name}.root", folder / f"{name}.h5")
+    with EnsembleReader(folder / f"{name}.h5") as reader:
+        return {column: reader.read(column) for column in reader.columns}
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("whole"), "whole", 0, 80)
+
+
+@pytest.fixture
+def problem():
+    return make_problem("unfolding", SIMULATOR)
+
+
+def test_same_events_however_collisions_are_cut(pairs, tmp_path):
+    first, second = made(tmp_path, "a", 0, 60), made(tmp_path, "b", 3, 20)
+    assert set(pairs) == {"x", "y", "event_id", "group", "weight"}
+    for name, values in pairs.items():
+        np.testing.assert_array_equal(np.concatenate([first[name], second[name]]), values)
+    assert len(np.unique(pairs["event_id"])) == len(pairs["event_id"])
+    assert np.array_equal(pairs["event_id"] >> 6, pairs["group"])
+    assert len(np.unique(pairs["group"])) <= 80
+    assert pairs["x"][:, 0].min() >= 25
+    assert (pairs["weight"] == 1).all()
+
+
+def test_pairs_follow_the_problems_own_likelihood(problem, pairs):
+    again, ok = problem.forward(pairs["x"], np.random.default_rng(0))
+    assert ok.all()
+    assert again.dtype == np.float32
+    found = problem.log_likelihood(pairs["y"], pairs["x"])
+    wanted = problem.log_likelihood(again, pairs["x"])
+    assert np.isfinite(found).all()
+    n = len(found)
+    assert n > 200
+    assert abs(found.mean() - wanted.mean()) < 5 * np.hypot(found.std(), wanted.std()) / np.sqrt(n)
+    # and not the law of other jets: shuffled truths are far less likely
+    shuffled = problem.log_likelihood(pairs["y"], np.roll(pairs["x"], 1, axis=0))
+    assert np.median(shuffled) < np.median(found) - 10
+
+
+def test_likelihood_weights_a_pool_of_truths(problem, pairs):
+    table = problem.log_likelihood(pairs["y"][:5, None], pairs["x"][None])
+    assert table.shape == (5, len(pairs["x"]))
+    assert table.dtype == np.float64
+    assert np.argmax(table[np.arange(5), :5], axis=1).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_what_the_problem_declares(problem):
+    assert problem.gives == {"pairs", "forward", "likelihood"}
+    assert problem.block == 20
+    assert problem.x.features == ("pt", "eta", "phi", "mass")
+    assert problem.y.features == ("pt", "eta", "phi")
+    assert all(hasattr(problem, name) for name in ("forward", "log_likelihood", "preflight", *Problem.__annotations__))
+
+
+def test_truths_outside_the_detectors_formulas_fail(problem):
+    x = np.array([[15.0, 0, 0, 1], [50.0, 0, 0, 1]], dtype=np.float32)
+    y, ok = problem.forward(x, np.random.default_rng(0))
+    assert ok.tolist() == [False, True]
+    assert np.isnan(y).all(axis=1).tolist() == [True, False]
+    projected, changed = problem.x.project(x)
+    assert changed.tolist() == [True, False]
+    assert problem.forward(projected, np.random.default_rng(0))[1].all()
+
+
+def test_preflight_says_what_will_be_made(problem, monkeypatch):
+    report = problem.preflight()
+    assert report["pythia8mc version"] == "8.317.2"
+    assert report["multi-parton interactions"] is False
+    assert report["response"][2] == pytest.approx(0.6572, abs=1e-4)
+    json.dumps(report)
+    monkeypatch.setitem(sys.modules, "pythia8mc", None)
+    assert problem.preflight()["pythia8mc version"] == "not installed"

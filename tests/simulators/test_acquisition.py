@@ -1,0 +1,201 @@
+"""The checks before a simulation: limits that are true, refusals that carry numbers and a remedy that works."""
+
+import logging
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from reference import shot
+
+from pullback.problems.fwi import Fwi
+from pullback.simulators.acquisition import (
+    Acquisition,
+    AcquisitionError,
+    cfl_limit,
+    check,
+    phase_velocity_error,
+)
+from pullback.simulators.wavelets import BANDWIDTH, ricker
+from pullback.study.problems import FwiSimulator
+
+COMPACT = Fwi(FwiSimulator()).acquisition
+
+
+def test_the_default_settings_pass_without_a_warning():
+    numbers = check(COMPACT)
+    assert numbers["warnings"] == []
+    assert numbers["courant_number"] < numbers["courant_limit"] < numbers["courant_limit_without_border"]
+    assert numbers["record_length_s"] > numbers["two_way_time_slowest_s"]
+    assert numbers["points_per_wavelength_at_frequency_max"] == pytest.approx(1500 / (2.5 * 7.5) / 20)
+    assert all(isinstance(value, (int, float, list)) for value in numbers.values())
+
+
+def test_the_cfl_limit_of_the_stencils():
+    # Facts: .612 and .555 in 2-D; the formula's inputs are tested by the engine against the transcription.
+    assert cfl_limit(4) == pytest.approx(np.sqrt(3 / 8))
+    assert cfl_limit(8) == pytest.approx(0.5546, abs=5e-4)
+    assert cfl_limit(4, dimensions=1) == pytest.approx(np.sqrt(3) / 2)
+
+
+def limit_of_time_step(a: Acquisition, velocity: float) -> float:
+    """The time step at which a uniform model's Courant number meets its limit, which itself falls with the time
+    step.""" low, high = 0.0, 1.0 for _ in range(60):
+        dt = (low + high) / 2
+        stable = velocity * dt / a.spacing < replace(a, time_step=dt).courant_limit(velocity, velocity)
+        low, high = (dt, high) if stable else (low, dt)
+    return low
+
+
+@pytest.mark.parametrize("border", [3, 8, 20])
+def test_the_limit_is_where_the_scheme_blows_up(border):
+    """The transcription in a uniform fast model: bounded just below the limit, lost 15 percent above it.
+
+    The sponge takes up to three quarters of the limit (3 cells). It is strongest in the outermost cells alone, and a
+    wave that lives there has not quite the shortest wavelength: hence the gap.
+    """
+    n, velocity = 12, 4500.0
+    a = replace(COMPACT, border_cells=border, spacing=10.0, depth_cells=n, offset_cells=n)
+    limit = limit_of_time_step(a, velocity)
+    late = {}
+    for share in (0.99, 1.15):
+        with np.errstate(all="ignore"):
+            y = shot(
+                np.full((n, n), velocity),
+                dx=10.0,
+                dt=share * limit,
+                steps=1500,
+                peak_frequency=30.0,
+                border=border,
+                source=(6, 6),
+                receivers=[(2, 2)],
+                wrap=False,
+            )
+        late[share] = np.abs(y[-100:]).max()
+    assert late[0.99] < 1
+    assert not late[1.15] < 1e3
+    assert velocity * limit / 10 < cfl_limit(4)
+
+
+def test_an_unstable_time_step_is_refused_with_a_remedy_that_works():
+    bad = replace(COMPACT, time_step=0.0025)
+    with pytest.raises(AcquisitionError, match=r"4500 \* 0\.0025 / 20 = 0\.5\d+ is above 0\.5") as refusal:
+        check(bad)
+    remedy = float(re.search(r"at most ([\d.e-]+) s", str(refusal.value)).group(1))
+    assert 0.002 < remedy < 0.0025
+    check(replace(bad, time_step=remedy))
+    with pytest.raises(AcquisitionError, match="unstable"):
+        check(replace(bad, time_step=remedy * 1.01))
+
+
+@pytest.mark.parametrize("order", [4, 8])
+def test_dispersion_falls_with_the_order_of_the_stencil(order):
+    """Twice the points per wavelength, a time step too small to matter: the error falls by 2^order, in the limit."""
+    fine, coarse = (phase_velocity_error(order, 1e-4, p, p / 1e-4) for p in (16.0, 8.0))
+    assert coarse < fine < 0
+    assert np.log2(coarse / fine) == pytest.approx(order, abs=0.35)
+
+
+def test_dispersion_of_the_time_step_alone():
+    """Finely sampled in space, sin(w dt / 2) / (w dt / 2) is what remains: waves are too fast by (w dt)^2 / 24."""
+    error = phase_velocity_error(8, 0.5, 40.0, 80.0)
+    assert error == pytest.approx((2 * np.pi / 80) ** 2 / 24, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"peak_frequency": 20.0}, r"1\.50 points per wavelength at 50 Hz.*at most 7\.5 Hz"),
+        (
+            {"output_every": 20, "steps": 500},
+            r"recorded every 0\.04 s, which aliases 18\.75 Hz: record at least every 0\.0267",
+        ),
+        ({"receivers": ((1, 0), (1, 32))}, r"receiver at depth 20 m, offset 640 m is outside the model.*620 m wide"),
+        ({"sources": ((-1, 3),)}, r"source at depth -20 m"),
+        ({"sources": ()}, "no source"),
+        ({"velocity_min": 1.5, "velocity_max": 4.5}, r"4\.5 m/s, which looks like km/s"),
+        ({"velocity_min": 4500.0, "velocity_max": 1500.0}, "wanted 0 < velocity_min < velocity_max"),
+        ({"border_cells": 1}, "at least 2"),
+        ({"steps": 511}, "whole number of samples"),
+        ({"space_order": 6}, r"there are \[4, 8\]"),
+    ],
+)
+def test_settings_that_cannot_work(change, message):
+    with pytest.raises(AcquisitionError, match=message):
+        check(replace(COMPACT, **change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"peak_frequency": 9.0, "output_every": 4}, r"3\.33 points per wavelength at 22\.5 Hz"),
+        ({"steps": 400}, r"the record of 0\.8 s ends before the bottom answers in a model of 1500 m/s \(0\.973 s"),
+        (
+            {"border_cells": 12, "time_step": 0.0016, "output_every": 8, "steps": 640},
+            r"border is 0\.40 wavelengths.*at least 15 cells",
+        ),
+    ],
+)
+def test_settings_that_are_doubtful(change, message):
+    (warning,) = [w for w in check(replace(COMPACT, **change))["warnings"] if re.search(message, w)]
+    assert warning
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"source_depth": 25.0}, "25 is not a multiple of 20"),
+        ({"output_interval": 0.015}, r"0\.015 is not a multiple of 0\.002"),
+        ({"record_length": 1.0}, r"1 is not a multiple of 0\.016"),
+    ],
+)
+def test_what_falls_between_cells_and_steps(change, message):
+    with pytest.raises(AcquisitionError, match=message):
+        Fwi(FwiSimulator(**change))
+
+
+def test_openfwi_positions():
+    a = Acquisition.surface(
+        **{
+            k: getattr(COMPACT, k)
+            for k in ("peak_frequency", "border_cells", "space_order", "velocity_min", "velocity_max")
+        },
+        depth_cells=70,
+        offset_cells=70,
+        spacing=10.0,
+        time_step=1e-3,
+        record_length=1.0,
+        output_interval=1e-3,
+        sources=5,
+        receivers=70,
+        depth=10.0,
+    )
+    assert [offset for _, offset in a.sources] == [0, 17, 34, 52, 69]
+    assert a.receivers == tuple((1, i) for i in range(70))
+
+
+def test_ricker_wavelet():
+    f, dt = 7.5, 0.002
+    w = ricker(f, dt, 400)
+    length = 2 * int(1.1 / (f * dt)) + 1
+    assert np.argmax(w) == length // 2
+    assert w.max() == 1
+    assert not w[length:].any()
+    # Its spectrum peaks at f, and has u^2 exp(1 - u^2) of that at the frequency that the checks look at.
+    frequencies = np.fft.rfftfreq(4096, dt)
+    spectrum = np.abs(np.fft.rfft(w, 4096))
+    assert frequencies[np.argmax(spectrum)] == pytest.approx(f, abs=0.15)
+    u = BANDWIDTH
+    at_edge = np.interp(u * f, frequencies, spectrum) / spectrum.max()
+    assert at_edge == pytest.approx(u**2 * np.exp(1 - u**2), rel=0.05)
+
+
+def test_a_record_without_the_bottom_is_refused_for_inversion(caplog):
+    with pytest.raises(
+        AcquisitionError, match=r"0\.32 s ends before the bottom answers even in the fastest model \(0\.422 s\)"
+    ):
+        Fwi(FwiSimulator(record_length=0.32)).preflight()
+    with caplog.at_level(logging.WARNING, logger="pullback"):
+        numbers = Fwi(FwiSimulator(record_length=0.8)).preflight()
+    assert numbers["warnings"]
+    assert "ends before the bottom answers" in caplog.text

@@ -1,0 +1,139 @@
+"""A study is checked before any job starts, and says what is wrong."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pullback.study import StudyError, load_study, read_study
+
+BASE = {
+    "config_version": 1,
+    "study": "small",
+    "problems": {
+        "toy": {
+            "kind": "gaussian",
+            "families": {
+                "sweep": {
+                    "role": "seen",
+                    "params": {"gamma": {"uniform": [[-0.75, -0.25], [0.25, 0.75]]}},
+                    "sweep": {"ensembles": 4, "events": 50},
+                },
+                "half": {"role": "unseen", "params": {"gamma": 0.5}},
+            },
+            "methods": {"oracle": {"kind": "oracle"}, "ei": {"kind": "ei-fm", "train": {"steps": 10}}},
+        }
+    },
+}
+WAVES = {
+    "kind": "fwi",
+    "families": {"flat": {"role": "seen", "params": {"geology": "flat"}}},
+    "methods": {"cfm": {"kind": "cfm"}},
+}
+
+
+def changed(path: str, value):
+    config = copy.deepcopy(BASE)
+    node = config
+    *parents, last = path.split("/")
+    for key in parents:
+        node = node[key]
+    node[last] = value
+    return config
+
+
+def test_a_study_that_is_right_is_read():
+    study = load_study(BASE)
+    assert study.judged("toy") == ["half"]
+    assert study.seen("toy") == ["sweep"]
+    assert study.problems["toy"].methods["ei"].train.steps == 10
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("problems/toy/methods/ei/train/stepz", 3, ["problems.toy.methods.ei.train.stepz", "did you mean 'steps'?"]),
+        ("problems/toy/familes", {}, ["problems.toy.familes", "did you mean 'families'?"]),
+        ("problems/toy/families/half/rolee", "x", ["problems.toy.families.half.rolee", "'role'"]),
+        ("problems/toy/families/half/role", "sen", ["problems.toy.families.half.role", "'seen', 'unseen' or 'observed'"]),
+        ("problems/toy/methods/ei/kind", "eifm", ["methods.ei.kind", "did you mean 'ei-fm'?", "oracle"]),
+        ("problems/toy/kind", "gausian", ["problems.toy.kind", "did you mean 'gaussian'?"]),
+        ("problems/toy/families/half/params", {"gama": 0.5}, ["params.gama", "did you mean 'gamma'?"]),
+        ("problems/toy/families/half/params", {"gamma": {"uniform": [0, 1]}}, ["params.gamma", "sweep"]),
+        ("problems/toy/methods/ei/infer", {"a": {"stepz": 1}}, ["infer.a.stepz", "'steps'"]),
+        ("problems/toy/methods/ei/network", {"kind": "mlp", "widht": 3}, ["network.widht", "'width'"]),
+        ("problems/toy/methods/ei/set_encoder", {"hidden": 30, "heads": 4}, ["multiple of heads"]),
+        ("problems/toy/methods/ei/train", {"set_size": [9, 3]}, ["set_size needs"]),
+        ("problems/toy/methods/g", {"kind": "enkg", "prior": "none"}, ["no prior 'none'", "problems.toy.priors"]),
+        ("problems/toy/methods/ei/infer", {"a": {"families": ["hlaf"]}}, ["infer.a.families", "did you mean 'half'?"]),
+        ("problems/toy/families/twin", {"role": "unseen", "take": {"family": "halff"}}, ["did you mean 'half'?"]),
+        ("problems/toy/families/twin", {"role": "unseen", "take": {"family": "sweep"}}, ["no test events"]),
+        ("problems/toy/families/twin", {"role": "unseen", "params": {"gamma": 0.1}, "shift": {"kind": "noise", "relative": 1}},
+         ["a shift changes test observations only"]),
+        ("problems/toy/families/data", {"role": "observed", "params": {"gamma": 0.1}}, ["observed family needs"]),
+        ("problems/waves", {**WAVES, "methods": {"o": {"kind": "oracle"}}}, ["needs exact-posterior", "kind 'fwi' gives"]),
+        ("problems/toy/families/half/read", {"files": {"test": ["a.root"]}, "y": {"pt": "a", "eta": "b", "phi": "c"}},
+         ["read.x"]),
+        ("config_version", 2, ["config_version", "found 2"]),
+        ("study", "a/b", ["study"]),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_with_its_place_and_a_remedy(path, value, says):
+    with pytest.raises(StudyError) as error:
+        load_study(changed(path, value), ".", "small.yaml")
+    assert str(error.value).startswith("small.yaml cannot run:")
+    for text in says:
+        assert text in str(error.value)
+
+
+def test_every_mistake_is_listed_at_once():
+    config = changed("problems/toy/familes", {})
+    config["problems"]["toy"]["methods"]["ei"]["train"]["stepz"] = 1
+    with pytest.raises(StudyError, match=r"(?s)stepz.*familes|familes.*stepz"):
+        load_study(config)
+
+
+def test_a_family_cannot_be_seen_and_unseen():
+    config = copy.deepcopy(BASE)
+    config["problems"]["waves"] = copy.deepcopy(WAVES)
+    config["problems"]["waves"]["families"]["again"] = {"role": "unseen", "params": {"geology": "flat"}}
+    with pytest.raises(StudyError, match="the same prior is seen as 'flat' and unseen here"):
+        load_study(config)
+
+
+def test_learning_needs_a_seen_family():
+    config = copy.deepcopy(BASE)
+    del config["problems"]["toy"]["families"]["sweep"]
+    with pytest.raises(StudyError, match="learns from seen families"):
+        load_study(config)
+
+
+def test_the_name_is_the_stem_of_the_file(tmp_path: Path):
+    file = tmp_path / "other.yaml"
+    file.write_text(yaml.safe_dump(BASE))
+    with pytest.raises(StudyError, match="wanted 'other'"):
+        read_study(file)
+    file.rename(tmp_path / "small.yaml")
+    assert read_study(tmp_path / "small.yaml").study == "small"
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path):
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump(BASE) + "study: small\n")
+    with pytest.raises(StudyError, match="'study' stands twice"):
+        read_study(file)
+
+
+def test_a_file_that_is_not_there_or_not_yaml(tmp_path: Path):
+    with pytest.raises(StudyError, match="cannot be read"):
+        read_study(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [1")
+    with pytest.raises(StudyError, match="not valid YAML"):
+        read_study(tmp_path / "bad.yaml")
+
+
+def test_the_default_study_is_right():
+    root = Path(__file__).parents[2]
+    study = read_study(root / "config/config.yaml")
+    assert {problem.kind for problem in study.problems.values()} == {"gaussian", "fwi", "unfolding"}

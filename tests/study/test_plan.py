@@ -1,0 +1,98 @@
+"""Jobs carry exactly what their result depends on, and cut the work without changing it."""
+
+import json
+
+import pytest
+from test_config import BASE
+
+from pullback.study import load_study
+from pullback.study.plan import Plan
+
+
+def plan(**size) -> Plan:
+    config = json.loads(json.dumps(BASE))
+    config["problems"]["toy"]["size"] = size
+    return Plan(load_study(config))
+
+
+def test_shards_cover_every_event_once():
+    for shard in (1000, 1500, 3000, 10_000):
+        cut = plan(test=5300, shard=shard)
+        jobs = [
+            json.loads(cut.simulate_job("toy", "half", "test", i)) for i in range(cut.shards("toy", "half", "test"))
+        ]
+        assert sum(job["events"] for job in jobs) == 5300
+        position = 0
+        for job in jobs:
+            assert job["first_block"] * job["block"] == position
+            position += job["events"]
+
+
+def test_no_shard_cuts_an_ensemble():
+    cut = plan(shard=120)
+    jobs = [
+        json.loads(cut.simulate_job("toy", "sweep", "train", i)) for i in range(cut.shards("toy", "sweep", "train"))
+    ]
+    assert len(jobs) == 2
+    assert all(job["events"] % 50 == 0 for job in jobs)
+
+
+def test_roles_have_their_splits():
+    cut = plan()
+    assert cut.splits("toy", "sweep") == ("train", "validation")
+    assert cut.splits("toy", "half") == ("test", "reference")
+
+
+@pytest.mark.parametrize(
+    ("edit", "changes"),
+    [
+        (("problems", "toy", "methods", "ei", "train", "steps"), {"train"}),
+        (("problems", "toy", "methods", "ei", "k"), {"train", "infer"}),
+        (("problems", "toy", "families", "half", "title"), {"evaluate", "report"}),
+        (("title",), {"report"}),
+        (("seed",), {"simulate", "train", "infer", "evaluate", "report"}),
+        (("threads",), {"train", "infer", "report"}),
+    ],
+)
+def test_editing_a_key_changes_the_jobs_that_read_it(edit, changes):
+    """The report carries the whole study; `k` names the instance, so inference knows it too."""
+    value = {"title": "other", "steps": 11, "k": 3, "seed": 9, "threads": 2}[edit[-1]]
+    config = json.loads(json.dumps(BASE))
+    node = config
+    for key in edit[:-1]:
+        node = node[key]
+    node[edit[-1]] = value
+    old, new = Plan(load_study(BASE)), Plan(load_study(config))
+    jobs = {
+        "simulate": lambda p: p.simulate_job("toy", "half", "test", 0),
+        "train": lambda p: p.train_job("toy", "ei", 0),
+        "infer": lambda p: p.infer_job("toy", "ei", "default", 0, "half", 0),
+        "evaluate": lambda p: p.evaluate_job("toy", "ei"),
+        "report": lambda p: p.report_job(),
+    }
+    found = {name for name, job in jobs.items() if job(old) != job(new)}
+    assert found == changes | {"report"}
+
+
+def test_otherwise_stands_in_for_files_that_are_not_there(tmp_path, monkeypatch):
+    config = json.loads(json.dumps(BASE))
+    branches = {"pt": "Jet_pt", "eta": "Jet_eta", "phi": "Jet_phi"}
+    config["problems"] = {
+        "jets": {
+            "kind": "unfolding",
+            "families": {
+                "ttbar": {"role": "seen", "params": {"process": "ttbar"}},
+                "data": {
+                    "role": "observed",
+                    "read": {"files": {"test": ["$PULLBACK_DATA/data.root"]}, "y": branches},
+                    "otherwise": {"family": "ttbar"},
+                },
+            },
+            "methods": {"cfm": {"kind": "cfm"}},
+        }
+    }
+    monkeypatch.setenv("PULLBACK_DATA", str(tmp_path))
+    assert Plan(load_study(config)).source("jets", "data") == "derive"
+    (tmp_path / "data.root").touch()
+    assert Plan(load_study(config)).source("jets", "data") == "read"
+    assert Plan(load_study(config)).outside_file("jets", "data", "test", 0) == str(tmp_path / "data.root")
