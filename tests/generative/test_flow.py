@@ -26,9 +26,7 @@ def test_convergence_order(name):
     # dx/dt = (1 + t) x has x(1) = x(0) exp(3 / 2).
     x = torch.tensor([[1.0], [-2.0]], dtype=torch.float64)
     exact = x * math.exp(1.5)
-    errors = [
-        (SOLVERS[name](lambda x, t: x * (1 + t)[:, None], x, steps) - exact).abs().max() for steps in (40, 80)
-    ]
+    errors = [(SOLVERS[name](lambda x, t: x * (1 + t)[:, None], x, steps) - exact).abs().max() for steps in (40, 80)]
     # One halving of the step at h = 1/40 shows the order to about h.
     assert math.log2(errors[0] / errors[1]) == pytest.approx(ORDERS[name], abs=0.1)
 

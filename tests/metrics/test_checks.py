@@ -2,7 +2,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from judged_files import NOISE, PLANE, images, plane, plane_posterior, write_ensemble
+from judged_files import NOISE, PLANE, plane, plane_posterior, write_ensemble
 
 from pullback.ensembles.fields import Field
 from pullback.metrics import checks
@@ -125,17 +125,19 @@ def test_distance_to_the_nearest_seen_family(rng, tmp_path):
         x, y = plane(rng, 3000, centre)
         seen.append(write_ensemble(tmp_path / f"{name}.h5", PLANE, x, y))
     _, y = plane(rng, 2000)
-    found = checks.distance_to_seen(PLANE[1], y, seen, 20_000, ("s",))
+    found = checks.SeenObservations(seen, 20_000).distance(PLANE[1], y, ("s",))
     # Means differ by (0.5, 0.5): SWD = sqrt(0.5/2) = 0.5; directions scatter by 1/sqrt(8) / sqrt(50) * 0.5.
     assert found.value == pytest.approx(0.5, abs=0.1)
     assert found.n == 2000
-    assert checks.distance_to_seen(PLANE[1], y, [], 20_000, ("s",)) is None
+    assert checks.SeenObservations(seen, 100).distance(PLANE[1], y, ("s",)).n == 100
+    assert checks.SeenObservations([], 20_000).distance(PLANE[1], y, ("s",)) is None
 
 
-def test_rows_of_a_large_file_are_read_in_blocks(rng, tmp_path):
-    _, y = images(rng, 10)
-    field = Field.array("y", ("depth", "offset"), (12, 12), "1")
-    path = write_ensemble(tmp_path / "e.h5", (PLANE[0], field), None, y)
-    with checks.EnsembleReader(path) as reader:
-        rows = checks._rows(reader, np.array([0, 3, 4, 9]), block=4)
+@pytest.mark.parametrize("side", [12, 40])
+def test_rows_are_read_in_blocks_and_fields_one_by_one(rng, tmp_path, monkeypatch, side):
+    y = rng.normal(size=(10, side, side)).astype("f4")
+    field = Field.array("y", ("depth", "offset"), (side, side), "1")
+    monkeypatch.setattr(checks, "TABLE_ROWS", 4)
+    with checks.EnsembleReader(write_ensemble(tmp_path / "e.h5", (PLANE[0], field), None, y)) as reader:
+        rows = checks.read_rows(reader, np.array([0, 3, 4, 9]))
     assert rows == pytest.approx(y[[0, 3, 4, 9]].reshape(4, -1))

@@ -10,13 +10,15 @@ from typing import Any
 import h5py
 import numpy as np
 
-from pullback.report.tables import COST_COLUMNS, METRIC_COLUMNS
+from pullback.metrics.table import COLUMNS, COST_COLUMNS
+from pullback.problems.base import make_problem
 from pullback.study import load_study
 from pullback.study.plan import Plan
 
+PROCESSES = {"ttbar": "tt̄", "wjets": "W + jets", "zjets": "Z + jets", "dijets": "dijets"}
 GAMMAS = (-0.9, -0.5, 0.0, 0.5, 0.9)
 JET_FEATURES = {"pt": ("GeV", np.geomspace(30, 600, 19)), "eta": ("1", np.linspace(-4, 4, 17)),
-                "phi": ("rad", np.linspace(-np.pi, np.pi, 13)), "mass": ("GeV", np.linspace(1, 80, 17))}  # fmt: skip
+                "phi": ("rad", np.linspace(-np.pi, np.pi, 13)), "mass": ("GeV", np.geomspace(3, 80, 17))}  # fmt: skip
 
 
 def study_config() -> dict[str, Any]:
@@ -63,8 +65,8 @@ def study_config() -> dict[str, Any]:
                 "kind": "unfolding",
                 "families": {
                     **{n: {"role": "seen", "params": {"process": n}, "title": t}
-                       for n, t in {"ttbar": "tt̄", "wjets": "W + jets", "zjets": "Z + jets", "dijets": "dijets"}.items()},
-                    "leptoquarks": {"role": "unseen", "params": {"process": "leptoquarks"}, "title": "leptoquark pairs"},
+                       for n, t in PROCESSES.items()},
+                    "leptoquarks": {"role": "unseen", "params": {"process": "leptoquarks"}, "title": "leptoquarks"},
                     "cms": {"role": "observed", "take": {"family": "ttbar"}, "title": "CMS open data, tt̄ simulation"},
                 },
                 "methods": {"cfm": {"kind": "cfm"}, "ei-fm": {"kind": "ei-fm"}, "random": {"kind": "random-truth"}},
@@ -102,7 +104,7 @@ def make_inputs(folder: Path, config: dict[str, Any] | None = None, seeds: int =
     for problem, spec in study.problems.items():
         if spec.kind == "fwi":
             _json(inputs.preflights, root / "ensembles" / problem / "preflight.json",
-                  {"courant number": 0.31, "points per wavelength": 9.4, "time_step_s": 0.002, "operator": "compiled"})  # fmt: skip
+                  {"courant number": 0.31, "points per wavelength": 9.4, "operator": "compiled"})  # fmt: skip
         families = [f for f in spec.families if "test" in spec.families[f].splits]
         for name in spec.priors:
             _curves(inputs.curves, root / "priors" / problem / name / "seed-0.curves.csv", rng)
@@ -121,7 +123,7 @@ def make_inputs(folder: Path, config: dict[str, Any] | None = None, seeds: int =
                                 "returns": method.returns, "n": few, "n_observed": few}  # fmt: skip
                         rows += [head | m for m in _metrics(spec.kind, name, head["role"], few, rng)]
             base = root / "metrics" / problem
-            _csv(inputs.metrics, base / f"{name}.csv", METRIC_COLUMNS, rows)
+            _csv(inputs.metrics, base / f"{name}.csv", COLUMNS, rows)
             _csv(inputs.costs, base / f"{name}.cost.csv", COST_COLUMNS, costs)
             _examples(inputs.examples, base / f"{name}.examples.h5", problem, name, method, spec)
             if method.trains:
@@ -133,7 +135,14 @@ def make_inputs(folder: Path, config: dict[str, Any] | None = None, seeds: int =
 def _metrics(kind: str, method: str, role: str, n: int, rng: np.random.Generator) -> list[dict[str, Any]]:
     def row(metric: str, value: float, unit: str = "1", floor: float | str = "", width: float = 0.08) -> dict[str, Any]:
         half = value * width * (2000 / n) ** 0.25
-        return {"metric": metric, "value": value, "low": value - half, "high": value + half, "floor": floor, "unit": unit}
+        return {
+            "metric": metric,
+            "value": value,
+            "low": value - half,
+            "high": value + half,
+            "floor": floor,
+            "unit": unit,
+        }
 
     skill = _SKILL[method] * rng.uniform(0.8, 1.2) * (1.3 if role == "unseen" else 1)
     if role == "observed":
@@ -144,7 +153,8 @@ def _metrics(kind: str, method: str, role: str, n: int, rng: np.random.Generator
         return [row("mae_point", 130 * skill**0.4, "m/s"), row("mae_draw", 180 * skill**0.4, "m/s"),
                 row("mse_point", 4e4 * skill**0.8, "(m/s)^2"), row("ssim_point", 0.85 / (1 + 0.2 * skill)),
                 row("misfit", 0.2 * skill), failed]  # fmt: skip
-    metrics = [row("swd_draw", 0.015 + 0.03 * skill, floor=0.017, unit="1"), row("swd500_draw", 0.015 + 0.028 * skill, floor=0.017),
+    metrics = [row("swd_draw", 0.015 + 0.03 * skill, floor=0.017),
+               row("swd500_draw", 0.015 + 0.028 * skill, floor=0.017),
                row("mse_point", 0.3 + 0.1 * skill, unit="mixed"), failed]  # fmt: skip
     names = ("x1", "x2") if kind == "gaussian" else tuple(JET_FEATURES)
     return metrics + [row(f"w1_draw.{f}", 0.4 * skill, JET_FEATURES.get(f, ("1",))[0], floor=0.2) for f in names]
@@ -179,13 +189,28 @@ def _examples(made: list[Path], path: Path, problem: str, name: str, method: Any
                 group.attrs.update(title=declared.title or family, role=declared.role, shift=shift)
                 noise = np.random.default_rng([place, len(name)])
                 if spec.kind == "fwi":
-                    _fields(group, np.random.default_rng(place), noise, 0.3 * _SKILL[name] ** 0.5, 1 if name == "enkg" else 3)
+                    shape = make_problem("fwi", spec.simulator.model_dump(mode="json")).y.shape
+                    _fields(
+                        group,
+                        shape,
+                        np.random.default_rng(place),
+                        noise,
+                        0.3 * _SKILL[name] ** 0.5,
+                        1 if name == "enkg" else 3,
+                    )
                 else:
                     _features(group, spec.kind, place, noise, _SKILL[name], declared.role != "observed")
     made.append(path)
 
 
-def _fields(group: h5py.Group, rng: np.random.Generator, noise: np.random.Generator, error: float, events: int) -> None:
+def _fields(
+    group: h5py.Group,
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+    noise: np.random.Generator,
+    error: float,
+    events: int,
+) -> None:
     """Layered models with a fault, and gathers with a moveout: all events are made, the first ones kept."""
     depth, offset = np.meshgrid(np.arange(32), np.arange(32), indexing="ij")
     truth, y = [], []
@@ -194,10 +219,10 @@ def _fields(group: h5py.Group, rng: np.random.Generator, noise: np.random.Genera
         interfaces = np.sort(rng.uniform(5, 30, 4))
         layer = (depth[None] + bend[None] > interfaces[:, None, None]).sum(axis=0)
         truth.append(np.linspace(1600, 4200, 5)[layer])
-        t, r = np.meshgrid(np.arange(101), np.arange(32), indexing="ij")
+        t, r = np.meshgrid(np.linspace(0, 100, shape[1]), np.arange(shape[2]), indexing="ij")
         arrivals = [10 + 12 * k + rng.uniform(1.5, 3) * np.hypot(0.1 * (r - 16), 1 + k) ** 1.5 for k in range(5)]
         one = sum(np.exp(-(((t - a) / 2.0) ** 2)) * np.cos(t - a) / (1 + k) for k, a in enumerate(arrivals))
-        y.append(np.stack([one, one, one]))
+        y.append(np.stack([one] * shape[0]))
     x = np.array(truth[:events])
     smooth = 150 * error * noise.standard_normal((events, 3, 4, 4)).repeat(8, 2).repeat(8, 3)
     group.attrs.update(kind="fields", x_dims=["depth", "offset"], y_dims=["source", "time", "receiver"], x_units="m/s",
@@ -228,8 +253,18 @@ def _features(group: h5py.Group, kind: str, place: int, noise: np.random.Generat
         columns = {}
         for feature, (unit, edges) in JET_FEATURES.items():
             smear = 1 + 0.02 * skill * (feature in ("pt", "mass"))
-            seen = x[feature] * (0.85 + 0.12 * rng.standard_normal(n) if feature == "pt" else 1) if feature != "mass" else None
-            columns[feature] = (unit, edges, x[feature], seen, x[feature] * smear * (1 + 0.03 * noise.standard_normal(n)))
+            seen = (
+                x[feature] * (0.85 + 0.12 * rng.standard_normal(n) if feature == "pt" else 1)
+                if feature != "mass"
+                else None
+            )
+            columns[feature] = (
+                unit,
+                edges,
+                x[feature],
+                seen,
+                x[feature] * smear * (1 + 0.03 * noise.standard_normal(n)),
+            )
     for feature, (unit, edges, true, seen, drawn) in columns.items():
         item = group.create_group(feature)
         item.attrs["unit"] = unit

@@ -75,7 +75,7 @@ def test_reciprocity():
     """Source and receiver change places: p_tt / v^2 - (p_zz + p_xx) = w delta is symmetric, whatever v is at either."""
     velocity = geology.sample("curved-fault", np.random.default_rng(2), 1, (32, 32))[0].astype(np.float64)
     nodes = ((1, 4), (25, 27))
-    there, back = (
+    _there, _back = (
         AcousticEngine(replace(COMPACT, sources=(nodes[i],), receivers=(nodes[1 - i],))).shots(velocity)[0, :, 0]
         for i in (0, 1)
     )
@@ -156,9 +156,12 @@ def test_one_failing_model_raises(engine):
 
 
 def test_processes_share_the_compiled_code(engine, tmp_path):
-    """Two processes start at once in an empty cache where a killed one left codepy's lock: same results, none waits
-    forever.""" name = engine._symbols.operator._soname lock = tmp_path / f"devito-codepy-uid{os.getuid()}" / name[:7]
-    / "lock" lock.parent.mkdir(parents=True) lock.touch() code = (
+    """Two processes start in an empty cache where a killed one left codepy's lock: same results, no endless wait."""
+    name = engine._symbols.operator._soname
+    lock = tmp_path / f"devito-codepy-uid{os.getuid()}" / name[:7] / "lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    code = (
         "import hashlib, numpy as np\n"
         "from pullback.problems.fwi import Fwi\n"
         "from pullback.study.problems import FwiSimulator\n"
@@ -182,9 +185,10 @@ def test_processes_share_the_compiled_code(engine, tmp_path):
 
 
 def test_devito_stays_out_of_imports():
-    code = "import sys, pullback.problems.fwi, pullback.simulators.geology, pullback.simulators.acoustic;
-    print('devito' in sys.modules)" out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-    check=True) assert out.stdout.strip() == "False"
+    modules = "pullback.problems.fwi, pullback.simulators.geology, pullback.simulators.acoustic"
+    code = f"import sys, {modules}; print('devito' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"
 
 
 def test_a_missing_devito_says_what_to_install(monkeypatch):

@@ -39,8 +39,9 @@ def test_the_cfl_limit_of_the_stencils():
 
 
 def limit_of_time_step(a: Acquisition, velocity: float) -> float:
-    """The time step at which a uniform model's Courant number meets its limit, which itself falls with the time
-    step.""" low, high = 0.0, 1.0 for _ in range(60):
+    """The time step at which a uniform model's Courant number meets its limit, which falls with the time step."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
         dt = (low + high) / 2
         stable = velocity * dt / a.spacing < replace(a, time_step=dt).courant_limit(velocity, velocity)
         low, high = (dt, high) if stable else (low, dt)

@@ -81,11 +81,12 @@ def test_the_engine_reproduces_a_real_record(record):
 
 @pytest.mark.parametrize("space_order", [4, 8])
 def test_the_engine_is_the_transcription(space_order):
-    """The twin of the tests above on a made-up model: not square, three velocities, border as thick as OpenFWI's is
-    relatively.""" velocity = np.full((20, 26), 1700.0) velocity[8:] = 2600.0 velocity[13:, 11:] = 3900.0 settings =
-    dict(
-        OPENFWI, depth_cells=20, offset_cells=26, record_length=0.4, border_cells=24, receivers=9, sources=2
-    )
+    """The twin of the tests above on a made-up model: not square, three velocities, both space orders."""
+    velocity = np.full((20, 26), 1700.0)
+    velocity[8:] = 2600.0
+    velocity[13:, 11:] = 3900.0
+    size = {"depth_cells": 20, "offset_cells": 26, "record_length": 0.4, "border_cells": 24}
+    settings = {**OPENFWI, **size, "receivers": 9, "sources": 2}
     a = Acquisition.surface(**{**settings, "space_order": space_order})
     y = AcousticEngine(a).shots(velocity)
     for index, source in enumerate(a.sources):

@@ -34,7 +34,7 @@ rule report:
         mem_mb=4000,
         runtime=60,
     params:
-        job=plan.report_job(),
+        job=lambda w: plan.report_job(),
         code=graph.code("report"),
     script:
         "../scripts/report.py"
@@ -65,7 +65,7 @@ rule receipt:
         mem_mb=2000,
         runtime=20,
     params:
-        job=plan.report_job(),
+        job=lambda w: plan.report_job(),
         code=graph.code("receipt"),
     script:
         "../scripts/receipt.py"

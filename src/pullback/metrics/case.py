@@ -114,12 +114,10 @@ class Case:
             )
         return self._truth_misfit[n]
 
-    def distance_to_seen(self, n: int, seen: list[Path]) -> Measured | None:
+    def distance_to_seen(self, n: int, seen: checks.SeenObservations) -> Measured | None:
         """How far the first n observations lie from those of the seen families."""
         if n not in self._seen:
-            most = self.judging["swd_events"]
-            y = self.flat("y", 0, n)
-            self._seen[n] = checks.distance_to_seen(self.reader.y, y, seen, most, self.address)
+            self._seen[n] = seen.distance(self.reader.y, self.flat("y", 0, n), self.address)
         return self._seen[n]
 
 

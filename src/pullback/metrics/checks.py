@@ -8,6 +8,7 @@ import numpy as np
 
 from pullback import seeding
 from pullback.ensembles.fields import Field
+from pullback.ensembles.hdf5 import FIELD_EVENT_BYTES
 from pullback.ensembles.store import EnsembleReader
 from pullback.metrics import distances
 from pullback.metrics.bootstrap import Replicas, percentile_interval
@@ -16,6 +17,11 @@ from pullback.metrics.floors import DIRECTIONS, Distances, Measured
 from pullback.problems.base import Problem
 
 log = logging.getLogger("pullback")
+
+SEEN_VALUES = 4_000_000
+"""Numbers of observations of a seen family that are compared."""
+
+TABLE_ROWS = 16_384
 
 ATTEMPTS = 20
 """Tries of a simulation of a problem whose data are conditional on success (`fail: redraw`)."""
@@ -133,40 +139,52 @@ def misfit_rows(found: Misfit, truth: Misfit | None, replicas: Replicas) -> list
     ]
 
 
-def distance_to_seen(
-    field: Field, y: np.ndarray, seen: list[Path], most: int, address: seeding.Address
-) -> Measured | None:
-    """``seen_swd``: sliced distance from these observations to the nearest seen training file's (a sweep as a whole).
-
-    It says how far outside its training data a method works, whatever the method; on the scale of y.
+class SeenObservations:
+    """Observations of the seen families' train split, some of each, read once.
 
     Args:
-        field: of y.
-        y: observations (event, component).
-        seen: indices of the seen families' train split.
-        most: events of each that are compared.
-        address: root of the directions.
+        paths: index files.
+        most: events of each at most.
     """
-    space = Space.of(field, y)
-    theta = distances.directions((*address, "y", "directions", 0), y.shape[1], DIRECTIONS)
-    found, ours = [], space.standard(y[:most])
-    for path in seen:
-        with EnsembleReader(path) as reader:
-            # A sweep's ensembles lie one after another: take events from all of them.
-            rows = np.unique(np.linspace(0, reader.n - 1, min(reader.n, len(ours))).astype(int))
-            theirs = space.standard(_rows(reader, rows))
-        found.append(distances.sliced_wasserstein(ours, theirs, theta))
-    if not found:
-        return None
-    return Measured("seen_swd", min(found), None, None, None, len(ours), space.unit)
+
+    def __init__(self, paths: list[Path], most: int):
+        self.paths, self.most = paths, most
+        self._samples: dict[tuple[Path, int], np.ndarray] = {}
+
+    def _sample(self, path: Path, n: int) -> np.ndarray:
+        if (path, n) not in self._samples:
+            with EnsembleReader(path) as reader:
+                # A sweep's ensembles lie one after another: take events from all of them.
+                rows = np.unique(np.linspace(0, reader.n - 1, min(reader.n, n)).astype(int))
+                self._samples[path, n] = read_rows(reader, rows)
+        return self._samples[path, n]
+
+    def distance(self, field: Field, y: np.ndarray, address: seeding.Address) -> Measured | None:
+        """``seen_swd``: sliced distance from observations to the nearest seen training file's (a sweep as a whole).
+
+        It says how far outside its training data a method works, whatever the method; on the scale of y.
+
+        Args:
+            field: of y.
+            y: observations (event, component).
+            address: root of the directions.
+        """
+        n = max(1, min(len(y), self.most, SEEN_VALUES // y.shape[1]))
+        space = Space.of(field, y[:n])
+        theta = distances.directions((*address, "y", "directions", 0), y.shape[1], DIRECTIONS)
+        ours = space.standard(y[:n])
+        found = [
+            distances.sliced_wasserstein(ours, space.standard(self._sample(path, n)), theta) for path in self.paths
+        ]
+        return Measured("seen_swd", min(found), None, None, None, n, space.unit) if found else None
 
 
-def _rows(reader: EnsembleReader, rows: np.ndarray, block: int = 4096) -> np.ndarray:
-    """Some rows of y, flat (row, component), read in blocks."""
+def read_rows(reader: EnsembleReader, rows: np.ndarray) -> np.ndarray:
+    """Some rows of y, flat (row, component): fields one by one, tables in blocks."""
+    block = 1 if 4 * np.prod(reader.y.shape) >= FIELD_EVENT_BYTES else TABLE_ROWS
     found = []
-    for start in range(0, reader.n, block):
-        inside = rows[(rows >= start) & (rows < start + block)]
-        if len(inside):
-            values = reader.read("y", start, int(inside[-1]) + 1)[inside - start]
-            found.append(values.reshape(len(values), -1))
+    for number in np.unique(rows // block):
+        inside = rows[rows // block == number]
+        values = reader.read("y", int(inside[0]), int(inside[-1]) + 1)[inside - inside[0]]
+        found.append(values.reshape(len(values), -1))
     return np.concatenate(found)

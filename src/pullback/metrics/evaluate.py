@@ -93,8 +93,9 @@ class Evaluation:
     """
 
     def __init__(self, job: dict[str, Any], ensembles: dict[str, Path], references: dict[str, Path], seen: list[Path]):
-        self.job, self.ensembles, self.references, self.seen = job, ensembles, references, seen
+        self.job, self.ensembles, self.references = job, ensembles, references
         self.judging = job["judging"]
+        self.seen = checks.SeenObservations([Path(path) for path in seen], self.judging["swd_events"])
 
     @cached_property
     def problem(self) -> Problem | None:
@@ -272,7 +273,7 @@ def evaluate(
         raise EvaluationError(
             f"the job lists {len(results)} results, found {len(posteriors)} posteriors; give one for each, in order"
         )
-    evaluation = Evaluation(parsed, ensembles, references, [Path(path) for path in seen])
+    evaluation = Evaluation(parsed, ensembles, references, seen)
     found: dict[int, tuple[list[dict[str, Any]], dict[str, Any]]] = {}
     # One family after another, so that one truth is in memory; the tables keep the job's order.
     order = sorted(range(len(results)), key=lambda i: list(parsed["families"]).index(results[i][2]))

@@ -19,8 +19,11 @@ from pullback.metrics.draws import Space
 DIRECTIONS = 50
 """Directions of the sliced distance as papers use it (the default of POT)."""
 
-BOOTSTRAP_DIRECTIONS = 12
+BOOTSTRAP_DIRECTIONS = 8
 """Directions in a bootstrap replica of a sliced distance: the spread over events needs fewer than the value."""
+
+BOOTSTRAP_EVENTS = 1_600_000
+"""Events in all replicas of a distance together: above 8000 events there are fewer than 200 replicas, at least 50."""
 
 BINS = 1024
 """Bins of the distribution of an array's values; its W1 is right to one bin of the range of truth and draws."""
@@ -143,12 +146,17 @@ class Distances:
             for name, value in self.swd(one, self.truth, weight, weight).items()
         ]
 
+    @property
+    def _resampled(self) -> list[np.ndarray]:
+        """The events of as many replicas as a distance can afford."""
+        return self.replicas.events[: max(50, BOOTSTRAP_EVENTS // len(self.truth))]
+
     def _swd_replicas(self, one: np.ndarray) -> np.ndarray:
         """The sliced distance of each replica along a few directions, (replica,)."""
         theta = self.paper_directions[:BOOTSTRAP_DIRECTIONS]
         centre = self.space.standard(self.truth).mean(axis=0, dtype=np.float64)
         u, v = (distances.project(self.space.standard(sample), theta, centre) for sample in (one, self.truth))
-        powers = distances.replicate_powers(u, v, 2, self.replicas.events, self.replicas.weight)
+        powers = distances.replicate_powers(u, v, 2, self._resampled, self.replicas.weight)
         return np.sqrt(powers.mean(axis=1))
 
     def _measure_marginals(self, one: np.ndarray) -> list[Measured]:
@@ -156,7 +164,7 @@ class Distances:
         values = self._marginals(one, self.truth, weight, weight)
         if self.space.names:
             u, v = self._features(one, self.truth)
-            spread = distances.replicate_powers(u, v, 1, self.replicas.events, weight)
+            spread = distances.replicate_powers(u, v, 1, self._resampled, weight)
         else:
             edges = self._edges(one, self.truth)
             u, v = (self.replicas.sums(distances.value_histograms(sample, edges)) for sample in (one, self.truth))

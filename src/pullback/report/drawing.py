@@ -1,4 +1,4 @@
-"""What every figure of the report shares: size, style, axes at fixed places, and the way into the page as inline SVG."""
+"""What every figure of the report shares: style, axes at fixed places, and the way into the page as inline SVG."""
 
 import html
 import io
@@ -156,8 +156,9 @@ def log_axis(axis: Any, low: float, high: float) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    wide = math.log10(high / low) > 2.2
-    steps = (1.0,) if wide else (1.0, 2.0, 5.0)
+    decades = math.log10(high / low)
+    wide = decades > 2.2
+    steps = (1.0,) if wide else (1.0, 2.0, 5.0) if decades > 0.9 else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
     ticks = [step * 10.0**power for power in powers for step in steps if low <= step * 10.0**power <= high]
     if wide and len(ticks) > 6:
         ticks = ticks[:: math.ceil(len(ticks) / 6)]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pullback.report.drawing import WIDTH, Drawing, axes_at, finish, handle, legend, log_axis, new_figure, style, tag
-from pullback.report.style import FAINT, FLOOR, ROLES, Series, metric_text, with_unit
+from pullback.report.style import FAINT, FLOOR, INK, ROLES, Series, metric_text, with_unit
 from pullback.report.tables import Family, Measured
 
 _ROW = 0.42
@@ -65,7 +65,7 @@ def generalisation(
             axes = axes_at(figure, _LABELS, 0.5, WIDTH - _LABELS - 0.25, below - 0.62)
             _by_row(axes, listed, series, shown)
             axes.set_xlabel(f"{label}; {arrow}" if arrow else label)
-        caption = f"{text.title} by family and method ({arrow or text.meaning}). Bars and bands are 95 % intervals"
+        caption = f"{text.title}: families by methods ({arrow or text.meaning}). Bars and bands are 95 % intervals"
         caption += "; grey marks the sampling floor, what two independent sets of truth differ by" if has_floor else ""
         caption += ". Shaded ranges of the parameter were trained on." if numeric and support else "."
         alt = f"{text.title} of {', '.join(series[i].label for i in shown)} on {', '.join(f.title for f, _ in rows)}"
@@ -175,7 +175,7 @@ def _by_row(
             place += 1
     axes.set_ylim(place, 0)
     axes.set_yticks(ticks, names)
-    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="y", length=0, labelsize=9, labelcolor=INK)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", color=FAINT)
     _scale(axes, "x", values)
@@ -191,7 +191,7 @@ def training_curves(key: str, curves: Sequence[tuple[str, str, Any]]) -> Drawing
 
     Args:
         key: unique name of the figure.
-        curves: (name, colour, table with the columns step, train_loss, validation_loss); several tables of one name are seeds.
+        curves: (name, colour, table with columns step, train_loss, validation_loss); tables of one name are seeds.
     """
     names = list(dict.fromkeys(name for name, _, _ in curves))
     if not names:
@@ -246,8 +246,8 @@ def training_curves(key: str, curves: Sequence[tuple[str, str, Any]]) -> Drawing
                 axes.set_ylabel("loss")
         alt = f"Training and validation loss by step of {', '.join(names)}"
         caption = (
-            "Loss during training (thin) and on held-out ensembles of the seen families (thick). Panels have their own scale: "
-            "losses of different models are not comparable. A validation curve that turns up says overfitting; one that still "
-            "falls at the end says that more steps would help."
+            "Loss during training (thin) and on held-out ensembles of the seen families (thick). Panels have their own "
+            "scale: losses of different models are not comparable. A validation curve that turns up says overfitting; "
+            "one that still falls at the end says that more steps would help."
         )
         return finish(figure, key, alt, caption)

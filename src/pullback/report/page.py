@@ -11,15 +11,15 @@ from typing import Any
 import yaml
 
 from pullback.extras import require
+from pullback.metrics.table import COLUMNS, COST_COLUMNS
+from pullback.problems.base import make_problem
 from pullback.report import figures, pictures
 from pullback.report.drawing import Drawing
 from pullback.report.examples import Example, read_examples, with_coordinates
 from pullback.report.receipt import versions, write_text
-from pullback.report.style import LABEL_TEXT, PALETTE, ROLE_TEXT, ROLES, Series, main_metric, make_series, number
+from pullback.report.style import INK, LABEL_TEXT, ROLE_TEXT, ROLES, Series, main_metric, make_series, number
 from pullback.report.tables import (
-    COST_COLUMNS,
     COST_HEADS,
-    METRIC_COLUMNS,
     Check,
     CostRow,
     Family,
@@ -29,9 +29,9 @@ from pullback.report.tables import (
     cost_rows,
     metric_table,
     read_csv,
+    rows_by_metric,
     truth_free,
 )
-from pullback.problems.base import make_problem
 from pullback.study.base import Uniform
 from pullback.study.config import Study
 from pullback.study.problems import ProblemBase, is_inside
@@ -102,7 +102,7 @@ def write_report(
     """
     parsed = json.loads(job)
     study = Study.model_validate(parsed["study"])
-    text = read_csv(metrics, METRIC_COLUMNS)
+    text = read_csv(metrics, COLUMNS)
     numbers = as_numbers(text)
     cost = as_numbers(read_csv(costs, COST_COLUMNS))
     found = read_examples(examples)
@@ -178,17 +178,17 @@ def _problem(
     families = problem_families(spec, metrics, examples)
     view = ProblemView(name, spec.kind, _sentence(type(spec)), [_card(s, spec) for s in series])
     is_field = any(e.is_field for e in examples) or any(m.startswith("ssim") for m in metrics["metric"])
-    names = list(dict.fromkeys(metrics["metric"]))
-    chosen = main_metric(names, is_field)
+    rows = rows_by_metric(metrics)
+    chosen = main_metric(rows, is_field)
     if chosen:
-        view.main = metric_table(metrics, chosen, series, families)
+        view.main = metric_table(rows[chosen], chosen, series, families)
         view.verdict = _verdict(view.main)
-        found = collect(metrics, chosen, series, families)
+        found = collect(rows[chosen], series, families)
         view.overview = figures.generalisation(
             f"{key}o", chosen, view.main.unit, series, families, found, trained_ranges(spec)
         )
-    view.others = [metric_table(metrics, m, series, families) for m in sorted(names) if m != chosen]
-    view.checks = truth_free(metrics, series, families)
+    view.others = [metric_table(rows[m], m, series, families) for m in sorted(rows) if m != chosen]
+    view.checks = truth_free(rows, series, families)
     view.galleries = _galleries(key, families, series, examples)
     view.curves = _curve_figure(f"{key}c", curves, series)
     view.costs = cost_rows(costs, series)
@@ -277,10 +277,9 @@ def _verdict(table: MetricTable) -> str:
     said = [f"{name} is clearly best on {n} of {len(compared)}" for name, n in lead]
     open_rows = len(compared) - sum(table.marks.values())
     if open_rows:
-        said.append(
-            f"{'on' if lead else 'On'} {open_rows} {'no method is' if open_rows > 1 else 'no method is'} clearly best"
-        )
-    return f"Unseen families, {table.title[0].lower()}{table.title[1:]}: {', '.join(said)} (95 % intervals apart from all others)."
+        said.append(f"on {open_rows} no method is clearly best")
+    title = table.title[0].lower() + table.title[1:]
+    return f"Unseen families, {title}: {', '.join(said)} (95 % intervals apart from all others)."
 
 
 def _galleries(
@@ -326,11 +325,10 @@ def _curves(paths: Sequence[Path]) -> list[tuple[str, str, str, Any]]:
 
 def _curve_figure(key: str, curves: Sequence[tuple[str, str, str, Any]], series: Sequence[Series]) -> Drawing | None:
     colours = {s.method: s.colour for s in series}
-    free = [c for c in PALETTE if c not in colours.values()] or [PALETTE[0]]
-    named = []
-    for _, stage, name, frame in curves:
-        label = f"{name} (prior)" if stage == "priors" else name
-        named.append((label, colours.get(name, free[0]) if stage != "priors" else free[0], frame))
+    named = [
+        (f"{name} (prior)", INK, frame) if stage == "priors" else (name, colours.get(name, INK), frame)
+        for _, stage, name, frame in curves
+    ]
     return figures.training_curves(key, named)
 
 
@@ -339,9 +337,8 @@ def _failures(metrics: Any, costs: Any) -> list[str]:
     said = []
     failed = metrics[metrics["metric"].str.startswith("fail") & (metrics["value"] > 0)]
     for row in failed.itertuples(index=False):
-        said.append(
-            f"{row.method} ({row.infer}, seed {row.seed}) on {row.family}: {row.metric.replace('_', ' ')} {number(row.value)}"
-        )
+        who = f"{row.method} ({row.infer}, seed {row.seed}) on {row.family}"
+        said.append(f"{who}: {100 * row.value:.3g} % {row.metric.replace('_', ' ')}")
     for row in metrics[(metrics["metric"] == "set_size_outside") & (metrics["value"] > 0)].itertuples(index=False):
         share = f"{100 * row.value:.0f} % of the conditioning sets"
         said.append(

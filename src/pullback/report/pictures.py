@@ -1,4 +1,4 @@
-"""Example posteriors as people of the field look at them: spectra with ratio, clouds of points, velocity panels with a gather."""
+"""Example posteriors as the field looks at them: spectra with ratios, clouds of points, maps with a gather."""
 
 import math
 from collections.abc import Sequence
@@ -24,6 +24,7 @@ from pullback.report.style import OBSERVED, TRUTH, Series, with_unit
 
 Answer = tuple[Series, Example]
 _WORDS = {"pt": "pT", "eta": "η", "phi": "φ", "mass": "mass", "e": "E", "energy": "E"}
+_LEAST_EVENTS = 5
 _MOMENTUM = ("eV", "keV", "MeV", "GeV", "TeV")
 
 
@@ -52,17 +53,18 @@ def spectra(key: str, answers: Sequence[Answer]) -> Drawing | None:
             row, column = divmod(place, columns)
             left, bottom = 0.66 + column * (wide + gap), tall * (lines - 1 - row) + 0.5
             upper = axes_at(figure, left, bottom + 0.95, wide, 1.7)
-            lower = axes_at(figure, left, bottom, wide, 0.85, sharex=upper)
+            lower = axes_at(figure, left, bottom, wide, 0.85)
             _spectrum(upper, lower, name, answers)
             if column == 0:
-                upper.set_ylabel("share per\nbin width")
-                lower.set_ylabel("ratio to truth" if has_truth else "ratio to\nobserved")
+                upper.set_ylabel("1/N dN/dx")
+                lower.set_ylabel("ratio to truth" if has_truth else "to observed")
         methods = ", ".join(s.label for s, _ in answers)
         against = "truth and observations" if has_truth else "the observations"
         alt = f"Spectra of {', '.join(names)} for {first.title}: {methods} against {against}"
         caption = "Spectra of one draw for each event, as shares of the events per bin width. " + (
-            "Dashed: what was observed (detector level); black: the truth. A method that unfolds well lies at 1 in the ratio; the "
-            "grey band is the statistical uncertainty of the truth, coloured bands that of each answer."
+            "Dashed: what was observed (detector level); black: the truth. A method that unfolds well lies at 1 in the "
+            "ratio; the grey band is the statistical uncertainty of the truth, coloured bands that of each answer. "
+            f"Bins with fewer than {_LEAST_EVENTS} true events have no ratio."
             if has_truth
             else "There is no truth: the ratio shows how each method changes what was observed."
         )
@@ -96,7 +98,7 @@ def _spectrum(upper: Any, lower: Any, name: str, answers: Sequence[Answer]) -> N
     colour = TRUTH if first.truth is not None else OBSERVED
     highest = lowest = None
     if base is not None:
-        relative = _ratio(np.sqrt(base), base)
+        relative = _ratio(np.sqrt(base), base, base)
         lower.stairs(1 + relative, edges, baseline=1 - relative, fill=True, color="#dfe3e8", linewidth=0)
         lower.axhline(1, color=colour, linewidth=1.2)
         level = base * _scale(first) / width
@@ -107,7 +109,12 @@ def _spectrum(upper: Any, lower: Any, name: str, answers: Sequence[Answer]) -> N
         )
         if first.truth is not None:
             lower.stairs(
-                _ratio(first.observed, first.truth), edges, baseline=None, color=OBSERVED, linewidth=1.1, linestyle="--"
+                _ratio(first.observed, first.truth, first.truth),
+                edges,
+                baseline=None,
+                color=OBSERVED,
+                linewidth=1.1,
+                linestyle="--",
             )
     if first.truth is not None:
         upper.stairs(first.truth * _scale(first) / width, edges, baseline=0, fill=True, color="#eef0f2", linewidth=0)
@@ -120,10 +127,10 @@ def _spectrum(upper: Any, lower: Any, name: str, answers: Sequence[Answer]) -> N
         if highest is None:
             highest, lowest = level.max(), level[level > 0].min(initial=math.inf)
         if own is not None:
-            ratio = _ratio(part.unfolded, own)
+            ratio = _ratio(part.unfolded, own, own)
             error = part.ratio_error
             if error is None and part.unfolded_error is not None:
-                error = _ratio(part.unfolded_error, own)
+                error = _ratio(part.unfolded_error, own, own)
             drawn.append(lower.stairs(ratio, part.edges, baseline=None, color=series.colour, linewidth=1.2))
             if error is not None:
                 sides = ratio - error, ratio + error
@@ -131,9 +138,9 @@ def _spectrum(upper: Any, lower: Any, name: str, answers: Sequence[Answer]) -> N
                     sides[1], part.edges, baseline=sides[0], fill=True, color=series.colour, alpha=0.18, linewidth=0
                 )
                 drawn.append(band)
-            off += [abs(r - 1) for r, n in zip(ratio, own, strict=True) if n >= 10 and np.isfinite(r)]
+            off += [abs(r - 1) for r, n in zip(ratio, own, strict=True) if n >= 20 and np.isfinite(r)]
         tag(drawn, series)
-    high = next((v for v in (0.1, 0.25, 0.5, 1.0) if np.quantile(off, 0.85) < 0.8 * v), 1.0) if off else 0.5
+    high = next((v for v in (0.1, 0.2, 0.5, 1.0) if np.quantile(off, 0.85) < 0.8 * v), 1.0) if off else 0.5
     lower.set_ylim(1 - high, 1 + high)
     lower.set_yticks([1 - high / 2, 1, 1 + high / 2])
     if first.unit in _MOMENTUM and highest and lowest and math.isfinite(lowest):
@@ -142,21 +149,24 @@ def _spectrum(upper: Any, lower: Any, name: str, answers: Sequence[Answer]) -> N
         upper.set_ylim(lowest / 3, highest * 3)
     else:
         upper.set_ylim(0, 1.25 * highest if highest else None)
-    upper.set_xlim(edges[0], edges[-1])
-    if first.unit in _MOMENTUM and edges[0] > 0 and edges[-1] > 8 * edges[0]:
+    if edges[0] > 0 and np.allclose(np.diff(np.log(edges)), np.log(edges[1] / edges[0]), rtol=1e-3):
         upper.set_xscale("log")
-        log_axis(upper.xaxis, edges[0], edges[-1])
-    upper.tick_params(labelbottom=False)
+        lower.set_xscale("log")
+        log_axis(lower.xaxis, edges[0], edges[-1])
+    upper.set_xlim(edges[0], edges[-1])
+    lower.set_xlim(edges[0], edges[-1])
+    upper.xaxis.set_visible(False)
     lower.set_xlabel(with_unit(_WORDS.get(name, name), first.unit))
     lower.grid(axis="y")
 
 
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return above / np.where(below > 0, below, np.nan)
+def _ratio(above: np.ndarray, below: np.ndarray, events: np.ndarray) -> np.ndarray:
+    """above / below in bins with enough events for a ratio to mean anything, NaN elsewhere."""
+    return np.where(events >= _LEAST_EVENTS, above / np.where(events >= _LEAST_EVENTS, below, 1), np.nan)
 
 
 def clouds(key: str, answers: Sequence[Answer]) -> Drawing | None:
-    """Draws of the two features of x as points with contours, over the contours of the truth; one panel for each method."""
+    """Draws of the two features of x as points with contours, over the truth's; one panel for each method."""
     answers = [(s, e) for s, e in answers if e.points_draws is not None and len(e.points_draws) > 1]
     if not answers:
         return None
@@ -191,8 +201,9 @@ def clouds(key: str, answers: Sequence[Answer]) -> Drawing | None:
                 axes.tick_params(labelleft=False)
         alt = f"Draws of {names[0]} and {names[1]} for {first.title}: {', '.join(s.label for s, _ in answers)}"
         caption = (
-            "One draw for each of many events: dots and coloured contours; black contours are the truth. Contours hold 39 % and 86 % of "
-            "the points (one and two standard deviations of a Gaussian). A method that knows the prior has the black contours' tilt."
+            "One draw for each of many events: dots and coloured contours; black contours are the truth. Contours hold "
+            "39 % and 86 % of the points (one and two standard deviations of a Gaussian). A method that has found the "
+            "prior has the black contours' tilt and width."
         )
         return finish(figure, key, alt, caption)
 
@@ -214,7 +225,7 @@ def _contour(axes: Any, points: np.ndarray, span: float, colour: str, width: flo
 
 
 def cases(answers: Sequence[Answer]) -> list[list[tuple[Answer, int]]]:
-    """Answers to the same observation side by side: (answer, event) groups in the order in which observations appear."""
+    """Answers to the same observation side by side: groups of (answer, event), in the order of observations."""
     groups: dict[bytes, list[tuple[Answer, int]]] = {}
     for series, example in answers:
         if example.y is None:
@@ -243,15 +254,23 @@ def panels(key: str, case: Sequence[tuple[Answer, int]]) -> Drawing:
     left = lead + 0.5
     most = max(e.draws.shape[1] for (_, e), _ in case if e.draws is not None)
     std_left = left + (1 + min(most, 2)) * _STEP_ACROSS + _GAP_BAR
-    body = max(len(case) * _STEP_UP - 0.14, 2 * _SIDE + 0.78 if stack else _SIDE)
+    body = max(len(case) * _STEP_UP - 0.14, (2 * _SIDE + 0.78 if stack else _SIDE) + 0.45)
     with style():
-        figure = new_figure(std_left + _SIDE + _GAP_BAR, body + 0.8)
-        top = body + 0.5 - _SIDE
+        figure = new_figure(std_left + _SIDE + _GAP_BAR, body + 0.37)
+        top = body + 0.07 - _SIDE
         if first.truth is not None:
             _panel(figure, 0.68, top, "truth", first.truth[event], first.x_axes, colour, "viridis")
         place = (0.68, top - _SIDE - 0.78) if stack else (lead - _STEP_ACROSS, top)
         clip = limits([np.abs(gather)], 0, 98)[1]
-        _panel(figure, *place, "observed", gather, gather_axes, (-clip, clip), "gray")
+        _panel(
+            figure,
+            *place,
+            "observed gather" if len(first.y_axes) > 1 else "observed",
+            gather,
+            gather_axes,
+            (-clip, clip),
+            "gray",
+        )
         sheet = axes_at(figure, 0, 0, *figure.get_size_inches())
         sheet.set(xlim=(0, figure.get_size_inches()[0]), ylim=(0, figure.get_size_inches()[1]))
         sheet.set_axis_off()
@@ -263,14 +282,16 @@ def panels(key: str, case: Sequence[tuple[Answer, int]]) -> Drawing:
             _bar(figure, std_left - _GAP_BAR, bottom, height, colour, "viridis", first.x_unit)
             _bar(figure, std_left + _SIDE + 0.1, bottom, height, spread, "magma", first.x_unit)
         methods = ", ".join(s.label for (s, _), _ in case)
-        alt = f"{first.title}: {'truth, ' if has_truth else ''}observation, and mean, draws and standard deviation of {methods}"
+        given = "truth, observation" if has_truth else "observation"
+        alt = f"{first.title}: {given}, and mean, draws and standard deviation of {methods}"
         caption = (
-            f"One observation and what each method makes of it. {'Truth, means' if has_truth else 'Means'} and draws share one colour "
-            "scale, standard deviations another; all maps have the same axes. Look for draws that differ where the standard deviation "
-            "is large and agree where it is small."
+            f"One observation and what each method makes of it. {'Truth, means' if has_truth else 'Means'} and draws "
+            "share one colour scale, standard deviations another; all maps have the same axes. Look for draws that "
+            "differ where the standard deviation is large and agree where it is small."
         )
         if len(first.y_axes) > 2:
-            caption += f" Of {first.y.shape[1 + _shots(first.y_axes)]} shots the middle one is drawn, clipped at the 98 % quantile."
+            shots = first.y.shape[1 + _shots(first.y_axes)]
+            caption += f" Of {shots} shots the middle one is drawn, clipped at its 98 % quantile."
         return finish(figure, key, alt, caption)
 
 

@@ -11,12 +11,14 @@ from typing import Any
 
 import h5py
 
+from pullback.ensembles.hdf5 import atomic
 from pullback.report.tables import ReportError
 
 PACKAGES = (
-    "pullback numpy h5py h5netcdf xarray pydantic pyyaml torch lightning-fabric devito uproot awkward pythia8mc fastjet vector scipy "
-    "pandas POT scikit-image matplotlib jinja2 snakemake"
-).split()
+    *("pullback", "numpy", "h5py", "h5netcdf", "xarray", "pydantic", "pyyaml", "torch", "lightning-fabric", "devito"),
+    *("uproot", "awkward", "pythia8mc", "fastjet", "vector", "scipy", "pandas", "POT", "scikit-image", "matplotlib"),
+    *("jinja2", "snakemake"),
+)
 RECEIPT_VERSION = 1
 DIGEST = "content_digest"
 
@@ -35,8 +37,8 @@ def versions() -> dict[str, str | None]:
 def write_receipt(job: str, data: list[Path], models: list[Path], lock: Path, out: Path) -> None:
     """Write the receipt.
 
-    Everything that a rerun must reproduce stands under its own key; where and when the run was made, and on what, stands under
-    ``machine``, which a comparison leaves out.
+    Everything that a rerun must reproduce stands under its own key; where and when the run was made, and on what,
+    stands under ``machine``, which a comparison leaves out.
 
     Args:
         job: ``Plan.report_job()``.
@@ -157,14 +159,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file under a temporary name in the same folder and rename it.
 
     Raises:
-        ReportError: the folder is not writable.
+        StoreError: the folder is not writable.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ReportError(f"{path}: cannot be written ({error.strerror}); give a folder that is writable") from None

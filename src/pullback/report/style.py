@@ -1,4 +1,4 @@
-"""How the report looks: one colour and marker per method everywhere, words for metrics, numbers with sensible digits."""
+"""How the report speaks: one colour per method everywhere, words for metrics, numbers with sensible digits."""
 
 import math
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ INK = "#24292f"
 FAINT = "#d8dee4"
 FLOOR = "#b7bec6"
 
-# Okabe & Ito's palette (distinct for every common kind of colour vision), ordered by contrast on white; yellow is darkened.
+# Okabe & Ito's palette, distinct for every common kind of colour vision, by contrast on white; yellow is darkened.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D00", "#5B4B8A")
 YARDSTICK = "#7A7A7A"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
@@ -107,12 +107,12 @@ _METRICS = (
     ("relative_l2", "Relative L2 error", "lower", "norm of the difference to the truth over the norm of the truth"),
     ("ssim", "Structural similarity", "higher", "1 for images that agree with the truth"),
     ("crps", "CRPS", "lower", "distance of all draws of an event from its truth; rewards calibration and sharpness"),
-    ("coverage", "Coverage of central intervals", "", "share of truths inside the posterior's interval; right when it equals the stated one"),
-    ("spread_skill", "Spread over skill", "", "posterior spread over actual error; 1 when calibrated, below 1 overconfident"),
+    ("coverage", "Coverage of central intervals", "", "share of truths inside; right when it equals the stated one"),
+    ("spread_skill", "Spread over skill", "", "spread over actual error; 1 when calibrated, below 1 overconfident"),
     ("misfit", "Data misfit", "lower", "draws simulated again, compared with the observation"),
-    ("fold_back", "Fold-back distance", "lower", "draws sent through the forward process again, against the observations"),
-    ("embedding_distance", "Embedding distance", "", "distance of the set of observations from the training ensembles; above 1 it is unlike them"),
-    ("seen_swd", "Distance to the nearest seen family", "", "sliced distance between these observations and the nearest training file's"),
+    ("fold_back", "Fold-back distance", "lower", "draws sent forward again, against the observations"),
+    ("embedding_distance", "Embedding distance", "", "of the observations from the training sets; above 1 unlike them"),
+    ("seen_swd", "Distance to the nearest seen family", "", "between these observations and the training files'"),
     ("set_size_outside", "Sets of untrained size", "", "share of conditioning sets whose size was not trained"),
     ("set_size", "Smallest conditioning set", "", "observations in the smallest set"),
     ("failed_draws", "Failed draws", "lower", "share of draws that could not be made; they count against the method"),

@@ -7,15 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pullback.extras import require
+from pullback.metrics.table import COST_COLUMNS
 from pullback.report.style import ROLES, Series, interval, metric_text, number
 
-METRIC_COLUMNS = (
-    "study problem method method_kind infer seed family role shift metric value low high floor n n_observed unit returns"
-).split()
-COST_COLUMNS = (
-    "problem method infer seed family seconds peak_memory_mb simulator_calls network_calls failed_simulations projected "
-    "events draws"
-).split()
 _NUMBERS = {"value", "low", "high", "floor", "n", "n_observed", *COST_COLUMNS[5:]}
 TRUTH_FREE = ("fold_back", "misfit", "embedding_distance", "seen_swd")
 EMBEDDING_LIMIT = 1.0
@@ -77,18 +71,32 @@ class Measured:
     competes: bool = True
 
 
-def measure(rows: Any, competes: bool = True) -> Measured | None:
+Rows = dict[str, list[dict[str, Any]]]
+"""Rows of a metrics table by metric."""
+
+
+def rows_by_metric(metrics: Any) -> Rows:
+    """Rows of a table with numbers, by metric: plain dicts, since there are thousands of small groups."""
+    found: Rows = {}
+    for row in metrics.to_dict("records"):
+        found.setdefault(row["metric"], []).append(row)
+    return found
+
+
+def measure(rows: Sequence[dict[str, Any]], competes: bool = True) -> Measured | None:
     """Rows of one metric, method, inference and family (one per seed) as one number; None where there is none."""
-    rows = rows[rows["value"].notna()]
-    if not len(rows):
+    rows = [row for row in rows if math.isfinite(row["value"])]
+    if not rows:
         return None
+    low, high = [row["low"] for row in rows], [row["high"] for row in rows]
+    floors = [row["floor"] for row in rows if math.isfinite(row["floor"])]
     return Measured(
-        value=float(rows["value"].mean()),
-        low=float(rows["low"].min(skipna=False)),
-        high=float(rows["high"].max(skipna=False)),
-        floor=float(rows["floor"].mean()),
-        n=float(rows["n"].min()),
-        seeds=tuple(float(v) for v in rows["value"]),
+        value=sum(row["value"] for row in rows) / len(rows),
+        low=min(low) if all(map(math.isfinite, low)) else math.nan,
+        high=max(high) if all(map(math.isfinite, high)) else math.nan,
+        floor=sum(floors) / len(floors) if floors else math.nan,
+        n=min(row["n"] for row in rows),
+        seeds=tuple(row["value"] for row in rows),
         competes=competes,
     )
 
@@ -96,8 +104,8 @@ def measure(rows: Any, competes: bool = True) -> Measured | None:
 def best(cells: Sequence[Measured | None], better: str) -> int | None:
     """Position of the best value, or None unless its interval is disjoint from that of every other candidate.
 
-    Candidates compete (exact bounds do not), have an interval, and were judged on as many events as the others: those judged on
-    fewer are shown, not ranked. A single candidate is not marked.
+    Candidates compete (exact bounds do not), have an interval, and were judged on as many events as the others: those
+    judged on fewer are shown, not ranked. A single candidate is not marked.
 
     Args:
         cells: one for each column of a row.
@@ -117,7 +125,7 @@ def best(cells: Sequence[Measured | None], better: str) -> int | None:
 
 @dataclass(frozen=True)
 class Family:
-    """A family as a row label. ``tags``: shift, inside or outside the trained range. ``parameter``: its single number."""
+    """A family as a row label. ``tags``: its shift, in or outside the trained range; ``parameter``: its one number."""
 
     name: str
     title: str
@@ -165,27 +173,32 @@ class MetricTable:
 
 
 def collect(
-    metrics: Any, metric: str, series: Sequence[Series], families: Sequence[Family]
+    rows: Sequence[dict[str, Any]], series: Sequence[Series], families: Sequence[Family]
 ) -> list[list[Measured | None]]:
-    """(family, series) of one metric; ``metrics`` holds one problem, with numbers."""
-    rows = metrics[metrics["metric"] == metric]
-    groups = {key: group for key, group in rows.groupby(["method", "infer", "family"], sort=False)}
-    empty = rows.iloc[:0]
+    """(family, series) of one metric; ``rows`` are that metric's, of one problem."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["method"], row["infer"], row["family"]), []).append(row)
     return [
-        [measure(groups.get((s.method, s.infer, family.name), empty), s.competes) for s in series]
-        for family in families
+        [measure(groups.get((s.method, s.infer, family.name), ()), s.competes) for s in series] for family in families
     ]
 
 
-def metric_table(metrics: Any, metric: str, series: Sequence[Series], families: Sequence[Family]) -> MetricTable:
-    """The table of one metric; only series and families that have a value."""
-    found = collect(metrics, metric, series, families)
+def _unit(rows: Sequence[dict[str, Any]]) -> str:
+    return next((row["unit"] for row in rows if row["unit"] not in ("", "1")), "")
+
+
+def metric_table(
+    rows: Sequence[dict[str, Any]], metric: str, series: Sequence[Series], families: Sequence[Family]
+) -> MetricTable:
+    """The table of one metric from its rows; only series and families that have a value."""
+    found = collect(rows, series, families)
     shown = [i for i in range(len(series)) if any(row[i] for row in found)]
     text = metric_text(metric)
     groups: list[tuple[str, list[Row]]] = []
     marks: dict[str, int] = {}
     for role in ROLES:
-        rows = []
+        shown_rows = []
         for family, measured in zip(families, found, strict=True):
             cells = [measured[i] for i in shown]
             if family.role != role or not any(cells):
@@ -194,19 +207,18 @@ def metric_table(metrics: Any, metric: str, series: Sequence[Series], families: 
             if mark is not None and role == "unseen":
                 name = series[shown[mark]].label
                 marks[name] = marks.get(name, 0) + 1
-            rows.append(_row(family, cells, mark))
-        if rows:
-            groups.append((role, rows))
-    units = [u for u in metrics.loc[metrics["metric"] == metric, "unit"].unique() if u not in ("", "1")]
+            shown_rows.append(_row(family, cells, mark))
+        if shown_rows:
+            groups.append((role, shown_rows))
     return MetricTable(
         metric,
         text.title,
         text.meaning,
         text.better,
-        units[0] if units else "",
+        _unit(rows),
         [series[i] for i in shown],
         groups,
-        any(row.floor != "–" for _, rows in groups for row in rows),
+        any(row.floor != "–" for _, group in groups for row in group),
         marks,
     )
 
@@ -268,7 +280,7 @@ COST_HEADS = (
 
 
 def cost_rows(costs: Any, series: Sequence[Series]) -> list[CostRow]:
-    """Cost by method: training where it is recorded (rows without a family), then each inference; ``costs``: one problem."""
+    """Cost of one problem by method: training where it is recorded (rows without a family), then each inference."""
     by_key = {(s.method, s.infer): s for s in series}
     first = {s.method: s for s in reversed(series)}
     order = {s.method: i for i, s in reversed(list(enumerate(series)))}
@@ -321,13 +333,13 @@ class Check:
     good: bool | None
 
 
-def truth_free(metrics: Any, series: Sequence[Series], families: Sequence[Family]) -> list[Check]:
+def truth_free(by_metric: Rows, series: Sequence[Series], families: Sequence[Family]) -> list[Check]:
     """Checks of observed families that need no truth, each with a reading in plain words."""
     checks = []
-    names = [m for m in metrics["metric"].unique() if m.startswith(TRUTH_FREE)]
+    names = [m for m in by_metric if m.startswith(TRUTH_FREE)]
     for metric in sorted(names, key=lambda m: [m.startswith(p) for p in TRUTH_FREE], reverse=True):
-        found = collect(metrics, metric, series, families)
-        unit = next((u for u in metrics.loc[metrics["metric"] == metric, "unit"] if u not in ("", "1")), "")
+        found = collect(by_metric[metric], series, families)
+        unit = _unit(by_metric[metric])
         for family, row in zip(families, found, strict=True):
             if family.role != "observed":
                 continue
@@ -347,8 +359,8 @@ def truth_free(metrics: Any, series: Sequence[Series], families: Sequence[Family
 def read_check(metric: str, measured: Measured, seen: Sequence[Measured]) -> tuple[str, bool | None]:
     """A plain-word reading, and whether it is good (None: it cannot be said).
 
-    The embedding distance has a limit of its own; the other checks are compared with their floor, then with the largest value on seen
-    families.
+    The embedding distance has a limit of its own; the other checks are compared with their floor, then with the largest
+    value on seen families.
     """
     if metric.startswith("embedding_distance"):
         if measured.value <= EMBEDDING_LIMIT:

@@ -10,6 +10,9 @@ sum and the damping term taken backwards in time:
 kappa grows quadratically through the border to 3 v_min ln(1e7) / (2 a), with v_min the slowest velocity of the model
 (so it differs between models). Velocities are continued into the border from the edge of the model.
 
+Outside the border the field is zero; in OpenFWI's programme it wraps around. A real OpenFWI record (border of 120
+cells) is met to 7e-4 because of this, and to rounding (1e-5) by the same scheme with the wrap.
+
 Devito's part is one operator without any number in it: alpha, k, positions and wavelet are run-time arrays, models and
 shots are two plain outer dimensions. It is built and compiled once per process and serves every size, geometry and
 velocity; a second process finds the compiled code in Devito's cache.

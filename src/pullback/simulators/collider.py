@@ -99,8 +99,8 @@ def start_pythia(simulator: UnfoldingSimulator, params: UnfoldingParams) -> Any:
     if not pythia.init():
         mass = f" and mass {params.mass:g} GeV" if params.process == "leptoquarks" else ""
         raise ColliderError(
-            f"Pythia could not start {params.process} at {simulator.energy:g} GeV with pt_hat_min {params.pt_hat_min:g} "
-            f"GeV{mass}; the cuts may leave no phase space: lower them or raise the energy (its own words are in the log)"
+            f"Pythia could not start {params.process} at {simulator.energy:g} GeV with pt_hat_min {params.pt_hat_min:g}"
+            f" GeV{mass}; the cuts may leave no phase space: lower them or raise the energy (its own words are logged)"
         )
     return pythia
 

@@ -102,7 +102,7 @@ def sample(
         )
     if not 0 < low < high:
         raise GeologyError(f"velocities from {low:g} to {high:g} m/s: wanted 0 < low < high")
-    ground = Ground(n, *shape, tuple(layers), sorted, low, high)
+    ground = Ground(n, *shape, (layers[0], layers[1]), sorted, low, high)
     return np.clip(GEOLOGIES[geology](rng, ground), low, high).astype(np.float32)
 
 

@@ -14,10 +14,8 @@ its members as targets; members are in random order, so the first ones are a ran
 
 import logging
 import math
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -41,6 +39,10 @@ MAX_MEMBERS = 200_000
 MAX_VALUES = 50_000_000
 """A conditioning set above either size (members, numbers in its observations) is represented by some of its members."""
 
+VECTOR_ROWS = 16_384
+ARRAY_ROWS = 128
+"""Rows (events x draws) that the network computes together, for x that is a vector or an array."""
+
 
 class FlowError(ValueError):
     """A model that does not fit what is asked of it."""
@@ -60,31 +62,16 @@ class FlowNet(nn.Module):
         return None if self.encoder is None else self.encoder(y, mask)
 
 
-@dataclass
-class FlowState:
-    """One conditioning: the embedding of each set, and which event is in which.
+class FlowState(NamedTuple):
+    """One conditioning set.
 
     Attributes:
-        embedding: (set, k), or None for a model without an encoder.
-        sizes: members of each set.
-        event_id: sorted, (event,).
-        set_of: set of each event in the order of ``event_id``.
+        embedding: (1, k), or None for a model without an encoder.
+        size: members of the set.
     """
 
     embedding: Tensor | None
-    sizes: np.ndarray
-    event_id: np.ndarray
-    set_of: np.ndarray
-
-    def sets(self, event_id: np.ndarray) -> np.ndarray:
-        """The set that each event is a member of."""
-        place = np.minimum(np.searchsorted(self.event_id, event_id), len(self.event_id) - 1)
-        if (self.event_id[place] != event_id).any():
-            missing = event_id[self.event_id[place] != event_id][0]
-            raise FlowError(
-                f"event {missing} is in none of the sets that were conditioned on; condition on its ensemble"
-            )
-        return self.set_of[place]
+    size: int
 
 
 def flow_loss(model: FlowNet, sets: dict[str, Tensor], noise: torch.Generator, targets: int | None) -> Tensor:
@@ -164,44 +151,29 @@ class FlowModel(Method[FlowState]):
         self.model.load_state_dict(weights)
         self.model.to(self.device).eval()
 
+    @torch.no_grad()
     def condition(self, ensemble: EnsembleReader, infer: Infer) -> FlowState:
-        """Embed the ensemble's observations: as a whole, or in disjoint blocks of ``infer.set_size`` and the rest.
+        """Embed a set of observations.
 
-        A set of more than MAX_MEMBERS members is represented by that many, chosen at random by address.
+        A set above MAX_MEMBERS or MAX_VALUES is represented by that many members, chosen at random by address.
         """
-        event_id = ensemble.read("event_id")
-        edges = [int(ensemble.offsets[0])]
-        for first, last in zip(ensemble.offsets[:-1], ensemble.offsets[1:], strict=True):
-            size = int(last - first) if infer.set_size == "whole" else infer.set_size
-            edges += [*range(int(first) + size, int(last), size), int(last)]
-        sizes = np.diff(edges)
-        order = np.argsort(event_id, kind="stable")
-        set_of = np.repeat(np.arange(len(sizes)), sizes)[order]
-        embedding = None
-        if self.model.encoder is not None:
-            with torch.no_grad(), numerics(self.context.threads, self.device.type == "cuda"):
-                found = [self._embed(ensemble, a, b) for a, b in pairwise(edges)]
-                embedding = torch.cat(found)
-        return FlowState(embedding, sizes, event_id[order], set_of)
-
-    def _embed(self, ensemble: EnsembleReader, first: int, last: int) -> Tensor:
+        if self.model.encoder is None:
+            return FlowState(None, ensemble.n)
         most = min(MAX_MEMBERS, max(1, MAX_VALUES // math.prod(self.scaling.y_shape)))
-        step = max(1, most // 4)
-        chosen = None
-        if last - first > most:
-            log.warning("a set of %d members is represented by %d of them, chosen at random", last - first, most)
-            chosen = generator(*self.context.address, "members", first).choice(last - first, most, replace=False)
-            chosen = np.sort(chosen) + first
+        chosen = np.arange(ensemble.n)
+        if ensemble.n > most:
+            log.warning("a set of %d members is represented by %d of them, chosen at random", ensemble.n, most)
+            chosen = np.sort(generator(*self.context.address, "members").choice(ensemble.n, most, replace=False))
+        # Read in pieces: what is held at once is the chosen members and one piece.
         pieces = []
-        for start in range(first, last, step):
-            y = ensemble.read("y", start, min(start + step, last))
-            if chosen is not None:
-                y = y[chosen[(chosen >= start) & (chosen < start + step)] - start]
-            pieces.append(self.scaling.encode_y(y))
+        for first in range(0, ensemble.n, max(1, most // 4)):
+            last = min(first + max(1, most // 4), ensemble.n)
+            y = ensemble.read("y", first, last)
+            pieces.append(self.scaling.encode_y(y[chosen[(chosen >= first) & (chosen < last)] - first]))
         y = torch.from_numpy(np.concatenate(pieces))[None].to(self.device)
-        embedding = self.model.embed(y, torch.ones(y.shape[:2], dtype=torch.bool, device=self.device))
-        assert embedding is not None
-        return embedding
+        with numerics(self.context.threads, self.device.type == "cuda"):
+            mask = torch.ones(y.shape[:2], dtype=torch.bool, device=self.device)
+            return FlowState(self.model.embed(y, mask), ensemble.n)
 
     @torch.no_grad()
     def draw(self, state: FlowState, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> Chunk:
@@ -210,27 +182,23 @@ class FlowModel(Method[FlowState]):
         address = (*self.context.address, "draw")
         noise = event_normals(address, event_id, (infer.draws, *self.scaling.x_shape))
         seen = self.scaling.encode_y(y)
-        sets = state.sets(event_id)
         # A fixed cut of each block of events: which rows are computed together changes the last bits.
-        step = max(1, (16_384 if len(self.scaling.x_shape) == 1 else 128) // infer.draws)
+        step = max(1, (VECTOR_ROWS if len(self.scaling.x_shape) == 1 else ARRAY_ROWS) // infer.draws)
         pieces = []
         with numerics(self.context.threads, self.device.type == "cuda"):
             for i in range(0, len(y), step):
                 some = slice(i, i + step)
-                z = self._solve(noise[some], seen[some], state, sets[some], infer)
+                z = self._solve(noise[some], seen[some], state.embedding, infer)
                 pieces.append(z.reshape(-1, infer.draws, *self.scaling.x_shape))
         x = self.scaling.decode_x(np.concatenate(pieces), y[:, None])
         ok = np.isfinite(x).all(axis=tuple(range(2, x.ndim)))
         x[~ok] = np.nan
         return Chunk(x, np.zeros(ok.shape), ok)
 
-    def _solve(
-        self, noise: np.ndarray, seen: np.ndarray, state: FlowState, sets: np.ndarray, infer: FlowInfer
-    ) -> np.ndarray:
+    def _solve(self, noise: np.ndarray, seen: np.ndarray, context: Tensor | None, infer: FlowInfer) -> np.ndarray:
         """Integrate the flow: noise (event, draw, *x), observations (event, *y) -> (event * draw, *x)."""
         start = torch.from_numpy(noise).flatten(0, 1).to(self.device)
         y = torch.from_numpy(seen).to(self.device)
-        context = None if state.embedding is None else state.embedding[torch.from_numpy(sets).to(self.device)]
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:
             self.cost.network_calls += len(x)
@@ -239,35 +207,34 @@ class FlowModel(Method[FlowState]):
         return flow.SOLVERS[infer.solver](velocity, start, infer.steps).float().cpu().numpy()
 
     def diagnostics(self, state: FlowState) -> dict[str, float]:
-        """How far the conditioning is from what was trained on, for a model with a set encoder.
+        """How far a set is from what was trained on, for a model with a set encoder.
 
-        ``embedding_distance``: distance of a set's embedding to the nearest of the training sets', in units of the 95 %
-        quantile of the same distance among the training sets; above 1 the set is unlike all of them (the median over
-        sets). ``set_size``: members of the smallest set; ``set_size_outside``: fraction of sets whose size was not
-        trained.
+        ``embedding_distance``: of the set's embedding to the nearest of training sets, in units of the 95 % quantile of
+        the same distance among the training sets; above 1 the set is unlike all of them. ``set_size``: its members;
+        ``set_size_outside``: 1 when that is outside the range of sizes in training, else 0.
         """
         if state.embedding is None or self.training_embeddings is None:
             return {}
         low, high = self.trained_sizes
-        outside = (state.sizes < low) | (state.sizes > high)
-        if outside.any():
-            log.warning("sets of %s members; trained on %d to %d", sorted(set(state.sizes[outside])), low, high)
+        outside = not low <= state.size <= high
+        if outside:
+            log.warning("a set of %d members; trained on sets of %d to %d", state.size, low, high)
         return {
-            "embedding_distance": embedding_distance(state.embedding.float().cpu(), self.training_embeddings),
-            "set_size": float(state.sizes.min()),
-            "set_size_outside": float(outside.mean()),
+            "embedding_distance": embedding_distance(state.embedding[0].float().cpu(), self.training_embeddings),
+            "set_size": float(state.size),
+            "set_size_outside": float(outside),
         }
 
 
 def embedding_distance(embedding: Tensor, training: Tensor) -> float:
-    """Median over embeddings (set, k) of the distance to the nearest training one (set, k), relative to their own.
+    """Distance of an embedding (k,) to the nearest training one (set, k), relative to distances among these.
 
     Coordinates are in units of the training sets' standard deviation. The unit is the 95 % quantile of the leave-one-
     out nearest-neighbour distance among the training sets.
     """
     spread = training.std(dim=0).clamp_min(1e-6)
-    own = torch.cdist(training / spread, training / spread, compute_mode="donot_use_mm_for_euclid_dist")
+    scaled = training / spread
+    own = (scaled[:, None] - scaled).norm(dim=-1)
     own.fill_diagonal_(math.inf)
     unit = torch.quantile(own.min(dim=1).values, 0.95)
-    new = torch.cdist(embedding / spread, training / spread, compute_mode="donot_use_mm_for_euclid_dist")
-    return float((new.min(dim=1).values / unit).median())
+    return float((embedding / spread - scaled).norm(dim=-1).min() / unit)

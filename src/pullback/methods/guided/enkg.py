@@ -41,6 +41,9 @@ log = logging.getLogger("pullback")
 PUBLISHED_PARTICLES = 2048
 """N of the published Navier-Stokes runs, for which guidance = 2 was chosen."""
 
+ROUNDING = 1e-12
+"""Relative spread of predictions (float64) below which they count as equal."""
+
 NETWORK_ROWS = 256
 """Particles that go through the network at once."""
 
@@ -76,9 +79,11 @@ def enkg_update(
     valid = np.ones(len(x), dtype=bool) if ok is None else ok
     Y = np.asarray(predicted, dtype=np.float64)[valid]
     residual = Y - np.asarray(observed, dtype=np.float64)
-    A = residual @ (Y - Y.mean(axis=0)).T / len(Y)
+    deviation = Y - Y.mean(axis=0)
+    A = residual @ deviation.T / len(Y)
     size = np.linalg.norm(A)
-    if size > 0:
+    # Predictions that differ by rounding alone give no direction: normalised, they would move particles at random.
+    if size > 0 and np.linalg.norm(deviation) > ROUNDING * np.linalg.norm(Y):
         x[valid] -= norm / size * A @ (x[valid] - x[valid].mean(axis=0))
     return x
 

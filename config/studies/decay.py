@@ -1,0 +1,23 @@
+"""A simulator of one's own, as a class: the voltage of a discharging capacitor, seen through a noisy meter."""
+
+import numpy as np
+
+from pullback.problems import Coordinate, Field
+
+TIME = np.linspace(0.0, 2.0, 20)
+
+
+class Decay:
+    gives = {"pairs", "prior", "forward"}
+    x = Field.vector("x", ("amplitude", "rate"), ("V", "1/s"), transforms=("log", "log"))
+    y = Field.array("y", ("time",), TIME.shape, "V", coordinates={"time": Coordinate(TIME, "s")})
+
+    def __init__(self, noise=0.1):
+        self.noise = noise
+
+    def sample_prior(self, rng, n, params):
+        return np.exp(rng.normal([np.log(params["amplitude"]), 0.0], 0.3, (n, 2)))
+
+    def forward(self, x, rng):
+        voltage = x[:, :1] * np.exp(-x[:, 1:] * TIME)
+        return voltage + self.noise * rng.normal(size=voltage.shape), np.ones(len(x), bool)

@@ -1,0 +1,47 @@
+"""The JSON schema of a study file, made from the models: editors complete and check a study with it.
+
+``python -m pullback.study.schema`` writes ``workflow/schemas/study.schema.json``; a test says when it is out of date. A
+study names it in its first line: ``# yaml-language-server: $schema=../workflow/schemas/study.schema.json``.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pullback.study.config import Study
+from pullback.study.problems import BUILT_IN_PROBLEMS
+
+SCHEMA = Path("workflow/schemas/study.schema.json")
+
+
+def study_schema() -> dict[str, Any]:
+    """The schema (JSON Schema draft 2020-12) with the descriptions of the models."""
+    schema = Study.model_json_schema(mode="validation")
+    # A user's own kind is any name but a built-in one; without this a built-in kind would be valid twice over.
+    schema["$defs"]["CustomProblem"]["properties"]["kind"]["not"] = {"enum": list(BUILT_IN_PROBLEMS)}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "study.schema.json",
+        **schema,
+        "title": "A pullback study",
+    }
+
+
+def schema_text() -> str:
+    """The file as it should be."""
+    return json.dumps(study_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def main() -> None:
+    """Write the schema, or to the path that is given."""
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else SCHEMA
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(schema_text())
+    temporary.replace(path)
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,268 @@
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from pullback.ensembles.fields import Field
+from pullback.ensembles.sets import TrainingData
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter
+from pullback.generative.checkpoint import load_artifact
+from pullback.methods.amortised import flow as module
+from pullback.methods.amortised.flow import FlowError, FlowModel, embedding_distance
+from pullback.methods.base import Context, TrainJob
+from pullback.methods.run import checkpoint_folder, train
+from pullback.seeding import event_normals
+from pullback.study.base import canonical
+from pullback.study.methods import Cfm, EiFm, FlowInfer, Mlp, SetEncoder, Train
+
+X = Field.vector("x", ["a"], "m")
+Y = Field.vector("y", ["b"], "m")
+NOISE = 0.6
+
+
+def write(path, means, events, seed=0):
+    """x ~ N(10 + mean, 1), y = x + NOISE eps; one ensemble for each mean."""
+    rng = np.random.default_rng(seed)
+    x = 10 + np.repeat(means, events)[:, None] + rng.standard_normal((len(means) * events, 1))
+    y = x + NOISE * rng.standard_normal(x.shape)
+    with EnsembleWriter(path, x=X, y=Y, spec="{}") as writer:
+        writer.append(y, np.arange(len(x)), x=x)
+        if len(means) > 1:
+            writer.ensembles(np.arange(len(means) + 1) * events, np.array(means)[:, None], ["mean"])
+    return EnsembleReader(path)
+
+
+def spec(kind, **settings):
+    settings = {
+        "steps": 500,
+        "sets": 8,
+        "set_size": (16, 64),
+        "targets": 16,
+        "learning_rate": 3e-3,
+        "ema": 0.98,
+    } | settings
+    more = {"network": Mlp(width=32, depth=2), "train": Train(**settings, validate_every=250)}
+    if kind == "cfm":
+        return Cfm(kind="cfm", **more)
+    return EiFm(kind="ei-fm", k=2, set_encoder=SetEncoder(hidden=8, heads=2, inducing=4), **more)
+
+
+def model_of(spec, artifact=None, seed=0):
+    model = FlowModel(spec, None, Context(("study", "toy", spec.kind, seed), threads=1, accelerator="cpu"))
+    if artifact:
+        model.load(artifact, None, [])
+    return model
+
+
+def trained(folder, kind, means, **settings):
+    folder.mkdir(exist_ok=True)
+    events = 200 if len(means) > 1 else 20_000
+    data = TrainingData(
+        [write(folder / "train.h5", means, events)], [write(folder / "validation.h5", means, 200, seed=1)], 100
+    )
+    job = TrainJob(folder / "model.pt", folder / "curves.csv", folder / "checkpoints")
+    model_of(spec(kind, **settings)).train(data, job)
+    return job.artifact
+
+
+@pytest.fixture(scope="module")
+def cfm(tmp_path_factory):
+    """A cFM trained on one ensemble with mean 0."""
+    return trained(tmp_path_factory.mktemp("cfm"), "cfm", [0.0])
+
+
+@pytest.fixture(scope="module")
+def eifm(tmp_path_factory):
+    """An EI-FM trained on 60 ensembles with means in [-2, 2]."""
+    return trained(tmp_path_factory.mktemp("eifm"), "ei-fm", np.linspace(-2, 2, 60))
+
+
+def answer(model, reader, infer):
+    state = model.condition(reader, infer)
+    return state, model.draw(state, reader.read("y"), reader.read("event_id"), infer)
+
+
+GAIN = 1 / (1 + NOISE**2)
+"""Posterior of x - prior mean given y - prior mean, unit prior variance: mean GAIN (y - mean), variance 1 - GAIN."""
+
+
+def test_cfm_learns_a_linear_gaussian_posterior(cfm, tmp_path):
+    reader = write(tmp_path / "test.h5", [0.0], 400, seed=2)
+    _, chunk = answer(model_of(spec("cfm"), cfm), reader, FlowInfer(draws=200, solver="heun", steps=8))
+    y = reader.read("y")[:, 0]
+    assert chunk.x.shape == (400, 200, 1)
+    assert chunk.ok.all()
+    assert (chunk.log_weight == 0).all()
+    draws = chunk.x[..., 0]
+    std = np.sqrt(1 - GAIN)
+    # Monte Carlo errors of 200 draws: std / 14 = 0.036 of one mean, 7 % of one variance, and 0.4 % after averaging over
+    # 400 events. The rest is what a short training leaves: a tenth of the posterior's standard deviation, 15 % of its
+    # variance.
+    error = draws.mean(axis=1) - (10 + GAIN * (y - 10))
+    assert np.sqrt(np.mean(error**2)) < np.hypot(std / np.sqrt(200), 0.15 * std)
+    assert draws.var(axis=1).mean() == pytest.approx(1 - GAIN, rel=0.15)
+
+
+def test_eifm_learns_the_prior_of_each_set(eifm, tmp_path):
+    """The posterior's mean follows the set's own prior: for y at the middle, GAIN (y - m) + m = 10 + (1 - GAIN) m."""
+    middle = np.full((64, 1), 10.0, dtype=np.float32)
+    infer = FlowInfer(draws=100)
+    found = {}
+    for mean in (-1.5, 0.0, 1.5):
+        reader = write(tmp_path / f"{mean}.h5", [mean], 64, seed=5)
+        model = model_of(spec("ei-fm"), eifm)
+        state = model.condition(reader, infer)
+        found[mean] = model.draw(state, middle, np.arange(64), infer).x.mean()
+    slope = (found[1.5] - found[-1.5]) / 3
+    # The mean of a set of 64 is known to 0.15: the slope to 0.15 * sqrt(2) / 3 * (1 - GAIN) = 0.02. A model that does
+    # not look at the set has slope 0.
+    assert slope == pytest.approx(1 - GAIN, abs=0.08)
+
+
+def test_draws_do_not_depend_on_parts(eifm, tmp_path):
+    reader = write(tmp_path / "test.h5", [0.5], 300, seed=3)
+    infer = FlowInfer(draws=3)
+    y, ids = reader.read("y"), reader.read("event_id")
+    whole = model_of(spec("ei-fm"), eifm)
+    whole.block = 100
+    state = whole.condition(reader, infer)
+    chunks = [whole.draw(state, y[i : i + 100], ids[i : i + 100], infer) for i in (0, 100, 200)]
+    # Another job, with another seed for the weights before they are loaded, that answers the last block only.
+    part = model_of(spec("ei-fm"), eifm)
+    alone = part.draw(part.condition(reader, infer), y[200:], ids[200:], infer)
+    np.testing.assert_array_equal(alone.x, chunks[2].x)
+    assert (chunks[0].x[:, 0] != chunks[0].x[:, 1]).all()
+    other_seed = model_of(spec("ei-fm"), eifm, seed=1)
+    other = other_seed.draw(other_seed.condition(reader, infer), y[200:], ids[200:], infer)
+    assert (other.x != alone.x).all()
+
+
+def test_the_cut_into_chunks_within_a_block_changes_rounding_only(cfm, tmp_path, monkeypatch):
+    reader = write(tmp_path / "test.h5", [0.0], 50, seed=3)
+    model = model_of(spec("cfm"), cfm)
+    _, one = answer(model, reader, FlowInfer(draws=4))
+    assert model.cost.network_calls == 50 * 4 * 8
+    monkeypatch.setattr(module, "VECTOR_ROWS", 28)
+    _, many = answer(model, reader, FlowInfer(draws=4))
+    np.testing.assert_allclose(many.x, one.x, rtol=1e-5)
+
+
+def test_a_draw_that_is_not_finite_is_marked(cfm, tmp_path, monkeypatch):
+    def normals(*arguments):
+        noise = event_normals(*arguments)
+        noise[3, 1] = np.inf
+        return noise
+
+    monkeypatch.setattr(module, "event_normals", normals)
+    reader = write(tmp_path / "test.h5", [0.0], 5, seed=3)
+    _, chunk = answer(model_of(spec("cfm"), cfm), reader, FlowInfer(draws=2))
+    assert [tuple(place) for place in np.argwhere(~chunk.ok)] == [(3, 1)]
+    assert np.isnan(chunk.x[3, 1]).all()
+    assert np.isfinite(chunk.x[chunk.ok]).all()
+
+
+def test_diagnostics_tell_a_set_unlike_the_training_sets(eifm, tmp_path, caplog):
+    infer = FlowInfer()
+    model = model_of(spec("ei-fm"), eifm)
+    inside = model.diagnostics(model.condition(write(tmp_path / "in.h5", [1.0], 64, seed=7), infer))
+    far = model.diagnostics(model.condition(write(tmp_path / "far.h5", [40.0], 64, seed=7), infer))
+    assert inside["embedding_distance"] < 2 < far["embedding_distance"]
+    assert inside["set_size"] == 64
+    assert inside["set_size_outside"] == 0
+    with caplog.at_level(logging.WARNING, logger="pullback"):
+        large = model.diagnostics(model.condition(write(tmp_path / "large.h5", [1.0], 65, seed=7), infer))
+    assert large["set_size_outside"] == 1
+    assert "a set of 65 members; trained on sets of 16 to 64" in caplog.text
+
+
+def test_embedding_distance_is_in_units_of_the_training_sets_own():
+    # A grid with spacing 1 in one coordinate: every nearest neighbour is 1 away; the distance 3 beyond its end is 3.
+    training = torch.stack([torch.arange(50.0), torch.zeros(50)], dim=1)
+    assert embedding_distance(torch.tensor([52.0, 0.0]), training) == pytest.approx(3, rel=1e-5)
+    assert embedding_distance(torch.tensor([7.0, 0.0]), training) == 0
+
+
+def test_a_large_set_is_represented_by_some_members(eifm, tmp_path, caplog, monkeypatch):
+    reader = write(tmp_path / "large.h5", [1.0], 500, seed=8)
+    model = model_of(spec("ei-fm"), eifm)
+    seen = []
+    encoder = model.model.encoder
+    monkeypatch.setattr(model.model, "embed", lambda y, mask: (seen.append(y), encoder(y, mask))[1])
+    monkeypatch.setattr(module, "MAX_MEMBERS", 90)
+    with caplog.at_level(logging.WARNING, logger="pullback"):
+        state = model.condition(reader, FlowInfer())
+    assert "500 members is represented by 90" in caplog.text
+    assert state.size == 500
+    members = seen[0][0, :, 0].numpy()
+    assert len(members) == 90
+    assert len(np.unique(members)) == 90
+    assert np.isin(members, model.scaling.encode_y(reader.read("y"))).all()
+
+
+def test_the_artifact_says_what_it_is(eifm, tmp_path):
+    weights, meta = load_artifact(eifm)
+    assert meta["spec"]["kind"] == "ei-fm"
+    assert meta["label"] == "approximate"
+    assert meta["set_size"] == [16, 64]
+    assert meta["trained_on"]["train"] == [EnsembleReader(eifm.parent / "train.h5").digest]
+    assert meta["embeddings"].shape == (512, 2)
+    assert all(np.isfinite(tensor.numpy()).all() for tensor in weights.values())
+    with pytest.raises(FlowError, match=r"holds the model .*'kind': 'ei-fm'.* wanted .*'kind': 'cfm'"):
+        model_of(spec("cfm"), eifm)
+
+
+GAUSSIAN = {"kind": "gaussian", "simulator": {"noise": 0.5}}
+
+
+def job_of(**settings):
+    method = spec("ei-fm", **settings).model_dump(mode="json", exclude={"infer"})
+    plan = {"address": [0, "toy", "m", 0], "problem": GAUSSIAN, "threads": 1, "accelerator": "cpu", "method": method}
+    return canonical(plan)
+
+
+def test_the_train_driver_writes_model_and_curves_and_removes_checkpoints(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("pullback.methods.run.make_problem", lambda *_: None)
+    means = np.linspace(-1, 1, 6)
+    for name in ("train", "validation"):
+        write(tmp_path / f"{name}.h5", means, 50).close()
+    arguments = {
+        "train": [tmp_path / "train.h5"],
+        "validation": [tmp_path / "validation.h5"],
+        "artifact": tmp_path / "model.pt",
+        "curves": tmp_path / "model.curves.csv",
+        "checkpoints": tmp_path / "checkpoints",
+        "code": "abc",
+    }
+    old = json.loads(job_of(steps=7))
+    checkpoint_folder(tmp_path / "checkpoints", {"job": old, "data": {}, "code": "abc", "threads": 1})
+    with caplog.at_level(logging.INFO, logger="pullback"):
+        train(job_of(steps=5), **arguments)
+    assert "job.method.train.steps: 7 -> 5" in caplog.text
+    assert (tmp_path / "model.pt").exists()
+    assert (tmp_path / "model.curves.csv").exists()
+    assert not (tmp_path / "checkpoints").exists()
+    first = (tmp_path / "model.pt").read_bytes()
+    train(job_of(steps=5), **arguments)
+    assert (tmp_path / "model.pt").read_bytes() == first
+
+
+def test_every_part_of_the_fingerprint_names_another_folder(tmp_path):
+    parts = {"job": json.loads(job_of()), "data": {"train": ["d1"]}, "code": "abc", "threads": 1}
+    changed = [
+        {**parts, "job": json.loads(job_of(steps=501))},
+        {**parts, "data": {"train": ["d2"]}},
+        {**parts, "code": "abd"},
+        {**parts, "threads": 2},
+    ]
+    folders = {checkpoint_folder(tmp_path, each) for each in [parts, *changed, parts]}
+    assert len(folders) == 5
+
+
+def test_a_record_that_disagrees_with_its_folder_is_an_error(tmp_path):
+    parts = {"job": {}, "data": {}, "code": "abc", "threads": 1}
+    folder = checkpoint_folder(tmp_path, parts)
+    (folder / "fingerprint.json").write_text(canonical({**parts, "code": "other"}))
+    with pytest.raises(ValueError, match="another training than the name of its folder"):
+        checkpoint_folder(tmp_path, parts)
