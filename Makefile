@@ -12,7 +12,7 @@ SHELL := /bin/bash
 CORES ?= all
 STUDY ?= config/config.yaml
 ARGS ?=
-# Another package index for torch, for those who want another build of it: https://download.pytorch.org/whl/cpu
+# The address of another package index, for those who want another build of torch.
 TORCH_INDEX ?=
 WORKERS ?= 2
 

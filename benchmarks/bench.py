@@ -1,7 +1,7 @@
 """Ratios measured side by side in one run, on this machine, now: `make bench`.
 
-Each line is a limit or a peer against what pullback does, alternating, the best of several rounds. Ratios travel between machines;
-times do not, and no test asserts one.
+Each line is a limit or a peer against what pullback does, alternating, the best of several rounds. Ratios travel
+between machines; times do not, and no test asserts one.
 """
 
 import os
@@ -97,7 +97,8 @@ def solvers() -> None:
     x, y, e = torch.randn(4096, 2), torch.randn(4096, 2), torch.randn(4096, 4)
     with torch.inference_mode():
         few, many = best(
-            lambda: midpoint(lambda x, t: network(x, t, y, e), x, 4), lambda: euler(lambda x, t: network(x, t, y, e), x, 100)
+            lambda: midpoint(lambda x, t: network(x, t, y, e), x, 4),
+            lambda: euler(lambda x, t: network(x, t, y, e), x, 100),
         )
     say("sampling: midpoint, 4 steps", 4096 / few, 4096 / many, "draws/s", "Euler, 100 steps")
 

@@ -157,7 +157,7 @@ def test_a_foreign_file_is_an_error(tmp_path):
 def test_nan_is_an_error_and_nothing_is_written(tmp_path, name, value):
     x, y = arrays()
     {"x": x, "y": y}[name][5].flat[1] = value
-    with pytest.raises(StoreError, match=f"{name} has 1 values that are not finite, the first in event 5"):  # noqa: PT012
+    with pytest.raises(StoreError, match=f"{name} has 1 values that are not finite, the first in event 5"):
         with EnsembleWriter(tmp_path / "a.h5", x=X, y=Y, spec="{}") as writer:
             writer.append(y, np.arange(N), x=x)
     assert list(tmp_path.iterdir()) == []
@@ -172,7 +172,7 @@ def test_no_events_is_an_error_and_nothing_is_written(tmp_path):
 def test_a_failure_while_writing_keeps_the_old_file(tmp_path):
     path = write_split(tmp_path, [(0, 60)]).parent / "train/shard-000.h5"
     before = path.read_bytes()
-    with pytest.raises(RuntimeError, match="stop"), EnsembleWriter(path, x=X, y=Y, spec="{}"):  # noqa: PT012
+    with pytest.raises(RuntimeError, match="stop"), EnsembleWriter(path, x=X, y=Y, spec="{}"):
         raise RuntimeError("stop")
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == [path.name]
@@ -203,10 +203,10 @@ def test_a_read_only_folder_is_one_clear_error(tmp_path):
 
 
 def test_wrong_shapes_are_refused(tmp_path):
-    with pytest.raises(StoreError, match=r"each event has shape \(3,\), wanted \(2,\)"):  # noqa: PT012
+    with pytest.raises(StoreError, match=r"each event has shape \(3,\), wanted \(2,\)"):
         with EnsembleWriter(tmp_path / "a.h5", x=None, y=Y, spec="{}") as writer:
             writer.append(np.zeros((4, 3)), np.arange(4))
-    with pytest.raises(StoreError, match="same number of events"):  # noqa: PT012
+    with pytest.raises(StoreError, match="same number of events"):
         with EnsembleWriter(tmp_path / "a.h5", x=None, y=Y, spec="{}") as writer:
             writer.append(np.zeros((4, 2)), np.arange(5))
 
@@ -256,9 +256,8 @@ def test_a_nan_draw_that_is_said_to_be_ok_is_refused(tmp_path):
     with EnsembleReader(write_split(tmp_path, [(0, 60)])) as ensemble:
         x = np.zeros((1, 5, 4, 3))
         x[0, 1] = np.nan
-        with pytest.raises(StoreError, match="a draw that is said to be ok"):  # noqa: PT012
-            with PosteriorWriter(
-                tmp_path / "p.h5", x=X, draws=5, ensemble=ensemble, ensemble_name="e", spec="{}"
-            ) as writer:
-                writer.append(Chunk(x, np.zeros((1, 5)), np.ones((1, 5), bool)), np.arange(1))
+        with pytest.raises(StoreError, match="a draw that is said to be ok"), PosteriorWriter(
+            tmp_path / "p.h5", x=X, draws=5, ensemble=ensemble, ensemble_name="e", spec="{}"
+        ) as writer:
+            writer.append(Chunk(x, np.zeros((1, 5)), np.ones((1, 5), bool)), np.arange(1))
     assert not (tmp_path / "p.h5").exists()

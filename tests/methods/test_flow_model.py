@@ -43,7 +43,7 @@ def spec(kind, **settings):
         "learning_rate": 3e-3,
         "ema": 0.98,
     } | settings
-    more = {"network": Mlp(width=32, depth=2), "train": Train(**settings, validate_every=250)}
+    more = {"network": Mlp(width=32, depth=2), "train": Train(**settings, validate_every=100)}
     if kind == "cfm":
         return Cfm(kind="cfm", **more)
     return EiFm(kind="ei-fm", k=2, set_encoder=SetEncoder(hidden=8, heads=2, inducing=4), **more)

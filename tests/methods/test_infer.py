@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.methods.base import Chunk, Context, Method, TrainJob, Unfolded
 from pullback.methods.infer import answer, infer, pieces

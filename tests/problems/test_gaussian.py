@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pullback.problems.gaussian import M, Gaussian
+from pullback.problems.gaussian import Gaussian, M
 from pullback.study.problems import GaussianSimulator
 
 PROBLEM = Gaussian(GaussianSimulator())

@@ -13,7 +13,7 @@ import awkward as ak
 from rootfiles import MAP, collisions, read_job, wanted_pairs, write
 
 from pullback.ensembles.store import EnsembleReader
-from pullback.extras import MissingExtra
+from pullback.extras import MissingExtraError
 from pullback.readers import table
 from pullback.readers.root import ReadError, read
 
@@ -238,7 +238,7 @@ def test_no_such_file(tmp_path):
 def test_missing_uproot_is_one_line(tmp_path, branches, monkeypatch):
     source = write(tmp_path / "a.root", branches)
     monkeypatch.setitem(sys.modules, "uproot", None)
-    with pytest.raises(MissingExtra, match=r"'uproot'.*pullback\[hep\]"):
+    with pytest.raises(MissingExtraError, match=r"'uproot'.*pullback\[hep\]"):
         read(read_job(), source, tmp_path / "bad.h5")
 
 

@@ -11,7 +11,7 @@ pytest.importorskip("fastjet", reason="pip install 'pullback[collider]'")
 import awkward as ak
 import uproot
 
-from pullback.extras import MissingExtra
+from pullback.extras import MissingExtraError
 from pullback.simulators import collider, detector
 from pullback.study.problems import UnfoldingParams, UnfoldingSimulator
 
@@ -256,6 +256,6 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 @pytest.mark.parametrize("package", ["pythia8mc", "fastjet"])
 def test_a_missing_package_is_one_line(tmp_path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingExtra, match=rf"'{package}'.*pullback\[collider\]"):
+    with pytest.raises(MissingExtraError, match=rf"'{package}'.*pullback\[collider\]"):
         collider.collide(job(events=1), tmp_path / "bad.root")
     assert not list(tmp_path.iterdir())

@@ -56,7 +56,11 @@ def test_a_study_that_is_right_is_read():
         ("problems/toy/methods/ei/train/stepz", 3, ["problems.toy.methods.ei.train.stepz", "did you mean 'steps'?"]),
         ("problems/toy/familes", {}, ["problems.toy.familes", "did you mean 'families'?"]),
         ("problems/toy/families/half/rolee", "x", ["problems.toy.families.half.rolee", "'role'"]),
-        ("problems/toy/families/half/role", "sen", ["problems.toy.families.half.role", "'seen', 'unseen' or 'observed'"]),
+        (
+            "problems/toy/families/half/role",
+            "sen",
+            ["problems.toy.families.half.role", "'seen', 'unseen' or 'observed'"],
+        ),
         ("problems/toy/methods/ei/kind", "eifm", ["methods.ei.kind", "did you mean 'ei-fm'?", "oracle"]),
         ("problems/toy/kind", "gausian", ["problems.toy.kind", "did you mean 'gaussian'?"]),
         ("problems/toy/families/half/params", {"gama": 0.5}, ["params.gama", "did you mean 'gamma'?"]),
@@ -69,16 +73,26 @@ def test_a_study_that_is_right_is_read():
         ("problems/toy/methods/ei/infer", {"a": {"families": ["hlaf"]}}, ["infer.a.families", "did you mean 'half'?"]),
         ("problems/toy/families/twin", {"role": "unseen", "take": {"family": "halff"}}, ["did you mean 'half'?"]),
         ("problems/toy/families/twin", {"role": "unseen", "take": {"family": "sweep"}}, ["no test events"]),
-        ("problems/toy/families/twin", {"role": "unseen", "params": {"gamma": 0.1}, "shift": {"kind": "noise", "relative": 1}},
-         ["a shift changes test observations only"]),
+        (
+            "problems/toy/families/twin",
+            {"role": "unseen", "params": {"gamma": 0.1}, "shift": {"kind": "noise", "relative": 1}},
+            ["a shift changes test observations only"],
+        ),
         ("problems/toy/families/data", {"role": "observed", "params": {"gamma": 0.1}}, ["observed family needs"]),
-        ("problems/waves", {**WAVES, "methods": {"o": {"kind": "oracle"}}}, ["needs exact-posterior", "kind 'fwi' gives"]),
-        ("problems/toy/families/half/read", {"files": {"test": ["a.root"]}, "y": {"pt": "a", "eta": "b", "phi": "c"}},
-         ["read.x"]),
+        (
+            "problems/waves",
+            {**WAVES, "methods": {"o": {"kind": "oracle"}}},
+            ["needs exact-posterior", "kind 'fwi' gives"],
+        ),
+        (
+            "problems/toy/families/half/read",
+            {"files": {"test": ["a.root"]}, "y": {"pt": "a", "eta": "b", "phi": "c"}},
+            ["read.x"],
+        ),
         ("config_version", 2, ["config_version", "found 2"]),
         ("study", "a/b", ["study"]),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_is_named_with_its_place_and_a_remedy(path, value, says):
     with pytest.raises(StudyError) as error:
         load_study(changed(path, value), ".", "small.yaml")

@@ -22,6 +22,8 @@ rule train:
     conda:
         "../../envs/learn.yaml"
     threads: study.threads
+    # The longest jobs, and others wait for them: they start as soon as they can.
+    priority: 50
     resources:
         mem_mb=4000,
         runtime=1440,
@@ -50,6 +52,8 @@ rule prior:
     conda:
         "../../envs/learn.yaml"
     threads: study.threads
+    # The longest jobs, and others wait for them: they start as soon as they can.
+    priority: 50
     resources:
         mem_mb=4000,
         runtime=1440,

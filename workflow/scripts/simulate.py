@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from pullback.problems.simulate import simulate
-
 from pullback.joblog import job_log
+from pullback.problems.simulate import simulate
 
 with job_log(snakemake.log[0]):
     simulate(snakemake.params.job, Path(snakemake.output[0]))

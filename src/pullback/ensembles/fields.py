@@ -7,7 +7,8 @@ import numpy as np
 
 Transform = Literal["linear", "log", "log1p", "symlog", "periodic"]
 """How a network sees a quantity before standardisation. linear: as it is. log, log1p: of a positive quantity. symlog:
-sign(v) log(1 + |v| / s), s the root mean square of the training data. periodic: an angle in radians; y enters as (sin, cos), x as
+sign(v) log(1 + |v| / s), s the root mean square of the training data. periodic: an angle in radians; y enters as
+(sin, cos), x as
 its difference to the feature of the same name in y, wrapped to [-pi, pi)."""
 
 
@@ -23,8 +24,8 @@ class Coordinate:
 class Field:
     """One of the two fields of a problem.
 
-    A vector of named quantities has one dimension (``x_feature`` or ``y_feature``), one unit and one transform each. An array
-    (a velocity model, shot gathers) has its own dimension names and one unit and transform for all.
+    A vector of named quantities has one dimension (``x_feature`` or ``y_feature``), one unit and one transform each.
+    An array (a velocity model, shot gathers) has its own dimension names and one unit and transform for all.
 
     Attributes:
         name: ``"x"`` or ``"y"``.

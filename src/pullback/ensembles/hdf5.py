@@ -1,7 +1,7 @@
 """HDF5 files that are whole, that xarray opens, and whose content has a digest.
 
-Every file is netCDF4-style: dimension scales with real names, units on variables. It is written under a temporary name in
-the same folder and renamed at the end; while it is written, the bytes of each variable run through SHA-256.
+Every file is netCDF4-style: dimension scales with real names, units on variables. It is written under a temporary
+name in the same folder and renamed at the end; while it is written, the bytes of each variable run through SHA-256.
 """
 
 import hashlib
@@ -22,8 +22,9 @@ TABLE_CHUNK_BYTES = 128 * 1024
 TABLE_CHUNK_ROWS = 4096
 FIELD_EVENT_BYTES = 4096
 FIELD_CHUNK_BYTES = 512 * 1024
-"""An event of at least FIELD_EVENT_BYTES is a field: a chunk holds 1-8 of them. Smaller events are rows of a table, thousands
-to a chunk. (Whole-shard chunks made random reads of fields 300 times slower; 8-row chunks doubled the size of tables.)"""
+"""An event of at least FIELD_EVENT_BYTES is a field: a chunk holds 1-8 of them. Smaller events are rows of a table,
+thousands to a chunk. (Whole-shard chunks made random reads of fields 300 times slower; 8-row chunks doubled the
+size of tables.)"""
 
 DIMENSION_ONLY = b"This is a netCDF dimension but not a netCDF variable. %10d"
 

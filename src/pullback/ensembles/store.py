@@ -253,7 +253,7 @@ class PosteriorWriter(PieceWriter):
 
 
 class PosteriorReader(PieceReader):
-    """The draws for some or all events of one family: variables ``x`` (event, draw, *x), ``log_weight``, ``ok``, ``event_id``."""
+    """The draws for one family's events: ``x`` (event, draw, *x), ``log_weight``, ``ok``, ``event_id``."""
 
     kinds = ("posterior-part", "posterior-index")
 

@@ -30,7 +30,7 @@ from pullback.study.methods import Train
 
 log = logging.getLogger("pullback")
 
-Loss = Callable[[nn.Module, dict[str, Tensor], torch.Generator], Tensor]
+Loss = Callable[[Any, dict[str, Tensor], torch.Generator], Tensor]
 
 WARM_UP = 0.03
 VALIDATION_BATCHES = 8
@@ -87,7 +87,7 @@ def fit(
     job: TrainJob,
     context: Context,
     meta: dict[str, Any],
-    finish: Callable[[nn.Module], dict[str, Any]] | None = None,
+    finish: Callable[[Any], dict[str, Any]] | None = None,
 ) -> None:
     """Train ``model`` and write the artifact and the curves.
 
@@ -152,7 +152,7 @@ class _Fit:
         self.count = 0
         self.checkpoints = Checkpoints(job.checkpoints)
 
-    def run(self, meta: dict[str, Any], finish: Callable[[nn.Module], dict[str, Any]] | None) -> None:
+    def run(self, meta: dict[str, Any], finish: Callable[[Any], dict[str, Any]] | None) -> None:
         start = self._resume()
         self._validation = [self._sets("validation", i) for i in range(VALIDATION_BATCHES)]
         train, began = self.train, time.monotonic()
@@ -252,10 +252,10 @@ class _Fit:
                 self.step_module(sets, self._noise("validation", i)).detach().double()
                 for i, sets in enumerate(self._validation)
             ]
-        loss = float(self.fabric.all_reduce(torch.stack(losses).mean(), reduce_op="mean"))
+        loss = float(self._over_devices(torch.stack(losses).mean()))
         if not math.isfinite(loss):
             raise TrainingError(f"the validation loss is {loss} after {done} steps: lower train.learning_rate")
-        train_loss, norm = (self.fabric.all_reduce(self.sums, reduce_op="mean") / self.count).tolist()
+        train_loss, norm = (self._over_devices(self.sums) / self.count).tolist()
         self.rows.append([done, train_loss, loss, learning_rate(done - 1, self.train), norm])
         self.sums.zero_()
         self.count = 0
@@ -263,6 +263,12 @@ class _Fit:
         if loss < self.best["loss"]:
             weights = {name: value.clone() for name, value in self.ema.items()}
             self.best = {"loss": loss, "step": done, "weights": weights}
+
+    def _over_devices(self, value: Tensor) -> Tensor:
+        """The mean over processes, the same in each."""
+        reduced = self.fabric.all_reduce(value.clone(), reduce_op="mean")
+        assert isinstance(reduced, Tensor)
+        return reduced
 
     def _save(self, done: int) -> None:
         if self.fabric.is_global_zero:
@@ -293,7 +299,7 @@ class _Fit:
         log.info("resumed after step %d of %d from %s", done, self.train.steps, self.job.checkpoints)
         return done
 
-    def _finish(self, meta: dict[str, Any], finish: Callable[[nn.Module], dict[str, Any]] | None) -> None:
+    def _finish(self, meta: dict[str, Any], finish: Callable[[Any], dict[str, Any]] | None) -> None:
         weights = self.best["weights"]
         self.model.load_state_dict(weights)
         if self.fabric.is_global_zero:

@@ -1,8 +1,9 @@
 """One life cycle for every method: train (optional) -> condition (optional) -> draw.
 
-A method is made once per job from its spec and its problem. What it learns goes into one *artifact* file; what it makes of one
-ensemble is a *state*; draws come in *chunks* of events, so that everything streams. Amortised models use all three, the oracle only
-``draw``, EnKG only ``draw`` with a prior's artifact, OmniFold will train in ``condition`` and give an Unfolded.
+A method is made once per job from its spec and its problem. What it learns goes into one *artifact* file; what it
+makes of one ensemble is a *state*; draws come in *chunks* of events, so that everything streams. Amortised models use
+all three, the oracle only ``draw``, EnKG only ``draw`` with a prior's artifact, OmniFold will train in ``condition``
+and give an Unfolded.
 """
 
 from collections.abc import Callable
@@ -117,7 +118,7 @@ class Method(Generic[State]):
         self.cost = Cost()
 
     def train(self, data: TrainingData, job: TrainJob) -> None:
-        """Learn from the seen families and write the artifact; only for methods whose catalogue entry says ``trains``."""
+        """Learn from the seen families and write the artifact; for methods whose catalogue entry says ``trains``."""
         raise NotImplementedError(f"{type(self).__name__} does not train")
 
     def load(self, artifact: Path | None, prior: Path | None, seen: list[Path]) -> None:

@@ -4,7 +4,7 @@ import json
 import logging
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,7 +50,12 @@ def pieces(events: int, observed: int, set_size: int | str, block: int) -> Itera
 
 
 def infer(
-    job: str, ensemble: Path, out: Path, artifact: Path | None = None, prior: Path | None = None, seen: list[Path] = []
+    job: str,
+    ensemble: Path,
+    out: Path,
+    artifact: Path | None = None,
+    prior: Path | None = None,
+    seen: Sequence[Path] = (),
 ) -> None:
     """Write one part of one posterior.
 
@@ -69,7 +74,7 @@ def infer(
     address = (*plan["address"], plan["infer_name"], plan["family"])
     context = Context(address, plan["threads"], plan["accelerator"], progress)
     method = load_class(spec.code)(spec, problem, context)  # type: ignore[attr-defined]
-    method.load(artifact, prior, seen)
+    method.load(artifact, prior, list(seen))
     if isinstance(method, Oracle):
         method.tell(plan["params"])
     with EnsembleReader(ensemble) as reader:
@@ -85,7 +90,7 @@ def answer(
     job: str,
     part: int = 0,
     parts: int = 1,
-    attributes: dict[str, Any] = {},
+    attributes: dict[str, Any] | None = None,
 ) -> None:
     """Condition a loaded method on an ensemble's sets and stream its draws for one part of the events to a file.
 
@@ -116,7 +121,7 @@ def answer(
         ensemble=ensemble,
         ensemble_name=str(ensemble.path),
         spec=job,
-        attributes={**attributes, "observations": ensemble.n},
+        attributes={**(attributes or {}), "observations": ensemble.n},
     ) as writer:
         for piece in method.context.progress(mine, len(mine), "infer"):
             if conditioned != (piece.set_first, piece.set_last):

@@ -49,6 +49,11 @@ def rows(values: Tensor, batch: int) -> Tensor:
     return values if len(values) == batch else values.repeat_interleave(batch // len(values), dim=0)
 
 
+def channels_last(module: nn.Module) -> None:
+    """Lay out a module's convolution weights as `as_image` lays out their input."""
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 class TimeEmbedding(nn.Module):
     """Time (B,) -> (B, width): t itself with sines and cosines of 1/4 to 8 cycles per unit, then a small MLP.
 
@@ -80,10 +85,11 @@ class ArrayEncoder(nn.Module):
             # The first layer sees the most cells: it strides by 4 along long axes.
             stride = [(4 if not layers and n >= 64 else 2) if n > COARSE_CELLS else 1 for n in size]
             next_channels = width if not layers else 2 * width
-            layers += [nn.Conv2d(channels, next_channels, 5, stride, padding=2), nn.GELU()]
+            layers += [nn.Conv2d(channels, next_channels, 5, stride, padding=2), nn.GELU()]  # type: ignore[arg-type]
             channels, size = next_channels, [(n - 1) // s + 1 for n, s in zip(size, stride, strict=True)]
-        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.layers = nn.Sequential(*layers)
         self.out = nn.Linear(channels * math.prod(size), out)
+        channels_last(self)
 
     def forward(self, y: Tensor) -> Tensor:
         """Encode observations (B, *shape)."""
@@ -133,8 +139,9 @@ class GridEncoder(nn.Module):
             kernel = [2 * s + 1 for s in stride]
             stages.append(nn.Conv2d(in_channels, out_channels, kernel, stride, padding=stride))  # type: ignore[arg-type]
             in_channels, stride = out_channels, [2, 2]
-        self.stages = nn.ModuleList(stages).to(memory_format=torch.channels_last)
+        self.stages = nn.ModuleList(stages)
         self.vector = ArrayEncoder((in_channels, *grids[-1]), vector)
+        channels_last(self)
 
     def forward(self, y: Tensor) -> tuple[list[Tensor], Tensor]:
         """Encode observations (B, *y): one map (B, channel, height, width) for each level, and (B, vector)."""

@@ -17,6 +17,7 @@ from pullback.networks.encoders import (
     TimeEmbedding,
     VectorEncoder,
     as_image,
+    channels_last,
     image_shape,
     rows,
 )
@@ -123,7 +124,7 @@ class Unet(nn.Module):
         self.leave = nn.Conv2d(width, in_channels, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
-        self.to(memory_format=torch.channels_last)
+        channels_last(self)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         """Output of x's shape.

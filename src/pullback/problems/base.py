@@ -13,14 +13,16 @@ from pullback.study.base import Capability
 class Problem(Protocol):
     """Families + forward process (+ likelihood, + exact posterior where there is one).
 
-    A class that declares ``gives`` needs only the members of what it gives; ``x``, ``y`` and ``block`` always. It is made from the
-    problem's ``simulator`` block. Heavy imports belong inside methods: the class is loaded while the Snakefile is parsed.
+    A class that declares ``gives`` needs only the members of what it gives; ``x``, ``y`` and ``block`` always. It is
+    made from the problem's ``simulator`` block. Heavy imports belong inside methods: the class is loaded while the
+    Snakefile is parsed.
 
     Attributes:
         gives: capabilities.
         x, y: fields of truth and observation.
         block: events drawn from one generator; shards are cut between blocks.
-        fail: what a failed simulation means for data: ``"error"`` or ``"redraw"`` (the prior is then conditional on success).
+        fail: what a failed simulation means for data: ``"error"`` or ``"redraw"`` (the prior is then conditional on
+        success).
     """
 
     gives: ClassVar[frozenset[Capability]]
@@ -48,7 +50,7 @@ class Problem(Protocol):
         ...
 
     def preflight(self) -> dict[str, Any]:
-        """Checks of the simulator's settings, with their numbers; raises ValueError with a remedy. Compiles what jobs share."""
+        """Checks of the settings with their numbers, or ValueError with a remedy; compiles what jobs share."""
         ...
 
 

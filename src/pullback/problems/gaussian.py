@@ -1,7 +1,7 @@
 """The 2-D Gaussian problem: a prior family with one parameter, signal-dependent noise, and a known posterior.
 
-x ~ N(0, [[1, gamma], [gamma, 1]]), y = x M + s |x| eps with M = [[2.2, .5], [.5, 3.2]], eps ~ N(0, I_2) and s = 0.5: the
-synthetic experiment of "The Ensemble Inverse Problem" (arXiv 2601.22029), setting A. Its likelihood is
+x ~ N(0, [[1, gamma], [gamma, 1]]), y = x M + s |x| eps with M = [[2.2, .5], [.5, 3.2]], eps ~ N(0, I_2) and s = 0.5:
+the synthetic experiment of "The Ensemble Inverse Problem" (arXiv 2601.22029), setting A. Its likelihood is
 
     log p(y|x) = -|y - x M|^2 / (2 s^2 |x|^2) - 2 log(s |x|) - log(2 pi).
 """
@@ -58,8 +58,8 @@ class Gaussian:
     ) -> np.ndarray:
         """Draws (event, draw, 2) by importance resampling from a pool of prior draws.
 
-        Exact as the pool grows. The exponent is linear in (|y|^2, y_1, y_2, 1), so that all events against the whole pool
-        are one matrix product.
+        Exact as the pool grows. The exponent is linear in (|y|^2, y_1, y_2, 1), so that all events against the whole
+        pool are one matrix product.
         """
         x = self.sample_prior(rng, pool, params)
         mean = x @ M

@@ -103,7 +103,7 @@ def _simulate_block(
     failures = int((~ok).sum())
     if failures and problem.fail != "redraw":
         raise SimulationError(
-            f"{failures} of {n} simulations failed in block {address}; the first is event {int(np.argmin(ok))} of the block. "
+            f"{failures} of {n} simulations failed in block {address}, the first at its event {int(np.argmin(ok))}. "
             "Change the prior or the simulator, or let the problem say fail = 'redraw'"
         )
     for attempt in range(1, MAX_ATTEMPTS + 1):

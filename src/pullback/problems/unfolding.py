@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pullback.extras import MissingExtra, require
+from pullback.extras import MissingExtraError, require
 from pullback.readers.jets import X_FIELD, Y_FIELD
 from pullback.simulators import detector
 from pullback.study.base import Capability
@@ -51,7 +51,7 @@ class Unfolding:
         """Versions of the packages that make and read collisions, and what the detector does to a few jets.
 
         Raises:
-            pullback.extras.MissingExtra: a package that reads ROOT files is not installed.
+            pullback.extras.MissingExtraError: a package that reads ROOT files is not installed.
         """
         versions = {}
         for package in ("uproot", "awkward"):
@@ -61,7 +61,7 @@ class Unfolding:
             try:
                 require(package, "collider")
                 versions[package] = importlib.metadata.version(package)
-            except MissingExtra as error:  # a study of outside files alone does without
+            except MissingExtraError as error:  # a study of outside files alone does without
                 log.warning("no collisions can be made here: %s", error)
                 versions[package] = "not installed"
         pt = np.array([self.options.truth_pt_min, 50.0, 100.0, 300.0, 1000.0])

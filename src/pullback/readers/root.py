@@ -73,7 +73,7 @@ def read(job: str, source: Path, out: Path) -> None:
 
     Raises:
         ReadError: whatever is wrong with the file; nothing is written.
-        pullback.extras.MissingExtra: uproot or awkward is not installed.
+        pullback.extras.MissingExtraError: uproot or awkward is not installed.
     """
     task = json.loads(job)
     own = task["read"] is None

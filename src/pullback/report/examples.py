@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from pullback.ensembles.fields import Field
+from pullback.report.style import Series
 from pullback.report.tables import ReportError
 
 
@@ -79,6 +80,10 @@ class Example:
         return self.mean is not None
 
 
+Answer = tuple[Series, Example]
+"""A method and what it answered."""
+
+
 def read_examples(paths: Iterable[Path]) -> list[Example]:
     """All examples of some files; of several seeds, the first.
 
@@ -97,11 +102,11 @@ def read_examples(paths: Iterable[Path]) -> list[Example]:
 
 
 def _file(file: h5py.File) -> Iterable[Example]:
-    common = {name: _text(file.attrs, name) for name in ("problem", "method", "method_kind", "returns")}
+    common: dict[str, Any] = {name: _text(file.attrs, name) for name in ("problem", "method", "method_kind", "returns")}
     for infer, seeds in sorted(file.items()):
         for seed, families in sorted(seeds.items(), key=lambda item: (len(item[0]), item[0])):
             for family, group in sorted(families.items()):
-                labels = {
+                labels: dict[str, Any] = {
                     "infer": infer,
                     "seed": seed,
                     "family": family,

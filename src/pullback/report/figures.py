@@ -103,11 +103,11 @@ def _against_parameter(
     values = [v for v in floor if math.isfinite(v)]
     for i in shown:
         cells = [m[i] for _, m in rows]
-        value, low, high = (np.array([getattr(c, part) if c else np.nan for c in cells]) for part in _PARTS)
-        band = axes.fill_between(x, low, high, color=series[i].colour, alpha=0.18, linewidth=0)
+        value, least, most = (np.array([getattr(c, part) if c else np.nan for c in cells]) for part in _PARTS)
+        band = axes.fill_between(x, least, most, color=series[i].colour, alpha=0.18, linewidth=0)
         lines = axes.plot(x, value, color=series[i].colour, marker=series[i].marker, markersize=5, linewidth=1.6)
         tag([band, *lines], series[i])
-        values += [*value, *low, *high]
+        values += [*value, *least, *most]
     _scale(axes, "y", values)
     axes.set_xlabel(name)
     axes.grid(axis="y")

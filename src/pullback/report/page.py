@@ -13,7 +13,7 @@ import yaml
 from pullback.extras import require
 from pullback.metrics.table import COLUMNS, COST_COLUMNS
 from pullback.problems.base import make_problem
-from pullback.report import figures, pictures
+from pullback.report import figures, maps, pictures
 from pullback.report.drawing import Drawing
 from pullback.report.examples import Example, read_examples, with_coordinates
 from pullback.report.receipt import versions, write_text
@@ -33,7 +33,7 @@ from pullback.report.tables import (
     truth_free,
 )
 from pullback.study.base import Uniform
-from pullback.study.config import Study
+from pullback.study.config import Problem, Study
 from pullback.study.problems import ProblemBase, is_inside
 
 
@@ -164,7 +164,7 @@ def _render(study: Study, problems: list[ProblemView], series: list[Series], tab
 def _problem(
     position: int,
     name: str,
-    spec: ProblemBase,
+    spec: Problem,
     metrics: Any,
     costs: Any,
     examples: Sequence[Example],
@@ -197,7 +197,7 @@ def _problem(
     return view
 
 
-def _in_units(examples: Sequence[Example], spec: ProblemBase, folder: str) -> list[Example]:
+def _in_units(examples: Sequence[Example], spec: Problem, folder: str) -> list[Example]:
     """Examples of fields with the coordinates of their problem: metres and seconds instead of cells."""
     if not any(e.is_field for e in examples):
         return list(examples)
@@ -301,13 +301,13 @@ def _galleries(
 def _drawings(key: str, answers: list[tuple[Series, Example]]) -> tuple[list[Drawing], list[Drawing]]:
     fields = [a for a in answers if a[1].is_field]
     if fields:
-        groups = pictures.cases(fields)
+        groups = maps.cases(fields)
         # The case that most methods answered stands first; an expensive method may have answered fewer.
         order = sorted(range(len(groups)), key=lambda i: (-len(groups[i]), i))
-        drawn = [pictures.panels(f"{key}e{i}", groups[i]) for i in order]
+        drawn = [maps.panels(f"{key}e{i}", groups[i]) for i in order]
         return drawn[:1], drawn[1:]
-    drawn = [pictures.clouds(f"{key}x", answers), pictures.spectra(f"{key}s", answers)]
-    return [d for d in drawn if d], []
+    vectors = (pictures.clouds(f"{key}x", answers), pictures.spectra(f"{key}s", answers))
+    return [drawing for drawing in vectors if drawing], []
 
 
 def _curves(paths: Sequence[Path]) -> list[tuple[str, str, str, Any]]:

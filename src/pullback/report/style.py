@@ -19,7 +19,7 @@ BASELINES = ("random-truth", "prior-draws")
 ROLES = ("seen", "unseen", "observed")
 ROLE_TEXT = {
     "seen": "Seen: trained on this prior, judged on other events of it",
-    "unseen": "Unseen: nothing was trained on this prior",
+    "unseen": "Unseen: this prior is for judging only",
     "observed": "Observed: only the observations are used, there is no truth to compare with",
 }
 LABEL_TEXT = {

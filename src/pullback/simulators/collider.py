@@ -251,7 +251,7 @@ def collide(job: str, out: Path) -> None:
 
     Raises:
         ColliderError: settings that Pythia does not take.
-        pullback.extras.MissingExtra: pythia8mc, fastjet, awkward or uproot is not installed.
+        pullback.extras.MissingExtraError: pythia8mc, fastjet, awkward or uproot is not installed.
     """
     for package in ("pythia8mc", "fastjet", "awkward", "uproot"):
         require(package, "collider")

@@ -9,8 +9,9 @@ What is in the closure:
 
 * The driver that a script calls, name by name: this definition and what it uses in its module. So rules that share a
   module do not share a digest.
-* Every module that these import, also inside functions, as a whole, and the ``__init__`` of the packages it is in.
-  Classes that a study names (``module:Class``) are loaded dynamically, so they are given as further roots.
+* Every module that these import, also inside functions, as a whole, and the ``__init__`` of the packages it is in, with
+  the other files of such a package (templates). Classes that a study names (``module:Class``) are loaded dynamically,
+  so they are given as further roots.
 * The catalogue (``pullback.study``) name by name. Its registries are not followed, for the kinds in the job say which
   entries matter. The declaration of an option (type, default, description, validator) is left out, because its value
   stands in the text of the job. So a new method reruns nothing, and a changed property of one kind's options reruns the
@@ -21,9 +22,8 @@ The trees are written without empty fields, so that the digest is the same under
 """
 
 import ast
-import copy
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -42,6 +42,8 @@ REGISTRIES = frozenset(
 )
 _SAID_ONLY = frozenset({"__all__", "__version__"})
 _VALIDATORS = frozenset({"model_validator", "field_validator"})
+# A context follows from where a name stands; the others say how something was written.
+_UNSAID_FIELDS = frozenset({"ctx", "kind", "type_comment"})
 
 
 class Node(NamedTuple):
@@ -51,7 +53,24 @@ class Node(NamedTuple):
     name: str | None = None
 
 
-def digest(script: Path, roots: Iterable[Node] = (), source: Path = SOURCE) -> str:
+class Statement(NamedTuple):
+    """A statement at the top of a module: what it defines, what it says, what it uses.
+
+    Attributes:
+        defines: names that it gives a meaning to.
+        text: its syntax tree.
+        names: names that stand in it.
+        imports: what it imports from this package, by the name it gets.
+    """
+
+    defines: frozenset[str]
+    text: str
+    names: frozenset[str]
+    imports: dict[str, ast.Import | ast.ImportFrom]
+
+
+@cache
+def digest(script: Path, roots: tuple[Node, ...] = (), source: Path = SOURCE) -> str:
     """The digest of a script and of what it runs.
 
     Args:
@@ -59,17 +78,21 @@ def digest(script: Path, roots: Iterable[Node] = (), source: Path = SOURCE) -> s
         roots: what else is loaded, by names that are not in the script's imports.
         source: the folder that holds the package.
     """
-    tree = _tree(script)
-    found = {Node("", script.name): _sha(_canonical(tree))}
-    waiting = [*_imports(tree, "", script, source, by_name=True).values(), *roots]
+    lines = [f"{script.name} {_sha(_text(_statements(script, False)))}"]
+    lines += [f"{node.module}:{node.name or ''} {_read(node, source)[0]}" for node in closure(script, roots, source)]
+    return _sha("\n".join(lines))
+
+
+def closure(script: Path, roots: Iterable[Node] = (), source: Path = SOURCE) -> list[Node]:
+    """Everything of the package that a script runs."""
+    found: set[Node] = set()
+    waiting = [*_targets(_statements(script, False), "", script, source, by_name=True).values(), *roots]
     while waiting:
         node = waiting.pop()
-        if node in found or node.module in NO_RESULT or node in REGISTRIES:
-            continue
-        found[node], uses = _read(node, source)
-        waiting += uses
-    lines = [f"{node.module}:{node.name or ''} {found[node]}" for node in sorted(found, key=str)]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        if node not in found and node.module not in NO_RESULT and node not in REGISTRIES:
+            found.add(node)
+            waiting += _read(node, source)[1]
+    return sorted(found, key=str)
 
 
 def class_node(target: str) -> Node:
@@ -80,12 +103,16 @@ def class_node(target: str) -> Node:
 def file_digest(path: Path) -> str:
     """The digest of a user's own file: of its syntax tree when it is Python, else of its bytes."""
     if path.suffix == ".py":
-        return _sha(_canonical(_strip(ast.parse(path.read_text()))))
+        return _sha(_text(_parse(path.read_bytes(), False)))
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _text(statements: Iterable[Statement]) -> str:
+    return "\n".join(statement.text for statement in statements)
 
 
 def _is_catalogue(module: str) -> bool:
@@ -107,36 +134,136 @@ def _read(node: Node, source: Path) -> tuple[str, list[Node]]:
     path = _file(node.module, source)
     if path is None:
         return "absent", []
+    statements = _statements(path, _is_catalogue(node.module))
+    imports = _targets(statements, node.module, path, source)
     if node.name is None:
-        tree = _tree(path)
-        text, uses = _canonical(tree), list(_imports(tree, node.module, path, source).values())
+        chosen, uses = list(statements), list(imports.values())
     else:
-        text, uses = _definition(node, path, source)
+        chosen, uses = _definition(node.name, node.module, statements, imports)
+        uses += _targets(chosen, node.module, path, source).values()
     parts = node.module.split(".")
     packages = [Node(".".join(parts[:depth])) for depth in range(1, len(parts))]
-    return _sha(text), uses + [package for package in packages if not _is_catalogue(package.module)]
+    return _sha(_text(chosen) + _data(path)), uses + [
+        package for package in packages if not _is_catalogue(package.module)
+    ]
 
 
-def _definition(node: Node, path: Path, source: Path) -> tuple[str, list[Node]]:
+def _data(path: Path) -> str:
+    """Templates and tables in the folder of a package, with their digests."""
+    if path.name != "__init__.py":
+        return ""
+    files = [file for file in sorted(path.parent.iterdir()) if file.is_file() and file.suffix not in (".py", ".pyc")]
+    return "\n".join(f"{file.name} {file_digest(file)}" for file in files)
+
+
+def _definition(
+    name: str, module: str, statements: Iterable[Statement], imports: dict[str, Node]
+) -> tuple[list[Statement], list[Node]]:
     """One name of a module: what defines it, the statements that work on it, and the names these use."""
-    tree = _tree(path)
-    imports = _imports(tree, node.module, path, source)
-    own = {name for statement in tree.body for name in _defines(statement)}
-    if node.name not in own:
-        return "imported", [imports[node.name]] if node.name in imports else [Node(node.module)]
-    texts: list[str] = []
-    uses: list[Node] = []
-    for statement in tree.body:
-        defines = _defines(statement)
-        named = {part.id for part in ast.walk(statement) if isinstance(part, ast.Name)}
-        is_work = not defines and not isinstance(statement, ast.Import | ast.ImportFrom) and node.name in named
-        if node.name not in defines and not is_work:
+    own = {defined for statement in statements for defined in statement.defines}
+    if name not in own:
+        return [], [imports.get(name, Node(module))]
+    chosen = [
+        statement
+        for statement in statements
+        if name in statement.defines or (not statement.defines and name in statement.names)
+    ]
+    names = {used for statement in chosen for used in statement.names} - {name}
+    return chosen, [imports[used] for used in names & imports.keys()] + [Node(module, used) for used in names & own]
+
+
+def _targets(
+    statements: Iterable[Statement], module: str, path: Path, source: Path, by_name: bool = False
+) -> dict[str, Node]:
+    """What some statements import from this package, by the name it gets here; as whole modules unless ``by_name``."""
+    found: dict[str, Node] = {}
+    for statement in statements:
+        for name, node in statement.imports.items():
+            if isinstance(node, ast.Import):
+                if node.names[0].name.split(".")[0] == PACKAGE:
+                    found[name] = Node(node.names[0].name)
+                continue
+            origin = _origin(node, module, path)
+            if origin.split(".")[0] != PACKAGE:
+                continue
+            below = f"{origin}.{node.names[0].name}"
+            if _file(below, source):
+                found[name] = Node(below)
+            elif (by_name or _is_catalogue(origin)) and node.names[0].name != "*":
+                found[name] = Node(origin, node.names[0].name)
+            else:
+                found[name] = Node(origin)
+    return found
+
+
+def _origin(statement: ast.ImportFrom, module: str, path: Path) -> str:
+    """The absolute name of the module of a ``from ... import``."""
+    if not statement.level:
+        return statement.module or ""
+    parts = module.split(".")
+    base = parts[: len(parts) - statement.level + (path.name == "__init__.py")]
+    return ".".join([*base, statement.module] if statement.module else base)
+
+
+@cache
+def _statements(path: Path, is_catalogue: bool) -> tuple[Statement, ...]:
+    return _parse(path.read_bytes(), is_catalogue)
+
+
+def _parse(code: bytes, is_catalogue: bool) -> tuple[Statement, ...]:
+    return tuple(
+        _statement(statement, is_catalogue) for statement in ast.parse(code).body if not _says_nothing(statement)
+    )
+
+
+def _statement(statement: ast.stmt, is_catalogue: bool) -> Statement:
+    names: set[str] = set()
+    imports: dict[str, ast.Import | ast.ImportFrom] = {}
+    if is_catalogue and isinstance(statement, ast.ClassDef):
+        options = [part for part in statement.body if _is_option(part) or _is_validator(part)]
+        _write(options, [], names, imports)
+        statement.body = [part for part in statement.body if part not in options]
+    text: list[str] = []
+    _write(statement, text, names, imports)
+    return Statement(frozenset(_defines(statement)), "".join(text), frozenset(names), imports)
+
+
+def _write(value: object, text: list[str], names: set[str], imports: dict[str, ast.Import | ast.ImportFrom]) -> None:
+    """Write a tree as one text, whatever the layout of its source, and note its names and imports."""
+    if isinstance(value, list):
+        text.append("[")
+        for item in value:
+            if not (isinstance(item, ast.stmt) and _says_nothing(item)):
+                _write(item, text, names, imports)
+                text.append(",")
+        text.append("]")
+        return
+    if not isinstance(value, ast.AST):
+        text.append(f"{type(value).__name__}:{value!r}")
+        return
+    if isinstance(value, ast.Name):
+        names.add(value.id)
+        text.append(f"Name({value.id})")
+        return
+    if isinstance(value, ast.Import | ast.ImportFrom):
+        for alias in value.names:
+            name = alias.asname or alias.name
+            if isinstance(value, ast.Import):
+                imports[name] = ast.Import([alias])
+            else:
+                imports[name] = ast.ImportFrom(value.module, [alias], value.level)
+    text.append(type(value).__name__)
+    text.append("(")
+    is_constant = isinstance(value, ast.Constant)
+    for field in value._fields:
+        part = getattr(value, field, None)
+        # Empty fields are left out: Python versions differ in which ones there are.
+        if field in _UNSAID_FIELDS or part == [] or (part is None and not is_constant):
             continue
-        texts.append(_canonical(_without_options(statement) if _is_catalogue(node.module) else statement))
-        uses += [imports[name] for name in named & imports.keys()]
-        uses += [Node(node.module, name) for name in (named & own) - {node.name}]
-        uses += _imports(statement, node.module, path, source).values()
-    return "\n".join(texts), sorted(set(uses), key=str)
+        text.append(field + "=")
+        _write(part, text, names, imports)
+        text.append(",")
+    text.append(")")
 
 
 def _defines(statement: ast.stmt) -> set[str]:
@@ -150,18 +277,11 @@ def _defines(statement: ast.stmt) -> set[str]:
     return set()
 
 
-def _without_options(statement: ast.stmt) -> ast.stmt:
-    """A class of the catalogue without the declarations and validators of its options."""
-    if not isinstance(statement, ast.ClassDef):
-        return statement
-    body = [part for part in statement.body if not (_is_option(part) or _is_validator(part))]
-    kept = copy.copy(statement)
-    kept.body = body
-    return kept
-
-
 def _is_option(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.AnnAssign) and "ClassVar" not in ast.unparse(statement.annotation)
+    """A declaration of an option: a name with a type that is no class variable."""
+    return isinstance(statement, ast.AnnAssign) and not any(
+        isinstance(part, ast.Name) and part.id == "ClassVar" for part in ast.walk(statement.annotation)
+    )
 
 
 def _is_validator(statement: ast.stmt) -> bool:
@@ -172,56 +292,8 @@ def _is_validator(statement: ast.stmt) -> bool:
     )
 
 
-def _imports(tree: ast.AST, module: str, path: Path, source: Path, by_name: bool = False) -> dict[str, Node]:
-    """What is imported from this package, by the name it gets here; as whole modules unless ``by_name``."""
-    found: dict[str, Node] = {}
-    for statement in ast.walk(tree):
-        if isinstance(statement, ast.Import):
-            for alias in statement.names:
-                if alias.name.split(".")[0] == PACKAGE:
-                    found[alias.asname or alias.name] = Node(alias.name)
-        elif isinstance(statement, ast.ImportFrom):
-            origin = _origin(statement, module, path)
-            if origin.split(".")[0] != PACKAGE:
-                continue
-            for alias in statement.names:
-                below = f"{origin}.{alias.name}"
-                if _file(below, source):
-                    node = Node(below)
-                elif (by_name or _is_catalogue(origin)) and alias.name != "*":
-                    node = Node(origin, alias.name)
-                else:
-                    node = Node(origin)
-                found[alias.asname or (f"{origin}.*" if alias.name == "*" else alias.name)] = node
-    return found
-
-
-def _origin(statement: ast.ImportFrom, module: str, path: Path) -> str:
-    """The absolute name of the module of a ``from ... import``."""
-    if not statement.level:
-        return statement.module or ""
-    parts = module.split(".")
-    drop = statement.level - (path.name == "__init__.py")
-    base = parts[: len(parts) - drop]
-    return ".".join([*base, statement.module] if statement.module else base)
-
-
-@cache
-def _tree(path: Path) -> ast.Module:
-    return _strip(ast.parse(path.read_text(), str(path)))
-
-
-def _strip(tree: ast.Module) -> ast.Module:
-    """The tree without what changes no result: docstrings, exports, version, imports for type checkers."""
-    for node in ast.walk(tree):
-        for field in ("body", "orelse", "finalbody"):
-            block = getattr(node, field, None)
-            if isinstance(block, list):
-                setattr(node, field, [part for part in block if not _says_nothing(part)])
-    return tree
-
-
 def _says_nothing(statement: ast.AST) -> bool:
+    """What changes no result: docstrings, exports, the version, imports for type checkers."""
     match statement:
         case ast.Expr(value=ast.Constant(value=str())):
             return True
@@ -230,22 +302,3 @@ def _says_nothing(statement: ast.AST) -> bool:
         case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING"), orelse=[]):
             return True
     return False
-
-
-def _canonical(value: object) -> str:
-    """One text for one tree, whatever the layout of the source."""
-    if isinstance(value, ast.AST):
-        return f"{type(value).__name__}({','.join(_fields(value))})"
-    if isinstance(value, list):
-        return f"[{','.join(map(_canonical, value))}]"
-    return f"{type(value).__name__}:{value!r}"
-
-
-def _fields(node: ast.AST) -> Iterator[str]:
-    for name, value in ast.iter_fields(node):
-        # Fields that a Python version added (type parameters, kinds of strings) are empty in code of the oldest one.
-        if value is None and not isinstance(node, ast.Constant):
-            continue
-        if value == [] or name in ("kind", "type_comment", "ctx"):
-            continue
-        yield f"{name}={_canonical(value)}"

@@ -218,7 +218,7 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_
 
 
 def read_study(path: Path | str) -> Study:
-    """Read and check one study file; `study` must be the file's stem (`config.yaml`, the default study, may say any)."""
+    """Read and check one study file; `study` must be the file's stem (any name in `config.yaml`, the default)."""
     path = Path(path)
     try:
         with path.open() as stream:
@@ -242,7 +242,7 @@ def check_stem(study: Study, path: Path | str) -> None:
 
 
 def family_files(family: Family, split: str) -> list[str]:
-    """The outside files of one split, with variables expanded; ``$PULLBACK_DATA`` is ``../shared/data`` when not set."""
+    """The outside files of one split, variables expanded; ``$PULLBACK_DATA`` is ``../shared/data`` when not set."""
     if family.read is None:
         return []
     data = os.environ.get("PULLBACK_DATA", "../shared/data")

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from pullback.study import paths
-from pullback.study.code import Node, class_node, digest, file_digest
+from pullback.study.code import SOURCE, Node, class_node, digest, file_digest
 from pullback.study.config import Study, StudyError, check_stem, load_study, read_study
 from pullback.study.plan import Plan
 from pullback.study.plugins import problem_class
@@ -41,6 +41,13 @@ def open_study(config: dict[str, Any], files: Iterable[Path | str], overridden: 
     else:
         study = read_study(found[0])
     return Plan(study, found[0].parent)
+
+
+def lend_package() -> None:
+    """Let jobs in an environment of their own (``--sdm conda``) run this package, which the digests are of."""
+    if SOURCE.name == "src":
+        found = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(SOURCE), *filter(None, found)]))
 
 
 def one_of(names: Iterable[str | int]) -> str:
@@ -111,7 +118,7 @@ class Graph:
             if name:
                 settings = getattr(self.study.problems[problem], group)[name]
                 roots += [class_node(settings.code), _options(type(settings))]
-        return " ".join([digest(self.scripts / f"{script}.py", roots), *own])
+        return " ".join([digest(self.scripts / f"{script}.py", tuple(roots)), *own])
 
     # Families and splits
 

@@ -1,7 +1,7 @@
 """How a study is cut into jobs, and what each job reads of it.
 
-A job gets exactly the part of the study that its result depends on, as one canonical JSON text: editing a key of the study
-reruns the jobs whose text it changes, and no other.
+A job gets exactly the part of the study that its result depends on, as one canonical JSON text: editing a key of the
+study reruns the jobs whose text it changes, and no other.
 """
 
 import math
@@ -52,7 +52,7 @@ class Plan:
         return spec.splits
 
     def base(self, problem: str, family: str) -> str:
-        """The family whose reference and parameters stand for this one: itself, or the one its events are taken from."""
+        """The family whose reference and parameters stand for this one: itself, or the one it takes events from."""
         take = self.family(problem, family).take
         return take.family if take else family
 
@@ -125,7 +125,7 @@ class Plan:
         return canonical(self._problem(problem))
 
     def simulate_job(self, problem: str, family: str, split: str, shard: int) -> str:
-        """Blocks ``first_block`` to ``first_block + blocks - 1``; the last of the split may be short of ``block`` events."""
+        """One shard: ``events`` events in blocks from ``first_block`` on; the last of the split may be short."""
         spec = self.family(problem, family)
         events, block = self.events(problem, family, split)
         per_shard = self._blocks_per_shard(problem, block)
@@ -268,7 +268,7 @@ class Plan:
         ]
 
     def floors(self, problem: str) -> list[str]:
-        """Families whose test truth and reference give sampling floors: every judged family's base that has a reference."""
+        """Families whose test truth and reference give sampling floors."""
         bases = dict.fromkeys(
             self.base(problem, family)
             for family in self.study.judged(problem)

@@ -1,4 +1,4 @@
-"""The catalogue of problems: for each kind its options, the parameters of its families, what it gives, where its code is.
+"""The catalogue of problems: each kind's options, parameters of families, what it gives, where its code is.
 
 A problem of a study is ``kind`` + ``simulator`` (exactly what its events depend on) + families + priors + methods.
 A new built-in kind is one class here and one file in ``pullback.problems``.
@@ -146,7 +146,7 @@ class ProblemBase(Closed):
 
     size: Size = Size()
     families: dict[Name, Family] = Field(min_length=1)
-    priors: dict[Name, Prior] = {}
+    priors: dict[Name, Prior] = Field(default={})
     methods: dict[Name, Method] = Field(min_length=1)
     judging: Judging = Judging()
 
@@ -259,8 +259,8 @@ class FieldOptions(Closed):
 class CommandSimulator(Closed):
     """A simulator that is a program: files in, files out (.npy, float arrays with the event axis first).
 
-    Placeholders: {n}, {seed}, {params} (a JSON file) and {x} (written) in `prior`; {x} (read), {seed} and {y} (written) in
-    `forward`. A row of NaN in {y} says that this simulation failed.
+    Placeholders: {n}, {seed}, {params} (a JSON file) and {x} (written) in `prior`; {x} (read), {seed} and {y}
+    (written) in `forward`. A row of NaN in {y} says that this simulation failed.
     """
 
     prior: str = Field(description="command that writes n draws of x")

@@ -127,7 +127,7 @@ class FlowModel(Method[FlowState]):
         for i in range(batches):
             sets = data.sets(generator(*self.context.address, "embedding", i), batch, self.spec.train.set_size)
             y, mask = (torch.from_numpy(array).to(device) for array in (sets.y, sets.mask))
-            found.append(model.embed(y, mask).float().cpu())
+            found.append(model.encoder(y, mask).float().cpu())
         return {"embeddings": torch.cat(found)}
 
     def load(self, artifact: Path | None, prior: Path | None, seen: list[Path]) -> None:
@@ -170,10 +170,10 @@ class FlowModel(Method[FlowState]):
             last = min(first + max(1, most // 4), ensemble.n)
             y = ensemble.read("y", first, last)
             pieces.append(self.scaling.encode_y(y[chosen[(chosen >= first) & (chosen < last)] - first]))
-        y = torch.from_numpy(np.concatenate(pieces))[None].to(self.device)
+        members = torch.from_numpy(np.concatenate(pieces))[None].to(self.device)
         with numerics(self.context.threads, self.device.type == "cuda"):
-            mask = torch.ones(y.shape[:2], dtype=torch.bool, device=self.device)
-            return FlowState(self.model.embed(y, mask), ensemble.n)
+            mask = torch.ones(members.shape[:2], dtype=torch.bool, device=self.device)
+            return FlowState(self.model.embed(members, mask), ensemble.n)
 
     @torch.no_grad()
     def draw(self, state: FlowState, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> Chunk:

@@ -1,4 +1,4 @@
-"""The exact posterior under the true prior, where the problem gives it: the ideal that other methods are measured against."""
+"""The exact posterior under the true prior, where the problem gives it: the best that any method can do."""
 
 from typing import Any
 

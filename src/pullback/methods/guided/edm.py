@@ -9,12 +9,12 @@ import hashlib
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import TrainingData
 from pullback.generative.checkpoint import load_artifact
-from pullback.generative.denoisers import Denoiser
 from pullback.generative.edm import SIGMA_DATA, EdmDenoiser, edm_loss
 from pullback.generative.numerics import pick_device
 from pullback.methods.base import Method, TrainJob
@@ -124,13 +124,10 @@ def load_prior(artifact: Path | str, accelerator: str = "cpu") -> tuple[LoadedPr
             "give the file of a diffusion prior (priors: of the study)"
         )
     scaling = Scaling.from_dict(meta["scaling"])
-    kinds = {"mlp": study.Mlp, "unet": study.Unet}
-    model = _build(kinds[meta["network"]["kind"]].model_validate(meta["network"]), scaling)
+    network: study.Network = TypeAdapter(study.Network).validate_python(meta["network"])
+    model = _build(network, scaling)
     model.load_state_dict(weights)
     device = pick_device(accelerator)
     model.to(device).eval().requires_grad_(False)
     sha256 = hashlib.sha256(Path(artifact).read_bytes()).hexdigest()
     return LoadedPrior(model, scaling, (meta["sigma_min"], meta["sigma_max"]), sha256, device), scaling
-
-
-__all__ = ["Denoiser", "EdmPrior", "LoadedPrior", "PriorError", "load_prior"]

@@ -13,8 +13,9 @@ Their released code, which is followed here, normalises the step: with A_jk = <G
 
 No noise is added, no derivative taken, no covariance of the measurement noise used: the step is invariant to the
 scale of the data and to its noise level, so that the particles concentrate more than a posterior does. The matrix in
-front of the deviations has Frobenius norm = guidance, so its rows have mean norm guidance / sqrt(N): the step depends on
-N, and `frobenius_norm` keeps the published row norm when N is smaller.
+front of the deviations has Frobenius norm = guidance, so its rows have mean norm guidance / sqrt(N): the step depends
+on N, and `frobenius_norm` keeps the published row norm when N is smaller. Near an answer A is symmetric, and an update
+contracts as long as its largest eigenvalue, at most the Frobenius norm, is below 2.
 """
 
 import logging
@@ -32,7 +33,7 @@ from pullback.generative.denoisers import Denoiser
 from pullback.generative.edm import euler_ode, euler_step, karras_grid
 from pullback.generative.numerics import numerics
 from pullback.methods.base import Chunk, Method
-from pullback.methods.guided.edm import load_prior
+from pullback.methods.guided.edm import PriorError, load_prior
 from pullback.seeding import event_normals, generator
 from pullback.study.methods import EnkgInfer, Infer
 
@@ -155,9 +156,19 @@ class DiffusionMethod(Method[None]):
     block = 1
 
     def load(self, artifact: Path | None, prior: Path | None, seen: list[Path]) -> None:
-        """Read the diffusion prior."""
+        """Read the diffusion prior.
+
+        Raises:
+            ArtifactError: the file is missing, damaged or foreign.
+            PriorError: it is no diffusion prior, or one of another x.
+        """
         assert prior is not None
         self.prior, self.scaling = load_prior(prior, self.context.accelerator)
+        if self.scaling.x_shape != tuple(self.problem.x.shape):
+            raise PriorError(
+                f"{prior}: a prior of x with shape {self.scaling.x_shape}, wanted {self.problem.x.shape}, the "
+                "problem's; train it on this problem"
+            )
 
     def condition(self, ensemble: EnsembleReader, infer: Infer) -> None:
         """Nothing: each observation is answered on its own."""

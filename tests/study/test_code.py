@@ -1,0 +1,184 @@
+"""The digest of what a job runs, on a small package made for it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pullback.study.code import Node, closure, digest, file_digest
+
+FILES = {
+    "pullback/__init__.py": '"""Top."""\n__version__ = "1"\n',
+    "pullback/joblog.py": "LEVEL = 1\n",
+    "pullback/tools/__init__.py": "",
+    "pullback/tools/run.py": (
+        "from pullback.tools.helper import add\n"
+        "from pullback.tools.other import take\n\n\n"
+        "def first(x):\n    return add(x, ONE)\n\n\n"
+        "def second(x):\n    from .lazy import slow\n    return slow(take(x))\n\n\n"
+        "ONE = 1\n"
+    ),
+    "pullback/tools/helper.py": "def add(a, b):\n    return a + b\n",
+    "pullback/tools/other.py": "def take(a):\n    return a\n",
+    "pullback/tools/lazy.py": "def slow(a):\n    return a\n",
+    "pullback/tools/named.py": "from pullback.tools import other\n\n\nclass Named:\n    pass\n",
+    "pullback/pages/__init__.py": "",
+    "pullback/pages/page.html": "<p>",
+    "pullback/pages/make.py": "def make():\n    return 1\n",
+    "pullback/study/__init__.py": "from pullback.study.kinds import A, B\n",
+    "pullback/study/kinds.py": (
+        "from pydantic import BaseModel, model_validator\n\nLIMIT = 3\n\n\n"
+        "class Base(BaseModel):\n    name: str = 'a'\n\n\n"
+        "class A(Base):\n    size: int = 1\n\n    @property\n    def double(self):\n        return 2 * self.size + LIMIT\n\n"
+        "    @model_validator(mode='after')\n    def _check(self):\n        return self\n\n\n"
+        "class B(Base):\n    size: int = 2\n"
+    ),
+}
+FIRST = "from pullback.joblog import LEVEL\nfrom pullback.tools.run import first\n\nfirst(LEVEL)\n"
+
+
+@pytest.fixture
+def source(tmp_path):
+    for name, text in FILES.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def fresh(source: Path, script: str = FIRST, roots: tuple[Node, ...] = ()) -> str:
+    """The digest in a process of its own, for the module keeps what it has parsed."""
+    path = source / "script.py"
+    path.write_text(script)
+    code = (
+        "import sys; from pathlib import Path; from pullback.study.code import Node, digest\n"
+        f"print(digest(Path({str(path)!r}), tuple(Node(*root) for root in {[tuple(r) for r in roots]!r}), "
+        f"Path({str(source)!r})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def edit(source: Path, name: str, old: str, new: str) -> None:
+    path = source / name
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def names(nodes: list[Node]) -> set[str]:
+    return {node.module.removeprefix("pullback.") + (f":{node.name}" if node.name else "") for node in nodes}
+
+
+def test_a_driver_is_followed_by_name(source):
+    script = source / "script.py"
+    script.write_text(FIRST)
+    assert names(closure(script, source=source)) == {
+        "pullback",
+        "tools",
+        "tools.run:first",
+        "tools.run:ONE",
+        "tools.helper",
+    }
+
+
+def test_lazy_and_relative_imports_are_followed(source):
+    script = source / "script.py"
+    script.write_text("from pullback.tools.run import second\n")
+    assert {"tools.lazy", "tools.other"} <= names(closure(script, source=source))
+    assert "tools.helper" not in names(closure(script, source=source))
+
+
+def test_what_a_study_names_is_a_root(source):
+    script = source / "script.py"
+    script.write_text("x = 1\n")
+    found = names(closure(script, [Node("pullback.tools.named")], source))
+    assert found == {"pullback", "tools", "tools.named", "tools.other"}
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "changes"),
+    [
+        ("pullback/tools/helper.py", "return a + b", "return (a\n            + b)  # the sum", False),
+        ("pullback/tools/helper.py", "    return", '    """Add."""\n    return', False),
+        ("pullback/__init__.py", '"1"', '"2"', False),
+        ("pullback/joblog.py", "1", "2", False),
+        ("pullback/tools/other.py", "return a", "return 2 * a", False),
+        ("pullback/tools/run.py", "return slow(take(x))", "return None", False),
+        ("pullback/tools/helper.py", "a + b", "a - b", True),
+        ("pullback/tools/helper.py", "(a, b)", "(a, b=1)", True),
+        ("pullback/tools/run.py", "ONE = 1", "ONE = 2", True),
+        ("pullback/tools/run.py", "ONE = 1", "ONE = 1.0", True),
+        ("pullback/tools/__init__.py", "", "import os\n", True),
+    ],
+)
+def test_what_an_edit_changes(source, name, old, new, changes):
+    before = fresh(source)
+    edit(source, name, old, new)
+    assert (fresh(source) != before) is changes
+
+
+def test_a_touch_or_another_place_changes_nothing(source, tmp_path_factory):
+    before = fresh(source)
+    for path in source.rglob("*.py"):
+        os.utime(path, (1, 1))
+    assert fresh(source) == before
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "src"
+    source.rename(elsewhere)
+    assert fresh(elsewhere) == before
+
+
+def test_templates_of_a_package_count(source):
+    script = "from pullback.pages.make import make\n"
+    before = fresh(source, script)
+    (source / "pullback/pages/page.html").write_text("<b>")
+    assert fresh(source, script) != before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changes"),
+    [
+        ("class B(Base)", "class New(Base):\n    other: int = 1\n\n\nclass B(Base)", False),
+        ("size: int = 2", "size: int = 3", False),
+        ("size: int = 1", "size: int = 5", False),
+        ("        return self\n", "        assert self.size\n        return self\n", False),
+        ("2 * self.size", "3 * self.size", True),
+        ("LIMIT = 3", "LIMIT = 4", True),
+        ("class A(Base):", "class A(Base):\n    limit = 2\n", True),
+    ],
+)
+def test_options_are_in_the_job_and_behaviour_is_in_the_code(source, old, new, changes):
+    script = "from pullback.study import A\n"
+    before = fresh(source, script)
+    edit(source, "pullback/study/kinds.py", old, new)
+    assert (fresh(source, script) != before) is changes
+
+
+def test_a_users_python_file_by_its_tree_and_others_by_bytes(tmp_path):
+    python, data = tmp_path / "sim.py", tmp_path / "table.txt"
+    python.write_text("x = 1\n")
+    data.write_text("1\n")
+    before = file_digest(python), file_digest(data)
+    python.write_text("x  =  1  # one\n")
+    data.write_text("1 \n")
+    assert file_digest(python) == before[0]
+    assert file_digest(data) != before[1]
+    python.write_text("x = 2\n")
+    assert file_digest(python) != before[0]
+
+
+def test_every_script_of_the_workflow_has_a_closure(repository):
+    """The real scripts: no simulation depends on a method, on training or on judging."""
+    scripts = sorted((repository / "workflow/scripts").glob("*.py"))
+    assert len(scripts) == 13
+    for script in scripts:
+        assert len(digest(script)) == 64
+        found = {node.module for node in closure(script)}
+        assert len(found) > 3, script
+        if script.stem in ("simulate", "derive", "collide", "read", "preflight", "index_ensemble"):
+            wrong = [m for m in found if m.startswith(("pullback.methods", "pullback.metrics", "pullback.report"))]
+            assert wrong == [], script
+            assert "pullback.study.methods" not in found
+            assert "pullback.study.config" not in found

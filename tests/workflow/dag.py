@@ -1,0 +1,85 @@
+"""Asking Snakemake what it would do, for tests."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+STUDIES = Path(__file__).parent / "studies"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a dry run."""
+
+    rule: str
+    output: tuple[str, ...]
+    reason: str
+
+
+def snakemake(
+    *arguments: str | Path, folder: Path, repository: Path = REPOSITORY, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run snakemake on the workflow of a repository with ``folder`` as the working directory."""
+    command = [sys.executable, "-m", "snakemake", "-s", repository / "Snakefile", "--cores", "1"]
+    command += ["--workflow-profile", repository / "profiles/default", *arguments]
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository / "src"), **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def planned(folder: Path, study: Path, *arguments: str, repository: Path = REPOSITORY) -> list[Job]:
+    """The jobs that a run would do now."""
+    done = snakemake("-n", "--configfile", study, *arguments, folder=folder, repository=repository)
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = done.stdout + done.stderr
+    jobs = []
+    for block in re.split(r"^(?:local)?rule ", text, flags=re.M)[1:]:
+        rule = block.split(":", 1)[0]
+        output = re.search(r"^    output: (.*)$", block, flags=re.M)
+        reason = re.search(r"^    reason: (.*)$", block, flags=re.M)
+        jobs.append(
+            Job(rule, tuple(output[1].split(", ")) if output else (), reason[1] if reason else ""),
+        )
+    return jobs
+
+
+def counts(jobs: list[Job]) -> dict[str, int]:
+    """Jobs of each rule."""
+    return dict(Counter(job.rule for job in jobs))
+
+
+def rules(jobs: list[Job]) -> set[str]:
+    """The rules of some jobs, without the target."""
+    return {job.rule for job in jobs} - {"all"}
+
+
+def finish(folder: Path, study: Path, repository: Path = REPOSITORY) -> None:
+    """Make a folder in which the study has run, with empty files: the touch executor records params and inputs."""
+    for job in planned(folder, study, "-F", repository=repository):
+        for name in job.output:
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    done = snakemake("--touch", "-F", "--configfile", study, folder=folder, repository=repository)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert planned(folder, study, repository=repository) == []
+
+
+def copy_repository(target: Path) -> Path:
+    """A copy of what a run needs, for edits."""
+    for name in ("src", "workflow", "profiles", "envs"):
+        shutil.copytree(REPOSITORY / name, target / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copy(REPOSITORY / "Snakefile", target)
+    return target
