@@ -3,11 +3,11 @@
 #   make run                                     the default study, config/config.yaml, on all cores
 #   make run STUDY=config/studies/x.yaml         another study
 #   make run CORES=8 ARGS="-n"                   fewer cores; ARGS go to snakemake as they are
-#   make test | lint | bench | schema | clean
+#   make test | lint | types | bench | schema | clean
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := run
-.PHONY: run test lint bench schema clean check
+.PHONY: run test lint types bench schema clean check
 
 CORES ?= all
 STUDY ?= config/config.yaml
@@ -25,7 +25,7 @@ BIN := .venv/bin
 BUILT := .venv/.built
 
 run: check $(BUILT)
-	@$(BIN)/snakemake --cores $(CORES) --configfile $(STUDY) $(ARGS)
+	@$(BIN)/snakemake --configfile $(STUDY) --cores $(CORES) $(ARGS)
 	@$(BIN)/python -c "from pathlib import Path; from pullback.study import paths, read_study; \
 		page = Path(paths.report(read_study('$(STUDY)').study)).resolve(); \
 		print(f'The report: {page}') if page.exists() else None"
@@ -41,6 +41,7 @@ check:
 		echo "pullback needs a C compiler for the wave simulator: install gcc (Debian, Ubuntu: apt install gcc)" >&2; exit 1; }
 
 $(BUILT): envs/requirements.lock pyproject.toml | check
+	@echo "Building .venv from envs/requirements.lock: once, a few minutes."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r envs/requirements.lock
@@ -53,8 +54,10 @@ test: check $(BUILT)
 lint: check $(BUILT)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/snakefmt --quiet --check Snakefile workflow
+	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint --configfile $(STUDY)
+
+types: check $(BUILT)
 	$(BIN)/mypy
 
 bench: check $(BUILT)

@@ -1,13 +1,11 @@
 """The digest of what a job runs, on a small package made for it."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from pullback.study.code import Node, closure, digest, file_digest
+from pullback.study.code import Node, closure, digest, file_digest, forget
 
 FILES = {
     "pullback/__init__.py": '"""Top."""\n__version__ = "1"\n',
@@ -31,11 +29,13 @@ FILES = {
     "pullback/study/kinds.py": (
         "from pydantic import BaseModel, model_validator\n\nLIMIT = 3\n\n\n"
         "class Base(BaseModel):\n    name: str = 'a'\n\n\n"
-        "class A(Base):\n    size: int = 1\n\n    @property\n    def double(self):\n        return 2 * self.size + LIMIT\n\n"
+        "class A(Base):\n    size: int = 1\n\n"
+        "    @property\n    def double(self):\n        return 2 * self.size + LIMIT\n\n"
         "    @model_validator(mode='after')\n    def _check(self):\n        return self\n\n\n"
         "class B(Base):\n    size: int = 2\n"
     ),
 }
+REPOSITORY = Path(__file__).resolve().parents[2]
 FIRST = "from pullback.joblog import LEVEL\nfrom pullback.tools.run import first\n\nfirst(LEVEL)\n"
 
 
@@ -48,17 +48,11 @@ def source(tmp_path):
     return tmp_path
 
 
-def fresh(source: Path, script: str = FIRST, roots: tuple[Node, ...] = ()) -> str:
-    """The digest in a process of its own, for the module keeps what it has parsed."""
+def fresh(source: Path, script: str = FIRST) -> str:
     path = source / "script.py"
     path.write_text(script)
-    code = (
-        "import sys; from pathlib import Path; from pullback.study.code import Node, digest\n"
-        f"print(digest(Path({str(path)!r}), tuple(Node(*root) for root in {[tuple(r) for r in roots]!r}), "
-        f"Path({str(source)!r})))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return done.stdout
+    forget()
+    return digest(path, source=source)
 
 
 def edit(source: Path, name: str, old: str, new: str) -> None:
@@ -151,9 +145,17 @@ def test_templates_of_a_package_count(source):
 )
 def test_options_are_in_the_job_and_behaviour_is_in_the_code(source, old, new, changes):
     script = "from pullback.study import A\n"
-    before = fresh(source, script)
+    by_module = "from pullback.tools.kind import f\n"
+    (source / "pullback/tools/kind.py").write_text(
+        "from pullback.tools import kinder\n\n\ndef f():\n    return kinder.g()\n"
+    )
+    (source / "pullback/tools/kinder.py").write_text(
+        "from pullback.study import kinds as study\n\n\ndef g():\n    return study.A()\n"
+    )
+    before = fresh(source, script), fresh(source, by_module)
     edit(source, "pullback/study/kinds.py", old, new)
-    assert (fresh(source, script) != before) is changes
+    assert (fresh(source, script) != before[0]) is changes
+    assert (fresh(source, by_module) != before[1]) is changes
 
 
 def test_a_users_python_file_by_its_tree_and_others_by_bytes(tmp_path):
@@ -169,9 +171,9 @@ def test_a_users_python_file_by_its_tree_and_others_by_bytes(tmp_path):
     assert file_digest(python) != before[0]
 
 
-def test_every_script_of_the_workflow_has_a_closure(repository):
+def test_every_script_of_the_workflow_has_a_closure():
     """The real scripts: no simulation depends on a method, on training or on judging."""
-    scripts = sorted((repository / "workflow/scripts").glob("*.py"))
+    scripts = sorted((REPOSITORY / "workflow/scripts").glob("*.py"))
     assert len(scripts) == 13
     for script in scripts:
         assert len(digest(script)) == 64

@@ -1,10 +1,12 @@
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 
 from pullback.study.schema import schema_text, study_schema
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 jsonschema = pytest.importorskip("jsonschema")
 
 
@@ -13,23 +15,23 @@ def check():
     return jsonschema.Draft202012Validator(study_schema())
 
 
-def test_the_schema_file_is_what_the_models_say(repository):
+def test_the_schema_file_is_what_the_models_say():
     """When this fails: make schema."""
-    assert (repository / "workflow/schemas/study.schema.json").read_text() == schema_text()
+    assert (REPOSITORY / "workflow/schemas/study.schema.json").read_text() == schema_text()
 
 
-def test_every_study_of_the_repository_agrees_with_it(repository, check):
-    studies = [repository / "config/config.yaml"]
-    studies += (repository / "config/studies").glob("*.yaml")
-    studies += (repository / "tests/workflow/studies").glob("*.yaml")
+def test_every_study_of_the_repository_agrees_with_it(check):
+    studies = [REPOSITORY / "config/config.yaml"]
+    studies += (REPOSITORY / "config/studies").glob("*.yaml")
+    studies += (REPOSITORY / "tests/workflow/studies").glob("*.yaml")
     assert len(studies) > 3
     for study in studies:
         errors = [error.message for error in check.iter_errors(yaml.safe_load(study.read_text()))]
         assert errors == [], study
 
 
-def test_a_wrong_key_disagrees(repository, check):
-    study = yaml.safe_load((repository / "tests/workflow/studies/tiny.yaml").read_text())
+def test_a_wrong_key_disagrees(check):
+    study = yaml.safe_load((REPOSITORY / "tests/workflow/studies/tiny.yaml").read_text())
     assert check.is_valid(study)
     assert not check.is_valid({**study, "sede": 1})
     study["problems"]["line"]["familys"] = {}

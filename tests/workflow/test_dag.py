@@ -154,6 +154,6 @@ def test_parsing_loads_nothing_heavy(tmp_path):
         [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     loaded = set(done.stdout.split("LOADED ")[1].split())
-    heavy = "torch devito uproot awkward pythia8mc fastjet matplotlib pandas scipy ot skimage lightning_fabric h5py"
+    heavy = "torch devito uproot awkward pythia8mc fastjet matplotlib scipy ot skimage lightning_fabric h5py"
     assert "pullback" in loaded
     assert loaded & set(heavy.split()) == set()

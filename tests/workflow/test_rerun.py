@@ -138,7 +138,7 @@ def test_formatting_of_the_study_reruns_nothing(folder, study):
         (
             "src/pullback/study/methods.py",
             "class PriorDraws(MethodBase):",
-            "class Another(MethodBase):\n    extra = 1\n\n\nclass PriorDraws(MethodBase):",
+            "class Another(MethodBase):\n    extra: int = 1\n\n\nclass PriorDraws(MethodBase):",
             set(),
         ),
     ],

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
-"""v(x (B, *x), t (B,)) -> (B, *x)."""
+"""v(x (B, *x), t (1,)) -> (B, *x): one time for all rows."""
 
 Solver = Callable[[Velocity, Tensor, int], Tensor]
 Name = Literal["euler", "midpoint", "heun"]
@@ -35,7 +35,7 @@ def interpolate(x0: Tensor, x1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _time(x: Tensor, t: float) -> Tensor:
-    return torch.full((len(x),), t, dtype=x.dtype, device=x.device)
+    return torch.full((1,), t, dtype=x.dtype, device=x.device)
 
 
 def euler(velocity: Velocity, x: Tensor, steps: int) -> Tensor:

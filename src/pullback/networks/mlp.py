@@ -44,18 +44,24 @@ class ResidualMlp(nn.Module):
 
         Args:
             x: (B, *x).
-            t: (B,).
-            y: (b, *y), b a divisor of B: row i serves B / b consecutive rows of x; None when built without.
+            t: (b,), b a divisor of B: row i serves B / b consecutive rows of x.
+            y: (b, *y) likewise, or None when built without.
             context: (b, context) likewise, or None.
         """
         batch = len(x)
-        c = self.time(t)
+        parts = [self.time(t)]
         if self.observe is not None:
-            c = c + rows(self.observe(y), batch)
+            parts.append(self.observe(y))
         if self.from_context is not None:
-            c = c + rows(self.from_context(context), batch)
-        first, *shifts = self.condition(functional.gelu(c)).chunk(self.depth + 1, dim=1)
-        h = self.enter(x.flatten(1)) + first
+            parts.append(self.from_context(context))
+        # The condition has as many rows as its finest part. In sampling that is one for each event, not for each draw:
+        # most of the arithmetic is done once for all draws of an event.
+        finest = max(len(part) for part in parts)
+        if batch % finest:
+            raise ValueError(f"{finest} rows of a condition cannot serve {batch} rows of x: wanted a divisor")
+        c = sum(rows(part, finest) for part in parts)
+        first, *shifts = self.condition(functional.gelu(c)).reshape(finest, 1, -1).chunk(self.depth + 1, dim=-1)
+        h = self.enter(x.reshape(finest, batch // finest, -1)) + first
         for up, down, shift in zip(self.up, self.down, shifts, strict=True):
             h = h + down(functional.gelu(torch.add(up(h), shift)))
         return self.leave(functional.gelu(h)).reshape(x.shape)

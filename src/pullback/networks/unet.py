@@ -136,7 +136,7 @@ class Unet(nn.Module):
             context: (b, context) likewise, or None.
         """
         batch = len(x)
-        c = self.time(t)
+        c = rows(self.time(t), batch)
         maps: list[Tensor] = []
         coarse: Tensor | None = None
         if self.observe is not None and self.to_coarse is not None:

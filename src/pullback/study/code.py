@@ -59,7 +59,7 @@ class Statement(NamedTuple):
     Attributes:
         defines: names that it gives a meaning to.
         text: its syntax tree.
-        names: names that stand in it.
+        names: names that stand in it; where an attribute follows, with it: ``study.Mlp``.
         imports: what it imports from this package, by the name it gets.
     """
 
@@ -93,6 +93,12 @@ def closure(script: Path, roots: Iterable[Node] = (), source: Path = SOURCE) -> 
             found.add(node)
             waiting += _read(node, source)[1]
     return sorted(found, key=str)
+
+
+def forget() -> None:
+    """Forget what was parsed, for a process that outlives an edit of the code."""
+    for cached in (digest, _file, _read, _statements):
+        cached.cache_clear()
 
 
 def class_node(target: str) -> Node:
@@ -137,10 +143,10 @@ def _read(node: Node, source: Path) -> tuple[str, list[Node]]:
     statements = _statements(path, _is_catalogue(node.module))
     imports = _targets(statements, node.module, path, source)
     if node.name is None:
-        chosen, uses = list(statements), list(imports.values())
+        chosen, uses = list(statements), _used(statements, imports)
     else:
         chosen, uses = _definition(node.name, node.module, statements, imports)
-        uses += _targets(chosen, node.module, path, source).values()
+        uses += _used(chosen, _targets(chosen, node.module, path, source))
     parts = node.module.split(".")
     packages = [Node(".".join(parts[:depth])) for depth in range(1, len(parts))]
     return _sha(_text(chosen) + _data(path)), uses + [
@@ -166,10 +172,28 @@ def _definition(
     chosen = [
         statement
         for statement in statements
-        if name in statement.defines or (not statement.defines and name in statement.names)
+        if name in statement.defines or (not statement.defines and _mentions(statement, name))
     ]
-    names = {used for statement in chosen for used in statement.names} - {name}
-    return chosen, [imports[used] for used in names & imports.keys()] + [Node(module, used) for used in names & own]
+    names = {used.partition(".")[0] for statement in chosen for used in statement.names} - {name}
+    uses = _used(chosen, {used: imports[used] for used in names & imports.keys()})
+    return chosen, uses + [Node(module, used) for used in names & own]
+
+
+def _mentions(statement: Statement, name: str) -> bool:
+    return any(used.partition(".")[0] == name for used in statement.names)
+
+
+def _used(statements: Iterable[Statement], imports: dict[str, Node]) -> list[Node]:
+    """What is used of some imports: of a module of the catalogue only the names that are taken from it."""
+    names = {name for statement in statements for name in statement.names}
+    uses: list[Node] = []
+    for name, node in imports.items():
+        taken = [used.partition(".")[2] for used in names if used.startswith(f"{name}.")]
+        if node.name is None and _is_catalogue(node.module) and taken and name not in names:
+            uses += [Node(node.module, attribute) for attribute in taken]
+        else:
+            uses.append(node)
+    return uses
 
 
 def _targets(
@@ -244,6 +268,10 @@ def _write(value: object, text: list[str], names: set[str], imports: dict[str, a
     if isinstance(value, ast.Name):
         names.add(value.id)
         text.append(f"Name({value.id})")
+        return
+    if isinstance(value, ast.Attribute) and isinstance(value.value, ast.Name):
+        names.add(f"{value.value.id}.{value.attr}")
+        text.append(f"Name({value.value.id}).{value.attr}")
         return
     if isinstance(value, ast.Import | ast.ImportFrom):
         for alias in value.names:

@@ -39,7 +39,7 @@ MAX_MEMBERS = 200_000
 MAX_VALUES = 50_000_000
 """A conditioning set above either size (members, numbers in its observations) is represented by some of its members."""
 
-VECTOR_ROWS = 16_384
+VECTOR_ROWS = 4096
 ARRAY_ROWS = 128
 """Rows (events x draws) that the network computes together, for x that is a vector or an array."""
 
