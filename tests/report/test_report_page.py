@@ -91,7 +91,7 @@ def test_labels_stand_beside_numbers_and_families_in_groups(made):
     text = made[1]["page"].read_text()
     main = text[text.index('<table class="metric">') :].partition("</table>")[0]
     assert main.count('<span class="label">approximate</span>') == 3
-    assert main.count('<span class="label">exact</span>') == 1
+    assert main.count('<span class="label">asymptotic</span>') == 1
     assert "γ = 0.5" in main
     assert main.count("outside the trained range") == 3  # -0.9, 0 and 0.9
     assert main.count("inside the trained range") == 3  # -0.5, 0.5 and its noisy twin

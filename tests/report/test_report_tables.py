@@ -166,7 +166,7 @@ def test_colours_belong_to_methods_and_differ():
         ("cfm", "two", "cfm", "approximate"),
         ("ei-fm-k5", "default", "ei-fm", "approximate"),
         ("ei-fm-k8", "default", "ei-fm", "approximate"),
-        ("oracle", "default", "oracle", "exact"),
+        ("oracle", "default", "oracle", "asymptotic"),
         ("random", "default", "random-truth", "approximate"),
     ]
     series = make_series(methods + methods[:2])

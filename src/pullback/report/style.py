@@ -16,6 +16,8 @@ YARDSTICK = "#7A7A7A"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 KIND_COLOURS = {"ei-fm": "#0072B2", "cfm": "#D55E00", "oracle": "#009E73", "enkg": "#CC79A7", "random-truth": YARDSTICK}
 BASELINES = ("random-truth", "prior-draws")
+BOUNDS = ("oracle",)
+"""Kinds that are told the true prior: shown beside the methods, never ranked among them."""
 ROLES = ("seen", "unseen", "observed")
 ROLE_TEXT = {
     "seen": "Seen: trained on this prior, judged on other events of it",
@@ -23,7 +25,7 @@ ROLE_TEXT = {
     "observed": "Observed: only the observations are used, there is no truth to compare with",
 }
 LABEL_TEXT = {
-    "exact": "draws from the exact posterior under the true prior, up to sampling: a bound, not a competitor",
+    "exact": "draws from the posterior itself",
     "asymptotic": "draws that tend to the exact posterior as the method is given more work",
     "approximate": "draws from an approximation (a trained model, a heuristic guidance): no guarantee",
     "point estimate": "a single answer without uncertainty: its draws are copies",
@@ -54,15 +56,15 @@ class Series:
     @property
     def competes(self) -> bool:
         """Whether the series may be marked best: a method that is told the true prior may not."""
-        return self.returns != "exact"
+        return self.kind not in BOUNDS
 
 
 def make_series(methods: Iterable[tuple[str, str, str, str]]) -> list[Series]:
     """Series in the order of columns, from (method, infer, kind, returns) of all problems, repeats allowed.
 
-    A method of a name keeps its colour in every problem. Baselines come after the methods, exact bounds last.
+    A method of a name keeps its colour in every problem. Baselines come after the methods, bounds last.
     """
-    unique = sorted(set(methods), key=lambda m: (m[3] == "exact", m[2] in BASELINES, m[0], m[1]))
+    unique = sorted(set(methods), key=lambda m: (m[2] in BOUNDS, m[2] in BASELINES, m[0], m[1]))
     names = dict.fromkeys(m[0] for m in unique)
     colours: dict[str, str] = {}
     for name in names:

@@ -104,7 +104,7 @@ def measure(rows: Sequence[dict[str, Any]], competes: bool = True) -> Measured |
 def best(cells: Sequence[Measured | None], better: str) -> int | None:
     """Position of the best value, or None unless its interval is disjoint from that of every other candidate.
 
-    Candidates compete (exact bounds do not), have an interval, and were judged on as many events as the others: those
+    Candidates compete (bounds do not), have an interval, and were judged on as many events as the others: those
     judged on fewer are shown, not ranked. A single candidate is not marked.
 
     Args:

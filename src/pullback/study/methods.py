@@ -177,10 +177,10 @@ class EiFm(FlowMethod):
 
 
 class Oracle(MethodBase):
-    """The exact posterior under the true prior, where the problem gives it: the best that any method can do."""
+    """The posterior under the true prior, where the problem gives it (exact as `pool` grows): the best one can do."""
 
     needs: ClassVar[frozenset[Capability]] = frozenset({"exact-posterior"})
-    returns: ClassVar[Label] = "exact"
+    returns: ClassVar[Label] = "asymptotic"
     code: ClassVar[str] = "pullback.methods.classical.oracle:Oracle"
 
     kind: Literal["oracle"]
