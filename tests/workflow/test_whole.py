@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import yaml
-from dag import REPOSITORY, STUDIES, planned, snakemake
+from dag import REPOSITORY, STUDIES, snakemake
 
 from pullback.study import paths, read_study
 from pullback.study.plan import Plan
@@ -83,20 +83,6 @@ def test_every_file_opens_in_xarray_with_names_and_units(decay):
     with xr.open_dataset(folder / paths.posterior("decay", "decay", "ei-fm", "default", 0, "weak")) as data:
         assert data["x"].dims == ("event", "draw", "x_feature")
         assert list(data["x_feature"].values) == ["amplitude", "rate"]
-
-
-@pytest.mark.xdist_group("decay")
-def test_again_there_is_nothing_to_do(decay):
-    folder, _ = decay
-    assert planned(folder, Path("decay.yaml")) == []
-
-
-@pytest.mark.xdist_group("decay")
-def test_snakemakes_own_report_builds(decay):
-    folder, _ = decay
-    done = snakemake("--configfile", "decay.yaml", "--report", "snakemake.html", folder=folder)
-    assert done.returncode == 0, done.stderr
-    assert (folder / "snakemake.html").stat().st_size > 100_000
 
 
 @pytest.mark.xdist_group("whole")
