@@ -1,0 +1,32 @@
+"""Runs snakemake many times without importing it each time: reads one JSON request a line, runs it in a fork, answers.
+
+A request is {"arguments": [...], "folder": ..., "output": ...}, the answer is the exit status. Each fork starts from
+one state, with the modules imported and no study seen.
+"""
+
+import json
+import os
+import sys
+
+from snakemake.cli import main
+
+import pullback.study.graph  # noqa: F401
+
+for line in sys.stdin:
+    request = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        os.chdir(request["folder"])
+        file = os.open(request["output"], os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        status = 1
+        try:
+            main(request["arguments"])
+        except SystemExit as end:
+            status = int(end.code or 0)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
