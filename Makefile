@@ -3,11 +3,11 @@
 #   make run                                     the default study, config/config.yaml, on all cores
 #   make run STUDY=config/studies/x.yaml         another study
 #   make run CORES=8 ARGS="-n"                   fewer cores; ARGS go to snakemake as they are
-#   make test | lint | types | bench | schema | clean
+#   make test | lint | | bench | schema | clean
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := run
-.PHONY: run test lint types bench schema clean check
+.PHONY: run test lint bench schema clean check
 
 CORES ?= all
 STUDY ?= config/config.yaml
@@ -56,8 +56,6 @@ lint: check $(BUILT)
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint --configfile $(STUDY)
-
-types: check $(BUILT)
 	$(BIN)/mypy
 
 bench: check $(BUILT)

@@ -256,8 +256,9 @@ def test_a_nan_draw_that_is_said_to_be_ok_is_refused(tmp_path):
     with EnsembleReader(write_split(tmp_path, [(0, 60)])) as ensemble:
         x = np.zeros((1, 5, 4, 3))
         x[0, 1] = np.nan
-        with pytest.raises(StoreError, match="a draw that is said to be ok"), PosteriorWriter(
-            tmp_path / "p.h5", x=X, draws=5, ensemble=ensemble, ensemble_name="e", spec="{}"
-        ) as writer:
+        with (
+            pytest.raises(StoreError, match="a draw that is said to be ok"),
+            PosteriorWriter(tmp_path / "p.h5", x=X, draws=5, ensemble=ensemble, ensemble_name="e", spec="{}") as writer,
+        ):
             writer.append(Chunk(x, np.zeros((1, 5)), np.ones((1, 5), bool)), np.arange(1))
     assert not (tmp_path / "p.h5").exists()

@@ -189,7 +189,7 @@ def field_to_json(field: Field) -> dict[str, Any]:
 
 def field_from_json(entry: Mapping[str, Any], file: h5py.File) -> Field:
     """The inverse of `field_to_json`."""
-    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
     plain["coordinates"] = {
         name: Coordinate(np.asarray(file[name][()]), units) for name, units in entry["coordinates"].items()
     }

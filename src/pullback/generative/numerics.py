@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -28,7 +29,7 @@ def numerics(threads: int, gpu: bool) -> Iterator[None]:
 
     On a GPU an operation without a deterministic form only warns: there a training is repeatable as far as CUDA allows.
     """
-    filling = torch.utils.deterministic
+    filling: Any = torch.utils.deterministic
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), filling.fill_uninitialized_memory
     if gpu:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

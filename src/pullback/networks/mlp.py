@@ -59,7 +59,7 @@ class ResidualMlp(nn.Module):
         finest = max(len(part) for part in parts)
         if batch % finest:
             raise ValueError(f"{finest} rows of a condition cannot serve {batch} rows of x: wanted a divisor")
-        c = sum(rows(part, finest) for part in parts)
+        c = torch.stack([rows(part, finest) for part in parts]).sum(dim=0)
         first, *shifts = self.condition(functional.gelu(c)).reshape(finest, 1, -1).chunk(self.depth + 1, dim=-1)
         h = self.enter(x.reshape(finest, batch // finest, -1)) + first
         for up, down, shift in zip(self.up, self.down, shifts, strict=True):

@@ -61,7 +61,8 @@ def make_problem(kind: str, simulator: dict[str, Any], folder: Path | str = ".")
 
     if kind in BUILT_IN_PROBLEMS:
         model = BUILT_IN_PROBLEMS[kind]
-        options = model.model_fields["simulator"].annotation.model_validate(simulator)
+        blocks: Any = model.model_fields["simulator"].annotation
+        options = blocks.model_validate(simulator)
         cls = load_class(model.code)
         return cls(options, Path(folder)) if kind == "command" else cls(options)
     cls = problem_class(kind, Path(folder))

@@ -4,13 +4,13 @@ import difflib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 import yaml
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
 
 from pullback.study import methods as method_kinds
-from pullback.study.base import Capability, Closed, Name
+from pullback.study.base import Capability, Closed, Name, Split
 from pullback.study.plugins import problem_class
 from pullback.study.problems import (
     BUILT_IN_PROBLEMS,
@@ -19,7 +19,6 @@ from pullback.study.problems import (
     Family,
     FwiProblem,
     GaussianProblem,
-    ProblemBase,
     UnfoldingProblem,
 )
 
@@ -122,7 +121,7 @@ def _allowed_keys(path: tuple[str | int, ...]) -> list[str]:
         model = _step(model, part)
         if model is None:
             return []
-    return sorted(model.model_fields) if isinstance(model, type) else []
+    return sorted(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
 
 
 def _clean_path(raw: Any, location: tuple[str | int, ...]) -> str:
@@ -246,7 +245,7 @@ def family_files(family: Family, split: str) -> list[str]:
     if family.read is None:
         return []
     data = os.environ.get("PULLBACK_DATA", "../shared/data")
-    names = family.read.files.get(split, [])
+    names = family.read.files.get(cast(Split, split), [])
     return [os.path.expandvars(name.replace("$PULLBACK_DATA", data)) for name in names]
 
 
@@ -279,9 +278,9 @@ def _complaints(study: Study, folder: Path) -> Iterator[str]:
         yield from _method_complaints(at, problem, gives, study.seen(name))
 
 
-def _family_complaints(at: str, problem: ProblemBase) -> Iterator[str]:
+def _family_complaints(at: str, problem: Problem) -> Iterator[str]:
     families = problem.families
-    params_model = getattr(problem, "Params", None)
+    params_model = problem.Params
     for name, family in families.items():
         here = f"{at}.families.{name}"
         for key, take in (("take", family.take), ("otherwise", family.otherwise)):
@@ -327,7 +326,7 @@ def _twice(at: str, families: dict[str, Family]) -> Iterator[str]:
             )
 
 
-def _method_complaints(at: str, problem: ProblemBase, gives: frozenset[Capability], seen: list[str]) -> Iterator[str]:
+def _method_complaints(at: str, problem: Problem, gives: frozenset[Capability], seen: list[str]) -> Iterator[str]:
     judged = [name for name, family in problem.families.items() if "test" in family.splits]
     for name, method in problem.methods.items():
         here = f"{at}.methods.{name}"

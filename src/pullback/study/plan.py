@@ -6,12 +6,12 @@ study reruns the jobs whose text it changes, and no other.
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pullback.study.base import SPLITS, Split, canonical
 from pullback.study.config import Study, family_files, resolve_otherwise
 from pullback.study.plugins import plugin_file, problem_class
-from pullback.study.problems import BUILT_IN_PROBLEMS, CommandProblem, Family, ProblemBase
+from pullback.study.problems import BUILT_IN_PROBLEMS, CommandProblem, Family, UnfoldingProblem
 
 
 class Plan:
@@ -59,7 +59,7 @@ class Plan:
     def block(self, problem: str) -> int:
         """Events of one random block; for unfolding, collisions."""
         spec = self.study.problems[problem]
-        if spec.kind == "unfolding":
+        if isinstance(spec, UnfoldingProblem):
             return spec.simulator.block_collisions
         if isinstance(spec, CommandProblem):
             return spec.simulator.block
@@ -74,13 +74,13 @@ class Plan:
             count = spec.sweep.ensembles if split == "train" else spec.sweep.validation_ensembles
             return count * spec.sweep.events, spec.sweep.events
         size = self.study.problems[problem].size
-        return spec.events.get(split, getattr(size, split)), self.block(problem)
+        return spec.events.get(cast(Split, split), getattr(size, split)), self.block(problem)
 
     def shards(self, problem: str, family: str, split: str) -> int:
         """Number of shards of a split."""
         spec = self.family(problem, family)
         if spec.read:
-            return len(spec.read.files[split])
+            return len(spec.read.files[cast(Split, split)])
         if spec.take:
             return 1
         events, block = self.events(problem, family, split)
@@ -279,7 +279,3 @@ class Plan:
     def report_job(self) -> str:
         """The study as it ran."""
         return canonical({"folder": self.folder, "study": self.study.model_dump(mode="json")})
-
-    def problem_spec(self, problem: str) -> ProblemBase:
-        """A problem of the study."""
-        return self.study.problems[problem]

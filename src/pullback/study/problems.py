@@ -141,6 +141,7 @@ class ProblemBase(Closed):
 
     gives: ClassVar[frozenset[Capability]]
     code: ClassVar[str]
+    Params: ClassVar[type[Closed] | None] = None
     block: ClassVar[int] = 1000
     """Events that come from one random generator."""
 
@@ -168,7 +169,7 @@ class GaussianProblem(ProblemBase):
 
     gives: ClassVar[frozenset[Capability]] = frozenset({"pairs", "prior", "forward", "likelihood", "exact-posterior"})
     code: ClassVar[str] = "pullback.problems.gaussian:Gaussian"
-    Params: ClassVar[type[Closed]] = GaussianParams
+    Params: ClassVar[type[Closed] | None] = GaussianParams
 
     kind: Literal["gaussian"]
     simulator: GaussianSimulator = GaussianSimulator()
@@ -210,7 +211,7 @@ class FwiProblem(ProblemBase):
     gives: ClassVar[frozenset[Capability]] = frozenset({"pairs", "prior", "forward"})
     code: ClassVar[str] = "pullback.problems.fwi:Fwi"
     block: ClassVar[int] = 20
-    Params: ClassVar[type[Closed]] = FwiParams
+    Params: ClassVar[type[Closed] | None] = FwiParams
 
     kind: Literal["fwi"]
     simulator: FwiSimulator = FwiSimulator()
@@ -241,7 +242,7 @@ class UnfoldingProblem(ProblemBase):
 
     gives: ClassVar[frozenset[Capability]] = frozenset({"pairs", "forward", "likelihood"})
     code: ClassVar[str] = "pullback.problems.unfolding:Unfolding"
-    Params: ClassVar[type[Closed]] = UnfoldingParams
+    Params: ClassVar[type[Closed] | None] = UnfoldingParams
 
     kind: Literal["unfolding"]
     simulator: UnfoldingSimulator = UnfoldingSimulator()
@@ -279,16 +280,12 @@ class CommandProblem(ProblemBase):
 
     gives: ClassVar[frozenset[Capability]] = frozenset({"pairs", "prior", "forward"})
     code: ClassVar[str] = "pullback.problems.command:Command"
-    Params: ClassVar[None] = None
-
     kind: Literal["command"]
     simulator: CommandSimulator
 
 
 class CustomProblem(ProblemBase):
     """The user's own simulator as a Python class: `./my_sim.py:MySim`, or the name of an installed entry point."""
-
-    Params: ClassVar[None] = None
 
     kind: Annotated[str, StringConstraints(pattern=r"^(.+\.py:[A-Za-z_]\w*|[A-Za-z][\w-]*)$")]
     simulator: dict[str, Any] = Field(default={}, description="options of the class, checked by its Spec if it has one")
