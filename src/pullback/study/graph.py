@@ -50,6 +50,19 @@ def lend_package() -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(SOURCE), *filter(None, found)]))
 
 
+def set_up_jobs(threads: int) -> None:
+    """Environment of all jobs: threads of the linear algebra libraries, and memory that is kept once it was taken.
+
+    Every job runs beside others, so a library must not take all cores (and how many it takes changes last bits). A
+    network on a CPU frees and takes all its activations in every step: giving them back to the system each time costs
+    a fifth of the training (glibc; elsewhere the variables mean nothing). What the user has set stays.
+    """
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, str(threads))
+    os.environ.setdefault("MALLOC_MMAP_MAX_", "0")
+    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**31 - 1))
+
+
 def one_of(names: Iterable[str | int]) -> str:
     """A wildcard constraint: exactly these names. One that nothing matches when there are none."""
     return "|".join(re.escape(str(name)) for name in sorted(set(names), key=str)) or r"(?!)"
