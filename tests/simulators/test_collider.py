@@ -11,6 +11,7 @@ pytest.importorskip("fastjet", reason="pip install 'pullback[collider]'")
 import awkward as ak
 import uproot
 
+from pullback.ensembles.hdf5 import StoreError
 from pullback.extras import MissingExtraError
 from pullback.simulators import collider, detector
 from pullback.study.problems import UnfoldingParams, UnfoldingSimulator
@@ -249,7 +250,7 @@ def test_settings_that_cannot_run(tmp_path, change, words):
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(collider.ColliderError, match="cannot be written"):
+    with pytest.raises(StoreError, match="cannot be written"):
         collider.collide(job(events=1), tmp_path / "file" / "bad.root")
 
 

@@ -59,6 +59,6 @@ rule prior:
         runtime=1440,
     params:
         job=lambda w: plan.prior_job(w.problem, w.prior, int(w.seed)),
-        code=lambda w: graph.code("prior", w.problem, prior=w.prior),
+        code=lambda w: graph.code("train", w.problem, prior=w.prior),
     script:
-        "../scripts/prior.py"
+        "../scripts/train.py"

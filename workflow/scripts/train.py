@@ -1,4 +1,4 @@
-"""Adapter of the rule `train`."""
+"""Adapter of the rules `train` and `prior`."""
 
 from pathlib import Path
 

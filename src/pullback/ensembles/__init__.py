@@ -1,1 +1,1 @@
-""""""
+"""The data contract: fields, files, sets for training, scaling."""

@@ -1,1 +1,1 @@
-""""""
+"""Methods: one life cycle, one file each."""

@@ -1,6 +1,7 @@
 """Judging one method on one problem: every inference, seed and family. Loads no torch."""
 
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,8 @@ from pullback.metrics.errors import SKILL, SPREAD, Scores, score_block
 from pullback.metrics.floors import Measured
 from pullback.metrics.table import COLUMNS, COST_COLUMNS, Result, write_table
 from pullback.problems.base import Problem, make_problem
+
+log = logging.getLogger("pullback")
 
 BLOCK_VALUES = 4_000_000
 """Numbers of a posterior that are in memory at once."""
@@ -221,6 +224,8 @@ class Evaluation:
             ok[rows, which],
             (*case.address, case.name),
         )
+        for event, each in enumerate(found.event):
+            log.info("%s, event %d: misfit %.4g, the median of %d draws", case.name, event, each, draws)
         truth = case.truth_misfit(self.problem, n)
         return checks.misfit_rows(found, truth, case.replicas(n)), found.event
 

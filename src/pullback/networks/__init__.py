@@ -1,1 +1,1 @@
-""""""
+"""Networks: shapes in, shapes out, no physics."""

@@ -1,1 +1,1 @@
-""""""
+"""Outside data to ensembles."""

@@ -1,1 +1,1 @@
-""""""
+"""Figures, tables, the page and the receipt."""

@@ -14,12 +14,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pullback.ensembles.hdf5 import atomic
 from pullback.extras import require
 from pullback.joblog import progress
 from pullback.seeding import generator, integer_seed
@@ -222,23 +223,6 @@ def _quiet() -> Iterator[None]:
                     log.info("  %s", line.rstrip())
 
 
-@contextmanager
-def _appearing(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder, renamed to ``path`` on success and removed on failure."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ColliderError(
-            f"{path} cannot be written ({error.strerror or error}); check permissions and free space of its folder"
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-
-
 def collide(job: str, out: Path) -> None:
     """Make the collisions of one shard and write them as a ROOT file (TTree ``Events``).
 
@@ -272,7 +256,7 @@ def collide(job: str, out: Path) -> None:
     )
     started = time.monotonic()
     truth_jets = reco_jets = made = 0
-    with _appearing(Path(out)) as temporary, _quiet(), uproot.recreate(temporary) as file:
+    with atomic(Path(out)) as temporary, _quiet(), uproot.recreate(temporary) as file:
         pythia = start_pythia(simulator, params)
         log.info("Pythia started in %.2f s", time.monotonic() - started)
         tree = file.mktree(TREE, _BRANCHES)

@@ -1,1 +1,1 @@
-""""""
+"""Methods that are trained once on pairs."""

@@ -1,1 +1,1 @@
-""""""
+"""References that learn nothing."""

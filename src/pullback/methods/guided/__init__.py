@@ -1,1 +1,1 @@
-""""""
+"""Methods that steer a diffusion prior by a forward process."""
