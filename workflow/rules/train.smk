@@ -19,11 +19,11 @@ rule train:
         paths.benchmark(paths.model(S, "{problem}", "{method}", "{seed}"))
     wildcard_constraints:
         problem=leading(graph.trained()),
+    # The longest jobs, and others wait for them: they start as soon as they can.
+    priority: 50
     conda:
         "../../envs/learn.yaml"
     threads: study.threads
-    # The longest jobs, and others wait for them: they start as soon as they can.
-    priority: 50
     resources:
         mem_mb=4000,
         runtime=1440,
@@ -49,11 +49,11 @@ rule prior:
         paths.benchmark(paths.prior(S, "{problem}", "{prior}", "{seed}"))
     wildcard_constraints:
         problem=leading(graph.priors()),
+    # The longest jobs, and others wait for them: they start as soon as they can.
+    priority: 50
     conda:
         "../../envs/learn.yaml"
     threads: study.threads
-    # The longest jobs, and others wait for them: they start as soon as they can.
-    priority: 50
     resources:
         mem_mb=4000,
         runtime=1440,
