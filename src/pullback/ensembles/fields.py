@@ -8,8 +8,7 @@ import numpy as np
 Transform = Literal["linear", "log", "log1p", "symlog", "periodic"]
 """How a network sees a quantity before standardisation. linear: as it is. log, log1p: of a positive quantity. symlog:
 sign(v) log(1 + |v| / s), s the root mean square of the training data. periodic: an angle in radians; y enters as
-(sin, cos), x as
-its difference to the feature of the same name in y, wrapped to [-pi, pi)."""
+(sin, cos), x as its difference to the feature of the same name in y, wrapped to [-pi, pi)."""
 
 
 @dataclass(frozen=True)

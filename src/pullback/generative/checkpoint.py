@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from pullback.ensembles.hdf5 import atomic
+
 log = logging.getLogger("pullback")
 
 FORMAT = 1
@@ -30,17 +32,10 @@ class ArtifactError(ValueError):
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write under a temporary name in the same folder, flush to disk, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with atomic(path) as temporary, temporary.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _packed(value: Any) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from pullback.ensembles.hdf5 import atomic
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader
 from pullback.joblog import progress
@@ -99,10 +100,8 @@ def checkpoint_folder(checkpoints: Path, parts: dict[str, Any]) -> Path:
                 f"delete {folder} to start from scratch"
             )
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{FINGERPRINT}.tmp"
-    temporary.write_text(canonical(parts))
-    temporary.replace(record)
+    with atomic(record) as temporary:
+        temporary.write_text(canonical(parts))
     return folder
 
 
