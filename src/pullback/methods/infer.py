@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pullback.ensembles.leftovers import refuse_leftovers
 from pullback.ensembles.store import EnsembleReader, PosteriorWriter
 from pullback.generative.devices import check_devices
 from pullback.joblog import progress
@@ -86,6 +87,9 @@ def infer(
     plan = json.loads(job)
     with Clock(None if limit is None else 60 * limit) as clock:
         check_devices(gpus, plan["accelerator"])
+        refuse_leftovers(plan, ensemble=[ensemble], seen=seen)
+        learned = {"artifact": [artifact] if artifact else [], "prior": [prior] if prior else []}
+        refuse_leftovers(plan, _asked_of_artifact, **learned)
         entry = plan["problem"]
         problem = make_problem(entry["kind"], entry["simulator"], entry.get("folder", "."))
         spec = method_spec(plan["method"])
@@ -215,6 +219,12 @@ class _Spent:
         since = {key: value - self._last.get(key, 0) for key, value in now.items()}
         self._last = now
         return {**since, "peak_memory_mb": now["peak_memory_mb"]}
+
+
+def _asked_of_artifact(path: Path) -> str | None:
+    from pullback.generative.checkpoint import load_artifact
+
+    return load_artifact(path)[1].get("asked")
 
 
 def infer_settings(spec: Closed, values: dict[str, Any]) -> Infer:

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from pullback.ensembles.hdf5 import atomic
+from pullback.ensembles.leftovers import refuse_leftovers
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader
 from pullback.generative.devices import check_devices
@@ -19,7 +20,7 @@ from pullback.methods.base import Context, TrainJob
 from pullback.methods.launch import launch
 from pullback.problems.base import make_problem
 from pullback.stopping import Clock
-from pullback.study.base import Closed, canonical
+from pullback.study.base import Closed, asked, canonical
 from pullback.study.methods import EdmPrior, Method
 from pullback.study.plugins import load_class
 
@@ -72,7 +73,9 @@ def train(
         Stopped: close to the limit, or on a signal; the same call goes on.
     """
     with Clock(None if limit is None else 60 * limit) as clock:
-        devices = check_devices(gpus, json.loads(job)["accelerator"], nodes)
+        plan = json.loads(job)
+        devices = check_devices(gpus, plan["accelerator"], nodes)
+        refuse_leftovers(plan, train=train, validation=validation)
         processes = processes or max(1, devices)
         arguments = {
             "job": job,
@@ -117,7 +120,7 @@ def learn(
         folder = checkpoint_folder(Path(checkpoints), parts, make=first)
         context = Context(tuple(plan["address"]), plan["threads"], plan["accelerator"], progress, stop)
         method = load_class(spec.code)(spec, problem, context)  # type: ignore[attr-defined]
-        method.train(data, TrainJob(Path(artifact), Path(curves), folder))
+        method.train(data, TrainJob(Path(artifact), Path(curves), folder, asked(job)))
     finally:
         for reader in (*readers["train"], *readers["validation"]):
             reader.close()
