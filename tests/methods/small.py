@@ -1,9 +1,10 @@
 """A small training and a small inference, for tests that stop them: the real drivers on files made here.
 
 As a program it is one job, as a script of the workflow runs it: ``python small.py train cfm <folder>``, with the number
-of processes or nodes when there are several, or ``python small.py infer enkg <folder>``.
+of processes and nodes and settings of the training in JSON, or ``python small.py infer enkg <folder>``.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -114,11 +115,12 @@ def wait_for(child: subprocess.Popen[str], condition: Callable[[], bool]) -> Non
         time.sleep(0.005)
 
 
-def main(what: str, kind: str, folder: Path, processes: str = "0", nodes: str = "1") -> None:
+def main(what: str, kind: str, folder: Path, processes: str = "0", nodes: str = "1", settings: str = "{}") -> None:
     """One job."""
     with job_log(str(folder / "log")):
         if what == "train":
-            train(**train_arguments(kind, folder), processes=int(processes), nodes=int(nodes))
+            arguments = train_arguments(kind, folder, **json.loads(settings))
+            train(**arguments, processes=int(processes), nodes=int(nodes))
         else:
             # Every piece is kept at once.
             resume.SAVE_EVERY_S = 0.0
