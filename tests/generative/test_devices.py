@@ -41,7 +41,7 @@ JOB = {"SLURM_JOB_ID": "7"}
         (2, "GPU-1a,GPU-2b", "gpus: 2 requested, 2 granted (CUDA_VISIBLE_DEVICES=GPU-1a,GPU-2b)\nuses 0"),
         (1, None, "refused: gpus: 1 requested, 0 granted (CUDA_VISIBLE_DEVICES is not set): set gpu=0 for this rule"),
         (1, "0,1", "refused: gpus: 1 requested, 2 granted (CUDA_VISIBLE_DEVICES=0,1): set gpu=2 for this rule"),
-        (0, "3", "refused: gpus: 0 requested, 1 granted (CUDA_VISIBLE_DEVICES=3): set gpu=1 for this rule"),
+        (0, "3", "gpus: 0 requested, 1 granted (CUDA_VISIBLE_DEVICES=3)\nuses 0"),
     ],
 )
 def test_in_a_slurm_job_the_numbers_must_agree(requested, visible, said):

@@ -23,7 +23,8 @@ def check_devices(requested: int, accelerator: str, nodes: int = 1) -> int:
     """Compare the GPUs that were asked for with those that are here, before any work is done.
 
     Inside a SLURM job the numbers must be the same: a request that is not met is a mistake in the profile. Elsewhere
-    nobody grants GPUs, and the request says how many to use at most.
+    nobody grants GPUs, and the request says how many to use at most. A job that asks for none is not checked: inside an
+    interactive allocation it computes on the first that it finds, as on a workstation.
 
     Args:
         requested: the resource ``gpu`` of the rule, which counts those of the whole job.
@@ -45,19 +46,15 @@ def check_devices(requested: int, accelerator: str, nodes: int = 1) -> int:
     given = granted()
     said = VISIBLE + (" is not set" if given is None else f"={os.environ[VISIBLE]}")
     if "SLURM_JOB_ID" in os.environ:
-        if here != (given or 0):
+        if here and here != (given or 0):
             raise DeviceError(
                 f"gpus: {here} requested, {given or 0} granted ({said}): set gpu={given or 0} for this rule in the "
                 "profile (set-resources), or look why SLURM gave another number (partition, gres)"
             )
-        if accelerator != "cpu" and (found := _found()) != here:
+        if here and accelerator != "cpu" and (found := _found()) != here:
             raise DeviceError(
-                f"gpus: {here} requested and granted ({said}), {found} found by torch: "
-                + (
-                    "install a CUDA build of torch that the driver supports, or set accelerator: cpu"
-                    if found < here
-                    else "ask for them with gpu=N in the profile (set-resources), or set accelerator: cpu"
-                )
+                f"gpus: {here} requested and granted ({said}), {found} found by torch: install a CUDA build of "
+                "torch that the driver supports, or set accelerator: cpu"
             )
         log.info("gpus: %d requested, %d granted (%s)", here, given or 0, said)
         return 0 if accelerator == "cpu" else here
