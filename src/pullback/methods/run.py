@@ -48,7 +48,7 @@ def train(
         artifact: the model that is written.
         curves: the CSV of loss curves that is written.
         checkpoints: folder for the state of a training that is not finished; removed on success.
-        code: digest of the code that this job runs.
+        code: `Graph.code`: what this job runs, piece by piece, JSON.
     """
     plan = json.loads(job)
     spec = method_spec(plan["method"])
@@ -57,7 +57,7 @@ def train(
     readers = {"train": [EnsembleReader(p) for p in train], "validation": [EnsembleReader(p) for p in validation]}
     try:
         data = TrainingData(readers["train"], readers["validation"], spec.train.memory_mb)  # type: ignore[attr-defined]
-        parts = {"job": plan, "data": data.digests, "code": code, "threads": plan["threads"]}
+        parts = {"job": plan, "data": data.digests, "code": json.loads(code), "threads": plan["threads"]}
         folder = checkpoint_folder(Path(checkpoints), parts)
         context = Context(tuple(plan["address"]), plan["threads"], plan["accelerator"], progress)
         method = load_class(spec.code)(spec, problem, context)  # type: ignore[attr-defined]
