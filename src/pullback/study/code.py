@@ -2,8 +2,8 @@
 
 Snakemake follows the modification time of a script and nothing that the script imports. Here the script and its import
 closure within this package are parsed, and what is left without comments, formatting, docstrings and exports is hashed;
-the list of names and digests is a param of the rule. A checkout, a touch or a reformatting reruns nothing; a change in a
-helper reruns its users, and only them; and two recorded lists tell which piece changed.
+the list of names and digests is a param of the rule. A checkout, a touch or a reformatting reruns nothing; a change in
+a helper reruns its users, and only them; and two recorded lists tell which piece changed.
 
 What is in the closure:
 
@@ -81,7 +81,7 @@ def manifest(
     own: tuple[tuple[str, str], ...] = (),
     source: Path = SOURCE,
 ) -> str:
-    """What a job runs, as canonical JSON: the script, the pieces of the package and the user's files, each with a digest.
+    """What a job runs, as canonical JSON: the script, pieces of the package and the user's files, with their digests.
 
     A whole module goes by its name, a definition as ``module:name``, a script and a user's file by its path. Jobs that
     run the same code hold the same string.

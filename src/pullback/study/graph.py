@@ -117,7 +117,7 @@ class Graph:
         return files
 
     def code(self, script: str, problem: str = "", method: str = "", prior: str = "") -> str:
-        """The manifest of what a job runs: its script, the problem's code and the method's, and the user's own files."""
+        """The manifest of what a job runs: its script, the problem's code, the method's and the user's own files."""
         roots: list[Node] = []
         own: tuple[tuple[str, str], ...] = ()
         if problem:
