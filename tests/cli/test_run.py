@@ -102,6 +102,11 @@ def test_times_come_from_the_records(done, tmp_path):
     assert "5 of 15 jobs would run" in text
     assert "about 3 min on 2 cores, 4 min of work in all, 0.13 GPU hours, by past runs" in text
     assert "1 job without any record not counted" in text
+    (folder / "profile.yaml").write_text("set-resources: {evaluate: {gpu: 60}}\n")
+    _, text = pullback("why", STUDY, "--cores", "2", "--profile", "profile.yaml", folder=folder)
+    assert "1.1 GPU hours" in text, "an hour of it by the profile, the rest by the records"
+    status, text = pullback("why", STUDY, "--profile", "none-such.yaml", folder=folder)
+    assert status == 2
 
 
 # check

@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,7 +77,7 @@ class Why:
             for cause in causes:
                 group = found.setdefault((cause.kind, cause.what), Group(cause.kind, cause.what))
                 group.names[cause.name] = None
-                if number not in group.jobs:
+                if group.jobs[-1:] != [number]:
                     group.jobs.append(number)
         for group in found.values():
             reached = set(group.jobs)
@@ -327,10 +328,7 @@ def _decoded(params: Iterable[str]) -> tuple[dict[str, Any], dict[str, str], lis
     code: dict[str, str] = {}
     other: list[str] = []
     for text in params:
-        try:
-            value = json.loads(ast.literal_eval(text))
-        except (ValueError, SyntaxError, TypeError):
-            value = None
+        value = _value(text)
         if not isinstance(value, dict):
             other.append(text)
         elif any(name.startswith(f"{SCRIPTS}/") for name in value):
@@ -338,6 +336,15 @@ def _decoded(params: Iterable[str]) -> tuple[dict[str, Any], dict[str, str], lis
         else:
             job = value
     return job, code, other
+
+
+@cache
+def _value(text: str) -> Any:
+    """What a recorded param holds, where it is JSON. Thousands of jobs have few different lists of code."""
+    try:
+        return json.loads(ast.literal_eval(text))
+    except (ValueError, SyntaxError, TypeError):
+        return None
 
 
 def _changed_code(old: dict[str, str], now: dict[str, str]) -> Iterator[Cause]:

@@ -108,7 +108,8 @@ def _wall(jobs: Sequence[Job], numbers: Sequence[int], seconds: Callable[[int], 
     now, free = 0.0, cores
     while ready or running:
         kept = []
-        while ready and free:
+        # Of many that want more threads than are free, the first few are looked at.
+        while ready and free and len(kept) < 50:
             item = heapq.heappop(ready)
             threads = min(jobs[item[1]].threads, cores)
             if threads <= free:
