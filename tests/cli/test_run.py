@@ -41,7 +41,17 @@ def test_the_proposed_profile_holds_what_was_used_and_snakemake_takes_it(done):
     status, text = pullback("resources", STUDY, "--profile-format", folder=done)
     assert status == 0
     profile = yaml.safe_load(text)
-    rules = {"preflight", "simulate", "index_ensemble", "infer", "index_posterior", "evaluate", "report", "receipt"}
+    rules = {
+        "resolve",
+        "preflight",
+        "simulate",
+        "index_ensemble",
+        "infer",
+        "index_posterior",
+        "evaluate",
+        "report",
+        "receipt",
+    }
     assert set(profile["set-resources"]) == set(profile["set-threads"]) == rules
     used = [
         json.loads(line)
@@ -66,7 +76,7 @@ def test_the_table_has_a_row_for_each_rule(done):
     status, text = pullback("resources", STUDY, folder=done)
     assert status == 0
     assert [line.split()[0] for line in text.splitlines() if "runtime=" in line] == [
-        "preflight", "simulate", "index_ensemble", "infer", "receipt", "index_posterior", "evaluate", "report",
+        "preflight", "resolve", "simulate", "index_ensemble", "infer", "receipt", "index_posterior", "evaluate", "report",
     ]  # fmt: skip
 
 
@@ -99,7 +109,7 @@ def test_times_come_from_the_records(done, tmp_path):
     status, text = pullback("why", STUDY, "--cores", "2", folder=folder)
     assert status == 1
     # One part, one index, one table; the receipt runs beside them; the page has no record.
-    assert "5 of 15 jobs would run" in text
+    assert "6 of 17 jobs would run" in text
     assert "about 3 min on 2 cores, 4 min of work in all, 0.13 GPU hours, by past runs" in text
     assert "1 job without any record not counted" in text
     (folder / "profile.yaml").write_text("set-resources: {evaluate: {gpu: 60}}\n")

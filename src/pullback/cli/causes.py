@@ -123,7 +123,10 @@ class Why:
         if job.old_params is not None:
             yield Cause("made", "made before, and not there any more", ", ".join(job.missing))
             return
-        new = list(self._new_keys(job))
+        if self.before is not None and "study" in _decoded(job.params)[0] and "problem" not in job.wildcards:
+            new = [self._key(path, old, now) for path, old, now in differences(self.before, self.now)]
+        else:
+            new = list(self._new_keys(job))
         yield from new or [Cause("made", "not made yet")]
 
     def _new_keys(self, job: Job) -> Iterator[Cause]:
@@ -148,6 +151,8 @@ class Why:
     def _changed_params(self, job: Job, recorded: tuple[str, ...]) -> Iterator[Cause]:
         old, old_code, old_other = _decoded(recorded)
         now, now_code, other = _decoded(job.params)
+        # What its inputs were asked to be: where that changed, the jobs that make them run too, and this one follows.
+        asked = old.pop("inputs", None) == now.pop("inputs", None) and set(old_other) == set(other)
         if old and now:
             for path, before, after in differences(old, now):
                 yield from self._change_of_study(job, path, before, after)
@@ -157,9 +162,8 @@ class Why:
             yield Cause("code", "the record of its code is of an older pullback and says no details")
         if not old and now:
             yield Cause("code", "the record of its settings is of an older pullback and says no details")
-        # What it stands for upstream may have changed: then these jobs run too, and this one follows.
-        same = set(old_other) == set(other) or old != now or old_code != now_code
-        if not same and not any(self.jobs[number].runs for number in job.after):
+        same = old == now and old_code == now_code
+        if same and not asked and not any(self.jobs[number].runs for number in job.after):
             yield Cause("code", "what its inputs were asked to be changed")
 
     def _change_of_study(self, job: Job, path: Key, old: Any, now: Any) -> Iterator[Cause]:
@@ -259,6 +263,7 @@ def study_key(job: Job, path: Key, plan: Plan) -> Key | None:
         "sweep": (*family, "sweep"),
         "shift": (*family, "shift", *rest),
         "read": (*family, "read", *rest),
+        "file": (*family, "read", "files"),
         "role": (*family, "role"),
         "truth": (*family, "role"),
         "base": (*family, "take", "family"),
@@ -334,7 +339,7 @@ def _decoded(params: Iterable[str]) -> tuple[dict[str, Any], dict[str, str], lis
         elif any(name.startswith(f"{SCRIPTS}/") for name in value):
             code = value
         else:
-            job = value
+            job = dict(value)
     return job, code, other
 
 

@@ -107,7 +107,7 @@ def _wall(jobs: Sequence[Job], numbers: Sequence[int], seconds: Callable[[int], 
     running: list[tuple[float, int]] = []
     now, free = 0.0, cores
     while ready or running:
-        kept = []
+        kept: list[tuple[int, int]] = []
         # Of many that want more threads than are free, the first few are looked at.
         while ready and free and len(kept) < 50:
             item = heapq.heappop(ready)
