@@ -108,10 +108,10 @@ def test_times_come_from_the_records(done, tmp_path):
     study.write_text(study.read_text().replace("random-truth}", "random-truth, infer: {default: {draws: 3}}}"))
     status, text = pullback("why", STUDY, "--cores", "2", folder=folder)
     assert status == 1
-    # One part, one index, one table; the receipt runs beside them; the page has no record.
-    assert "6 of 17 jobs would run" in text
+    # One part, one index, one table; the receipt runs beside them; the page and the resolved study have no record.
+    assert "6 of 16 jobs would run" in text
     assert "about 3 min on 2 cores, 4 min of work in all, 0.13 GPU hours, by past runs" in text
-    assert "1 job without any record not counted" in text
+    assert "2 jobs without any record not counted" in text
     (folder / "profile.yaml").write_text("set-resources: {evaluate: {gpu: 60}}\n")
     _, text = pullback("why", STUDY, "--cores", "2", "--profile", "profile.yaml", folder=folder)
     assert "1.1 GPU hours" in text, "an hour of it by the profile, the rest by the records"
