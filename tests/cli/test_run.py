@@ -76,7 +76,8 @@ def test_the_table_has_a_row_for_each_rule(done):
     status, text = pullback("resources", STUDY, folder=done)
     assert status == 0
     assert [line.split()[0] for line in text.splitlines() if "runtime=" in line] == [
-        "preflight", "resolve", "simulate", "index_ensemble", "infer", "receipt", "index_posterior", "evaluate", "report",
+        "preflight", "resolve", "simulate", "index_ensemble",
+        "infer", "receipt", "index_posterior", "evaluate", "report",
     ]  # fmt: skip
 
 
