@@ -69,7 +69,7 @@ def train_arguments(kind: str, folder: Path, **settings: Any) -> dict[str, Any]:
         "artifact": folder / "model.pt",
         "curves": folder / "model.curves.csv",
         "checkpoints": folder / "checkpoints",
-        "code": "abc",
+        "code": "{}",
     }
 
 
@@ -87,7 +87,7 @@ def infer_arguments(folder: Path) -> dict[str, Any]:
         "out": folder / "part.h5",
         "prior": folder / "prior.pt",
         "checkpoints": folder / "checkpoints-of-part",
-        "code": "abc",
+        "code": "{}",
     }
 
 

@@ -232,13 +232,16 @@ def test_the_train_driver_writes_model_and_curves_and_removes_checkpoints(tmp_pa
         "artifact": tmp_path / "model.pt",
         "curves": tmp_path / "model.curves.csv",
         "checkpoints": tmp_path / "checkpoints",
-        "code": "abc",
+        "code": '{"a":"1","b":"2"}',
     }
     old = json.loads(job_of(steps=7))
-    checkpoint_folder(tmp_path / "checkpoints", {"job": old, "data": {}, "code": "abc", "threads": 1})
+    code = {"a": "1", "b": "3"}
+    checkpoint_folder(tmp_path / "checkpoints", {"job": old, "data": {}, "code": code, "threads": 1})
     with caplog.at_level(logging.INFO, logger="pullback"):
         train(job_of(steps=5), **arguments)
     assert "job.method.train.steps: 7 -> 5" in caplog.text
+    assert 'code.b: "3" -> "2"' in caplog.text
+    assert "code.a" not in caplog.text
     assert (tmp_path / "model.pt").exists()
     assert (tmp_path / "model.curves.csv").exists()
     assert not (tmp_path / "checkpoints").exists()

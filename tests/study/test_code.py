@@ -1,11 +1,12 @@
-"""The digest of what a job runs, on a small package made for it."""
+"""The manifest of what a job runs, on a small package made for it."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from pullback.study.code import Node, closure, digest, file_digest, forget
+from pullback.study.code import Node, closure, file_digest, file_of, forget, manifest, node_name
 
 FILES = {
     "pullback/__init__.py": '"""Top."""\n__version__ = "1"\n',
@@ -52,7 +53,7 @@ def fresh(source: Path, script: str = FIRST) -> str:
     path = source / "script.py"
     path.write_text(script)
     forget()
-    return digest(path, source=source)
+    return manifest(path, source=source)
 
 
 def edit(source: Path, name: str, old: str, new: str) -> None:
@@ -112,6 +113,31 @@ def test_what_an_edit_changes(source, name, old, new, changes):
     before = fresh(source)
     edit(source, name, old, new)
     assert (fresh(source) != before) is changes
+
+
+def test_two_manifests_tell_which_piece_changed(source):
+    script = "from pullback.tools.run import second\n"
+    before = json.loads(fresh(source, script))
+    assert set(before) == {"workflow/scripts/script.py", "pullback", "pullback.tools"} | {
+        "pullback.tools.run:second",
+        "pullback.tools.lazy",
+        "pullback.tools.other",
+    }
+    assert all(len(digest) == 12 for digest in before.values())
+    edit(source, "pullback/tools/other.py", "return a", "return 2 * a")
+    after = json.loads(fresh(source, script))
+    assert {name for name in before | after if before.get(name) != after.get(name)} == {"pullback.tools.other"}
+    assert file_of("pullback.tools.run:second", source) == source / "pullback/tools/run.py"
+    assert file_of("workflow/scripts/script.py", source) is None
+
+
+def test_the_users_files_are_in_the_manifest_and_equal_code_is_one_string(source):
+    script = source / "script.py"
+    script.write_text("x = 1\n")
+    own = (("studies/own.py", "0" * 64),)
+    found = manifest(script, own=own, source=source)
+    assert json.loads(found)["studies/own.py"] == "0" * 12
+    assert manifest(script, own=own, source=source) is found
 
 
 def test_a_touch_or_another_place_changes_nothing(source, tmp_path_factory):
@@ -176,7 +202,8 @@ def test_every_script_of_the_workflow_has_a_closure():
     scripts = sorted((REPOSITORY / "workflow/scripts").glob("*.py"))
     assert len(scripts) == 13
     for script in scripts:
-        assert len(digest(script)) == 64
+        found = json.loads(manifest(script))
+        assert set(found) == {f"workflow/scripts/{script.name}", *map(node_name, closure(script))}
         found = {node.module for node in closure(script)}
         assert len(found) > 3, script
         if script.stem in ("simulate", "derive", "collide", "read", "preflight", "index_ensemble"):

@@ -63,20 +63,25 @@ def _runner(repository: Path) -> subprocess.Popen[str]:
     return runner
 
 
-def ask(*arguments: str | Path, folder: Path, repository: Path = REPOSITORY) -> tuple[int, str]:
-    """Exit status and words of a snakemake that runs no job, in a third of the time."""
+def _answer(program: str, arguments: list[str], folder: Path, repository: Path) -> tuple[int, str]:
     runner = _runner(repository)
     assert runner.stdin is not None
     assert runner.stdout is not None
     with tempfile.NamedTemporaryFile("r") as output:
-        request = {
-            "arguments": [*_arguments(repository), *map(str, arguments)],
-            "folder": str(folder),
-            "output": output.name,
-        }
+        request = {"program": program, "arguments": arguments, "folder": str(folder), "output": output.name}
         print(json.dumps(request), file=runner.stdin, flush=True)
         status = int(runner.stdout.readline())
         return status, Path(output.name).read_text()
+
+
+def ask(*arguments: str | Path, folder: Path, repository: Path = REPOSITORY) -> tuple[int, str]:
+    """Exit status and words of a snakemake that runs no job, in a third of the time."""
+    return _answer("snakemake", [*_arguments(repository), *map(str, arguments)], folder, repository)
+
+
+def pullback(*arguments: str | Path, folder: Path, repository: Path = REPOSITORY) -> tuple[int, str]:
+    """Exit status and words of a command of pullback."""
+    return _answer("pullback", list(map(str, arguments)), folder, repository)
 
 
 def planned(folder: Path, study: Path, *arguments: str, repository: Path = REPOSITORY) -> list[Job]:

@@ -1,7 +1,7 @@
-"""Runs snakemake many times without importing it each time: reads one JSON request a line, runs it in a fork, answers.
+"""Runs snakemake or pullback many times without importing them each time: one JSON request a line, run in a fork.
 
-A request is {"arguments": [...], "folder": ..., "output": ...}, the answer is the exit status. Each fork starts from
-one state, with the modules imported and no study seen.
+A request is {"program": ..., "arguments": [...], "folder": ..., "output": ...}, the answer is the exit status. Each
+fork starts from one state, with the modules imported and no study seen.
 """
 
 import json
@@ -11,6 +11,9 @@ import sys
 from snakemake.cli import main
 
 import pullback.study.graph  # noqa: F401
+from pullback.cli import cli
+
+PROGRAMS = {"snakemake": main, "pullback": cli}
 
 for line in sys.stdin:
     request = json.loads(line)
@@ -22,7 +25,7 @@ for line in sys.stdin:
         os.dup2(file, 2)
         status = 1
         try:
-            main(request["arguments"])
+            PROGRAMS[request["program"]](request["arguments"])
         except SystemExit as end:
             status = int(end.code or 0)
         finally:

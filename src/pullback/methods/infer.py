@@ -103,7 +103,7 @@ def infer(
         with EnsembleReader(ensemble) as reader:
             finished = None
             if checkpoints is not None:
-                record = {"job": plan, "data": _digests(reader, artifact, prior, seen), "code": code}
+                record = {"job": plan, "data": _digests(reader, artifact, prior, seen), "code": json.loads(code)}
                 finished = Finished(checkpoint_folder(Path(checkpoints), record, make=False), record)
             attributes = {"returns": spec.returns}  # type: ignore[attr-defined]
             cut = {"part": plan["part"], "parts": plan["parts"]}

@@ -62,7 +62,7 @@ def train(
         artifact: the model that is written.
         curves: the CSV of loss curves that is written.
         checkpoints: folder for the state of a training that is not finished; removed on success.
-        code: digest of the code that this job runs.
+        code: `Graph.code`: what this job runs, piece by piece, JSON.
         limit: minutes that a scheduler gives this job (`stopping.Clock`).
         gpus: that were asked for, on all nodes together; more than one train together, by torchrun.
         nodes: that were asked for.
@@ -116,7 +116,7 @@ def learn(
     try:
         data = TrainingData(readers["train"], readers["validation"], spec.train.memory_mb)  # type: ignore[attr-defined]
         # Not the number of processes: the training of one can go on in several.
-        parts = {"job": plan, "data": data.digests, "code": code, "threads": plan["threads"]}
+        parts = {"job": plan, "data": data.digests, "code": json.loads(code), "threads": plan["threads"]}
         folder = checkpoint_folder(Path(checkpoints), parts, make=first)
         context = Context(tuple(plan["address"]), plan["threads"], plan["accelerator"], progress, stop)
         method = load_class(spec.code)(spec, problem, context)  # type: ignore[attr-defined]

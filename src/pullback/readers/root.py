@@ -65,6 +65,15 @@ def _read_index(table: RootTable, name: str, reco: Jets, start: int, stop: int) 
     return index
 
 
+def branches(files: RootFiles, with_truth: bool) -> list[str]:
+    """The branches that a branch map names; without truth, those of observations only."""
+    named = [name for name in files.y.model_dump().values() if name]
+    if with_truth:
+        named += [name for name in files.x.model_dump().values() if name] if files.x else []
+        named += [files.match] if files.match else []
+    return named + ([files.weight] if files.weight else [])
+
+
 def _asked_of_collisions(path: Path) -> str | None:
     """What a ROOT file of ours was asked to be: it holds its job."""
     import uproot
@@ -97,10 +106,7 @@ def read(job: str, source: Path, out: Path) -> None:
     with_truth = bool(task["truth"])
     tally: Counter[str] = Counter()
     with RootTable(Path(source), files.tree) as table:
-        truth_branches = [v for v in files.x.model_dump().values() if v] if with_truth and files.x else []
-        more = [files.match] if with_truth and files.match else []
-        more += [files.weight] if files.weight else []
-        table.require([v for v in files.y.model_dump().values() if v] + truth_branches + more + [OWN_EVENT] * own)
+        table.require(branches(files, with_truth) + [OWN_EVENT] * own)
         # Our own files number their collisions: where one stands in its file depends on how they are cut into shards.
         columns = {} if own else {"source_entry": Column("int64"), "source_index": Column("int32")}
         if files.weight:

@@ -1,9 +1,9 @@
-"""What a job runs, as one number: the digest of the syntax trees of its script and of everything that it imports here.
+"""What a job runs, piece by piece: digests of the syntax trees of its script and of everything that it imports here.
 
 Snakemake follows the modification time of a script and nothing that the script imports. Here the script and its import
 closure within this package are parsed, and what is left without comments, formatting, docstrings and exports is hashed;
-the digest is a param of the rule. A checkout, a touch or a reformatting reruns nothing; a change in a helper reruns its
-users, and only them.
+the list of names and digests is a param of the rule. A checkout, a touch or a reformatting reruns nothing; a change in
+a helper reruns its users, and only them; and two recorded lists tell which piece changed.
 
 What is in the closure:
 
@@ -16,7 +16,8 @@ What is in the closure:
   entries matter. The declaration of an option (type, default, description, validator) is left out, because its value
   stands in the text of the job. So a new method reruns nothing, and a changed property of one kind's options reruns the
   jobs of this kind.
-* Not the log and the check for optional packages, which change no result, nor other packages: they are the environment.
+* Not the log, the check for optional packages, nor what starts and stops processes: they change no result. Nor other
+  packages: they are the environment.
 
 The trees are written without empty fields, so that the digest is the same under Python 3.11, 3.12 and 3.13.
 """
@@ -28,10 +29,18 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from pullback.study.base import canonical
+
 PACKAGE = "pullback"
+SCRIPTS = "workflow/scripts"
+# Of a SHA-256 in a manifest: 48 bits tell the few versions of one file apart.
+DIGITS = 12
 SOURCE = Path(__file__).resolve().parents[2]
 CATALOGUE = f"{PACKAGE}.study"
-NO_RESULT = frozenset({f"{PACKAGE}.joblog", f"{PACKAGE}.extras"})
+NO_RESULT = frozenset(
+    f"{PACKAGE}.{module}"
+    for module in ("joblog", "extras", "stopping", "generative.devices", "methods.launch", "methods.worker")
+)
 REGISTRIES = frozenset(
     {
         (f"{CATALOGUE}.problems", "BUILT_IN_PROBLEMS"),
@@ -70,17 +79,37 @@ class Statement(NamedTuple):
 
 
 @cache
-def digest(script: Path, roots: tuple[Node, ...] = (), source: Path = SOURCE) -> str:
-    """The digest of a script and of what it runs.
+def manifest(
+    script: Path,
+    roots: tuple[Node, ...] = (),
+    own: tuple[tuple[str, str], ...] = (),
+    source: Path = SOURCE,
+) -> str:
+    """What a job runs, as canonical JSON: the script, pieces of the package and the user's files, with their digests.
+
+    A whole module goes by its name, a definition as ``module:name``, a script and a user's file by its path. Jobs that
+    run the same code hold the same string.
 
     Args:
-        script: a Python file outside the package.
+        script: a Python file of the workflow's scripts.
         roots: what else is loaded, by names that are not in the script's imports.
+        own: path and digest of the user's own files.
         source: the folder that holds the package.
     """
-    lines = [f"{script.name} {_sha(_text(_statements(script, False)))}"]
-    lines += [f"{node.module}:{node.name or ''} {_read(node, source)[0]}" for node in closure(script, roots, source)]
-    return _sha("\n".join(lines))
+    found = {f"{SCRIPTS}/{script.name}": _sha(_text(_statements(script, False)))}
+    found |= {node_name(node): _read(node, source)[0] for node in closure(script, roots, source)}
+    found |= dict(own)
+    return canonical({name: digest[:DIGITS] for name, digest in found.items()})
+
+
+def node_name(node: Node) -> str:
+    """The name of a node in a manifest."""
+    return f"{node.module}:{node.name}" if node.name else node.module
+
+
+def file_of(name: str, source: Path = SOURCE) -> Path | None:
+    """The file that a piece of a manifest stands in, or None where there is none in the package."""
+    return _file(name.partition(":")[0], source)
 
 
 def closure(script: Path, roots: Iterable[Node] = (), source: Path = SOURCE) -> list[Node]:
@@ -97,7 +126,7 @@ def closure(script: Path, roots: Iterable[Node] = (), source: Path = SOURCE) -> 
 
 def forget() -> None:
     """Forget what was parsed, for a process that outlives an edit of the code."""
-    for cached in (digest, _file, _read, _statements):
+    for cached in (manifest, _file, _read, _statements):
         cached.cache_clear()
 
 

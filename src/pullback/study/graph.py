@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from pullback.study import paths
 from pullback.study.base import asked
-from pullback.study.code import SOURCE, Node, class_node, digest, file_digest
+from pullback.study.code import SOURCE, Node, class_node, file_digest, manifest
 from pullback.study.config import Study, StudyError, check_stem, load_study, read_study
 from pullback.study.plan import Plan
 from pullback.study.plugins import problem_class
@@ -96,16 +96,18 @@ class Graph:
         self.scripts = scripts
         self._own_files = {problem: self._user_code(problem) for problem in self.study.problems}
 
-    def _user_code(self, problem: str) -> list[str]:
+    def _user_code(self, problem: str) -> tuple[tuple[str, str], ...]:
         digests = []
         for name in self._user_files(problem):
+            # Where packages are installed differs between machines, and reruns nothing.
+            called = Path(name).name if Path(name).is_absolute() else name
             try:
-                digests.append(f"{Path(name).name} {file_digest(Path(name))}")
+                digests.append((called, file_digest(Path(name))))
             except OSError as error:
                 raise StudyError(
                     f"problems.{problem}: the simulator's file {name} cannot be read ({error.strerror})"
                 ) from None
-        return digests
+        return tuple(digests)
 
     def _user_files(self, problem: str) -> list[str]:
         files = self.plan.simulator_files(problem)
@@ -116,9 +118,9 @@ class Graph:
         return files
 
     def code(self, script: str, problem: str = "", method: str = "", prior: str = "") -> str:
-        """The digest of what a job runs: its script, the problem's code and the method's, and the user's own files."""
+        """The manifest of what a job runs: its script, the problem's code, the method's and the user's own files."""
         roots: list[Node] = []
-        own: list[str] = []
+        own: tuple[tuple[str, str], ...] = ()
         if problem:
             spec = self.study.problems[problem]
             own = self._own_files[problem]
@@ -132,7 +134,7 @@ class Graph:
             if name:
                 settings = getattr(self.study.problems[problem], group)[name]
                 roots += [class_node(settings.code), _options(type(settings))]
-        return " ".join([digest(self.scripts / f"{script}.py", tuple(roots)), *own])
+        return manifest(self.scripts / f"{script}.py", tuple(roots), own)
 
     # Families and splits
 

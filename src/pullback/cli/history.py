@@ -1,0 +1,128 @@
+"""What past runs took: the benchmark records of a study, and what they say of jobs to come."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pullback.cli.dryrun import Job
+
+
+class Record(NamedTuple):
+    """One run of a job: seconds of wall time, seconds of processor time, largest memory (MB), GPUs; None: not known."""
+
+    seconds: float
+    cpu_seconds: float | None
+    memory_mb: float | None
+    gpus: int | None
+
+
+class Expected(NamedTuple):
+    """What some jobs are expected to take: of those with a record of their like."""
+
+    seconds: float
+    wall_seconds: float
+    gpu_hours: float
+    unknown: int
+
+
+def read_records(path: str) -> list[Record]:
+    """The runs in one benchmark file (jsonl); what cannot be read is none."""
+    try:
+        lines = Path(path).read_text().splitlines() if path else []
+        rows = [json.loads(line) for line in lines]
+        return [
+            Record(float(row["s"]), _number(row.get("cpu_time")), _number(row.get("max_rss")), _gpus(row))
+            for row in rows
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _gpus(row: dict[str, object]) -> int | None:
+    resources = row.get("resources")
+    return int(resources.get("gpu", 0)) if isinstance(resources, dict) else None
+
+
+class History:
+    """The records of a study's jobs.
+
+    Args:
+        jobs: `dry_run` of the whole study.
+    """
+
+    def __init__(self, jobs: Sequence[Job]):
+        self.own = {job.benchmark: found for job in jobs if (found := read_records(job.benchmark))}
+        self.by_rule: dict[str, list[Record]] = {}
+        self._like: dict[tuple[str, str], list[Record]] = {}
+        for job in jobs:
+            records = self.own.get(job.benchmark, [])
+            self.by_rule.setdefault(job.rule, []).extend(records)
+            self._like.setdefault((job.rule, job.wildcards.get("problem", "")), []).extend(records)
+
+    def seconds(self, job: Job) -> float | None:
+        """Of this job's last run, else the median of its rule and problem, else of its rule; None without any."""
+        if own := self.own.get(job.benchmark):
+            return own[-1].seconds
+        like = self._like.get((job.rule, job.wildcards.get("problem", ""))) or self.by_rule.get(job.rule)
+        return statistics.median(record.seconds for record in like) if like else None
+
+    def gpus(self, job: Job) -> int:
+        """What a profile gives the job; else what it had in its last run."""
+        own = self.own.get(job.benchmark)
+        return job.gpus or (own[-1].gpus or 0 if own else 0)
+
+    def expected(self, jobs: Sequence[Job], numbers: Iterable[int], cores: int) -> Expected:
+        """What some of these jobs take together, in all and on some cores."""
+        chosen = list(numbers)
+        seconds = {number: self.seconds(jobs[number]) for number in chosen}
+        known = {number: value for number, value in seconds.items() if value is not None}
+        return Expected(
+            sum(known.values()),
+            _wall(jobs, chosen, lambda number: known.get(number, 0.0), cores),
+            sum(value * self.gpus(jobs[number]) for number, value in known.items()) / 3600,
+            len(chosen) - len(known),
+        )
+
+
+def _wall(jobs: Sequence[Job], numbers: Sequence[int], seconds: Callable[[int], float], cores: int) -> float:
+    """When the last of some jobs ends, if each starts as soon as its inputs and its threads are there."""
+    chosen = set(numbers)
+    waits = {number: sum(other in chosen for other in jobs[number].after) for number in numbers}
+    next_ones: dict[int, list[int]] = {number: [] for number in numbers}
+    for number in numbers:
+        for other in jobs[number].after:
+            if other in chosen:
+                next_ones[other].append(number)
+    ready = [(-jobs[number].priority, number) for number in numbers if not waits[number]]
+    heapq.heapify(ready)
+    running: list[tuple[float, int]] = []
+    now, free = 0.0, cores
+    while ready or running:
+        kept: list[tuple[int, int]] = []
+        # Of many that want more threads than are free, the first few are looked at.
+        while ready and free and len(kept) < 50:
+            item = heapq.heappop(ready)
+            threads = min(jobs[item[1]].threads, cores)
+            if threads <= free:
+                free -= threads
+                heapq.heappush(running, (now + seconds(item[1]), item[1]))
+            else:
+                kept.append(item)
+        for item in kept:
+            heapq.heappush(ready, item)
+        now, done = heapq.heappop(running)
+        free += min(jobs[done].threads, cores)
+        for number in next_ones[done]:
+            waits[number] -= 1
+            if not waits[number]:
+                heapq.heappush(ready, (-jobs[number].priority, number))
+    return now

@@ -1,0 +1,318 @@
+"""`pullback resources`, `check` and `compare` on a small study that has really run."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from dag import REPOSITORY, STUDIES, pullback, snakemake
+
+pytestmark = pytest.mark.xdist_group("cli-run")
+STUDY = "tiny.yaml"
+RESULTS = "results/tiny"
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A folder in which the study has run."""
+    folder = tmp_path_factory.mktemp("done")
+    shutil.copy(STUDIES / STUDY, folder)
+    ran = snakemake("--configfile", STUDY, folder=folder)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return folder
+
+
+@pytest.fixture
+def copy(done, tmp_path):
+    """The folder of a second run that gave the same."""
+    shutil.copytree(done / RESULTS, tmp_path / RESULTS)
+    shutil.copy(done / STUDY, tmp_path)
+    return tmp_path
+
+
+# resources
+
+
+def test_the_proposed_profile_holds_what_was_used_and_snakemake_takes_it(done):
+    status, text = pullback("resources", STUDY, "--profile-format", folder=done)
+    assert status == 0
+    profile = yaml.safe_load(text)
+    rules = {
+        "resolve",
+        "preflight",
+        "simulate",
+        "index_ensemble",
+        "infer",
+        "index_posterior",
+        "evaluate",
+        "report",
+        "receipt",
+    }
+    assert set(profile["set-resources"]) == set(profile["set-threads"]) == rules
+    used = [
+        json.loads(line)
+        for path in (done / RESULTS / "benchmarks/ensembles/line").rglob("shard-*.jsonl")
+        for line in path.read_text().splitlines()
+    ]
+    assert f"# {len(used)} runs: half in " in text
+    asked = profile["set-resources"]["simulate"]
+    seen = [row["max_rss"] for row in used if row["max_rss"] != "NA"]
+    assert asked["mem_mb"] >= 1.25 * max(seen)
+    assert asked["runtime"] * 60 >= 2 * max(row["s"] for row in used)
+    assert profile["set-threads"]["infer"] == 1
+    folder = done / "profiles/mine"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "profile.yaml").write_text(text)
+    ran = snakemake("-n", "-F", "--configfile", STUDY, "--profile", folder, "--", "ensembles", folder=done)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert f"mem_mb={asked['mem_mb']}" in ran.stdout + ran.stderr
+
+
+def test_the_table_has_a_row_for_each_rule(done):
+    status, text = pullback("resources", STUDY, folder=done)
+    assert status == 0
+    assert [line.split()[0] for line in text.splitlines() if "runtime=" in line] == [
+        "preflight", "resolve", "simulate", "index_ensemble",
+        "infer", "receipt", "index_posterior", "evaluate", "report",
+    ]  # fmt: skip
+
+
+def test_without_records_it_refuses(tmp_path):
+    shutil.copy(STUDIES / STUDY, tmp_path)
+    status, text = pullback("resources", STUDY, folder=tmp_path)
+    assert status == 2
+    assert "no benchmark records in results/tiny/benchmarks; run the study" in text
+
+
+def test_records_say_threads_and_resources(done):
+    """The default profile asks for extended records."""
+    row = json.loads((done / RESULTS / "benchmarks/metrics/line/random.jsonl").read_text())
+    assert row["threads"] == 1
+    assert row["resources"]["mem_mb"] == 4000
+
+
+# why: times
+
+
+def test_times_come_from_the_records(done, tmp_path):
+    shutil.copytree(done, tmp_path / "again")
+    folder = tmp_path / "again"
+    records = folder / RESULTS / "benchmarks"
+    for path in records.rglob("*.jsonl"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "s": 60.0, "resources": {"gpu": 2}}))
+    (records / "report/index.jsonl").unlink()
+    study = folder / STUDY
+    study.write_text(study.read_text().replace("random-truth}", "random-truth, infer: {default: {draws: 3}}}"))
+    status, text = pullback("why", STUDY, "--cores", "2", folder=folder)
+    assert status == 1
+    # One part, one index, one table; the receipt runs beside them; the page and the resolved study have no record.
+    assert "6 of 16 jobs would run" in text
+    assert "about 3 min on 2 cores, 4 min of work in all, 0.13 GPU hours, by past runs" in text
+    assert "2 jobs without any record not counted" in text
+    (folder / "profile.yaml").write_text("set-resources: {evaluate: {gpu: 60}}\n")
+    _, text = pullback("why", STUDY, "--cores", "2", "--profile", "profile.yaml", folder=folder)
+    assert "1.1 GPU hours" in text, "an hour of it by the profile, the rest by the records"
+    status, text = pullback("why", STUDY, "--profile", "none-such.yaml", folder=folder)
+    assert status == 2
+
+
+# check
+
+
+def test_a_study_that_can_run_passes(done):
+    status, text = pullback("check", STUDY, folder=done)
+    assert status == 0, text
+    assert "ok  study" in text
+    assert "nothing would run" in text
+    assert "0 problems" in text
+    assert not [line for line in text.splitlines() if line.startswith("problem")]
+
+
+def test_a_lock_that_nobody_holds(copy):
+    locks = copy / ".snakemake/locks"
+    locks.mkdir(parents=True)
+    (locks / "0.output.lock").write_text("results/tiny/receipt.json\n")
+    status, text = pullback("check", STUDY, folder=copy)
+    assert status == 1
+    assert "no snakemake of this machine works here" in text
+    assert "snakemake --unlock" in text
+
+
+def test_a_cache_that_is_no_folder_and_a_disk_that_is_too_small(tmp_path):
+    text = (STUDIES / STUDY).read_text()
+    for small in ("train: 2000", "shard: 1000"):
+        text = text.replace(small, f"{small.partition(':')[0]}: 900000000000")
+    (tmp_path / STUDY).write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "pullback", "check", STUDY],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY / "src"),
+            "SNAKEMAKE_OUTPUT_CACHE": str(tmp_path / "none"),
+            "COLUMNS": "200",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "make room" in done.stdout
+    assert "none is no folder" in done.stdout
+    assert "2 problems" in done.stdout
+
+
+@pytest.mark.parametrize(("wanted", "level"), [("cpu", "ok"), ("gpu", "problem")])
+def test_the_accelerator(tmp_path, wanted, level):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this is about a machine without: has a GPU")
+    study = (STUDIES / STUDY).read_text().replace("study: tiny", f"study: tiny\naccelerator: {wanted}")
+    (tmp_path / STUDY).write_text(study.replace("{kind: random-truth}", "{kind: cfm}"))
+    status, text = pullback("check", STUDY, folder=tmp_path)
+    assert status == (level == "problem")
+    assert ("torch sees none" in text) == (level == "problem")
+
+
+def test_outside_files_are_opened(tmp_path):
+    uproot = pytest.importorskip("uproot")
+    ak = pytest.importorskip("awkward")
+    branches = {f"Jet_{name}": ak.Array([[50.0, 60.0], [70.0]]) for name in ("pt", "eta", "phi")}
+    with uproot.recreate(tmp_path / "data.root") as file:
+        file.mktree("Events", {name: values.type for name, values in branches.items()})
+        file["Events"].extend(branches)
+    study = {
+        "config_version": 1,
+        "study": "outside",
+        "problems": {
+            "jets": {
+                "kind": "unfolding",
+                "size": {"train": 40, "validation": 20, "test": 20, "reference": 20},
+                "families": {
+                    "ttbar": {"role": "seen", "params": {"process": "ttbar"}},
+                    "data": {
+                        "role": "observed",
+                        "read": {
+                            "files": {"test": ["data.root"]},
+                            "tree": "Events",
+                            "y": {"pt": "Jet_pt", "eta": "Jet_eta", "phi": "Jet_phi"},
+                        },
+                    },
+                },
+                "methods": {"random": {"kind": "random-truth"}},
+            }
+        },
+    }
+
+    def check() -> tuple[int, str]:
+        (tmp_path / "outside.yaml").write_text(yaml.safe_dump(study))
+        return pullback("check", "outside.yaml", folder=tmp_path)
+
+    status, text = check()
+    assert "jets.data" in text
+    assert "data.root: TTree 'Events', 2 entries" in text
+    study["problems"]["jets"]["families"]["data"]["read"]["y"]["pt"] = "Jet_pT"
+    status, text = check()
+    assert status == 1
+    assert "there is no branch 'Jet_pT' in 'Events'; did you mean 'Jet_pt'?" in " ".join(text.split())
+    (tmp_path / "data.root").unlink()
+    status, text = check()
+    assert status == 1
+    assert "data.root" in text
+
+
+def test_a_study_that_cannot_run_is_refused(tmp_path):
+    (tmp_path / STUDY).write_text((STUDIES / STUDY).read_text().replace("families:", "familes:"))
+    status, text = pullback("check", STUDY, folder=tmp_path)
+    assert status == 2
+    assert "did you mean 'families'?" in text
+
+
+# compare
+
+
+def compare(done: Path, copy: Path, *arguments: str) -> tuple[int, str]:
+    return pullback("compare", done / RESULTS, copy / RESULTS, *arguments, folder=copy)
+
+
+def test_equal_runs_agree_by_folder_and_by_receipt(done, copy):
+    status, text = compare(done, copy)
+    assert status == 0, text
+    for part in ("study", "data", "models", "versions", "lock file", "git", "machine"):
+        assert f"{part}: the same" in text
+    assert "the runs agree" in text
+    status, text = pullback("compare", done / RESULTS / "receipt.json", copy / RESULTS / "receipt.json", folder=copy)
+    assert status == 0
+    assert "agree (exactly)" in text
+
+
+def test_versions_and_machines_are_told_and_decide_nothing(done, copy):
+    path = copy / RESULTS / "receipt.json"
+    receipt = json.loads(path.read_text())
+    receipt["versions"]["numpy"] = "0.1"
+    receipt["machine"]["host"] = "elsewhere"
+    path.write_text(json.dumps(receipt))
+    status, text = compare(done, copy)
+    assert status == 0
+    assert "versions: differs (decides nothing here)" in text
+    assert "elsewhere" in text
+
+
+def test_another_study_and_other_data_differ(done, copy):
+    path = copy / RESULTS / "receipt.json"
+    receipt = json.loads(path.read_text())
+    receipt["study"]["problems"]["line"]["families"]["plus"]["params"]["gamma"] = 0.6
+    name = next(iter(receipt["data"]))
+    receipt["data"][name] = "0" * 64
+    path.write_text(json.dumps(receipt))
+    status, text = compare(done, copy)
+    assert status == 1
+    assert "problems.line.families.plus.params.gamma  0.5" in text
+    assert name in text
+    receipt["study"]["problems"]["line"]["families"]["plus"]["params"]["gamma"] = 0.5
+    path.write_text(json.dumps(receipt))
+    assert compare(done, copy)[0] == 1
+    assert compare(done, copy, "--rtol", "1e-6")[0] == 0, "with a tolerance the metrics decide"
+
+
+def test_metrics_within_a_tolerance_or_their_intervals(done, copy):
+    path = copy / RESULTS / "report/metrics.csv"
+    header, *rows = path.read_text().splitlines()
+    names = header.split(",")
+    number = next(i for i, row in enumerate(rows) if ",mse_draw," in row)
+    cells = rows[number].split(",")
+    value = float(cells[names.index("value")])
+    cells[names.index("value")] = f"{value * 1.001:.8g}"
+    path.write_text("\n".join([header, *rows[:number], ",".join(cells), *rows[number + 1 :]]) + "\n")
+    status, text = compare(done, copy)
+    assert status == 1
+    assert "metrics: 1 of " in text
+    assert "value, by 0.001 of it" in text
+    assert compare(done, copy, "--rtol", "1e-4")[0] == 1
+    assert compare(done, copy, "--rtol", "1e-2")[0] == 0
+    assert compare(done, copy, "--statistical")[0] == 0
+    for column in ("value", "low", "high"):
+        cells[names.index(column)] = f"{10 * value:.8g}"
+    path.write_text("\n".join([header, *rows[:number], ",".join(cells), *rows[number + 1 :]]) + "\n")
+    status, text = compare(done, copy, "--statistical")
+    assert status == 1
+    assert "intervals do not overlap" in text
+    path.write_text("\n".join([header, *rows[1:]]) + "\n")
+    status, text = compare(done, copy)
+    assert status == 1
+    assert "metrics: 1 row in a only, of line/random/default" in text
+
+
+def test_what_is_no_receipt_is_refused(done, tmp_path):
+    status, text = pullback("compare", done / RESULTS, tmp_path, folder=tmp_path)
+    assert status == 2
+    assert "receipt.json: cannot be read" in text
+    (tmp_path / "receipt.json").write_text("[]")
+    status, text = pullback("compare", done / RESULTS, tmp_path / "receipt.json", folder=tmp_path)
+    assert status == 2
+    assert "is no receipt of pullback" in text
+    assert pullback("compare", done / RESULTS, folder=tmp_path)[0] == 2
