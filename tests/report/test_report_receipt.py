@@ -31,7 +31,7 @@ def run(tmp_path, monkeypatch):
     model = folder / "models" / "gaussian" / "seed-0.pt"
     model.write_bytes(b"weights")
     lock = hashlib.sha256(b"torch==2.13.0\n").hexdigest()
-    job = Plan(load_study(study_config())).report_job()
+    job = Plan(load_study(study_config())).resolved()
     return {"job": job, "data": data, "models": [model], "lock": lock, "out": folder / "receipt.json"}
 
 

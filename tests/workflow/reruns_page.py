@@ -10,7 +10,7 @@ TEXT = (REPOSITORY / "docs/reruns.md").read_text()
 GROUPS = {
     "training": {"train", "prior"},
     "answers": {"infer", "index_posterior", "evaluate"},
-    "pages": {"report", "receipt"},
+    "pages": {"resolve", "report", "receipt"},
 }
 
 

@@ -398,7 +398,7 @@ STAGES = ("ensembles", "priors", "models", "posteriors", "metrics", "report")
 
 def lose_times(folder: Path) -> None:
     """Times as a copy may leave them: the later a file was made in the study, the older it is now."""
-    for path in (folder / "results").rglob("*"):
+    for path in filter(Path.is_file, (folder / "results").rglob("*")):
         stage = path.relative_to(folder).parts[2]
         rank = 10 * STAGES.index(stage) if stage in STAGES else 100
         is_index = path.with_suffix("").is_dir()
@@ -441,18 +441,22 @@ def _(place):
     shutil.rmtree(place.folder / ".snakemake")
 
 
-@case("`--cleanup-metadata` of a shard, then edit its `params`", study="tiny")
-def _(place):
-    place.edit("problems.line.families.plus.params.gamma", 0.6)
-    shards = [str(path.relative_to(place.folder)) for path in place.folder.rglob("shard-*.h5")]
-    place.run("--cleanup-metadata", *shards)
-    place.arguments = ["--until", "simulate"]
-
-
-@case("delete `.snakemake`, `--touch`, then edit `judging`")
+@case("delete `.snakemake`, then edit the study")
 def _(place):
     shutil.rmtree(place.folder / ".snakemake")
-    place.run("--touch")
+    place.edit("problems.line.families.plus.params.gamma", 0.6)
+
+
+@case("`--cleanup-metadata` of shards, then edit their `params`", study="tiny")
+def _(place):
+    place.edit("problems.line.families.plus.params.gamma", 0.6)
+    place.run("--cleanup-metadata", *(str(path.relative_to(place.folder)) for path in place.folder.rglob("shard-*.h5")))
+
+
+@case("delete `.snakemake`, `--touch -F`, then edit `judging`")
+def _(place):
+    shutil.rmtree(place.folder / ".snakemake")
+    place.run("--touch", "-F")
     place.edit("problems.line.judging.bootstrap", 7)
 
 
