@@ -60,5 +60,7 @@ def examples() -> list[Example]:
     for block in re.findall(r"^```sh\n(.*?)^```", TEXT, flags=re.M | re.S):
         for said, command in re.findall(r"^# runs: (.*)\n((?:.*\\\n)*.*)$", block, flags=re.M):
             pairs = [part.split() for part in said.split(", ")] if said != "nothing" else []
-            found.append(Example(tuple(shlex.split(command)), {rule: int(count) for count, rule in pairs}))
+            found.append(
+                Example(tuple(shlex.split(command.replace("\\\n", " "))), {rule: int(count) for count, rule in pairs})
+            )
     return found

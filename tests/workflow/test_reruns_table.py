@@ -287,8 +287,16 @@ STUDY: dict[str, tuple[str, Any, str]] = {
     "`seeds` from 1 to 2": ("seeds", 2, r"\w+/\w+/seed-1|\w+/\w+/\w+/seed-1|\w+/\w+\."),
     "`threads`": ("threads", 2, ""),
     "`accelerator`": ("accelerator", "cpu", ""),
-    "`size.test` of a problem": ("problems.line.size.test", 3000, "line/(plus/test|noisy|cfm|oracle)"),
-    "`size.reference` of a problem": ("problems.line.size.reference", 2000, "line/(plus/reference|cfm|oracle)"),
+    "`size.test` of a problem": (
+        "problems.line.size.test",
+        3000,
+        r"line/(plus/test/shard-002|plus/test\.|noisy|cfm|oracle)",
+    ),
+    "`size.reference` of a problem": (
+        "problems.line.size.reference",
+        2000,
+        r"line/(plus/reference/shard-001|plus/reference\.|cfm|oracle)",
+    ),
     "`size.shard`": ("problems.line.size.shard", 2000, "line/"),
     "more ensembles in a sweep": (
         "problems.line.families.sweep.sweep.ensembles",
@@ -305,7 +313,7 @@ STUDY: dict[str, tuple[str, Any, str]] = {
     "`role` of a family from unseen to seen": (
         "problems.line.families.plus.role",
         "seen",
-        "line/(plus|cfm|oracle)",
+        "line/(plus|noisy|cfm|oracle)",
     ),
     "a new family": (
         "problems.line.families.minus",
@@ -319,7 +327,11 @@ STUDY: dict[str, tuple[str, Any, str]] = {
     "`train` of a prior": ("problems.jets.priors.edm.train.learning_rate", 0.1, "jets/(edm|unguided)"),
     "`infer` of a method": ("problems.line.methods.cfm.infer.default.steps", 7, "line/cfm"),
     "`parts` of an inference": ("problems.line.methods.cfm.infer.default.parts", 3, "line/cfm"),
-    "one more inference of a method": ("problems.line.methods.cfm.infer.longer", {"steps": 50}, r"line/cfm(/longer|\.)"),
+    "one more inference of a method": (
+        "problems.line.methods.cfm.infer.longer",
+        {"steps": 50},
+        r"line/cfm(/longer|\.)",
+    ),
     "a new method": ("problems.line.methods.second", NEW_METHOD, "line/second"),
     "a method is removed": ("problems.line.methods.oracle", None, "nothing"),
 }
@@ -496,6 +508,19 @@ def _(place):
     place.run("--touch")
 
 
+@case("change a helper of the metrics, then `--touch`", study="tiny")
+def _(place):
+    CASES["change a helper of the metrics"](place)
+    place.run("--touch")
+
+
+@case("change a helper of the metrics, then `--cleanup-metadata` of what it made", study="tiny")
+def _(place):
+    CASES["change a helper of the metrics"](place)
+    assert {job.rule for job in place.jobs()} >= {"evaluate", "report", "receipt"}
+    place.run("--cleanup-metadata", *(name for job in place.jobs() for name in job.output))
+
+
 @case("touch all scripts, with the `code` trigger on in a profile")
 def _(place):
     for path in (place.code / "workflow/scripts").iterdir():
@@ -531,6 +556,13 @@ def finished(tmp_path_factory, code) -> Callable[[str], tuple[Path, str]]:
             return made[name]
         folder = tmp_path_factory.mktemp("finished")
         study = f"{name.split()[0]}.yaml"
+        if name == "tiny with conda":
+            shutil.copytree(make("tiny")[0], folder, symlinks=True, dirs_exist_ok=True)
+            arguments = ["--touch", "-F", "--sdm", "conda", "--conda-prefix", "/conda/envs", "--configfile", study]
+            status, said = ask(*arguments, folder=folder, repository=code)
+            assert status == 0, said
+            made[name] = folder, study
+            return made[name]
         if name == "decay":
             study = f"config/studies/{study}"
             (folder / study).parent.mkdir(parents=True)
@@ -543,10 +575,6 @@ def finished(tmp_path_factory, code) -> Callable[[str], tuple[Path, str]]:
             with (folder / LARGE).open("wb") as stream:
                 stream.truncate(2_000_000)
         finish(folder, Path(study), code)
-        if name == "tiny with conda":
-            arguments = ["--touch", "-F", "--sdm", "conda", "--conda-prefix", "/conda/envs", "--configfile", study]
-            status, said = ask(*arguments, folder=folder, repository=code)
-            assert status == 0, said
         made[name] = folder, study
         return made[name]
 
