@@ -30,8 +30,7 @@ def run(tmp_path, monkeypatch):
         data.append(path)
     model = folder / "models" / "gaussian" / "seed-0.pt"
     model.write_bytes(b"weights")
-    lock = tmp_path / "lock.txt"
-    lock.write_text("torch==2.13.0\n")
+    lock = hashlib.sha256(b"torch==2.13.0\n").hexdigest()
     job = Plan(load_study(study_config())).resolved()
     return {"job": job, "data": data, "models": [model], "lock": lock, "out": folder / "receipt.json"}
 
@@ -45,7 +44,7 @@ def test_the_receipt_says_what_a_rerun_must_reproduce(run):
         "results/config/salt.h5": "digest of salt.h5",
     }
     assert receipt["models"] == {"results/config/models/gaussian/seed-0.pt": hashlib.sha256(b"weights").hexdigest()}
-    assert receipt["lock"] == {"file": "lock.txt", "sha256": hashlib.sha256(b"torch==2.13.0\n").hexdigest()}
+    assert receipt["lock"] == {"file": "requirements.lock", "sha256": hashlib.sha256(b"torch==2.13.0\n").hexdigest()}
     assert receipt["seeds"] == {"root": 0, "repeats": [0]}
     assert receipt["git"] is None
     assert receipt["versions"]["python"].count(".") == 2

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,24 @@ def snakemake(
         timeout=300,
         check=False,
     )
+
+
+def start(*arguments: str | Path, folder: Path, repository: Path = REPOSITORY) -> subprocess.Popen[str]:
+    """A run that goes on in the background, in a process group of its own; what it says is in ``said.txt``.
+
+    It hears SIGINT even where the tests themselves run in the background, in which shells have it ignored.
+    """
+    with (folder / "said.txt").open("a") as said:
+        return subprocess.Popen(
+            [sys.executable, "-m", "snakemake", *_arguments(repository), *map(str, arguments)],
+            cwd=folder,
+            env=_environment(repository),
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+        )
 
 
 @cache

@@ -8,7 +8,11 @@ rule all:
         # Asked for by itself: Snakemake would not miss an intermediate file where the page is there.
         graph.resolved(),
         paths.report(S),
+        paths.table(S),
         paths.receipt(S),
+        # They are made anyway; named here, one that was deleted is made again.
+        graph.metrics(),
+        graph.costs(),
     localrule: True
 
 

@@ -10,6 +10,6 @@ with job_log(snakemake.log[0]):
         snakemake.params.job,
         data=[Path(p) for p in snakemake.input.data],
         models=[Path(p) for p in snakemake.input.models],
-        lock=Path(snakemake.input.lock),
+        lock=snakemake.params.lock,
         out=Path(snakemake.output.receipt),
     )

@@ -22,6 +22,7 @@ PACKAGES = (
 )
 RECEIPT_VERSION = 1
 DIGEST = "content_digest"
+LOCK = "requirements.lock"
 
 
 def versions() -> dict[str, str | None]:
@@ -35,7 +36,7 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def write_receipt(job: str, data: list[Path], models: list[Path], lock: Path, out: Path) -> None:
+def write_receipt(job: str, data: list[Path], models: list[Path], lock: str, out: Path) -> None:
     """Write the receipt.
 
     Everything that a rerun must reproduce stands under its own key; where and when the run was made, and on what,
@@ -45,7 +46,7 @@ def write_receipt(job: str, data: list[Path], models: list[Path], lock: Path, ou
         job: ``Plan.receipt_job()``.
         data: index files of ensembles and posteriors; their content digests are recorded.
         models: artifacts of methods and priors; the SHA-256 of the file is recorded.
-        lock: the lock file of the environment.
+        lock: SHA-256 of the lock file of the environment.
         out: JSON file.
 
     Raises:
@@ -59,7 +60,7 @@ def write_receipt(job: str, data: list[Path], models: list[Path], lock: Path, ou
         "study": study,
         "threads": study.get("threads", 1),
         "seeds": {"root": study.get("seed"), "repeats": list(range(study.get("seeds", 1)))},
-        "lock": {"file": lock.name, "sha256": file_digest(lock)},
+        "lock": {"file": LOCK, "sha256": lock},
         "git": git_state(Path.cwd()),
         "versions": versions(),
         "data": {_name(path): content_digest(path) for path in data},
