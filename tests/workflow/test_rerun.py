@@ -15,15 +15,17 @@ from dag import STUDIES, Job, copy_repository, finish, planned, rules
 pytestmark = pytest.mark.xdist_group("rerun")
 
 ALWAYS = {"resolve", "report", "receipt"}
-ANSWER = {"infer", "index_posterior", "evaluate"}
+ANSWER = {"infer", "evaluate"}
+# cfm on line answers in two parts, the others in one, which needs no index.
+IN_PARTS = {"index_posterior", *ANSWER}
 CASES = {
     "title": ("title", "new", set(), ""),
     "label of a family": ("problems.line.families.plus.title", "new", {"evaluate"}, "line"),
     "bootstrap": ("problems.line.judging.bootstrap", 7, {"evaluate"}, "line"),
-    "sampler steps": ("problems.line.methods.cfm.infer.default.steps", 7, ANSWER, "line/cfm"),
+    "sampler steps": ("problems.line.methods.cfm.infer.default.steps", 7, IN_PARTS, "line/cfm"),
     "draws": ("problems.jets.methods.random.infer.default", {"draws": 3}, ANSWER, "jets/random"),
-    "training steps": ("problems.line.methods.cfm.train.steps", 7, {"train", *ANSWER}, "line/cfm"),
-    "network": ("problems.line.methods.cfm.network", {"kind": "mlp", "width": 8}, {"train", *ANSWER}, "line/cfm"),
+    "training steps": ("problems.line.methods.cfm.train.steps", 7, {"train", *IN_PARTS}, "line/cfm"),
+    "network": ("problems.line.methods.cfm.network", {"kind": "mlp", "width": 8}, {"train", *IN_PARTS}, "line/cfm"),
     "learning rate of a prior": (
         "problems.jets.priors.edm.train.learning_rate",
         0.1,
@@ -33,7 +35,7 @@ CASES = {
     "a shift": (
         "problems.line.families.noisy.shift.relative",
         0.3,
-        {"derive", "index_ensemble", *ANSWER},
+        {"derive", "index_ensemble", *IN_PARTS},
         "line/(noisy|cfm|oracle)",
     ),
     "mass of an unseen process": (
@@ -45,7 +47,7 @@ CASES = {
     "noise of a simulator": (
         "problems.line.simulator",
         {"noise": 0.4},
-        {"preflight", "simulate", "derive", "index_ensemble", "train", *ANSWER},
+        {"preflight", "simulate", "derive", "index_ensemble", "train", *IN_PARTS},
         "line",
     ),
     "more reference events": (
@@ -57,14 +59,14 @@ CASES = {
     "more training ensembles": (
         "problems.line.families.sweep.sweep.ensembles",
         8,
-        {"simulate", "index_ensemble", "train", *ANSWER},
+        {"simulate", "index_ensemble", "train", *IN_PARTS},
         "line/(sweep|cfm|oracle)",
     ),
-    "threads": ("threads", 2, {"train", "prior", *ANSWER}, ""),
+    "threads": ("threads", 2, {"train", "prior", *IN_PARTS}, ""),
     "seed": (
         "seed",
         8,
-        {"simulate", "collide", "read", "derive", "index_ensemble", "train", "prior", *ANSWER},
+        {"simulate", "collide", "read", "derive", "index_ensemble", "train", "prior", *IN_PARTS},
         "",
     ),
 }
