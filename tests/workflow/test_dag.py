@@ -11,7 +11,8 @@ REST = {"resolve": 1, "report": 1, "receipt": 1, "all": 1}
 EXPECTED = {
     # line: 6 ensembles of 500 events, 2 in a shard of 1000; 2 validation ensembles; 2 + 1 shards of the fixed prior.
     # jets: 4 splits of the seen process, 2 of the unseen one, each one file. Two derived families.
-    # cfm answers 2 families in 2 parts, the oracle 2 in 1; two methods answer 3 families of jets. Only parts have an index.
+    # cfm answers 2 families in 2 parts, the oracle 2 in 1; two methods answer 3 families of jets.
+    # Only what is in parts has an index.
     "both": {
         "preflight": 2,
         "simulate": 3 + 1 + 2 + 1,
