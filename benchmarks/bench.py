@@ -15,6 +15,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from dry_run import dry_run
 
 ROUNDS = 5
 
@@ -142,5 +143,5 @@ def _spin(_: int) -> float:
 
 if __name__ == "__main__":
     print(f"best of {ROUNDS} rounds, one thread each; {os.cpu_count()} cores")
-    for bench in (parts, files, sets, solvers, waves):
+    for bench in (parts, files, sets, solvers, waves, dry_run):
         bench()

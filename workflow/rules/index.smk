@@ -27,6 +27,10 @@ rule index_ensemble:
         "../scripts/index_ensemble.py"
 
 
+# A posterior in one part is what `infer` writes; one in several is made here.
+ruleorder: index_posterior > infer
+
+
 rule index_posterior:
     """Join the parts of one inference into one posterior.
     Costs are added up; draws stay where they are."""
@@ -39,7 +43,7 @@ rule index_posterior:
     benchmark:
         paths.benchmark(paths.posterior(S, "{problem}", "{method}", "{infer}", "{seed}", "{family}"))
     wildcard_constraints:
-        problem=leading(graph.inferences()),
+        problem=leading(graph.inferences_in_parts()),
     conda:
         "../../envs/learn.yaml"
     threads: 1

@@ -6,11 +6,8 @@ rule infer:
     The whole ensemble is read, for a method may condition on all of it; only the piece is written.
     """
     input:
+        unpack(lambda w: graph.needed_to_infer(w.problem, w.method, w.seed)),
         ensemble=paths.ensemble(S, "{problem}", "{family}", "test"),
-        artifact=lambda w: graph.artifact(w.problem, w.method, w.seed),
-        prior=lambda w: graph.prior(w.problem, w.method, w.seed),
-        seen=lambda w: graph.seen_at_inference(w.problem, w.method),
-        preflight=lambda w: graph.preflight_of_inference(w.problem, w.method),
     output:
         part=paths.part(S, "{problem}", "{method}", "{infer}", "{seed}", "{family}", "{part}"),
     log:
@@ -26,7 +23,7 @@ rule infer:
         mem_mb=4000,
         runtime=480,
     params:
-        job=lambda w: plan.infer_job(w.problem, w.method, w.infer, int(w.seed), w.family, int(w.part)),
+        job=lambda w: plan.infer_job(w.problem, w.method, w.infer, int(w.seed), w.family, paths.part_number(w.part)),
         code=lambda w: graph.code("infer", w.problem, method=w.method),
     script:
         "../scripts/infer.py"

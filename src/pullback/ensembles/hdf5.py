@@ -196,6 +196,16 @@ def field_from_json(entry: Mapping[str, Any], file: h5py.File) -> Field:
     return Field(**plain)
 
 
+def mend(*files: Path) -> str:
+    """What makes damaged or missing files anew. A link leads into a cache, which would give the same file again."""
+    there = [str(name) for file in files if file.exists() for name in (file, *_linked(file))]
+    return f"to have it made anew: rm {' '.join(there)}, and run again" if there else "run again to have it made"
+
+
+def _linked(file: Path) -> list[Path]:
+    return [file.resolve()] if file.is_symlink() else []
+
+
 def open_any(path: Path | str) -> h5py.File:
     """Open an HDF5 file for reading.
 
@@ -207,9 +217,7 @@ def open_any(path: Path | str) -> h5py.File:
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        raise StoreError(
-            f"{path}: not readable as HDF5, truncated or damaged ({error}); delete it and rerun the job that makes it"
-        ) from None
+        raise StoreError(f"{path}: not readable as HDF5, truncated or damaged ({error}); {mend(Path(path))}") from None
 
 
 def open_whole(path: Path | str, kinds: tuple[str, ...]) -> h5py.File:

@@ -15,7 +15,6 @@ from pullback.ensembles import hdf5
 from pullback.ensembles.hdf5 import StoreError, atomic
 
 READ_ROWS = 65_536
-REMEDY = "delete it and rerun the job that makes it"
 
 
 class PieceWriter:
@@ -111,10 +110,10 @@ class PieceReader:
             found = path.stat().st_size if path.exists() else None
             # The size first: a truncated file can keep the HDF5 library busy for ever.
             if found is not None and found != size:
-                raise StoreError(f"{path}: found {found} bytes, wanted {size}: truncated or changed; {REMEDY}")
+                raise StoreError(f"{path}: found {found} bytes, wanted {size}: truncated or changed; {hdf5.mend(path)}")
             with hdf5.open_whole(path, self.kinds) as piece:
                 if piece.attrs["content_digest"] != digest:
-                    raise StoreError(f"{path}: its content changed since {self.path.name} was made; {REMEDY}")
+                    raise StoreError(f"{path}: its content changed since {self.path.name} was made; {hdf5.mend(path)}")
             pieces.append(Piece(path, row, row + int(count)))
             row += int(count)
         return pieces

@@ -231,6 +231,15 @@ class Graph:
         """Training ensembles of a method that answers from the pairs themselves, without training on them first."""
         return self.seen(problem, "train") if self.plan.answers_from_pairs(problem, method) else []
 
+    def needed_to_infer(self, problem: str, method: str, seed: int | str) -> dict[str, list[str]]:
+        """What an inference reads beside the observations, by name; in one call, for a study has many inferences."""
+        return {
+            "artifact": self.artifact(problem, method, seed),
+            "prior": self.prior(problem, method, seed),
+            "seen": self.seen_at_inference(problem, method),
+            "preflight": self.preflight_of_inference(problem, method),
+        }
+
     def inferences(self) -> list[tuple[str, str, str]]:
         """(problem, method, infer) of every inference."""
         return [
@@ -240,9 +249,16 @@ class Graph:
             for infer in method.infer
         ]
 
+    def inferences_in_parts(self) -> list[tuple[str, str, str]]:
+        """(problem, method, infer) of the inferences whose posteriors are cut; the others need no index."""
+        return [(p, m, infer) for p, m, infer in self.inferences() if self._parts(p, m, infer) > 1]
+
+    def _parts(self, problem: str, method: str, infer: str) -> int:
+        return self.study.problems[problem].methods[method].infer[infer].parts
+
     def parts(self, problem: str, method: str, infer: str, seed: int | str, family: str) -> list[str]:
-        """The pieces of one posterior."""
-        count = self.study.problems[problem].methods[method].infer[infer].parts
+        """The pieces of one posterior that is cut."""
+        count = self._parts(problem, method, infer)
         return [paths.part(self.name, problem, method, infer, seed, family, part) for part in range(count)]
 
     def posteriors(self, problem: str, method: str) -> list[str]:

@@ -48,12 +48,18 @@ def curves(artifact: str) -> str:
 
 
 def part(study: str, problem: str, method: str, infer: str, seed: int | str, family: str, part: int | str) -> str:
-    """The draws for a piece of one family's events, HDF5."""
-    return f"{RESULTS}/{study}/posteriors/{problem}/{method}/{infer}/seed-{seed}/{family}/part-{_number(part)}.h5"
+    """The draws for a piece of one family's events, HDF5; ``part`` as a wildcard is empty for the whole family."""
+    piece = f"/part-{_number(part)}" if isinstance(part, int) else part
+    return posterior(study, problem, method, infer, seed, f"{family}{piece}")
+
+
+def part_number(part: str) -> int:
+    """The number of a part from its wildcard: 3 from ``/part-003``, 0 from nothing."""
+    return int(part.removeprefix("/part-") or 0)
 
 
 def posterior(study: str, problem: str, method: str, infer: str, seed: int | str, family: str) -> str:
-    """The draws for one family: the index over its parts, HDF5."""
+    """The draws for one family, HDF5: the index over its parts, or the draws themselves when they are in one part."""
     return f"{RESULTS}/{study}/posteriors/{problem}/{method}/{infer}/seed-{seed}/{family}.h5"
 
 

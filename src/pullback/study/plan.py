@@ -302,6 +302,12 @@ class Plan:
             }
         )
 
+    def posterior_job(self, problem: str, method: str, infer: str, seed: int, family: str) -> str:
+        """The job that makes one posterior: the inference itself when it is in one part."""
+        if self.study.problems[problem].methods[method].infer[infer].parts == 1:
+            return self.infer_job(problem, method, infer, seed, family, 0)
+        return self.index_posterior_job(problem, method, infer, seed, family)
+
     @_once
     def evaluate_job(self, problem: str, method: str) -> str:
         """Judging of one method on one problem: all its inferences, seeds and families.
@@ -320,7 +326,7 @@ class Plan:
         }
         results = self.results(problem, method)
         inputs = {
-            "posteriors": [asked(self.index_posterior_job(problem, method, *result)) for result in results],
+            "posteriors": [asked(self.posterior_job(problem, method, *result)) for result in results],
             "ensembles": self._asked_of_judged(problem),
             "references": [asked(self.index_job(problem, family, "reference")) for family in self.floors(problem)],
             "seen": self._asked_of_seen(problem, "train"),

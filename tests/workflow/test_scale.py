@@ -1,0 +1,39 @@
+"""A large study is planned with little memory; how long it takes is for `make bench` to say."""
+
+import resource
+import subprocess
+import sys
+from collections import Counter
+
+import yaml
+from dag import REPOSITORY, _arguments, _environment
+
+sys.path.insert(0, str(REPOSITORY / "benchmarks"))
+from dry_run import FAMILIES, METHODS, PROBLEMS, SEEDS, large_study
+
+GIGABYTE_KB = 1_000_000
+
+
+def test_a_study_of_six_thousand_jobs_is_planned_within_a_gigabyte(tmp_path):
+    """Ten problems-by-methods, ten seeds, fifty families: one inference each, and nothing more for it."""
+    (tmp_path / "large.yaml").write_text(yaml.safe_dump(large_study(), sort_keys=False))
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", *_arguments(REPOSITORY), "--configfile", "large.yaml", "-n", "-q", "rules"],
+        cwd=tmp_path,
+        env=_environment(REPOSITORY),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    words = (line.split() for line in (done.stdout + done.stderr).splitlines())
+    jobs = Counter({pair[0]: int(pair[1]) for pair in words if len(pair) == 2 and pair[1].isdigit()})
+    families = PROBLEMS * FAMILIES
+    # Each family has a test and a reference split, the two seen ones train and validation too.
+    assert jobs["simulate"] == jobs["index_ensemble"] == 2 * families + 2 * 2 * PROBLEMS
+    assert jobs["infer"] == PROBLEMS * METHODS * SEEDS * FAMILIES == 5000
+    assert jobs["train"] == PROBLEMS * SEEDS
+    assert "index_posterior" not in jobs
+    assert jobs["total"] > 6000
+    # The largest of the processes that this one has waited for; kilobytes on Linux.
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < GIGABYTE_KB
