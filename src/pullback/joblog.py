@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from pullback.logfile import open_log
+
 Item = TypeVar("Item")
 log = logging.getLogger("pullback")
 
@@ -17,7 +19,7 @@ log = logging.getLogger("pullback")
 @contextmanager
 def job_log(path: str) -> Iterator[None]:
     """Send this job's log to a file; an error goes there in full and to the terminal as one line."""
-    handler = logging.FileHandler(path, mode="w")
+    handler = open_log(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)

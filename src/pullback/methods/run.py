@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from pullback.ensembles.hdf5 import atomic
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader
 from pullback.joblog import progress
@@ -19,6 +18,7 @@ from pullback.problems.base import make_problem
 from pullback.study.base import Closed, canonical
 from pullback.study.methods import EdmPrior, Method
 from pullback.study.plugins import load_class
+from pullback.whole import atomic
 
 log = logging.getLogger("pullback")
 

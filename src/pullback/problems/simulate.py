@@ -9,13 +9,13 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from pullback.ensembles.fields import Field
-from pullback.ensembles.hdf5 import atomic
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter
 from pullback.joblog import progress
 from pullback.problems.base import Problem, make_problem
 from pullback.seeding import generator
 from pullback.study.base import Uniform
 from pullback.study.problems import MissingShift, NoiseShift, ScaleShift, Shift
+from pullback.whole import atomic
 
 log = logging.getLogger("pullback")
 
