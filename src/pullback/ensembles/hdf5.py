@@ -289,6 +289,26 @@ def refuse_damage(path: Path, remedy: str) -> Iterator[None]:
         raise StoreError(f"{path}: the file is damaged ({type(error).__name__}: {found}); {remedy}") from None
 
 
+def open_any(path: Path | str, remedy: str | None = None) -> h5py.File:
+    """Open an HDF5 file for reading.
+
+    Args:
+        path: the file.
+        remedy: what makes it anew, where that is more than removing it.
+
+    Raises:
+        StoreError: there is no such file, or it is truncated or not HDF5.
+    """
+    path = Path(path)
+    remedy = remedy or mend(path)
+    if not path.exists():
+        raise StoreError(f"{path}: there is no such file; {remedy}")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise StoreError(f"{path}: not readable as HDF5, truncated or damaged ({error}); {remedy}") from None
+
+
 def open_whole(path: Path | str, kinds: tuple[str, ...], index: Path | None = None) -> h5py.File:
     """Open a file of ours for reading.
 
@@ -302,12 +322,7 @@ def open_whole(path: Path | str, kinds: tuple[str, ...], index: Path | None = No
     """
     path = Path(path)
     remedy = mend(path, *filter(None, [index]))
-    if not path.exists():
-        raise StoreError(f"{path}: there is no such file; {remedy}")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise StoreError(f"{path}: not readable as HDF5, truncated or damaged ({error}); {remedy}") from None
+    file = open_any(path, remedy)
     with refuse_damage(path, remedy):
         kind = file.attrs.get("kind")
         version = file.attrs.get("contract_version")

@@ -312,6 +312,6 @@ class _Fit:
             writer.writerow(COLUMNS)
             writer.writerows([[row[0], *(f"{value:.8g}" for value in row[1:])] for row in self.rows])
             write_whole(self.job.curves, curves.getvalue().encode())
-            save_artifact(self.job.artifact, weights, {**meta, **extra, "kept": kept})
+            save_artifact(self.job.artifact, weights, {**meta, **extra, "kept": kept, "asked": self.job.asked})
             self.checkpoints.remove()
         self.fabric.barrier()

@@ -94,11 +94,13 @@ class TrainJob:
         artifact: final model, written under a temporary name and renamed at the end.
         curves: CSV of loss curves, written likewise.
         checkpoints: folder that belongs to exactly this training (named by its fingerprint); deleted on success.
+        asked: what the artifact was asked to be: kept in its meta values, from where inference compares it.
     """
 
     artifact: Path
     curves: Path
     checkpoints: Path
+    asked: str = ""
 
 
 class Method(Generic[State]):

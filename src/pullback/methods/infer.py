@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pullback.ensembles.leftovers import refuse_leftovers
 from pullback.ensembles.store import EnsembleReader, PosteriorWriter
 from pullback.joblog import progress
 from pullback.methods.base import Chunk, Context, Method
@@ -68,6 +69,8 @@ def infer(
         seen: train indices of the seen families, for methods that answer from them.
     """
     plan = json.loads(job)
+    refuse_leftovers(plan, ensemble=[ensemble], seen=seen)
+    refuse_leftovers(plan, _asked_of_artifact, artifact=[artifact] if artifact else [], prior=[prior] if prior else [])
     problem = make_problem(plan["problem"]["kind"], plan["problem"]["simulator"], plan["problem"].get("folder", "."))
     spec = method_spec(plan["method"])
     settings = infer_settings(spec, plan["infer"])
@@ -141,6 +144,12 @@ def answer(
         # Each number is of one set; the part's is their median.
         writer.finish(cost, {key: float(np.median(values)) for key, values in diagnostics.items()})
     log.info("cost: %s", ", ".join(f"{key} {value:.4g}" for key, value in cost.items()))
+
+
+def _asked_of_artifact(path: Path) -> str | None:
+    from pullback.generative.checkpoint import load_artifact
+
+    return load_artifact(path)[1].get("asked")
 
 
 def infer_settings(spec: Closed, values: dict[str, Any]) -> Infer:

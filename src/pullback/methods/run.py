@@ -10,12 +10,13 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from pullback.ensembles.leftovers import refuse_leftovers
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader
 from pullback.joblog import progress
 from pullback.methods.base import Context, TrainJob
 from pullback.problems.base import make_problem
-from pullback.study.base import Closed, canonical
+from pullback.study.base import Closed, asked, canonical
 from pullback.study.methods import EdmPrior, Method
 from pullback.study.plugins import load_class
 from pullback.whole import atomic
@@ -51,6 +52,7 @@ def train(
         code: digest of the code that this job runs.
     """
     plan = json.loads(job)
+    refuse_leftovers(plan, train=train, validation=validation)
     spec = method_spec(plan["method"])
     entry = plan["problem"]
     problem = make_problem(entry["kind"], entry["simulator"], entry.get("folder", "."))
@@ -61,7 +63,7 @@ def train(
         folder = checkpoint_folder(Path(checkpoints), parts)
         context = Context(tuple(plan["address"]), plan["threads"], plan["accelerator"], progress)
         method = load_class(spec.code)(spec, problem, context)  # type: ignore[attr-defined]
-        method.train(data, TrainJob(Path(artifact), Path(curves), folder))
+        method.train(data, TrainJob(Path(artifact), Path(curves), folder, asked(job)))
     finally:
         for reader in (*readers["train"], *readers["validation"]):
             reader.close()
