@@ -163,9 +163,9 @@ def fill_and_heal(finished, folder, disk):
     fails(PAGE, 60_000, PAGE)
     restore(PAGE, TABLE)
 
-    # Room for one checkpoint and a half.
+    # Room for one checkpoint and a half: each holds the weights, their average and two moments.
+    size = 4 * (folder / MODEL).stat().st_size
     remove(folder, MODEL)
-    size = 1_300_000
     leave(disk, size + size // 2)
     status, words = run(folder, MODEL)
     assert status != 0
