@@ -25,7 +25,11 @@ BIN := .venv/bin
 BUILT := .venv/.built
 
 run: check $(BUILT)
-	@$(BIN)/snakemake --configfile $(STUDY) --cores $(CORES) $(ARGS)
+	@$(BIN)/snakemake --configfile $(STUDY) --cores $(CORES) $(ARGS) || { status=$$?; \
+		if ls .snakemake/locks/*.lock >/dev/null 2>&1 && ! pgrep -x snakemake >/dev/null; then \
+			echo "No snakemake runs on this machine: the lock was left by one that was killed. Unless one runs on another" \
+				"machine, take it away with: make run STUDY=$(STUDY) ARGS=--unlock" >&2; \
+		fi; exit $$status; }
 	@$(BIN)/python -c "from pathlib import Path; from pullback.study import paths, read_study; \
 		page = Path(paths.report(read_study('$(STUDY)').study)).resolve(); \
 		print(f'The report: {page}') if page.exists() else None"

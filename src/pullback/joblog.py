@@ -6,11 +6,11 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
 
+from pullback.logfile import open_log
 from pullback.stopping import EXIT_STOPPED, Stopped
 
 Item = TypeVar("Item")
@@ -23,7 +23,7 @@ def job_log(path: str) -> Iterator[None]:
 
     A job that stopped with its state saved says so in one line in both, and ends with exit status 75.
     """
-    Path(path).write_text("")
+    open_log(path).close()
     handler = log_to(path)
     try:
         yield
@@ -44,7 +44,7 @@ def job_log(path: str) -> Iterator[None]:
 
 def log_to(path: str) -> logging.FileHandler:
     """Add this process's log and warnings to a file; several processes may write to one."""
-    handler = logging.FileHandler(path, mode="a")
+    handler = open_log(path, mode="a")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)

@@ -111,7 +111,7 @@ def test_an_index_survives_moving_the_folder(tmp_path):
 def test_a_missing_shard_is_an_error_not_a_fill_value(tmp_path):
     index = write_split(tmp_path, [(0, 30), (30, 60)])
     (tmp_path / "train/shard-001.h5").unlink()
-    with pytest.raises(StoreError, match=r"shard-001\.h5: there is no such file; rerun"):
+    with pytest.raises(StoreError, match=r"shard-001\.h5: there is no such file; .*rm .*train\.h5, and run again"):
         EnsembleReader(index)
 
 

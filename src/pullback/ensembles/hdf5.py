@@ -5,17 +5,19 @@ name in the same folder and renamed at the end; while it is written, the bytes o
 """
 
 import hashlib
+import io
 import json
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import h5py
 import numpy as np
 
 from pullback.ensembles.fields import Coordinate, Field
+from pullback.whole import StoreError, atomic
 
 CONTRACT_VERSION = 1
 TABLE_CHUNK_BYTES = 128 * 1024
@@ -29,31 +31,103 @@ size of tables.)"""
 DIMENSION_ONLY = b"This is a netCDF dimension but not a netCDF variable. %10d"
 
 
-class StoreError(ValueError):
-    """A file that is missing, truncated, foreign, changed, or holds what it may not."""
+class _Disk(io.RawIOBase):
+    """What HDF5 writes to: a file whose first error is kept for us and never told to HDF5.
+
+    HDF5 does not survive a write that fails: it tries again when each object is let go, h5py prints every try, loses
+    some, and the process may crash at its end. What comes after the first error goes to memory, where HDF5 finds it
+    again; it closes in peace, and the file is thrown away.
+    """
+
+    def __init__(self, path: Path):
+        self._file = path.open("w+b", buffering=0)
+        self._place = 0
+        self._lost: list[tuple[int, bytes]] = []
+        self.error: OSError | None = None
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        self._place = offset + (0, self._place, self._file.seek(0, io.SEEK_END))[whence]
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def write(self, data: Any, /) -> int:
+        left = memoryview(data).cast("B")
+        size, start = len(left), self._place
+        try:
+            self._file.seek(start)
+            # A disk that is nearly full takes a part.
+            while left and self.error is None:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self.error = error
+        if left:
+            self._lost.append((start + size - len(left), bytes(left)))
+        self._place += size
+        return size
+
+    def readinto(self, buffer: Any, /) -> int:
+        target = memoryview(buffer).cast("B")
+        self._file.seek(self._place)
+        done = 0
+        while done < len(target) and (got := self._file.readinto(target[done:])):
+            done += got
+        target[done:] = bytes(len(target) - done)
+        for start, data in self._lost:
+            first, last = max(start, self._place), min(start + len(data), self._place + len(target))
+            if first < last:
+                target[first - self._place : last - self._place] = data[first - start : last - start]
+        self._place += len(target)
+        return len(target)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        size = self._place if size is None else size
+        try:
+            if self.error is None:
+                self._file.truncate(size)
+        except OSError as error:
+            self.error = error
+        return size
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class NewFile(h5py.File):
+    """An HDF5 file that is being written."""
+
+    def __init__(self, path: Path, libver: Any = None):
+        self._disk = _Disk(path)
+        super().__init__(self._disk, "w", libver=libver)
+
+    def check(self) -> None:
+        """Raise the OSError of the first write that failed."""
+        if self._disk.error is not None:
+            raise self._disk.error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+        self._disk.close()
+        if error is None:
+            self.check()
 
 
 @contextmanager
-def atomic(path: Path | str) -> Iterator[Path]:
-    """A temporary path in the same folder, renamed to ``path`` on success and removed on failure.
+def create(path: Path | str, libver: Any = None) -> Iterator[NewFile]:
+    """A new HDF5 file that is there when the block ends well, and not otherwise.
 
     Raises:
         StoreError: the folder cannot be written or the disk is full.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StoreError(
-            f"{path} cannot be written ({error.strerror or error}); "
-            "check the permissions and the free space of its folder. Nothing was left behind"
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with atomic(path) as temporary, NewFile(temporary, libver) as file:
+        yield file
 
 
 def chunk_rows(event_bytes: int) -> int:
@@ -67,10 +141,10 @@ class Appender:
     """Variables that grow along ``event``, with a running digest of each.
 
     Args:
-        file: an open h5py file.
+        file: the file that is being written.
     """
 
-    def __init__(self, file: h5py.File):
+    def __init__(self, file: NewFile):
         self.file = file
         self.n = 0
         self._hashes: dict[str, Any] = {}
@@ -103,6 +177,7 @@ class Appender:
             data.resize(self.n + rows, axis=0)
             data[self.n :] = array
             self._hashes[name].update(array.tobytes())
+            self.file.check()
         self.n += rows
 
     def finish(self, extra: Mapping[str, np.ndarray] = {}) -> str:
@@ -206,34 +281,61 @@ def _linked(file: Path) -> list[Path]:
     return [file.resolve()] if file.is_symlink() else []
 
 
-def open_any(path: Path | str) -> h5py.File:
+@contextmanager
+def refuse_damage(path: Path, remedy: str) -> Iterator[None]:
+    """HDF5 and h5py raise many kinds of errors for a damaged file: they become one."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:
+        found = " ".join(str(error).split())
+        raise StoreError(f"{path}: the file is damaged ({type(error).__name__}: {found}); {remedy}") from None
+
+
+def open_any(path: Path | str, remedy: str | None = None) -> h5py.File:
     """Open an HDF5 file for reading.
+
+    Args:
+        path: the file.
+        remedy: what makes it anew, where that is more than removing it.
 
     Raises:
         StoreError: there is no such file, or it is truncated or not HDF5.
     """
-    if not Path(path).exists():
-        raise StoreError(f"{path}: there is no such file; rerun the job that makes it")
+    path = Path(path)
+    remedy = remedy or mend(path)
+    if not path.exists():
+        raise StoreError(f"{path}: there is no such file; {remedy}")
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        raise StoreError(f"{path}: not readable as HDF5, truncated or damaged ({error}); {mend(Path(path))}") from None
+        raise StoreError(f"{path}: not readable as HDF5, truncated or damaged ({error}); {remedy}") from None
 
 
-def open_whole(path: Path | str, kinds: tuple[str, ...]) -> h5py.File:
+def open_whole(path: Path | str, kinds: tuple[str, ...], index: Path | None = None) -> h5py.File:
     """Open a file of ours for reading.
+
+    Args:
+        path: the file.
+        kinds: what it may be.
+        index: the index that lists it, which is to be made anew together with it.
 
     Raises:
         StoreError: there is no such file, it is truncated or not HDF5, or it is not one of these kinds.
     """
-    file = open_any(path)
-    kind = file.attrs.get("kind")
-    version = file.attrs.get("contract_version")
-    if kind not in kinds or version != CONTRACT_VERSION or "content_digest" not in file.attrs:
+    path = Path(path)
+    remedy = mend(path, *filter(None, [index]))
+    file = open_any(path, remedy)
+    with refuse_damage(path, remedy):
+        kind = file.attrs.get("kind")
+        version = file.attrs.get("contract_version")
+        ours = kind in kinds and version == CONTRACT_VERSION and "content_digest" in file.attrs
+    if not ours:
         file.close()
         raise StoreError(
             f"{path}: found a file of kind {kind!r}, contract version {version}; "
-            f"wanted {' or '.join(kinds)}, version {CONTRACT_VERSION}"
+            f"wanted {' or '.join(kinds)}, version {CONTRACT_VERSION}; {remedy}"
         )
     return file
 

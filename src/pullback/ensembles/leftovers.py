@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pullback.ensembles.hdf5 import StoreError, open_any
+from pullback.ensembles.hdf5 import StoreError, mend, open_any, refuse_damage
 from pullback.study.base import ASKED_DIGITS
 
 SHOWN = 5
@@ -21,7 +21,7 @@ class LeftoverError(StoreError):
 
 def asked_of(path: Path) -> str | None:
     """What an HDF5 file of ours was asked to be."""
-    with open_any(path) as file:
+    with open_any(path) as file, refuse_damage(path, mend(path)):
         found = file.attrs.get("spec_digest")
     return None if found is None else str(found)[:ASKED_DIGITS]
 

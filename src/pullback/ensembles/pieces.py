@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from pullback.ensembles import hdf5
-from pullback.ensembles.hdf5 import StoreError, atomic
+from pullback.whole import StoreError
 
 READ_ROWS = 65_536
 
@@ -24,13 +24,8 @@ class PieceWriter:
 
     def __init__(self, path: Path | str, spec: str, attributes: Mapping[str, Any]):
         self.path = Path(path)
-        self._atomic = atomic(self.path)
-        self._temporary = self._atomic.__enter__()
-        try:
-            self._file = h5py.File(self._temporary, "w", libver=("earliest", "v110"))
-        except BaseException as error:
-            self._atomic.__exit__(type(error), error, error.__traceback__)
-            raise
+        self._creating = hdf5.create(self.path, libver=("earliest", "v110"))
+        self._file = self._creating.__enter__()
         self._file.attrs.update(attributes)
         self._file.attrs.update(
             kind=self.kind,
@@ -62,15 +57,9 @@ class PieceWriter:
             if error is None:
                 self._file.attrs["content_digest"] = self._finish()
         except BaseException as finishing:
-            self._file.close()
-            self._atomic.__exit__(type(finishing), finishing, finishing.__traceback__)
+            self._creating.__exit__(type(finishing), finishing, finishing.__traceback__)
             raise
-        try:
-            self._file.close()
-        except (OSError, RuntimeError) as closing:
-            self._atomic.__exit__(OSError, OSError(str(closing)), None)
-            raise
-        self._atomic.__exit__(kind, error, trace)
+        self._creating.__exit__(kind, error, trace)
 
 
 class Piece(NamedTuple):
@@ -89,15 +78,21 @@ class PieceReader:
     def __init__(self, path: Path | str):
         self.path = Path(path)
         self._file = hdf5.open_whole(self.path, self.kinds)
-        attributes = dict(self._file.attrs)
-        self.digest: str = attributes["content_digest"]
-        self.spec: dict[str, Any] = json.loads(attributes["spec"])
-        self.attributes = {key: value for key, value in attributes.items() if not key.startswith("_")}
         self._open: dict[Path, h5py.File] = {}
-        self.n = int(self._file.attrs["events"]) if "shard_path" in self._file else self._file["event_id"].shape[0]
-        self._pieces = self._verify() if "shard_path" in self._file else [Piece(self.path, 0, self.n)]
-        self.columns = [name for name, data in self._file.items() if data.shape and _is_event_variable(data)]
         self._start = 0
+        with hdf5.refuse_damage(self.path, hdf5.mend(self.path)):
+            attributes = dict(self._file.attrs)
+            self.digest: str = attributes["content_digest"]
+            self.spec: dict[str, Any] = json.loads(attributes["spec"])
+            self.attributes = {key: value for key, value in attributes.items() if not key.startswith("_")}
+            is_index = "shard_path" in self._file
+            self.n = int(self._file.attrs["events"]) if is_index else self._file["event_id"].shape[0]
+            self.columns = [name for name, data in self._file.items() if data.shape and _is_event_variable(data)]
+            self._pieces = self._verify() if is_index else [Piece(self.path, 0, self.n)]
+            self._describe()
+
+    def _describe(self) -> None:
+        """Read what this kind of file tells of itself."""
 
     def _verify(self) -> list[Piece]:
         names = [name.decode() for name in self._file["shard_path"][()]]
@@ -107,13 +102,14 @@ class PieceReader:
         pieces, row = [], 0
         for name, count, digest, size in zip(names, counts, digests, sizes, strict=True):
             path = self.path.parent / name
+            remedy = hdf5.mend(path, self.path)
             found = path.stat().st_size if path.exists() else None
             # The size first: a truncated file can keep the HDF5 library busy for ever.
             if found is not None and found != size:
-                raise StoreError(f"{path}: found {found} bytes, wanted {size}: truncated or changed; {hdf5.mend(path)}")
-            with hdf5.open_whole(path, self.kinds) as piece:
+                raise StoreError(f"{path}: found {found} bytes, wanted {size}: truncated or changed; {remedy}")
+            with hdf5.open_whole(path, self.kinds, self.path) as piece:
                 if piece.attrs["content_digest"] != digest:
-                    raise StoreError(f"{path}: its content changed since {self.path.name} was made; {hdf5.mend(path)}")
+                    raise StoreError(f"{path}: its content changed since {self.path.name} was made; {remedy}")
             pieces.append(Piece(path, row, row + int(count)))
             row += int(count)
         return pieces
@@ -127,11 +123,8 @@ class PieceReader:
         found = []
         for path, low, high in self._pieces:
             if max(low, first) < min(high, last):
-                try:
-                    data = self._handle(path)[name]
-                    found.append(data[max(low, first) - low : min(high, last) - low])
-                except (OSError, KeyError) as error:
-                    raise StoreError(f"{path}: '{name}' cannot be read, the file is damaged ({error})") from None
+                with hdf5.refuse_damage(path, hdf5.mend(*dict.fromkeys((path, self.path)))):
+                    found.append(self._handle(path)[name][max(low, first) - low : min(high, last) - low])
         if found:
             return found[0] if len(found) == 1 else np.concatenate(found)
         data = self._handle(self._pieces[0].path)[name]
@@ -173,8 +166,8 @@ class PieceIndex:
                 raise StoreError(f"{reader.path}: its variables differ from those of {first.path}; rerun both")
         digests = {name: self._digest(name) for name in first.columns}
         total = sum(reader.n for reader in self.readers)
-        self._atomic = atomic(self.out)
-        file = self.file = h5py.File(self._atomic.__enter__(), "w", libver="v110")
+        self._creating = hdf5.create(self.out, libver="v110")
+        file = self.file = self._creating.__enter__()
         file.attrs.update(self.names)
         file.attrs.update(
             kind=self.kind,
@@ -232,7 +225,6 @@ class PieceIndex:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.file.close()
         for reader in self.readers:
             reader.close()
-        self._atomic.__exit__(kind, error, trace)
+        self._creating.__exit__(kind, error, trace)

@@ -11,9 +11,9 @@ import numpy as np
 
 from pullback.ensembles import hdf5
 from pullback.ensembles.fields import Field
-from pullback.ensembles.hdf5 import StoreError
 from pullback.ensembles.leftovers import refuse_leftovers
 from pullback.ensembles.pieces import PieceIndex, PieceReader, PieceWriter
+from pullback.whole import StoreError
 
 __all__ = [
     "Column",
@@ -136,8 +136,7 @@ class EnsembleReader(PieceReader):
 
     kinds = ("ensemble-shard", "ensemble-index")
 
-    def __init__(self, path: Path | str):
-        super().__init__(path)
+    def _describe(self) -> None:
         fields = json.loads(self._file.attrs["fields"])
         self.y = hdf5.field_from_json(fields["y"], self._file)
         self.x = hdf5.field_from_json(fields["x"], self._file) if "x" in fields else None
@@ -260,8 +259,7 @@ class PosteriorReader(PieceReader):
 
     kinds = ("posterior-part", "posterior-index")
 
-    def __init__(self, path: Path | str):
-        super().__init__(path)
+    def _describe(self) -> None:
         self.x = hdf5.field_from_json(json.loads(self._file.attrs["fields"])["x"], self._file)
         self.draws = int(self._file["x"].shape[1])
         self.ensemble_digest: str = self._file.attrs["ensemble_digest"]

@@ -7,12 +7,13 @@ before torch looks at it. Both kinds are read with ``weights_only=True``: files 
 import io
 import logging
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pullback.ensembles.whole import DamagedError, read_sealed, write_sealed, write_whole
+from pullback.whole import DamagedError, StoreError, read_sealed, write_sealed, write_whole
 
 log = logging.getLogger("pullback")
 
@@ -51,11 +52,15 @@ def load_artifact(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, 
     if not path.exists():
         raise ArtifactError(f"{path}: there is no such model; train it first")
     try:
+        # torch does not look at the checksums in its files.
+        with zipfile.ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise ValueError(f"the checksum of {damaged} is wrong")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged or foreign file
         raise ArtifactError(
-            f"{path}: cannot be read as a model ({type(error).__name__}, {path.stat().st_size} bytes): it is cut "
-            "short, or not a file of pullback; delete it and train again"
+            f"{path}: cannot be read as a model ({type(error).__name__}, {path.stat().st_size} bytes): it is damaged, "
+            f"cut short, or not a file of pullback; to have it trained again: rm {path}, and run again"
         ) from None
     if not isinstance(content, dict) or not {"format", "weights", "meta"} <= set(content):
         raise ArtifactError(f"{path}: a torch file, but not a model of pullback (wanted format, weights and meta)")
@@ -79,11 +84,20 @@ class Checkpoints:
         return sorted(path for path in self.folder.glob("step-*.pt") if re.fullmatch(r"step-\d{9}\.pt", path.name))
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write the state after ``step`` steps, and remove all but the last two."""
+        """Write the state after ``step`` steps, and remove all but the last two.
+
+        Raises:
+            StoreError: it cannot be written; those before it stay, and the message says so.
+        """
         payload = _packed({"fingerprint": self.fingerprint, "step": step, "state": state})
-        write_sealed(self.folder / f"step-{step:09d}.pt", payload)
+        try:
+            write_sealed(self.folder / f"step-{step:09d}.pt", payload)
+        except StoreError as error:
+            before = self._files()
+            kept = f"{before[-1].name} is kept, and the training goes on from it" if before else "none was kept yet"
+            raise StoreError(f"{error} (of its checkpoints, {kept})") from error
         for old in self._files()[:-KEEP]:
-            old.unlink()
+            old.unlink(missing_ok=True)
 
     def newest(self) -> tuple[int, dict[str, Any]] | None:
         """The newest good checkpoint (step, state), or None; a damaged one is logged and the one before is taken.
@@ -110,5 +124,5 @@ class Checkpoints:
         """Delete the folder."""
         if self.folder.exists():
             for path in self.folder.iterdir():
-                path.unlink()
+                path.unlink(missing_ok=True)
             self.folder.rmdir()

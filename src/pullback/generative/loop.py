@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import Part, TrainingData
-from pullback.ensembles.whole import write_whole
 from pullback.generative.checkpoint import CheckpointError, Checkpoints, save_artifact
 from pullback.generative.numerics import numerics, pick_device
 from pullback.generative.share import Noise, Share
@@ -31,6 +30,7 @@ from pullback.methods.base import Context, TrainJob
 from pullback.seeding import generator, integer_seed
 from pullback.stopping import Stopped
 from pullback.study.methods import Train
+from pullback.whole import write_whole
 
 log = logging.getLogger("pullback")
 

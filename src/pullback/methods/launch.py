@@ -18,9 +18,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pullback.ensembles.hdf5 import atomic
 from pullback.joblog import log_files
 from pullback.stopping import Clock, Stopped
+from pullback.whole import atomic
 
 log = logging.getLogger("pullback")
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pullback.ensembles.whole import DamagedError, read_sealed, write_sealed
 from pullback.methods.base import Chunk
 from pullback.methods.run import write_record
+from pullback.whole import DamagedError, read_sealed, write_sealed
 
 log = logging.getLogger("pullback")
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from pullback.ensembles.hdf5 import atomic
 from pullback.ensembles.leftovers import refuse_leftovers
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader
@@ -23,6 +22,7 @@ from pullback.stopping import Clock
 from pullback.study.base import Closed, asked, canonical
 from pullback.study.methods import EdmPrior, Method
 from pullback.study.plugins import load_class
+from pullback.whole import atomic
 
 log = logging.getLogger("pullback")
 

@@ -8,11 +8,11 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from pullback.ensembles.hdf5 import atomic
 from pullback.joblog import log_to
 from pullback.methods.launch import FAILED, STOPPED
 from pullback.methods.run import learn
 from pullback.stopping import Clock, Stopped
+from pullback.whole import atomic
 
 
 def told_to_stop() -> str | None:

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from pullback import seeding
-from pullback.ensembles.hdf5 import atomic, spec_digest
+from pullback.ensembles import hdf5
 from pullback.ensembles.leftovers import refuse_leftovers
 from pullback.ensembles.store import PosteriorReader
 from pullback.joblog import progress
@@ -291,9 +291,9 @@ def evaluate(
     # One family after another, so that one truth is in memory; the tables keep the job's order.
     order = sorted(range(len(results)), key=lambda i: list(parsed["families"]).index(results[i][2]))
     case: Case | None = None
-    with atomic(examples) as temporary, h5py.File(temporary, "w") as file:
+    with hdf5.create(examples) as file:
         names = {"problem": "problem_name", "method": "method", "method_kind": "method_kind", "returns": "returns"}
-        file.attrs.update({name: parsed[key] for name, key in names.items()} | {"spec_digest": spec_digest(job)})
+        file.attrs.update({name: parsed[key] for name, key in names.items()} | {"spec_digest": hdf5.spec_digest(job)})
         for i in progress(order, total=len(order), label=f"judge {parsed['method']}"):
             infer, seed, family = results[i]
             if case is None or case.name != family:

@@ -9,7 +9,6 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from pullback.ensembles.fields import Field
-from pullback.ensembles.hdf5 import atomic
 from pullback.ensembles.leftovers import refuse_leftovers
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter
 from pullback.joblog import progress
@@ -17,6 +16,7 @@ from pullback.problems.base import Problem, make_problem
 from pullback.seeding import generator
 from pullback.study.base import Uniform
 from pullback.study.problems import MissingShift, NoiseShift, ScaleShift, Shift
+from pullback.whole import atomic
 
 log = logging.getLogger("pullback")
 

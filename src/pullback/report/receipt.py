@@ -11,9 +11,9 @@ from typing import Any
 
 import h5py
 
-from pullback.ensembles.hdf5 import atomic
 from pullback.ensembles.leftovers import refuse_leftovers
 from pullback.report.tables import ReportError
+from pullback.whole import atomic
 
 PACKAGES = (
     *("pullback", "numpy", "h5py", "h5netcdf", "xarray", "pydantic", "pyyaml", "torch", "lightning-fabric", "devito"),

@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from pullback.ensembles.hdf5 import atomic
 from pullback.extras import require
 from pullback.joblog import progress
 from pullback.seeding import generator, integer_seed
 from pullback.simulators import detector
 from pullback.study.problems import UnfoldingParams, UnfoldingSimulator
+from pullback.whole import atomic
 
 log = logging.getLogger("pullback")
 
