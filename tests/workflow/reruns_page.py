@@ -9,9 +9,11 @@ from dag import REPOSITORY
 TEXT = (REPOSITORY / "docs/reruns.md").read_text()
 GROUPS = {
     "training": {"train", "prior"},
-    "answers": {"infer", "index_posterior", "evaluate"},
+    "answers": {"infer", "evaluate"},
     "pages": {"resolve", "report", "receipt"},
 }
+IN_PARTS = "index_posterior"
+"""Belongs to the answers of inferences that are in parts."""
 
 
 def rows(first: str) -> dict[str, str]:
