@@ -160,8 +160,6 @@ def fill_and_heal(finished, folder, disk):
 
     fails(METRICS, 0, METRICS, named="cfm.examples.h5")
     restore(METRICS)
-    fails(PAGE, 60_000, PAGE)
-    restore(PAGE, TABLE)
 
     # Room for one checkpoint and a half: each holds the weights, their average and two moments.
     size = 4 * (folder / MODEL).stat().st_size
@@ -175,7 +173,7 @@ def fill_and_heal(finished, folder, disk):
 
         remove(folder, shard, PLUS / "validation.h5", PLUS / "reference.h5", PART, METRICS)
         subprocess.run(["mount", "-o", "remount,size=20m", folder / "results/.checkpoints"], check=True)
-        status, words = run(folder, METRICS)
+        status, words = run(folder, PLUS / "validation.h5", MODEL, PART, METRICS)
     assert status == 0, words
     assert content(folder) == content(finished)
     assert "resumed after step 20 of 80" in (disk / "logs/models/line/cfm/seed-0.log").read_text()
