@@ -47,7 +47,6 @@ def test_the_proposed_profile_holds_what_was_used_and_snakemake_takes_it(done):
         "simulate",
         "index_ensemble",
         "infer",
-        "index_posterior",
         "evaluate",
         "report",
         "receipt",
@@ -77,7 +76,7 @@ def test_the_table_has_a_row_for_each_rule(done):
     assert status == 0
     assert [line.split()[0] for line in text.splitlines() if "runtime=" in line] == [
         "preflight", "resolve", "simulate", "index_ensemble",
-        "infer", "receipt", "index_posterior", "evaluate", "report",
+        "infer", "receipt", "evaluate", "report",
     ]  # fmt: skip
 
 
@@ -109,9 +108,9 @@ def test_times_come_from_the_records(done, tmp_path):
     study.write_text(study.read_text().replace("random-truth}", "random-truth, infer: {default: {draws: 3}}}"))
     status, text = pullback("why", STUDY, "--cores", "2", folder=folder)
     assert status == 1
-    # One part, one index, one table; the receipt runs beside them; the page and the resolved study have no record.
-    assert "6 of 16 jobs would run" in text
-    assert "about 3 min on 2 cores, 4 min of work in all, 0.13 GPU hours, by past runs" in text
+    # The draws, one table; the receipt runs beside them; the page and the resolved study have no record.
+    assert "5 of 15 jobs would run" in text
+    assert "about 2 min on 2 cores, 3 min of work in all, 0.1 GPU hours, by past runs" in text
     assert "2 jobs without any record not counted" in text
     (folder / "profile.yaml").write_text("set-resources: {evaluate: {gpu: 60}}\n")
     _, text = pullback("why", STUDY, "--cores", "2", "--profile", "profile.yaml", folder=folder)
@@ -138,8 +137,9 @@ def test_a_lock_that_nobody_holds(copy):
     (locks / "0.output.lock").write_text("results/tiny/receipt.json\n")
     status, text = pullback("check", STUDY, folder=copy)
     assert status == 1
-    assert "no snakemake of this machine works here" in text
-    assert "snakemake --unlock" in text
+    said = " ".join(text.split())
+    assert "no snakemake of this machine works here" in said
+    assert "snakemake --unlock" in said
 
 
 def test_a_cache_that_is_no_folder_and_a_disk_that_is_too_small(tmp_path):

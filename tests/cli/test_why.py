@@ -58,7 +58,7 @@ def counts(text: str) -> int:
 def test_nothing_would_run(folder):
     status, text = why(folder)
     assert status == 0
-    assert text.startswith("nothing would run: all 66 jobs of both.yaml are done")
+    assert text.startswith("nothing would run: all 58 jobs of both.yaml are done")
 
 
 def test_a_key_is_named_with_its_values_and_its_line(folder, edit):
@@ -126,9 +126,9 @@ def test_code_is_named_by_file_and_function(folder, edit, name, old, new, said, 
 
 
 def test_a_file_that_is_gone(folder):
-    """As long as the page is there, nothing asks for a table; without the page, it is made again."""
-    table, page = (folder / "results/both" / name for name in ("metrics/line/cfm.csv", "report/index.html"))
-    table.unlink()
+    """As long as the page is there, nothing asks for its examples; without the page, they are made again."""
+    examples, page = (folder / "results/both" / name for name in ("metrics/line/cfm.examples.h5", "report/index.html"))
+    examples.unlink()
     try:
         status, text = why(folder)
         assert status == 0
@@ -137,21 +137,22 @@ def test_a_file_that_is_gone(folder):
         status, text = why(folder)
         assert status == 1
         assert counts(text) == 2
-        assert "made before, and not there any more: results/both/metrics/line/cfm.csv, results/both/report" in text
+        assert (
+            "made before, and not there any more: results/both/metrics/line/cfm.examples.h5, results/both/report"
+            in text
+        )
         assert "not made yet" not in text
     finally:
-        table.touch()
+        examples.touch()
         page.touch()
         assert ask("--touch", "-F", "--configfile", STUDY, folder=folder, repository=folder / "code")[0] == 0
 
 
-def test_an_outside_file_that_is_newer(folder, edit):
+def test_the_lock_of_the_environment(folder, edit):
     edit("numpy==", "# another one\nnumpy==", "code/envs/requirements.lock")
     status, text = why(folder)
     assert status == 1
-    assert (
-        "an outside file is newer than what was made from it: code/envs/requirements.lock\n  1 job: receipt 1" in text
-    )
+    assert "the lock of the environment changed: envs/requirements.lock\n  1 job: receipt 1" in text
 
 
 def test_lost_records_are_said(folder):
@@ -163,7 +164,7 @@ def test_lost_records_are_said(folder):
         shutil.rmtree(metadata, ignore_errors=True)
         (folder / "kept").rename(metadata)
     assert status == 0
-    assert "66 jobs with results and without Snakemake's record" in text
+    assert "58 jobs with results and without Snakemake's record" in text
 
 
 def test_targets_until_and_every_output(folder, edit):

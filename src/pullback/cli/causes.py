@@ -152,7 +152,7 @@ class Why:
         old, old_code, old_other = _decoded(recorded)
         now, now_code, other = _decoded(job.params)
         # What its inputs were asked to be: where that changed, the jobs that make them run too, and this one follows.
-        asked = old.pop("inputs", None) == now.pop("inputs", None) and set(old_other) == set(other)
+        asked = old.pop("inputs", None) == now.pop("inputs", None)
         if old and now:
             for path, before, after in differences(old, now):
                 yield from self._change_of_study(job, path, before, after)
@@ -162,7 +162,11 @@ class Why:
             yield Cause("code", "the record of its code is of an older pullback and says no details")
         if not old and now:
             yield Cause("code", "the record of its settings is of an older pullback and says no details")
-        same = old == now and old_code == now_code
+        if set(old_other) != set(other):
+            # The receipt's is the digest of the lock.
+            what = "the lock of the environment changed" if job.rule == "receipt" else "params of its rule changed"
+            yield Cause("file", what, "envs/requirements.lock" if job.rule == "receipt" else job.rule)
+        same = old == now and old_code == now_code and set(old_other) == set(other)
         if same and not asked and not any(self.jobs[number].runs for number in job.after):
             yield Cause("code", "what its inputs were asked to be changed")
 
