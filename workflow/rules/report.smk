@@ -27,6 +27,7 @@ rule report:
         paths.log(paths.report(S)),
     benchmark:
         paths.benchmark(paths.report(S))
+    localrule: True
     conda:
         "../../envs/judge.yaml"
     threads: 1
@@ -58,6 +59,7 @@ rule receipt:
         paths.log(paths.receipt(S)),
     benchmark:
         paths.benchmark(paths.receipt(S))
+    localrule: True
     conda:
         "../../envs/learn.yaml"
     threads: 1
