@@ -6,9 +6,12 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from pullback.stopping import EXIT_STOPPED, Stopped
 
 Item = TypeVar("Item")
 log = logging.getLogger("pullback")
@@ -16,15 +19,18 @@ log = logging.getLogger("pullback")
 
 @contextmanager
 def job_log(path: str) -> Iterator[None]:
-    """Send this job's log to a file; an error goes there in full and to the terminal as one line."""
-    handler = logging.FileHandler(path, mode="w")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    logging.captureWarnings(True)
-    logging.getLogger("py.warnings").addHandler(handler)
+    """Send this job's log to a file; an error goes there in full and to the terminal as one line.
+
+    A job that stopped with its state saved says so in one line in both, and ends with exit status 75.
+    """
+    Path(path).write_text("")
+    handler = log_to(path)
     try:
         yield
+    except Stopped as stopped:
+        log.info(str(stopped))
+        print(f"pullback: {stopped}", file=sys.stderr)
+        raise SystemExit(EXIT_STOPPED) from None
     except Exception as error:
         log.error("".join(traceback.format_exception(error)))
         print(f"pullback: {error}\n(the whole story: {path})", file=sys.stderr)
@@ -32,7 +38,24 @@ def job_log(path: str) -> Iterator[None]:
     finally:
         handler.flush()
         log.removeHandler(handler)
+        logging.getLogger("py.warnings").removeHandler(handler)
         handler.close()
+
+
+def log_to(path: str) -> logging.FileHandler:
+    """Add this process's log and warnings to a file; several processes may write to one."""
+    handler = logging.FileHandler(path, mode="a")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").addHandler(handler)
+    return handler
+
+
+def log_files() -> list[str]:
+    """The files that this process logs to."""
+    return [handler.baseFilename for handler in log.handlers if isinstance(handler, logging.FileHandler)]
 
 
 def progress(iterable: Iterable[Item], total: int | None = None, label: str = "") -> Iterator[Item]:

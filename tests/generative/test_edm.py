@@ -69,7 +69,8 @@ def test_loss_of_the_exact_denoiser_is_one_at_every_level():
     # unit variance.
     n, d = 20_000, 8
     zero = Zero()
-    loss = edm_loss(EdmDenoiser(zero), normals(n, d).float(), torch.Generator().manual_seed(1))
+    x, level, noise = normals(n, d), normals(n, seed=1), normals(n, d, seed=2)
+    loss = edm_loss(EdmDenoiser(zero), x.float(), level.float(), noise.float())
     assert loss.shape == (n,)
     error = math.sqrt(2 / (n * d))
     assert float(loss.mean()) == pytest.approx(1, abs=5 * error)

@@ -141,7 +141,8 @@ def test_cost_table(plane_run):
 def test_examples_of_features(plane_run):
     _, _, path, _ = plane_run
     with h5py.File(path) as file:
-        assert dict(file.attrs) == {"problem": "p", "method": "m", "method_kind": "cfm", "returns": "approximate"}
+        names = {"problem": "p", "method": "m", "method_kind": "cfm", "returns": "approximate"}
+        assert {name: file.attrs[name] for name in names} == names
         known, observed = file["few/0/in"], file["few/0/data"]
         assert (known.attrs["kind"], known.attrs["title"], observed.attrs["role"]) == ("features", "IN", "observed")
         feature = known["a"]

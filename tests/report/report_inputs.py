@@ -98,7 +98,7 @@ def make_inputs(folder: Path, config: dict[str, Any] | None = None, seeds: int =
     """Write made-up tables, examples and curves of a study below a folder, at the paths that a run would use."""
     plan = Plan(load_study(config or study_config()))
     study = plan.study
-    inputs = Inputs(plan.report_job())
+    inputs = Inputs(plan.resolved())
     root = folder / "results" / study.study
     rng = np.random.default_rng(11)
     for problem, spec in study.problems.items():

@@ -32,7 +32,7 @@ def run(tmp_path, monkeypatch):
     model.write_bytes(b"weights")
     lock = tmp_path / "lock.txt"
     lock.write_text("torch==2.13.0\n")
-    job = Plan(load_study(study_config())).report_job()
+    job = Plan(load_study(study_config())).resolved()
     return {"job": job, "data": data, "models": [model], "lock": lock, "out": folder / "receipt.json"}
 
 

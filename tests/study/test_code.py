@@ -174,7 +174,7 @@ def test_a_users_python_file_by_its_tree_and_others_by_bytes(tmp_path):
 def test_every_script_of_the_workflow_has_a_closure():
     """The real scripts: no simulation depends on a method, on training or on judging."""
     scripts = sorted((REPOSITORY / "workflow/scripts").glob("*.py"))
-    assert len(scripts) == 12
+    assert len(scripts) == 13
     for script in scripts:
         assert len(digest(script)) == 64
         found = {node.module for node in closure(script)}

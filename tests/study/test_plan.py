@@ -6,6 +6,7 @@ import pytest
 from test_config import BASE
 
 from pullback.study import load_study
+from pullback.study.base import asked
 from pullback.study.plan import Plan
 
 
@@ -48,6 +49,7 @@ def test_roles_have_their_splits():
     [
         (("problems", "toy", "methods", "ei", "train", "steps"), {"train"}),
         (("problems", "toy", "methods", "ei", "k"), {"train", "infer"}),
+        (("problems", "toy", "families", "half", "params", "gamma"), {"simulate"}),
         (("problems", "toy", "families", "half", "title"), {"evaluate", "report"}),
         (("title",), {"report"}),
         (("seed",), {"simulate", "train", "infer", "evaluate", "report"}),
@@ -55,8 +57,11 @@ def test_roles_have_their_splits():
     ],
 )
 def test_editing_a_key_changes_the_jobs_that_read_it(edit, changes):
-    """The report carries the whole study; `k` names the instance, so inference knows it too."""
-    value = {"title": "other", "steps": 11, "k": 3, "seed": 9, "threads": 2}[edit[-1]]
+    """The report carries the whole study; `k` names the instance, so inference knows it too.
+
+    A job also names what its inputs were asked to be, so that every job which follows has another text.
+    """
+    value = {"title": "other", "steps": 11, "k": 3, "seed": 9, "threads": 2, "gamma": 0.4}[edit[-1]]
     config = json.loads(json.dumps(BASE))
     node = config
     for key in edit[:-1]:
@@ -70,8 +75,33 @@ def test_editing_a_key_changes_the_jobs_that_read_it(edit, changes):
         "evaluate": lambda p: p.evaluate_job("toy", "ei"),
         "report": lambda p: p.report_job(),
     }
-    found = {name for name, job in jobs.items() if job(old) != job(new)}
-    assert found == changes | {"report"}
+    follows = {
+        "simulate": {"infer", "evaluate"},
+        "train": {"infer", "evaluate"},
+        "infer": {"evaluate"},
+        "evaluate": set(),
+        "report": set(),
+    }
+
+    def own(text):
+        return {key: value for key, value in json.loads(text).items() if key != "inputs"}
+
+    changes = changes | {"report"}
+    assert {name for name, job in jobs.items() if own(job(old)) != own(job(new))} == changes
+    followed = set().union(*(follows[name] for name in changes))
+    assert {name for name, job in jobs.items() if job(old) != job(new)} == changes | followed
+
+
+def test_a_text_names_what_its_inputs_were_asked_to_be():
+    cut = plan()
+    shard = asked(cut.simulate_job("toy", "half", "test", 0))
+    index = cut.index_job("toy", "half", "test")
+    assert json.loads(index)["inputs"] == {"shards": [shard]}
+    inputs = json.loads(cut.infer_job("toy", "ei", "default", 0, "half", 0))["inputs"]
+    assert inputs["ensemble"] == [asked(index)]
+    assert inputs["artifact"] == [asked(cut.train_job("toy", "ei", 0))]
+    assert cut.report_job() == plan().report_job()
+    assert json.loads(cut.report_job())["study"] == json.loads(cut.resolved())["study"]
 
 
 def test_otherwise_stands_in_for_files_that_are_not_there(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import sys
 import pytest
 from dag import REPOSITORY, STUDIES, ask, counts, planned, rules
 
-REST = {"report": 1, "receipt": 1, "all": 1}
+REST = {"resolve": 1, "report": 1, "receipt": 1, "all": 1}
 EXPECTED = {
     # line: 6 ensembles of 500 events, 2 in a shard of 1000; 2 validation ensembles; 2 + 1 shards of the fixed prior.
     # jets: 4 splits of the seen process, 2 of the unseen one, each one file. Two derived families.

@@ -14,7 +14,7 @@ from dag import STUDIES, Job, copy_repository, finish, planned, rules
 
 pytestmark = pytest.mark.xdist_group("rerun")
 
-ALWAYS = {"report", "receipt"}
+ALWAYS = {"resolve", "report", "receipt"}
 ANSWER = {"infer", "index_posterior", "evaluate"}
 CASES = {
     "title": ("title", "new", set(), ""),

@@ -1,10 +1,36 @@
 # Metrics, costs, examples and curves -> one page and one table; digests of everything -> the receipt.
 
 
+rule resolve:
+    """Write the study as it runs, with every default filled in.
+    Its name holds the digest of its text: a page that another config made is never taken for up to date."""
+    output:
+        study=paths.resolved(S, "{digest}"),
+    log:
+        paths.log(paths.resolved(S, "{digest}")),
+    benchmark:
+        paths.benchmark(paths.resolved(S, "{digest}"))
+    wildcard_constraints:
+        digest="[0-9a-f]+",
+    localrule: True
+    conda:
+        "../../envs/learn.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=5,
+    params:
+        job=plan.resolved(),
+        code=graph.code("resolve"),
+    script:
+        "../scripts/resolve.py"
+
+
 rule report:
     """Write the page: one self-contained HTML file, with every method beside every other.
     And one table of all metrics."""
     input:
+        study=graph.resolved(),
         metrics=graph.metrics(),
         costs=graph.costs(),
         examples=graph.examples(),
@@ -45,6 +71,7 @@ rule receipt:
     """Note what a rerun is compared with: config, versions, digests of data and models, seeds, device.
     One JSON file."""
     input:
+        study=graph.resolved(),
         data=graph.ensembles(),
         models=graph.artifacts(),
         lock=workflow.source_path("../../envs/requirements.lock"),
@@ -67,7 +94,7 @@ rule receipt:
         mem_mb=2000,
         runtime=20,
     params:
-        job=lambda w: plan.report_job(),
+        job=lambda w: plan.receipt_job(),
         code=graph.code("receipt"),
     script:
         "../scripts/receipt.py"

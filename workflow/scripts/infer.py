@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pullback.joblog import job_log
 from pullback.methods.infer import infer
+from pullback.study.paths import checkpoints
 
 with job_log(snakemake.log[0]):
     infer(
@@ -13,4 +14,8 @@ with job_log(snakemake.log[0]):
         artifact=next(map(Path, snakemake.input.get("artifact", [])), None),
         prior=next(map(Path, snakemake.input.get("prior", [])), None),
         seen=[Path(p) for p in snakemake.input.get("seen", [])],
+        checkpoints=Path(checkpoints(snakemake.output.part)),
+        code=snakemake.params.code,
+        limit=snakemake.resources.get("runtime"),
+        gpus=snakemake.resources.get("gpu", 0),
     )

@@ -15,4 +15,7 @@ with job_log(snakemake.log[0]):
         curves=Path(snakemake.output.curves),
         checkpoints=Path(checkpoints(snakemake.output.model)),
         code=snakemake.params.code,
+        limit=snakemake.resources.get("runtime"),
+        gpus=snakemake.resources.get("gpu", 0),
+        nodes=snakemake.resources.get("nodes", 1),
     )

@@ -196,21 +196,29 @@ def field_from_json(entry: Mapping[str, Any], file: h5py.File) -> Field:
     return Field(**plain)
 
 
+def open_any(path: Path | str) -> h5py.File:
+    """Open an HDF5 file for reading.
+
+    Raises:
+        StoreError: there is no such file, or it is truncated or not HDF5.
+    """
+    if not Path(path).exists():
+        raise StoreError(f"{path}: there is no such file; rerun the job that makes it")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise StoreError(
+            f"{path}: not readable as HDF5, truncated or damaged ({error}); delete it and rerun the job that makes it"
+        ) from None
+
+
 def open_whole(path: Path | str, kinds: tuple[str, ...]) -> h5py.File:
     """Open a file of ours for reading.
 
     Raises:
         StoreError: there is no such file, it is truncated or not HDF5, or it is not one of these kinds.
     """
-    path = Path(path)
-    if not path.exists():
-        raise StoreError(f"{path}: there is no such file; rerun the job that makes it")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise StoreError(
-            f"{path}: not readable as HDF5, truncated or damaged ({error}); delete it and rerun the job that makes it"
-        ) from None
+    file = open_any(path)
     kind = file.attrs.get("kind")
     version = file.attrs.get("contract_version")
     if kind not in kinds or version != CONTRACT_VERSION or "content_digest" not in file.attrs:

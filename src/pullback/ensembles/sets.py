@@ -112,7 +112,14 @@ class TrainingData:
                 ys.append(family.reader.read("y", start, stop))
         return np.concatenate(xs), np.concatenate(ys)
 
-    def sets(self, rng: np.random.Generator, sets: int, set_size: tuple[int, int], split: Part = "train") -> Sets:
+    def sets(
+        self,
+        rng: np.random.Generator,
+        sets: int,
+        set_size: tuple[int, int],
+        split: Part = "train",
+        share: slice = slice(None),
+    ) -> Sets:
         """Draw sets.
 
         One size is drawn for all, log-uniform in the range (a size for each set would pad, and cost a third more). A
@@ -125,6 +132,7 @@ class TrainingData:
             sets: how many.
             set_size: least and most members.
             split: ``"train"`` or ``"validation"``.
+            share: which of the sets are read and returned, for one of several processes; all are drawn.
         """
         families = self._families[split]
         low, high = set_size
@@ -137,10 +145,11 @@ class TrainingData:
         most = max(
             members.stop - members.start if isinstance(members, slice) else len(members) for *_, members in chosen
         )
+        chosen = chosen[share]
         found = [self._events(family, members) for family, _, members in chosen]
-        x = np.zeros((sets, most, *found[0][0].shape[1:]), dtype=np.float32)
-        y = np.zeros((sets, most, *found[0][1].shape[1:]), dtype=np.float32)
-        mask = np.zeros((sets, most), dtype=bool)
+        x = np.zeros((len(chosen), most, *found[0][0].shape[1:]), dtype=np.float32)
+        y = np.zeros((len(chosen), most, *found[0][1].shape[1:]), dtype=np.float32)
+        mask = np.zeros((len(chosen), most), dtype=bool)
         for i, (some_x, some_y) in enumerate(found):
             x[i, : len(some_x)], y[i, : len(some_y)], mask[i, : len(some_x)] = some_x, some_y, True
         return Sets(x, y, mask, _thetas([(family, ensemble) for family, ensemble, _ in chosen]))

@@ -12,6 +12,7 @@ import numpy as np
 from pullback.ensembles import hdf5
 from pullback.ensembles.fields import Field
 from pullback.ensembles.hdf5 import StoreError
+from pullback.ensembles.leftovers import refuse_leftovers
 from pullback.ensembles.pieces import PieceIndex, PieceReader, PieceWriter
 
 __all__ = [
@@ -174,9 +175,11 @@ def index_ensemble(job: str, shards: Sequence[Path | str], out: Path | str) -> N
         out: the index file.
 
     Raises:
-        StoreError: a shard is missing, damaged, or not like the others; no index is written.
+        StoreError: a shard is missing, damaged, not like the others, or of another config; no index is written.
     """
     names = json.loads(job)
+    refuse_leftovers(names, shards=[Path(path) for path in shards])
+    names.pop("inputs", None)
     readers = [EnsembleReader(path) for path in shards]
     first = readers[0]
     extra: dict[str, np.ndarray] = {}
@@ -280,8 +283,11 @@ def index_posterior(job: str, parts: Sequence[Path | str], out: Path | str) -> N
         out: the index file.
 
     Raises:
-        StoreError: a part is missing, damaged, or answers other observations than the first.
+        StoreError: a part is missing, damaged, of another config, or answers other observations than the first.
     """
+    names = json.loads(job)
+    refuse_leftovers(names, parts=[Path(path) for path in parts])
+    names.pop("inputs", None)
     readers = [PosteriorReader(path) for path in parts]
     for reader in readers[1:]:
         if reader.ensemble_digest != readers[0].ensemble_digest:
@@ -290,7 +296,7 @@ def index_posterior(job: str, parts: Sequence[Path | str], out: Path | str) -> N
     for reader in readers:
         for key, value in reader.cost.items():
             cost[key] = max(cost.get(key, 0.0), value) if key == "peak_memory_mb" else cost.get(key, 0.0) + value
-    with PieceIndex(job, "posterior-index", readers, out, json.loads(job)) as (file, digest):
+    with PieceIndex(job, "posterior-index", readers, out, names) as (file, digest):
         for key in ("ensemble_name", "ensemble_digest", "fields", "diagnostics"):
             file.attrs[key] = readers[0].attributes[key]
         file.attrs["cost"] = json.dumps(cost, sort_keys=True)

@@ -4,17 +4,15 @@ A checkpoint starts with the SHA-256 of the rest: a file cut short, or with one 
 before torch looks at it. Both kinds are read with ``weights_only=True``: files hold tensors and plain values, no code.
 """
 
-import hashlib
 import io
 import logging
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pullback.ensembles.hdf5 import atomic
+from pullback.ensembles.whole import DamagedError, read_sealed, write_sealed, write_whole
 
 log = logging.getLogger("pullback")
 
@@ -28,14 +26,6 @@ class CheckpointError(ValueError):
 
 class ArtifactError(ValueError):
     """A model file that is missing, cut short, or not one of pullback's."""
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write under a temporary name in the same folder, flush to disk, rename."""
-    with atomic(path) as temporary, temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _packed(value: Any) -> bytes:
@@ -91,7 +81,7 @@ class Checkpoints:
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write the state after ``step`` steps, and remove all but the last two."""
         payload = _packed({"fingerprint": self.fingerprint, "step": step, "state": state})
-        write_whole(self.folder / f"step-{step:09d}.pt", hashlib.sha256(payload).digest() + payload)
+        write_sealed(self.folder / f"step-{step:09d}.pt", payload)
         for old in self._files()[:-KEEP]:
             old.unlink()
 
@@ -102,10 +92,10 @@ class Checkpoints:
             CheckpointError: a good checkpoint that another training wrote.
         """
         for path in reversed(self._files()):
-            content = path.read_bytes()
-            digest, payload = content[:32], content[32:]
-            if hashlib.sha256(payload).digest() != digest:
-                log.warning("%s is damaged (%d bytes): the checkpoint before it is used", path, len(content))
+            try:
+                payload = read_sealed(path)
+            except DamagedError as error:
+                log.warning("%s: the checkpoint before it is used", error)
                 continue
             found = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
             if found["fingerprint"] != self.fingerprint:

@@ -14,7 +14,6 @@ The probability-flow ODE in sigma is dx/dsigma = (x - D(x; sigma)) / sigma (thei
 import math
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
 from pullback.generative.denoisers import Denoiser, as_column
@@ -44,16 +43,16 @@ class EdmDenoiser(nn.Module):
         return (SIGMA_DATA / total).square() * x + level * SIGMA_DATA / total * F.to(x.dtype)
 
 
-def edm_loss(denoiser: nn.Module, x: Tensor, noise: torch.Generator) -> Tensor:
+def edm_loss(denoiser: nn.Module, x: Tensor, level: Tensor, n: Tensor) -> Tensor:
     """lambda(sigma) |D(x + sigma n; sigma) - x|^2, mean over entries of x: one number for each row (B,).
 
     Args:
         denoiser: an `EdmDenoiser`.
         x: clean data (B, *x), unit variance.
-        noise: source of sigma and n.
+        level: standard normals (B,), which give log sigma.
+        n: standard normals (B, *x).
     """
-    sigma = (P_MEAN + P_STD * torch.randn(len(x), generator=noise, device=x.device)).exp()
-    n = torch.randn(x.shape, generator=noise, device=x.device)
+    sigma = (P_MEAN + P_STD * level).exp()
     weight = (sigma.square() + SIGMA_DATA**2) / (sigma * SIGMA_DATA).square()
     error = denoiser(x + as_column(sigma, x) * n, sigma) - x
     return weight * error.square().flatten(1).mean(dim=1)

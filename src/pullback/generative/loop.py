@@ -2,7 +2,7 @@
 
 Nothing here consumes a stream of random numbers: the sets and the noise of step s are addressed by (address, "train",
 s), so that a training killed anywhere and started again from a checkpoint is the uninterrupted one, bit for bit on a
-CPU.
+CPU. Under torchrun each process takes a share of every step (`generative.share`).
 """
 
 import csv
@@ -18,23 +18,34 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from torch import Tensor, nn
 
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import Part, TrainingData
-from pullback.generative.checkpoint import Checkpoints, save_artifact, write_whole
+from pullback.ensembles.whole import write_whole
+from pullback.generative.checkpoint import CheckpointError, Checkpoints, save_artifact
 from pullback.generative.numerics import numerics, pick_device
+from pullback.generative.share import Noise, Share
 from pullback.methods.base import Context, TrainJob
 from pullback.seeding import generator, integer_seed
+from pullback.stopping import Stopped
 from pullback.study.methods import Train
 
 log = logging.getLogger("pullback")
 
-Loss = Callable[[Any, dict[str, Tensor], torch.Generator], Tensor]
+Loss = Callable[[Any, dict[str, Tensor], Noise], tuple[Tensor, Tensor]]
+"""(model, sets, noise) -> (sum of the losses, of how many members)."""
 
 WARM_UP = 0.03
 VALIDATION_BATCHES = 8
 LOOK_EVERY_GPU = 25
+AGREE_EVERY = 5
+"""Steps between two agreements of several processes on whether to stop."""
+
+WHOLE_STEP = 0
+"""Stream of random numbers that all processes share; a layer's own numbers (dropout) are those of stream `rank`."""
+
 COLUMNS = ("step", "train_loss", "validation_loss", "learning_rate", "grad_norm")
 
 
@@ -64,18 +75,21 @@ class _Step(nn.Module):
         self.model = model
         self.loss = loss
 
-    def forward(self, sets: dict[str, Tensor], noise: torch.Generator) -> Tensor:
+    def forward(self, sets: dict[str, Tensor], noise: Noise) -> tuple[Tensor, Tensor]:
         return self.loss(self.model, sets, noise)
 
 
 def make_fabric(context: Context, train: Train) -> Fabric:
-    """Fabric for this machine: one device, or as many processes as torchrun started here."""
+    """Fabric for this process: one device alone, or one of the processes that torchrun started."""
     gpu = pick_device(context.accelerator).type == "cuda"
+    torchrun = TorchElasticEnvironment.detect()
     return Fabric(
         accelerator="cuda" if gpu else "cpu",
-        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-        num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")),
+        devices=int(os.environ["LOCAL_WORLD_SIZE"]) if torchrun else 1,
+        num_nodes=int(os.environ["GROUP_WORLD_SIZE"]) if torchrun else 1,
         precision="bf16-mixed" if gpu and train.precision == "auto" else "32-true",
+        # Named: Fabric would take a SLURM job for a launch of its own, with SLURM_NTASKS = 1 process, and requeue it.
+        plugins=TorchElasticEnvironment() if torchrun else LightningEnvironment(),
     )
 
 
@@ -96,19 +110,21 @@ def fit(
 
     Args:
         model: initialised by an address; trained in place.
-        loss: ``loss(model, sets, noise) -> scalar``. ``sets`` has ``x`` (set, member, *x), ``y`` (set, member, *y), as
-            networks see them when ``meta`` has a scaling, and ``mask`` (set, member) bool. All its random numbers come
-            from ``noise``.
+        loss: ``loss(model, sets, noise) -> (sum, count)``, the sum over members and their number. ``sets`` has ``x``
+            (set, member, *x), ``y`` (set, member, *y), as networks see them when ``meta`` has a scaling, and ``mask``
+            (set, member) bool. All its random numbers come from ``noise``, with the set as first axis.
         data: the seen families.
         train: settings.
         job: where to write.
-        context: address, threads, accelerator, progress.
+        context: address, threads, accelerator, progress, when to stop.
         meta: plain values kept in the artifact; ``meta["scaling"]`` (`Scaling.to_dict`) is applied to the data.
         finish: called at the end with the model that is kept, in evaluation mode; what it returns is added to ``meta``.
 
     Raises:
         TrainingError: the loss is not finite.
         CheckpointError: the checkpoint folder holds another training's.
+        ShareError: the sets of a step cannot be shared equally by the processes.
+        Stopped: the context said so; the checkpoint of the last step is written.
     """
     if "scaling" in meta:
         data.use(Scaling.from_dict(meta["scaling"]))
@@ -140,6 +156,7 @@ class _Fit:
             fabric,
         )
         self.gpu = fabric.device.type == "cuda"
+        self.share = Share(train.sets, fabric.global_rank, fabric.world_size)
         optimizer = torch.optim.Adam(model.parameters(), lr=train.learning_rate, fused=True)
         self.step_module, self.optimizer = fabric.setup(_Step(model, loss), optimizer)
         # The model's own tensors: changed in place by every step and by load_state_dict.
@@ -163,9 +180,12 @@ class _Fit:
             last = done == train.steps
             if done % train.validate_every == 0 or last:
                 self._validate(done)
-            if done % train.checkpoint_every == 0 and not last:
+            reason = None if last else self._stop(done)
+            if reason or (done % train.checkpoint_every == 0 and not last):
                 self._check_finite(step)
                 self._save(done)
+            if reason:
+                raise Stopped(f"at step {done} of {train.steps}", reason)
         if train.steps > start:
             rate = (train.steps - start) / (time.monotonic() - began)
             log.info("trained %d steps, %.3g steps/s, on %s", train.steps - start, rate, self.fabric.device)
@@ -186,23 +206,27 @@ class _Fit:
                 yield sets
 
     def _sets(self, part: Part, step: int) -> dict[str, Tensor]:
-        rng = generator(*self.context.address, part, step, self.fabric.global_rank)
-        drawn = self.data.sets(rng, self.train.sets, self.train.set_size, part)
+        rng = generator(*self.context.address, part, step, WHOLE_STEP)
+        drawn = self.data.sets(rng, self.train.sets, self.train.set_size, part, self.share.rows)
         arrays = {"x": drawn.x, "y": drawn.y, "mask": drawn.mask}
         return {name: torch.from_numpy(array).to(self.fabric.device) for name, array in arrays.items()}
 
-    def _noise(self, part: Part, step: int) -> torch.Generator:
+    def _loss(self, part: Part, step: int, sets: dict[str, Tensor]) -> Tensor:
+        """The mean over the members of the whole step; with several processes the part of it whose mean it is."""
+        address = (*self.context.address, part, step)
         # A layer with its own randomness (dropout) draws from torch's global stream: it gets the step's address too.
-        address = (*self.context.address, part, step, self.fabric.global_rank)
-        torch.manual_seed(integer_seed(*address, "layers"))
-        return torch.Generator(self.fabric.device).manual_seed(integer_seed(*address, "noise"))
+        torch.manual_seed(integer_seed(*address, self.share.rank, "layers"))
+        noise = Noise(integer_seed(*address, WHOLE_STEP, "noise"), self.share, self.fabric.device)
+        total, count = self.step_module(sets, noise)
+        # Processes may have unequal numbers of members, so that the mean of their means is not the mean.
+        return total / self._over_devices(torch.as_tensor(count, dtype=torch.float32, device=total.device))
 
     def _advance(self, step: int, sets: dict[str, Tensor]) -> None:
         rate = learning_rate(step, self.train)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.step_module(sets, self._noise("train", step))
+        loss = self._loss("train", step, sets)
         self.fabric.backward(loss)
         norm = self.fabric.clip_gradients(
             self.step_module, self.optimizer, max_norm=self.train.clip, error_if_nonfinite=False
@@ -248,10 +272,7 @@ class _Fit:
     def _validate(self, done: int) -> None:
         self._check_finite(done - 1)
         with self._averaged(self.ema):
-            losses = [
-                self.step_module(sets, self._noise("validation", i)).detach().double()
-                for i, sets in enumerate(self._validation)
-            ]
+            losses = [self._loss("validation", i, sets).double() for i, sets in enumerate(self._validation)]
         loss = float(self._over_devices(torch.stack(losses).mean()))
         if not math.isfinite(loss):
             raise TrainingError(f"the validation loss is {loss} after {done} steps: lower train.learning_rate")
@@ -266,9 +287,21 @@ class _Fit:
 
     def _over_devices(self, value: Tensor) -> Tensor:
         """The mean over processes, the same in each."""
+        if self.share.processes == 1:
+            return value
         reduced = self.fabric.all_reduce(value.clone(), reduce_op="mean")
         assert isinstance(reduced, Tensor)
         return reduced
+
+    def _stop(self, done: int) -> str | None:
+        """The reason to stop after ``done`` steps; several processes stop together, when one of them has a reason."""
+        if self.share.processes == 1:
+            return self.context.stop()
+        if done % AGREE_EVERY:
+            return None
+        reason = self.context.stop()
+        wanted = self._over_devices(torch.tensor(float(reason is not None), device=self.fabric.device))
+        return reason or "as another process wanted" if wanted > 0 else None
 
     def _save(self, done: int) -> None:
         if self.fabric.is_global_zero:
@@ -287,6 +320,12 @@ class _Fit:
     def _resume(self) -> int:
         """Take up the newest checkpoint; the step to go on with."""
         found = self.checkpoints.newest()
+        newest = self.fabric.broadcast(found[0] if found else 0)
+        if newest != (found[0] if found else 0):
+            raise CheckpointError(
+                f"{self.job.checkpoints}: process 0 finds the checkpoint of step {newest} there and process "
+                f"{self.share.rank} that of step {found[0] if found else 0}; all nodes must see the same folder"
+            )
         if found is None:
             return 0
         done, state = found
@@ -312,6 +351,6 @@ class _Fit:
             writer.writerow(COLUMNS)
             writer.writerows([[row[0], *(f"{value:.8g}" for value in row[1:])] for row in self.rows])
             write_whole(self.job.curves, curves.getvalue().encode())
-            save_artifact(self.job.artifact, weights, {**meta, **extra, "kept": kept})
+            save_artifact(self.job.artifact, weights, {**meta, **extra, "kept": kept, "asked": self.job.asked})
             self.checkpoints.remove()
         self.fabric.barrier()

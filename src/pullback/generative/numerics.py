@@ -7,9 +7,7 @@ from typing import Any
 
 import torch
 
-
-class DeviceError(ValueError):
-    """A device that the study asks for and that is not here."""
+from pullback.generative.devices import DeviceError
 
 
 def pick_device(accelerator: str) -> torch.device:

@@ -78,12 +78,15 @@ class Context:
         threads: CPU threads for numerics.
         accelerator: ``"auto"``, ``"cpu"`` or ``"gpu"``.
         progress: wraps an iterable with a progress bar, ``progress(iterable, total, label)``.
+        stop: ``stop(next_s=0.0)``, the reason to stop now or None (`stopping.Clock.due`). A long loop asks it after
+            each step, saves its state and raises `stopping.Stopped`.
     """
 
     address: tuple[str | int, ...]
     threads: int = 1
     accelerator: str = "auto"
     progress: Callable[..., Any] = field(default=lambda iterable, total=None, label="": iterable)
+    stop: Callable[..., str | None] = field(default=lambda next_s=0.0: None)
 
 
 @dataclass(frozen=True)
@@ -94,11 +97,13 @@ class TrainJob:
         artifact: final model, written under a temporary name and renamed at the end.
         curves: CSV of loss curves, written likewise.
         checkpoints: folder that belongs to exactly this training (named by its fingerprint); deleted on success.
+        asked: what the artifact was asked to be: kept in its meta values, from where inference compares it.
     """
 
     artifact: Path
     curves: Path
     checkpoints: Path
+    asked: str = ""
 
 
 class Method(Generic[State]):
@@ -118,7 +123,10 @@ class Method(Generic[State]):
         self.cost = Cost()
 
     def train(self, data: TrainingData, job: TrainJob) -> None:
-        """Learn from the seen families and write the artifact; for methods whose catalogue entry says ``trains``."""
+        """Learn from the seen families and write the artifact; for methods whose catalogue entry says ``trains``.
+
+        With several GPUs it runs once in each process of torchrun; the default loop shares the work among them.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not train")
 
     def load(self, artifact: Path | None, prior: Path | None, seen: list[Path]) -> None:

@@ -1,5 +1,6 @@
 """What the rule `infer` calls: one part of one family's observations, answered by one method, streamed to a file."""
 
+import hashlib
 import json
 import logging
 import resource
@@ -11,12 +12,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pullback.ensembles.leftovers import refuse_leftovers
 from pullback.ensembles.store import EnsembleReader, PosteriorWriter
+from pullback.generative.devices import check_devices
 from pullback.joblog import progress
 from pullback.methods.base import Chunk, Context, Method
 from pullback.methods.classical.oracle import Oracle
-from pullback.methods.run import method_spec
+from pullback.methods.resume import Answer, Finished, add_cost, merge
+from pullback.methods.run import checkpoint_folder, method_spec
 from pullback.problems.base import make_problem
+from pullback.stopping import Clock, Stopped
 from pullback.study.base import Closed
 from pullback.study.methods import Infer
 from pullback.study.plugins import load_class
@@ -56,6 +61,10 @@ def infer(
     artifact: Path | None = None,
     prior: Path | None = None,
     seen: Sequence[Path] = (),
+    checkpoints: Path | None = None,
+    code: str = "",
+    limit: float | None = None,
+    gpus: int = 0,
 ) -> None:
     """Write one part of one posterior.
 
@@ -66,20 +75,50 @@ def infer(
         artifact: the trained model, for methods that train.
         prior: the diffusion prior, for methods that use one.
         seen: train indices of the seen families, for methods that answer from them.
+        checkpoints: folder for the finished pieces of a long inference; removed on success. None keeps nothing.
+        code: digest of the code that this job runs.
+        limit: minutes that a scheduler gives this job (`stopping.Clock`).
+        gpus: that were asked for; one is used.
+
+    Raises:
+        DeviceError: the GPUs are not those that were asked for.
+        Stopped: close to the limit, or on a signal; the same call goes on.
     """
     plan = json.loads(job)
-    problem = make_problem(plan["problem"]["kind"], plan["problem"]["simulator"], plan["problem"].get("folder", "."))
-    spec = method_spec(plan["method"])
-    settings = infer_settings(spec, plan["infer"])
-    address = (*plan["address"], plan["infer_name"], plan["family"])
-    context = Context(address, plan["threads"], plan["accelerator"], progress)
-    method = load_class(spec.code)(spec, problem, context)  # type: ignore[attr-defined]
-    method.load(artifact, prior, list(seen))
-    if isinstance(method, Oracle):
-        method.tell(plan["params"])
-    with EnsembleReader(ensemble) as reader:
-        attributes = {"returns": spec.returns}  # type: ignore[attr-defined]
-        answer(method, settings, reader, out, job, part=plan["part"], parts=plan["parts"], attributes=attributes)
+    with Clock(None if limit is None else 60 * limit) as clock:
+        check_devices(gpus, plan["accelerator"])
+        refuse_leftovers(plan, ensemble=[ensemble], seen=seen)
+        learned = {"artifact": [artifact] if artifact else [], "prior": [prior] if prior else []}
+        refuse_leftovers(plan, _asked_of_artifact, **learned)
+        entry = plan["problem"]
+        problem = make_problem(entry["kind"], entry["simulator"], entry.get("folder", "."))
+        spec = method_spec(plan["method"])
+        settings = infer_settings(spec, plan["infer"])
+        address = (*plan["address"], plan["infer_name"], plan["family"])
+        context = Context(address, plan["threads"], plan["accelerator"], progress, clock.due)
+        method = load_class(spec.code)(spec, problem, context)  # type: ignore[attr-defined]
+        method.load(artifact, prior, list(seen))
+        if isinstance(method, Oracle):
+            method.tell(plan["params"])
+        with EnsembleReader(ensemble) as reader:
+            finished = None
+            if checkpoints is not None:
+                record = {"job": plan, "data": _digests(reader, artifact, prior, seen), "code": code}
+                finished = Finished(checkpoint_folder(Path(checkpoints), record, make=False), record)
+            attributes = {"returns": spec.returns}  # type: ignore[attr-defined]
+            cut = {"part": plan["part"], "parts": plan["parts"]}
+            answer(method, settings, reader, out, job, **cut, attributes=attributes, finished=finished)
+
+
+def _digests(ensemble: EnsembleReader, artifact: Path | None, prior: Path | None, seen: Sequence[Path]) -> Any:
+    """Digests of everything that an inference reads."""
+    found: dict[str, Any] = {"ensemble": ensemble.digest, "seen": []}
+    for path in seen:
+        with EnsembleReader(path) as reader:
+            found["seen"].append(reader.digest)
+    for name, file in (("artifact", artifact), ("prior", prior)):
+        found[name] = hashlib.sha256(file.read_bytes()).hexdigest() if file else None
+    return found
 
 
 def answer(
@@ -91,6 +130,7 @@ def answer(
     part: int = 0,
     parts: int = 1,
     attributes: dict[str, Any] | None = None,
+    finished: Finished | None = None,
 ) -> None:
     """Condition a loaded method on an ensemble's sets and stream its draws for one part of the events to a file.
 
@@ -102,8 +142,11 @@ def answer(
         job: canonical JSON of what was asked, kept in the file.
         part, parts: which of how many pieces of the events.
         attributes: more attributes of the file.
+        finished: the pieces that an earlier attempt answered, and where to keep new ones.
+
+    Raises:
+        Stopped: the method's context said so between two pieces; the finished ones are kept.
     """
-    started = time.perf_counter()
     events = min(ensemble.n, settings.max_events or ensemble.n)
     work = list(pieces(events, ensemble.n, settings.set_size, method.block))
     mine = work[part * len(work) // parts : (part + 1) * len(work) // parts]
@@ -112,8 +155,11 @@ def answer(
         *(ensemble.path, events, ensemble.n, settings.draws, settings.set_size),
         *(part + 1, parts, len(mine), len(work)),
     )
-    diagnostics: dict[str, list[float]] = {}
+    spent = _Spent(method)
     conditioned, state = None, None
+    # Of each set, by its first event.
+    diagnostics: dict[str, dict[str, float]] = {}
+    longest = 0.0
     with PosteriorWriter(
         out,
         x=method.problem.x,
@@ -123,24 +169,62 @@ def answer(
         spec=job,
         attributes={**(attributes or {}), "observations": ensemble.n},
     ) as writer:
-        for piece in method.context.progress(mine, len(mine), "infer"):
+        for number, piece in enumerate(method.context.progress(mine, len(mine), "infer")):
+            if finished and (found := finished.get(number)):
+                writer.append(*found)
+                continue
+            began = time.perf_counter()
             if conditioned != (piece.set_first, piece.set_last):
                 conditioned = (piece.set_first, piece.set_last)
                 state = method.condition(ensemble.window(*conditioned), settings)
-                for key, value in method.diagnostics(state).items():
-                    diagnostics.setdefault(key, []).append(float(value))
+                noticed = method.diagnostics(state).items()
+                merge(diagnostics, {key: {str(piece.set_first): float(value)} for key, value in noticed})
             event_id = ensemble.read("event_id", piece.first, piece.last)
-            chunk = method.draw(state, ensemble.read("y", piece.first, piece.last), event_id, settings)
-            writer.append(_checked(chunk), event_id)
-        cost = {
-            "seconds": time.perf_counter() - started,
-            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-            "events": writer.n,
-            **asdict(method.cost),
-        }
+            chunk = _checked(method.draw(state, ensemble.read("y", piece.first, piece.last), event_id, settings))
+            writer.append(chunk, event_id)
+            longest = max(longest, time.perf_counter() - began)
+            reason = method.context.stop(longest) if finished and number + 1 < len(mine) else None
+            if finished and (finished.add(number, Answer(chunk, event_id)) or reason):
+                finished.save(spent.since_last(), diagnostics)
+            if reason:
+                raise Stopped(f"after piece {number + 1} of {len(mine)}", reason)
+        before = finished.cost if finished else {}
+        cost = {**add_cost(before, spent.in_all()), "events": writer.n}
+        if finished:
+            merge(diagnostics, finished.diagnostics)
         # Each number is of one set; the part's is their median.
-        writer.finish(cost, {key: float(np.median(values)) for key, values in diagnostics.items()})
+        writer.finish(cost, {key: float(np.median(list(values.values()))) for key, values in diagnostics.items()})
+    if finished:
+        finished.remove()
     log.info("cost: %s", ", ".join(f"{key} {value:.4g}" for key, value in cost.items()))
+
+
+class _Spent:
+    """What an attempt used, in all and since it was last asked."""
+
+    def __init__(self, method: Method[Any]):
+        self._method = method
+        self._began = time.perf_counter()
+        self._last: dict[str, float] = {}
+
+    def in_all(self) -> dict[str, float]:
+        return {
+            "seconds": time.perf_counter() - self._began,
+            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            **asdict(self._method.cost),
+        }
+
+    def since_last(self) -> dict[str, float]:
+        now = self.in_all()
+        since = {key: value - self._last.get(key, 0) for key, value in now.items()}
+        self._last = now
+        return {**since, "peak_memory_mb": now["peak_memory_mb"]}
+
+
+def _asked_of_artifact(path: Path) -> str | None:
+    from pullback.generative.checkpoint import load_artifact
+
+    return load_artifact(path)[1].get("asked")
 
 
 def infer_settings(spec: Closed, values: dict[str, Any]) -> Infer:

@@ -1,22 +1,26 @@
-"""What the rules `train` and `prior` call: one job of the plan, its files, a training that survives being killed."""
+"""What the rules `train` and `prior` call: one job of the plan, its files, a training that survives being stopped."""
 
 import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from pullback.ensembles.hdf5 import atomic
+from pullback.ensembles.leftovers import refuse_leftovers
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader
+from pullback.generative.devices import check_devices
 from pullback.joblog import progress
 from pullback.methods.base import Context, TrainJob
+from pullback.methods.launch import launch
 from pullback.problems.base import make_problem
-from pullback.study.base import Closed, canonical
+from pullback.stopping import Clock
+from pullback.study.base import Closed, asked, canonical
 from pullback.study.methods import EdmPrior, Method
 from pullback.study.plugins import load_class
 
@@ -38,7 +42,17 @@ def method_spec(values: dict[str, Any]) -> Closed:
 
 
 def train(
-    job: str, train: list[Path], validation: list[Path], artifact: Path, curves: Path, checkpoints: Path, code: str
+    job: str,
+    train: Sequence[Path],
+    validation: Sequence[Path],
+    artifact: Path,
+    curves: Path,
+    checkpoints: Path,
+    code: str,
+    limit: float | None = None,
+    gpus: int = 0,
+    nodes: int = 1,
+    processes: int = 0,
 ) -> None:
     """Train one method or prior on the seen families.
 
@@ -49,6 +63,50 @@ def train(
         curves: the CSV of loss curves that is written.
         checkpoints: folder for the state of a training that is not finished; removed on success.
         code: digest of the code that this job runs.
+        limit: minutes that a scheduler gives this job (`stopping.Clock`).
+        gpus: that were asked for, on all nodes together; more than one train together, by torchrun.
+        nodes: that were asked for.
+        processes: on each node, which share the training; 0: one for each GPU.
+
+    Raises:
+        DeviceError: the GPUs are not those that were asked for.
+        Stopped: close to the limit, or on a signal; the same call goes on.
+    """
+    with Clock(None if limit is None else 60 * limit) as clock:
+        plan = json.loads(job)
+        devices = check_devices(gpus, plan["accelerator"], nodes)
+        refuse_leftovers(plan, train=train, validation=validation)
+        processes = processes or max(1, devices)
+        arguments = {
+            "job": job,
+            "train": [str(path) for path in train],
+            "validation": [str(path) for path in validation],
+            "artifact": str(artifact),
+            "curves": str(curves),
+            "checkpoints": str(checkpoints),
+            "code": code,
+        }
+        if processes * nodes == 1:
+            learn(**arguments, stop=clock.due)  # type: ignore[arg-type]
+        else:
+            launch(arguments, Path(checkpoints) / "launch", clock, processes, nodes)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def learn(
+    job: str,
+    train: Sequence[str],
+    validation: Sequence[str],
+    artifact: str,
+    curves: str,
+    checkpoints: str,
+    code: str,
+    stop: Callable[..., str | None],
+    first: bool = True,
+) -> None:
+    """What one process of a training does; the first one makes the folder of its checkpoints.
+
+    Paths are text, for they come through a file where there are several processes.
     """
     plan = json.loads(job)
     spec = method_spec(plan["method"])
@@ -57,24 +115,29 @@ def train(
     readers = {"train": [EnsembleReader(p) for p in train], "validation": [EnsembleReader(p) for p in validation]}
     try:
         data = TrainingData(readers["train"], readers["validation"], spec.train.memory_mb)  # type: ignore[attr-defined]
+        # Not the number of processes: the training of one can go on in several.
         parts = {"job": plan, "data": data.digests, "code": code, "threads": plan["threads"]}
-        folder = checkpoint_folder(Path(checkpoints), parts)
-        context = Context(tuple(plan["address"]), plan["threads"], plan["accelerator"], progress)
+        folder = checkpoint_folder(Path(checkpoints), parts, make=first)
+        context = Context(tuple(plan["address"]), plan["threads"], plan["accelerator"], progress, stop)
         method = load_class(spec.code)(spec, problem, context)  # type: ignore[attr-defined]
-        method.train(data, TrainJob(Path(artifact), Path(curves), folder))
+        method.train(data, TrainJob(Path(artifact), Path(curves), folder, asked(job)))
     finally:
         for reader in (*readers["train"], *readers["validation"]):
             reader.close()
-    shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def fingerprint(parts: dict[str, Any]) -> str:
-    """SHA-256 of everything that the numbers of a training depend on."""
+    """SHA-256 of everything that the numbers of a job depend on."""
     return hashlib.sha256(canonical(parts).encode()).hexdigest()
 
 
-def checkpoint_folder(checkpoints: Path, parts: dict[str, Any]) -> Path:
-    """The folder of exactly this training, made when it is not there; the log says what differs from others found.
+def checkpoint_folder(checkpoints: Path, parts: dict[str, Any], make: bool = True) -> Path:
+    """The folder of exactly this job's state; the log says what differs from others found.
+
+    Args:
+        checkpoints: where such folders are.
+        parts: everything that the job's numbers depend on, which names the folder and stands in it as a record.
+        make: whether to make it when it is not there.
 
     Raises:
         RunError: the folder's own record disagrees with its name.
@@ -87,7 +150,7 @@ def checkpoint_folder(checkpoints: Path, parts: dict[str, Any]) -> Path:
             changes = ", ".join(differences(json.loads(other.read_text()), parts))
         except ValueError:
             changes = f"{other} cannot be read"
-        log.info("checkpoints of another training in %s are not used; what changed: %s", other.parent, changes)
+        log.info("checkpoints of another job in %s are not used; what changed: %s", other.parent, changes)
     record = folder / FINGERPRINT
     if record.exists():
         try:
@@ -96,13 +159,20 @@ def checkpoint_folder(checkpoints: Path, parts: dict[str, Any]) -> Path:
             agrees = False
         if not agrees:
             raise RunError(
-                f"{record}: describes another training than the name of its folder; somebody changed files here: "
+                f"{record}: describes another job than the name of its folder; somebody changed files here: "
                 f"delete {folder} to start from scratch"
             )
-        return folder
-    with atomic(record) as temporary:
-        temporary.write_text(canonical(parts))
+    elif make:
+        write_record(folder, parts)
     return folder
+
+
+def write_record(folder: Path, parts: dict[str, Any]) -> None:
+    """Make the folder of a job's state, with the record of what the job's numbers depend on."""
+    record = folder / FINGERPRINT
+    if not record.exists():
+        with atomic(record) as temporary:
+            temporary.write_text(canonical(parts))
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:

@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 
 from pullback import seeding
-from pullback.ensembles.hdf5 import atomic
+from pullback.ensembles.hdf5 import atomic, spec_digest
+from pullback.ensembles.leftovers import refuse_leftovers
 from pullback.ensembles.store import PosteriorReader
 from pullback.joblog import progress
 from pullback.metrics import checks, examples
@@ -273,6 +274,13 @@ def evaluate(
         StoreError: a file is missing or damaged, or an output cannot be written.
     """
     parsed = json.loads(job)
+    refuse_leftovers(
+        parsed,
+        posteriors=posteriors,
+        ensembles=list(ensembles.values()),
+        references=list(references.values()),
+        seen=seen,
+    )
     results = [tuple(result) for result in parsed["results"]]
     if len(results) != len(posteriors):
         raise EvaluationError(
@@ -285,7 +293,7 @@ def evaluate(
     case: Case | None = None
     with atomic(examples) as temporary, h5py.File(temporary, "w") as file:
         names = {"problem": "problem_name", "method": "method", "method_kind": "method_kind", "returns": "returns"}
-        file.attrs.update({name: parsed[key] for name, key in names.items()})
+        file.attrs.update({name: parsed[key] for name, key in names.items()} | {"spec_digest": spec_digest(job)})
         for i in progress(order, total=len(order), label=f"judge {parsed['method']}"):
             infer, seed, family = results[i]
             if case is None or case.name != family:

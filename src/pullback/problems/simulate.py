@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from pullback.ensembles.fields import Field
 from pullback.ensembles.hdf5 import atomic
+from pullback.ensembles.leftovers import refuse_leftovers
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter
 from pullback.joblog import progress
 from pullback.problems.base import Problem, make_problem
@@ -134,6 +135,7 @@ def derive(job: str, base: Path | str, out: Path | str) -> None:
         out: the shard.
     """
     spec = json.loads(job)
+    refuse_leftovers(spec, base=[Path(base)])
     shift = TypeAdapter(Shift).validate_python(spec["shift"]) if spec["shift"] else None
     attributes = {"problem": spec["problem"], "family": spec["family"], "split": "test", "base": spec["base"]}
     with EnsembleReader(base) as reader:

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from pullback.ensembles.leftovers import refuse_leftovers
 from pullback.ensembles.store import Column, EnsembleWriter
 from pullback.readers.jets import X_FIELD, Y_FIELD, Jets, match
 from pullback.readers.table import ReadError, RootTable
+from pullback.study.base import asked, canonical
 from pullback.study.problems import Branches, RootFiles, UnfoldingSimulator
 
 __all__ = ["OWN_FILES", "ReadError", "read"]
@@ -63,6 +65,15 @@ def _read_index(table: RootTable, name: str, reco: Jets, start: int, stop: int) 
     return index
 
 
+def _asked_of_collisions(path: Path) -> str | None:
+    """What a ROOT file of ours was asked to be: it holds its job."""
+    import uproot
+
+    with uproot.open(path) as file:
+        found = file.get("settings")
+        return asked(canonical(json.loads(str(found))["job"])) if found is not None else None
+
+
 def read(job: str, source: Path, out: Path) -> None:
     """Read the jets of one ROOT file into one ensemble shard.
 
@@ -78,6 +89,7 @@ def read(job: str, source: Path, out: Path) -> None:
     task = json.loads(job)
     own = task["read"] is None
     if own:
+        refuse_leftovers(task, _asked_of_collisions, root=[source])
         simulator = UnfoldingSimulator.model_validate(task["simulator"])
         files = OWN_FILES.model_copy(update={"x_pt_min": simulator.truth_pt_min})
     else:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from pullback.ensembles.leftovers import refuse_leftovers
 from pullback.extras import require
 from pullback.metrics.table import COLUMNS, COST_COLUMNS
 from pullback.problems.base import make_problem
@@ -101,6 +102,7 @@ def write_report(
         ReportError: an input cannot be read or lacks a column; nothing is written.
     """
     parsed = json.loads(job)
+    refuse_leftovers(parsed, examples=examples)
     study = Study.model_validate(parsed["study"])
     text = read_csv(metrics, COLUMNS)
     numbers = as_numbers(text)

@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 
 from pullback.ensembles.hdf5 import atomic
+from pullback.ensembles.leftovers import refuse_leftovers
 from pullback.report.tables import ReportError
 
 PACKAGES = (
@@ -41,7 +42,7 @@ def write_receipt(job: str, data: list[Path], models: list[Path], lock: Path, ou
     stands under ``machine``, which a comparison leaves out.
 
     Args:
-        job: ``Plan.report_job()``.
+        job: ``Plan.receipt_job()``.
         data: index files of ensembles and posteriors; their content digests are recorded.
         models: artifacts of methods and priors; the SHA-256 of the file is recorded.
         lock: the lock file of the environment.
@@ -50,7 +51,9 @@ def write_receipt(job: str, data: list[Path], models: list[Path], lock: Path, ou
     Raises:
         ReportError: a file is missing, or an HDF5 file carries no content digest.
     """
-    study = json.loads(job)["study"]
+    parsed = json.loads(job)
+    refuse_leftovers(parsed, data=data)
+    study = parsed["study"]
     receipt = {
         "receipt_version": RECEIPT_VERSION,
         "study": study,
@@ -64,6 +67,11 @@ def write_receipt(job: str, data: list[Path], models: list[Path], lock: Path, ou
         "machine": machine(),
     }
     write_text(out, json.dumps(receipt, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_resolved(job: str, out: Path) -> None:
+    """Write the study as it runs (``Plan.resolved()``), for people: indented."""
+    write_text(out, json.dumps(json.loads(job), indent=1, sort_keys=True) + "\n")
 
 
 def _name(path: Path) -> str:

@@ -1,5 +1,6 @@
 """Pieces that every part of a study is made of: closed models, names, distributions of parameters, capabilities."""
 
+import hashlib
 import json
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,9 @@ Label = Literal["exact", "asymptotic", "approximate", "point estimate"]
 
 Split = Literal["train", "validation", "test", "reference"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test", "reference")
+
+
+ASKED_DIGITS = 16
 
 
 class Closed(BaseModel):
@@ -71,3 +75,8 @@ def canonical(value: Any) -> str:
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def asked(job: str) -> str:
+    """The digest of a job's text. Files carry it; jobs name it for each of their inputs (`Plan`)."""
+    return hashlib.sha256(job.encode()).hexdigest()[:ASKED_DIGITS]

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from pullback.study import paths
+from pullback.study.base import asked
 from pullback.study.code import SOURCE, Node, class_node, digest, file_digest
 from pullback.study.config import Study, StudyError, check_stem, load_study, read_study
 from pullback.study.plan import Plan
@@ -226,9 +227,7 @@ class Graph:
 
     def seen_at_inference(self, problem: str, method: str) -> list[str]:
         """Training ensembles of a method that answers from the pairs themselves, without training on them first."""
-        spec = self.study.problems[problem].methods[method]
-        direct = "pairs" in spec.needs and not spec.trains and not spec.uses_prior
-        return self.seen(problem, "train") if direct else []
+        return self.seen(problem, "train") if self.plan.answers_from_pairs(problem, method) else []
 
     def inferences(self) -> list[tuple[str, str, str]]:
         """(problem, method, infer) of every inference."""
@@ -283,6 +282,10 @@ class Graph:
     def curves(self) -> list[str]:
         """The loss curves of everything that was trained."""
         return [paths.curves(artifact) for artifact in self.artifacts()]
+
+    def resolved(self) -> str:
+        """The study as it runs: another file for another config, so that old pages are never up to date."""
+        return paths.resolved(self.name, asked(self.plan.resolved()))
 
     def preflights(self) -> list[str]:
         """The pre-flight report of every problem."""

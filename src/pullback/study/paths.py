@@ -82,6 +82,11 @@ def table(study: str) -> str:
     return f"{RESULTS}/{study}/report/metrics.csv"
 
 
+def resolved(study: str, digest: str) -> str:
+    """The study as it ran, every default filled in, JSON; the digest of that text is in the name."""
+    return f"{RESULTS}/{study}/study-{digest}.json"
+
+
 def receipt(study: str) -> str:
     """What a rerun is compared with: config, versions, digests, seeds, device, JSON."""
     return f"{RESULTS}/{study}/receipt.json"

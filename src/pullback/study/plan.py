@@ -2,16 +2,39 @@
 
 A job gets exactly the part of the study that its result depends on, as one canonical JSON text: editing a key of the
 study reruns the jobs whose text it changes, and no other.
+
+The text also says, under ``inputs``, what the files that the job reads were asked to be: the digest of the text of the
+job that makes each. A file carries the digest of its own job, so that one which an older config left behind, however
+it came here, is told from the one that this study means (`pullback.ensembles.leftovers`). Digests of texts that hold
+digests reach all the way up: another noise level changes what a metric was asked to be.
 """
 
+import functools
+import json
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Concatenate, ParamSpec, cast
 
-from pullback.study.base import SPLITS, Split, canonical
+from pullback.study.base import SPLITS, Split, asked, canonical
 from pullback.study.config import Study, family_files, resolve_otherwise
 from pullback.study.plugins import plugin_file, problem_class
 from pullback.study.problems import BUILT_IN_PROBLEMS, CommandProblem, Family, UnfoldingProblem
+
+P = ParamSpec("P")
+
+
+def _once(text: Callable[Concatenate["Plan", P], str]) -> Callable[Concatenate["Plan", P], str]:
+    """Keep a job's text: the rules ask several times, and every job that reads its file asks for its digest."""
+
+    @functools.wraps(text)
+    def kept(self: "Plan", *args: P.args, **kwargs: P.kwargs) -> str:
+        key = (text.__name__, *args, *kwargs.items())
+        if key not in self._texts:
+            self._texts[key] = text(self, *args, **kwargs)
+        return self._texts[key]
+
+    return kept
 
 
 class Plan:
@@ -25,6 +48,7 @@ class Plan:
     def __init__(self, study: Study, folder: Path | str = "."):
         self.study = study
         self.folder = str(folder)
+        self._texts: dict[tuple[Any, ...], str] = {}
         self._families = {
             (name, family): resolve_otherwise(spec)
             for name, problem in study.problems.items()
@@ -120,10 +144,12 @@ class Plan:
             "split": split,
         }
 
+    @_once
     def preflight_job(self, problem: str) -> str:
         """Checks and compilation of a simulator."""
         return canonical(self._problem(problem))
 
+    @_once
     def simulate_job(self, problem: str, family: str, split: str, shard: int) -> str:
         """One shard: ``events`` events in blocks from ``first_block`` on; the last of the split may be short."""
         spec = self.family(problem, family)
@@ -141,6 +167,7 @@ class Plan:
             }
         )
 
+    @_once
     def derive_job(self, problem: str, family: str) -> str:
         """Another family's test observations, shifted or without their truth."""
         spec = self.family(problem, family)
@@ -148,30 +175,46 @@ class Plan:
         return canonical(
             {
                 **self._base_job(problem, family, "test"),
+                "inputs": {"base": [asked(self.index_job(problem, self.base(problem, family), "test"))]},
                 "base": self.base(problem, family),
                 "shift": shift,
                 "truth": spec.role != "observed",
             }
         )
 
+    @_once
     def read_job(self, problem: str, family: str, split: str, shard: int) -> str:
         """The reading of one ROOT file: the user's through a branch map, or the one that `collide` wrote."""
         spec = self.family(problem, family)
         read = spec.read.model_dump(mode="json", exclude={"files"}) if spec.read else None
+        inputs = {} if spec.read else {"root": [asked(self.simulate_job(problem, family, split, shard))]}
         return canonical(
             {
                 **self._base_job(problem, family, split),
+                "inputs": inputs,
+                "file": spec.read.files[cast(Split, split)][shard] if spec.read else None,
                 "read": read,
                 "shard": shard,
                 "truth": spec.role != "observed",
             }
         )
 
+    def shard_job(self, problem: str, family: str, split: str, shard: int) -> str:
+        """The job that makes one shard, whichever rule it is of."""
+        source = self.source(problem, family)
+        if source == "derive":
+            return self.derive_job(problem, family)
+        job = self.simulate_job if source == "simulate" else self.read_job
+        return job(problem, family, split, shard)
+
+    @_once
     def index_job(self, problem: str, family: str, split: str) -> str:
         """Names that an index carries."""
         spec = self.family(problem, family)
+        shards = range(self.shards(problem, family, split))
         return canonical(
             {
+                "inputs": {"shards": [asked(self.shard_job(problem, family, split, i)) for i in shards]},
                 "study": self.study.study,
                 "problem": problem,
                 "family": family,
@@ -179,6 +222,16 @@ class Plan:
                 "role": spec.role,
             }
         )
+
+    def _asked_of_seen(self, problem: str, split: Split) -> list[str]:
+        seen = self.study.seen(problem)
+        return [asked(self.index_job(problem, f, split)) for f in seen if split in self.splits(problem, f)]
+
+    def _asked_of_judged(self, problem: str) -> list[str]:
+        return [asked(self.index_job(problem, family, "test")) for family in self.study.judged(problem)]
+
+    def _learning_inputs(self, problem: str) -> dict[str, list[str]]:
+        return {split: self._asked_of_seen(problem, split) for split in ("train", "validation")}
 
     def _learn_job(self, problem: str, name: str, seed: int) -> dict[str, Any]:
         return {
@@ -188,22 +241,40 @@ class Plan:
             "accelerator": self.study.accelerator,
         }
 
+    @_once
     def train_job(self, problem: str, method: str, seed: int) -> str:
         """Training of one method: everything of its instance but `infer`."""
         spec = self.study.problems[problem].methods[method].model_dump(mode="json", exclude={"infer"})
-        return canonical({**self._learn_job(problem, method, seed), "method": spec})
+        inputs = self._learning_inputs(problem)
+        return canonical({**self._learn_job(problem, method, seed), "inputs": inputs, "method": spec})
 
+    @_once
     def prior_job(self, problem: str, prior: str, seed: int) -> str:
         """Training of one diffusion prior."""
         spec = self.study.problems[problem].priors[prior].model_dump(mode="json")
-        return canonical({**self._learn_job(problem, prior, seed), "method": spec})
+        inputs = self._learning_inputs(problem)
+        return canonical({**self._learn_job(problem, prior, seed), "inputs": inputs, "method": spec})
 
+    def answers_from_pairs(self, problem: str, method: str) -> bool:
+        """Whether a method answers from the seen pairs themselves, without training on them first."""
+        spec = self.study.problems[problem].methods[method]
+        return "pairs" in spec.needs and not spec.trains and not spec.uses_prior
+
+    @_once
     def infer_job(self, problem: str, method: str, infer: str, seed: int, family: str, part: int) -> str:
         """Inference for one piece of one family."""
         spec = self.study.problems[problem].methods[method]
         settings = spec.infer[infer]
+        prior: str | None = getattr(spec, "prior", None)
+        inputs = {
+            "ensemble": [asked(self.index_job(problem, family, "test"))],
+            "artifact": [asked(self.train_job(problem, method, seed))] if spec.trains else [],
+            "prior": [asked(self.prior_job(problem, prior, seed))] if prior else [],
+            "seen": self._asked_of_seen(problem, "train") if self.answers_from_pairs(problem, method) else [],
+        }
         job = {
             **self._learn_job(problem, method, seed),
+            "inputs": inputs,
             "method": spec.model_dump(mode="json", exclude={"infer", "train"}),
             "infer_name": infer,
             "infer": settings.model_dump(mode="json", exclude={"families", "parts"}),
@@ -215,10 +286,13 @@ class Plan:
             job["params"] = self.family(problem, self.base(problem, family)).params
         return canonical(job)
 
+    @_once
     def index_posterior_job(self, problem: str, method: str, infer: str, seed: int, family: str) -> str:
         """Names that a posterior's index carries."""
+        parts = range(self.study.problems[problem].methods[method].infer[infer].parts)
         return canonical(
             {
+                "inputs": {"parts": [asked(self.infer_job(problem, method, infer, seed, family, i)) for i in parts]},
                 "study": self.study.study,
                 "problem": problem,
                 "method": method,
@@ -228,6 +302,7 @@ class Plan:
             }
         )
 
+    @_once
     def evaluate_job(self, problem: str, method: str) -> str:
         """Judging of one method on one problem: all its inferences, seeds and families.
 
@@ -243,8 +318,16 @@ class Plan:
             }
             for name in self.study.judged(problem)
         }
+        results = self.results(problem, method)
+        inputs = {
+            "posteriors": [asked(self.index_posterior_job(problem, method, *result)) for result in results],
+            "ensembles": self._asked_of_judged(problem),
+            "references": [asked(self.index_job(problem, family, "reference")) for family in self.floors(problem)],
+            "seen": self._asked_of_seen(problem, "train"),
+        }
         return canonical(
             {
+                "inputs": inputs,
                 "study": self.study.study,
                 "seed": self.study.seed,
                 "problem_name": problem,
@@ -253,7 +336,7 @@ class Plan:
                 "method_kind": spec.kind,
                 "returns": spec.returns,
                 "families": families,
-                "results": [[infer, seed, family] for infer, seed, family in self.results(problem, method)],
+                "results": [[infer, seed, family] for infer, seed, family in results],
                 "judging": self.study.problems[problem].judging.model_dump(mode="json"),
             }
         )
@@ -276,6 +359,26 @@ class Plan:
         )
         return [family for family in bases if "reference" in self.splits(problem, family)]
 
-    def report_job(self) -> str:
-        """The study as it ran."""
+    @_once
+    def resolved(self) -> str:
+        """The study as it runs, with every default filled in, and the folder of its file."""
         return canonical({"folder": self.folder, "study": self.study.model_dump(mode="json")})
+
+    @_once
+    def report_job(self) -> str:
+        """The study as it runs, and what the examples of each (problem, method) were asked to be."""
+        methods = [(problem, name) for problem, spec in self.study.problems.items() for name in spec.methods]
+        examples = [asked(self.evaluate_job(problem, method)) for problem, method in methods]
+        return canonical({"inputs": {"examples": examples}, **json.loads(self.resolved())})
+
+    @_once
+    def receipt_job(self) -> str:
+        """The study as it runs, and what its ensembles were asked to be."""
+        heads = [
+            (problem, family, split)
+            for problem, spec in self.study.problems.items()
+            for family in spec.families
+            for split in self.splits(problem, family)
+        ]
+        data = [asked(self.index_job(*head)) for head in heads]
+        return canonical({"inputs": {"data": data}, **json.loads(self.resolved())})

@@ -27,6 +27,7 @@ from pullback.ensembles.store import EnsembleReader
 from pullback.generative import flow
 from pullback.generative.checkpoint import load_artifact
 from pullback.generative.numerics import numerics, pick_device
+from pullback.generative.share import Noise
 from pullback.methods.base import Chunk, Method, TrainJob
 from pullback.networks.build import build_network, build_set_encoder
 from pullback.seeding import event_normals, generator, integer_seed
@@ -74,15 +75,20 @@ class FlowState(NamedTuple):
     size: int
 
 
-def flow_loss(model: FlowNet, sets: dict[str, Tensor], noise: torch.Generator, targets: int | None) -> Tensor:
-    """Flow-matching loss of the first ``targets`` members of each set (all when None), given the whole set."""
+def flow_loss(model: FlowNet, sets: dict[str, Tensor], noise: Noise, targets: int | None) -> tuple[Tensor, Tensor]:
+    """Flow-matching loss of the first ``targets`` members of each set (all when None), given the whole set.
+
+    Returns:
+        The sum over members and their number.
+    """
     context = model.embed(sets["y"], sets["mask"])
-    x, y, mask = (sets[name][:, :targets].flatten(0, 1) for name in ("x", "y", "mask"))
-    start = torch.randn(x.shape, generator=noise, device=x.device)
-    t = torch.rand(len(x), generator=noise, device=x.device)
-    x_t, target = flow.interpolate(start, x, t)
+    chosen = {name: sets[name][:, :targets] for name in ("x", "y", "mask")}
+    start, t = noise.normal(chosen["x"].shape), noise.uniform(chosen["mask"].shape)
+    x, y, mask = (value.flatten(0, 1) for value in chosen.values())
+    t = t.flatten()
+    x_t, target = flow.interpolate(start.flatten(0, 1), x, t)
     error = (model.velocity(x_t, t, y, context) - target).square().flatten(1).mean(dim=1)
-    return (error * mask).sum() / mask.sum()
+    return (error * mask).sum(), mask.sum()
 
 
 class FlowModel(Method[FlowState]):
@@ -100,7 +106,7 @@ class FlowModel(Method[FlowState]):
         model = self._build(scaling)
         settings = self.spec.train
 
-        def loss(model: FlowNet, sets: dict[str, Tensor], noise: torch.Generator) -> Tensor:
+        def loss(model: FlowNet, sets: dict[str, Tensor], noise: Noise) -> tuple[Tensor, Tensor]:
             return flow_loss(model, sets, noise, settings.targets)
 
         meta = {
@@ -191,9 +197,7 @@ class FlowModel(Method[FlowState]):
                 z = self._solve(noise[some], seen[some], state.embedding, infer)
                 pieces.append(z.reshape(-1, infer.draws, *self.scaling.x_shape))
         x = self.scaling.decode_x(np.concatenate(pieces), y[:, None])
-        ok = np.isfinite(x).all(axis=tuple(range(2, x.ndim)))
-        x[~ok] = np.nan
-        return Chunk(x, np.zeros(ok.shape), ok)
+        return Chunk(x, np.zeros(x.shape[:2]), np.ones(x.shape[:2], dtype=bool))
 
     def _solve(self, noise: np.ndarray, seen: np.ndarray, context: Tensor | None, infer: FlowInfer) -> np.ndarray:
         """Integrate the flow: noise (event, draw, *x), observations (event, *y) -> (event * draw, *x)."""

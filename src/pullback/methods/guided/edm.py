@@ -17,6 +17,7 @@ from pullback.ensembles.sets import TrainingData
 from pullback.generative.checkpoint import load_artifact
 from pullback.generative.edm import SIGMA_DATA, EdmDenoiser, edm_loss
 from pullback.generative.numerics import pick_device
+from pullback.generative.share import Noise
 from pullback.methods.base import Method, TrainJob
 from pullback.networks.build import build_network
 from pullback.seeding import generator, integer_seed
@@ -95,10 +96,11 @@ class EdmPrior(Method[None]):
         fit(model, _loss, data, self.spec.train, job, self.context, meta)
 
 
-def _loss(model: nn.Module, sets: dict[str, Tensor], noise: torch.Generator) -> Tensor:
-    mask = sets["mask"]
+def _loss(model: nn.Module, sets: dict[str, Tensor], noise: Noise) -> tuple[Tensor, Tensor]:
+    x, mask = sets["x"], sets["mask"]
+    level, n = noise.normal(mask.shape), noise.normal(x.shape)
     # Only the members: a set's padding would cost as much as they do.
-    return edm_loss(model, sets["x"][mask], noise).mean()
+    return edm_loss(model, x[mask], level[mask], n[mask]).sum(), mask.sum()
 
 
 def _build(network: study.Network, scaling: Scaling) -> EdmDenoiser:

@@ -1,0 +1,54 @@
+"""Files that another config left behind: every reader tells them from the ones that the study means now.
+
+A job's text names, under ``inputs``, what each of its input files must have been asked to be (`pullback.study.plan`). A
+file carries the digest of its job's text. Snakemake, which goes by records in ``.snakemake`` and by times, cannot see
+the difference when its records are lost: a copied folder, a main process that was killed.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pullback.ensembles.hdf5 import StoreError, open_any
+from pullback.study.base import ASKED_DIGITS
+
+SHOWN = 5
+
+
+class LeftoverError(StoreError):
+    """Files of another config of the study."""
+
+
+def asked_of(path: Path) -> str | None:
+    """What an HDF5 file of ours was asked to be."""
+    with open_any(path) as file:
+        found = file.attrs.get("spec_digest")
+    return None if found is None else str(found)[:ASKED_DIGITS]
+
+
+def refuse_leftovers(
+    job: Mapping[str, Any], reader: Callable[[Path], str | None] = asked_of, **inputs: Sequence[Path]
+) -> None:
+    """Compare input files with what the study says now.
+
+    Args:
+        job: of the plan, parsed. One without ``inputs``, written by hand, refuses nothing.
+        reader: gives what a file was asked to be.
+        inputs: name of the inputs, as in ``job["inputs"]`` -> files.
+
+    Raises:
+        LeftoverError: a file was made for another config; the message names all of them, or the first five.
+        StoreError: a file is missing or not readable.
+    """
+    for name, paths in inputs.items():
+        wanted = job.get("inputs", {}).get(name)
+        if wanted is None:
+            continue
+        left = [path for path, digest in zip(paths, wanted, strict=True) if reader(Path(path)) != digest]
+        if left:
+            more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
+            raise LeftoverError(
+                f"{', '.join(map(str, left[:SHOWN]))}{more}: left behind by another config of this study, while "
+                "Snakemake's records of how it was made are lost or were accepted by hand; delete it and run again "
+                "(snakemake --forceall makes everything anew)"
+            )

@@ -1,0 +1,78 @@
+"""The GPUs that a job asked for, those that it got, and what to do when they differ."""
+
+import logging
+import os
+
+log = logging.getLogger("pullback")
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+_NONE = frozenset({"", "-1", "NoDevFiles"})
+
+
+class DeviceError(ValueError):
+    """A device that the study or the profile asks for and that is not here."""
+
+
+def granted() -> int | None:
+    """The entries of CUDA_VISIBLE_DEVICES; None where it is not set."""
+    visible = os.environ.get(VISIBLE)
+    return None if visible is None else len([name for name in visible.split(",") if name.strip() not in _NONE])
+
+
+def check_devices(requested: int, accelerator: str, nodes: int = 1) -> int:
+    """Compare the GPUs that were asked for with those that are here, before any work is done.
+
+    Inside a SLURM job the numbers must be the same: a request that is not met is a mistake in the profile. Elsewhere
+    nobody grants GPUs, and the request says how many to use at most.
+
+    Args:
+        requested: the resource ``gpu`` of the rule, which counts those of the whole job.
+        accelerator: ``"auto"``, ``"cpu"`` or ``"gpu"``.
+        nodes: of the job.
+
+    Returns:
+        GPUs to compute on, on this node, when some were asked for; 0 otherwise.
+
+    Raises:
+        DeviceError: the numbers differ, or the GPUs cannot be spread evenly over the nodes.
+    """
+    if requested % nodes:
+        raise DeviceError(
+            f"gpus: {requested} requested on {nodes} nodes; gpu counts those of the whole job: ask for a multiple of "
+            f"{nodes}"
+        )
+    here = requested // nodes
+    given = granted()
+    said = VISIBLE + (" is not set" if given is None else f"={os.environ[VISIBLE]}")
+    if "SLURM_JOB_ID" in os.environ:
+        if here != (given or 0):
+            raise DeviceError(
+                f"gpus: {here} requested, {given or 0} granted ({said}): set gpu={given or 0} for this rule in the "
+                "profile (set-resources), or look why SLURM gave another number (partition, gres)"
+            )
+        if accelerator != "cpu" and (found := _found()) != here:
+            raise DeviceError(
+                f"gpus: {here} requested and granted ({said}), {found} found by torch: "
+                + (
+                    "install a CUDA build of torch that the driver supports, or set accelerator: cpu"
+                    if found < here
+                    else "ask for them with gpu=N in the profile (set-resources), or set accelerator: cpu"
+                )
+            )
+        log.info("gpus: %d requested, %d granted (%s)", here, given or 0, said)
+        return 0 if accelerator == "cpu" else here
+    if not here or accelerator == "cpu":
+        return 0
+    found = _found()
+    if found < here and accelerator == "gpu":
+        raise DeviceError(
+            f"gpus: {here} requested, {found} found by torch ({said}): ask for {found}, or use accelerator: auto"
+        )
+    log.info("gpus: %d requested, %d found (%s)", here, found, said)
+    return min(found, here)
+
+
+def _found() -> int:
+    import torch
+
+    return torch.cuda.device_count()

@@ -1,0 +1,144 @@
+"""The finished pieces of an inference that is not finished: kept now and then, taken up by a rerun."""
+
+import io
+import json
+import logging
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pullback.ensembles.whole import DamagedError, read_sealed, write_sealed
+from pullback.methods.base import Chunk
+from pullback.methods.run import write_record
+
+log = logging.getLogger("pullback")
+
+SAVE_EVERY_S = 60.0
+"""A shorter inference keeps nothing."""
+
+MOST_BYTES = 256_000_000
+"""Of draws that wait in memory for being kept."""
+
+
+class Answer(NamedTuple):
+    """The draws for one piece, and the numbers of its events."""
+
+    chunk: Chunk
+    event_id: np.ndarray
+
+
+class Finished:
+    """Finished pieces in a folder that belongs to exactly one inference; a file holds those of one save.
+
+    A damaged file is logged, and its pieces are answered again.
+
+    Args:
+        folder: of this inference (`run.checkpoint_folder`), made when there is something to keep.
+        record: everything that its numbers depend on.
+
+    Attributes:
+        cost: what the pieces that were taken up had cost, with all that was done for them.
+        diagnostics: of the sets that they belong to: {name: {first event of the set: value}}.
+    """
+
+    def __init__(self, folder: Path, record: dict[str, Any]):
+        self.folder = folder
+        self.cost: dict[str, float] = {}
+        self.diagnostics: dict[str, dict[str, float]] = {}
+        self._record = record
+        self._taken: dict[int, tuple[Path, int, int]] = {}
+        self._open: tuple[Path, dict[str, np.ndarray]] | None = None
+        self._waiting: dict[int, Answer] = {}
+        self._bytes = 0
+        self._began = self._saved = time.monotonic()
+        for path in sorted(folder.glob("pieces-*.npz")):
+            try:
+                found = _read(path)
+            except DamagedError as error:
+                log.warning("%s: its pieces are answered again", error)
+                continue
+            note = json.loads(str(found["note"]))
+            row = 0
+            for piece, events in note["pieces"]:
+                self._taken[piece] = (path, row, row + events)
+                row += events
+            self.cost = add_cost(self.cost, note["cost"])
+            merge(self.diagnostics, note["diagnostics"])
+        if self._taken:
+            log.info("resumed: %d finished pieces from %s", len(self._taken), folder)
+
+    def get(self, piece: int) -> Answer | None:
+        """A piece that was taken up, or None."""
+        if piece not in self._taken:
+            return None
+        path, first, last = self._taken[piece]
+        if self._open is None or self._open[0] != path:
+            self._open = (path, _read(path))
+        found = {name: values[first:last] for name, values in self._open[1].items() if name != "note"}
+        return Answer(Chunk(found["x"], found["log_weight"], found["ok"]), found["event_id"])
+
+    def add(self, piece: int, answer: Answer) -> bool:
+        """Take a piece that was just answered; whether it is time to `save`."""
+        self._waiting[piece] = answer
+        self._bytes += answer.chunk.x.nbytes
+        now = time.monotonic()
+        if now - self._saved >= SAVE_EVERY_S or (self._bytes > MOST_BYTES and now - self._began >= SAVE_EVERY_S):
+            return True
+        if self._bytes > MOST_BYTES:
+            # The work of less than a minute: a rerun does it again.
+            self._forget()
+        return False
+
+    def save(self, cost: Mapping[str, float], diagnostics: Mapping[str, Mapping[str, float]]) -> None:
+        """Keep what waits, with all that was spent and noticed since the last save."""
+        self._saved = time.monotonic()
+        if not self._waiting:
+            return
+        write_record(self.folder, self._record)
+        answers = list(self._waiting.values())
+        note = {
+            "pieces": [(piece, len(answer.event_id)) for piece, answer in self._waiting.items()],
+            "cost": dict(cost),
+            "diagnostics": diagnostics,
+        }
+        packed = io.BytesIO()
+        np.savez(
+            packed,
+            x=np.concatenate([answer.chunk.x for answer in answers]).astype(np.float32),
+            log_weight=np.concatenate([answer.chunk.log_weight for answer in answers]),
+            ok=np.concatenate([answer.chunk.ok for answer in answers]),
+            event_id=np.concatenate([answer.event_id for answer in answers]),
+            note=np.array(json.dumps(note)),
+        )
+        write_sealed(self.folder / f"pieces-{min(self._waiting):06d}-{max(self._waiting):06d}.npz", packed.getvalue())
+        self._forget()
+
+    def remove(self) -> None:
+        """Delete the folder, and those of other inferences beside it."""
+        shutil.rmtree(self.folder.parent, ignore_errors=True)
+
+    def _forget(self) -> None:
+        self._waiting = {}
+        self._bytes = 0
+
+
+def add_cost(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+    """Two costs together: memory is the larger, all else adds up."""
+    keys = [*one, *(key for key in other if key not in one)]
+    pairs = {key: (one.get(key, 0), other.get(key, 0)) for key in keys}
+    return {key: max(pair) if key == "peak_memory_mb" else sum(pair) for key, pair in pairs.items()}
+
+
+def merge(into: dict[str, dict[str, float]], more: Mapping[str, Mapping[str, float]]) -> None:
+    """Add diagnostics of sets; a set that is there already is not counted twice."""
+    for key, values in more.items():
+        into.setdefault(key, {}).update(values)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(read_sealed(path)), allow_pickle=False) as found:
+        return dict(found)
