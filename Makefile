@@ -3,11 +3,12 @@
 #   make run                                     the default study, config/config.yaml, on all cores
 #   make run STUDY=config/studies/x.yaml         another study
 #   make run CORES=8 ARGS="-n"                   fewer cores; ARGS go to snakemake as they are
-#   make test | lint | | bench | schema | clean
+#   make run ARGS="--profile profiles/slurm"     through SLURM: docs/cluster.md
+#   make test | test-slurm | lint | bench | schema | clean
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := run
-.PHONY: run test lint bench schema clean check
+.PHONY: run test test-slurm lint bench schema clean check
 
 CORES ?= all
 STUDY ?= config/config.yaml
@@ -24,8 +25,11 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 BUILT := .venv/.built
 
+# On a cluster the cores are the scheduler's to give: `all` would mean those of the machine that submits.
+LOCAL := $(if $(findstring --profile,$(ARGS))$(findstring --executor,$(ARGS)),,--cores $(CORES))
+
 run: check $(BUILT)
-	@$(BIN)/snakemake --configfile $(STUDY) --cores $(CORES) $(ARGS)
+	@$(BIN)/snakemake --configfile $(STUDY) $(LOCAL) $(ARGS)
 	@$(BIN)/python -c "from pathlib import Path; from pullback.study import paths, read_study; \
 		page = Path(paths.report(read_study('$(STUDY)').study)).resolve(); \
 		print(f'The report: {page}') if page.exists() else None"
@@ -50,6 +54,10 @@ $(BUILT): envs/requirements.lock pyproject.toml | check
 
 test: check $(BUILT)
 	$(BIN)/python -m pytest -rs -n $(WORKERS) --dist loadgroup $(ARGS)
+
+# A private SLURM is started, used and stopped: a few minutes. SLOW=1 adds preemption.
+test-slurm: check $(BUILT)
+	$(BIN)/python -m pytest tests/slurm -v -rs -n 3 --dist loadgroup --durations=0 --durations-min=1 $(ARGS)
 
 lint: check $(BUILT)
 	$(BIN)/ruff check .

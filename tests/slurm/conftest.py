@@ -65,12 +65,12 @@ def short(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def training(tmp_path_factory, short):
-    """A training of 40 s on this machine: how many steps that is comes from a short one."""
+    """A training of 36 s on this machine: how many steps that is comes from a short one."""
     start = copy(short, tmp_path_factory.mktemp("start"))
     trial = copy(short, tmp_path_factory.mktemp("trial"))
     run_here(trial, "models")
     rate = float(re.search(r"([\d.e+]+) steps/s", (trial / Training.log).read_text())[1])
-    write_study(start, gaussian(max(100, int(40 * rate))))
+    write_study(start, gaussian(max(100, int(36 * rate))))
     done = copy(start, tmp_path_factory.mktemp("done"))
     run_here(done, "models")
     return Training(start, done)

@@ -16,7 +16,7 @@ import yaml
 from cluster import Cluster
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-LIMIT_S = 300
+LIMIT_S = 600
 Profile = dict[str, Any]
 
 
@@ -117,7 +117,7 @@ class Run:
             self.cluster.call("scancel", *own, check=False)
 
     def finish(self, status: int | None = 0) -> str:
-        """Wait for the end; what Snakemake printed. ``status`` is the exit status that it must have, None any failure."""
+        """Wait for the end; what Snakemake printed. ``status``: the exit status to be found, None for any failure."""
         try:
             found = self.process.wait(timeout=LIMIT_S)
         except subprocess.TimeoutExpired:

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.xdist_group("chain")
 
 
 def small():
-    """Waves, with a diffusion prior and EnKG, and jets, with one trained method; of everything as little as possible."""
+    """Waves, with a diffusion prior and EnKG, and jets, with one trained method; as little as possible of each."""
     study = default_study("fwi", "unfolding")
     waves, jets = study["problems"].values()
     waves["simulator"]["record_length"] = 0.512
