@@ -19,7 +19,8 @@ def asks(**resources):
 
 def test_a_training_longer_than_its_time_limit_is_retried_and_goes_on(cluster, training, tmp_path):
     folder = copy(training.start, tmp_path)
-    with Run(cluster, folder, "models", edit=asks(runtime=1)) as run:
+    # A minute at first; more later, for machines that are busy with something else by then.
+    with Run(cluster, folder, "models", edit=asks(runtime="1 * attempt")) as run:
         run.finish()
         states = [job.state for job in run.jobs("train")]
     # It stops by its own clock, before SLURM would end it (TIMEOUT).
