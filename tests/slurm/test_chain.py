@@ -63,3 +63,5 @@ def test_the_default_study_goes_through_slurm(cluster, tmp_path):
     run_here(here)
     assert receipt(through)["data"] == receipt(here)["data"]
     assert receipt(through)["models"] == receipt(here)["models"]
+    table = "results/study/report/metrics.csv"
+    assert (through / table).read_bytes() == (here / table).read_bytes()
