@@ -55,9 +55,9 @@ $(BUILT): envs/requirements.lock pyproject.toml | check
 test: check $(BUILT)
 	$(BIN)/python -m pytest -rs -n $(WORKERS) --dist loadgroup $(ARGS)
 
-# A private SLURM is started, used and stopped: a few minutes. SLOW=1 adds preemption.
+# Three private SLURMs are started, used and stopped: some minutes, mostly waiting. SLOW=1 adds preemption.
 test-slurm: check $(BUILT)
-	$(BIN)/python -m pytest tests/slurm -v -rs -n 3 --dist loadgroup --durations=0 --durations-min=1 $(ARGS)
+	$(BIN)/python -m pytest tests/slurm -v -rs -n 3 --dist loadfile --durations=0 --durations-min=1 $(ARGS)
 
 lint: check $(BUILT)
 	$(BIN)/ruff check .

@@ -55,22 +55,28 @@ def gaussian(steps: int) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def short(tmp_path_factory):
-    """A folder with a training of some seconds, whose ensembles were made without SLURM."""
-    folder = tmp_path_factory.mktemp("short")
-    write_study(folder, gaussian(200))
+def data(tmp_path_factory):
+    """A folder with a training of some seconds to be done, whose ensembles were made without SLURM."""
+    folder = tmp_path_factory.mktemp("data")
+    write_study(folder, gaussian(300))
     run_here(folder, "models", "--until", "index_ensemble")
     return folder
 
 
 @pytest.fixture(scope="session")
-def training(tmp_path_factory, short):
-    """A training of 36 s on this machine: how many steps that is comes from a short one."""
-    start = copy(short, tmp_path_factory.mktemp("start"))
-    trial = copy(short, tmp_path_factory.mktemp("trial"))
-    run_here(trial, "models")
-    rate = float(re.search(r"([\d.e+]+) steps/s", (trial / Training.log).read_text())[1])
-    write_study(start, gaussian(max(100, int(36 * rate))))
-    done = copy(start, tmp_path_factory.mktemp("done"))
+def short(tmp_path_factory, data):
+    """That training."""
+    done = copy(data, tmp_path_factory.mktemp("short"))
+    run_here(done, "models")
+    return Training(data, done)
+
+
+@pytest.fixture(scope="session")
+def long(tmp_path_factory, short):
+    """A training of about a minute on this machine: how many steps that is comes from the short one."""
+    start = copy(short.start, tmp_path_factory.mktemp("start"))
+    rate = float(re.search(r"([\d.e+]+) steps/s", (short.done / Training.log).read_text())[1])
+    write_study(start, gaussian(max(300, int(60 * rate))))
+    done = copy(start, tmp_path_factory.mktemp("long"))
     run_here(done, "models")
     return Training(start, done)

@@ -2,10 +2,7 @@
 
 import json
 
-import pytest
 from running import Run, default_study, run_here, write_study
-
-pytestmark = pytest.mark.xdist_group("chain")
 
 
 def small():

@@ -5,8 +5,6 @@ import os
 import pytest
 from running import Run, copy
 
-pytestmark = pytest.mark.xdist_group("interruptions")
-
 
 def asks(**resources):
     """An edit of the profile: what the rule train asks for."""
@@ -17,8 +15,8 @@ def asks(**resources):
     return edit
 
 
-def test_a_training_longer_than_its_time_limit_is_retried_and_goes_on(cluster, training, tmp_path):
-    folder = copy(training.start, tmp_path)
+def test_a_training_longer_than_its_time_limit_is_retried_and_goes_on(cluster, long, tmp_path):
+    folder = copy(long.start, tmp_path)
     # A minute at first; more later, for machines that are busy with something else by then.
     with Run(cluster, folder, "models", edit=asks(runtime="1 * attempt")) as run:
         run.finish()
@@ -27,33 +25,33 @@ def test_a_training_longer_than_its_time_limit_is_retried_and_goes_on(cluster, t
     assert states[-1] == "COMPLETED"
     assert set(states[:-1]) == {"FAILED"}, "the training was not interrupted"
     assert "stopped at step" in run.said()
-    assert "resumed after step" in (folder / training.log).read_text()
-    assert (folder / training.model).read_bytes() == training.model_bytes
+    assert "resumed after step" in (folder / long.log).read_text()
+    assert (folder / long.model).read_bytes() == long.model_bytes
 
 
-def test_ctrl_c_cancels_the_jobs_and_the_next_run_goes_on(cluster, training, tmp_path):
-    folder = copy(training.start, tmp_path)
+def test_ctrl_c_cancels_the_jobs_and_the_next_run_goes_on(cluster, short, tmp_path):
+    folder = copy(short.start, tmp_path)
     with Run(cluster, folder, "models") as run:
-        run.wait_for("a checkpoint", lambda: training.checkpoints(folder))
+        run.wait_for("a checkpoint", lambda: short.checkpoints(folder))
         run.interrupt()
         run.wait_for_none_left()
         assert [job.state for job in run.jobs("train")] == ["CANCELLED"]
-    assert not (folder / training.model).exists()
-    assert training.checkpoints(folder)
+    assert not (folder / short.model).exists()
+    assert short.checkpoints(folder)
     with Run(cluster, folder, "models") as run:
         run.finish()
-    assert "resumed after step" in (folder / training.log).read_text()
-    assert (folder / training.model).read_bytes() == training.model_bytes
+    assert "resumed after step" in (folder / short.log).read_text()
+    assert (folder / short.model).read_bytes() == short.model_bytes
 
 
 @pytest.mark.skipif("SLOW" not in os.environ, reason="takes two minutes more: SLOW=1 make test-slurm")
-def test_a_preempted_training_is_requeued_and_goes_on(cluster, training, tmp_path):
-    folder = copy(training.start, tmp_path)
+def test_a_preempted_training_is_requeued_and_goes_on(cluster, short, tmp_path):
+    folder = copy(short.start, tmp_path)
     with Run(cluster, folder, "models") as run:
-        run.wait_for("a checkpoint", lambda: training.checkpoints(folder))
+        run.wait_for("a checkpoint", lambda: short.checkpoints(folder))
         cluster.call("srun", "--partition=urgent", "--exclusive", "--mem=1000", "sleep", "2")
         run.finish()
         # The same job, started again by SLURM: Snakemake submitted nothing.
         assert [job.state for job in run.jobs("train")] == ["COMPLETED"]
-    assert "resumed after step" in (folder / training.log).read_text()
-    assert (folder / training.model).read_bytes() == training.model_bytes
+    assert "resumed after step" in (folder / short.log).read_text()
+    assert (folder / short.model).read_bytes() == short.model_bytes

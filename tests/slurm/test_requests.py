@@ -1,14 +1,12 @@
 """What a job asks SLURM for: more memory after it was killed for it, and GPUs that it is really given."""
 
-import pytest
 from running import Run, copy
 
-pytestmark = pytest.mark.xdist_group("requests")
 LOG = "results/study/logs/models/gaussian/cfm/seed-0.log"
 
 
-def test_a_job_killed_for_memory_comes_back_with_more(cluster, short, tmp_path):
-    folder = copy(short, tmp_path)
+def test_a_job_killed_for_memory_comes_back_with_more(cluster, data, tmp_path):
+    folder = copy(data, tmp_path)
 
     def tight(profile):
         asked = profile["set-resources"]["train"]
@@ -23,8 +21,8 @@ def test_a_job_killed_for_memory_comes_back_with_more(cluster, short, tmp_path):
     assert "Exceeded job memory limit" in run.said() + cluster.logs()
 
 
-def test_a_training_sees_the_gpus_that_it_was_granted(cluster, short, tmp_path):
-    folder = copy(short, tmp_path)
+def test_a_training_sees_the_gpus_that_it_was_granted(cluster, data, tmp_path):
+    folder = copy(data, tmp_path)
 
     def two(profile):
         profile["set-resources"]["train"]["gpu"] = 2
@@ -35,8 +33,8 @@ def test_a_training_sees_the_gpus_that_it_was_granted(cluster, short, tmp_path):
     assert "gpus: 2 requested, 2 granted (CUDA_VISIBLE_DEVICES=0,1)" in (folder / LOG).read_text()
 
 
-def test_a_gpu_that_is_not_granted_ends_the_training_at_once(cluster, short, tmp_path):
-    folder = copy(short, tmp_path)
+def test_a_gpu_that_is_not_granted_ends_the_training_at_once(cluster, data, tmp_path):
+    folder = copy(data, tmp_path)
 
     def forgetful(profile):
         profile["set-resources"]["train"]["slurm_partition"] = "forgetful"
