@@ -3,11 +3,12 @@
 #   make run                                     the default study, config/config.yaml, on all cores
 #   make run STUDY=config/studies/x.yaml         another study
 #   make run CORES=8 ARGS="-n"                   fewer cores; ARGS go to snakemake as they are
-#   make test | lint | | bench | schema | clean
+#   make run ARGS="--profile profiles/slurm"     through SLURM: docs/cluster.md
+#   make test | test-slurm | lint | bench | schema | clean
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := run
-.PHONY: run test lint bench schema clean check
+.PHONY: run test test-slurm lint bench schema clean check
 
 CORES ?= all
 STUDY ?= config/config.yaml
@@ -24,8 +25,11 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 BUILT := .venv/.built
 
+# On a cluster the cores are the scheduler's to give: `all` would mean those of the machine that submits.
+LOCAL := $(if $(findstring --profile,$(ARGS))$(findstring --executor,$(ARGS)),,--cores $(CORES))
+
 run: check $(BUILT)
-	@$(BIN)/snakemake --configfile $(STUDY) --cores $(CORES) $(ARGS) || { status=$$?; \
+	@$(BIN)/snakemake --configfile $(STUDY) $(LOCAL) $(ARGS) || { status=$$?; \
 		if ls .snakemake/locks/*.lock >/dev/null 2>&1 && ! pgrep -x snakemake >/dev/null; then \
 			echo "No snakemake runs on this machine: the lock was left by one that was killed. Unless one runs on another" \
 				"machine, take it away with: make run STUDY=$(STUDY) ARGS=--unlock" >&2; \
@@ -54,6 +58,10 @@ $(BUILT): envs/requirements.lock pyproject.toml | check
 
 test: check $(BUILT)
 	$(BIN)/python -m pytest -rs -n $(WORKERS) --dist loadgroup $(ARGS)
+
+# Three private SLURMs are started, used and stopped: some minutes, mostly waiting. SLOW=1 adds preemption.
+test-slurm: check $(BUILT)
+	$(BIN)/python -m pytest tests/slurm -v -rs -n 3 --dist loadfile --durations=0 --durations-min=1 $(ARGS)
 
 lint: check $(BUILT)
 	$(BIN)/ruff check .

@@ -53,6 +53,7 @@ rule report:
         paths.log(paths.report(S)),
     benchmark:
         paths.benchmark(paths.report(S))
+    localrule: True
     conda:
         "../../envs/judge.yaml"
     threads: 1
@@ -84,6 +85,7 @@ rule receipt:
         paths.log(paths.receipt(S)),
     benchmark:
         paths.benchmark(paths.receipt(S))
+    localrule: True
     conda:
         "../../envs/learn.yaml"
     threads: 1
