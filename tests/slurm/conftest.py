@@ -1,6 +1,6 @@
 """The private SLURM, started once for all tests of this folder, and a training for them to interrupt."""
 
-import re
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ def cluster(tmp_path_factory):
         yield cluster
     finally:
         cluster.stop()
+
+
+SHORT = 310
 
 
 @dataclass(frozen=True)
@@ -56,27 +59,44 @@ def gaussian(steps: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
-    """A folder with a training of some seconds to be done, whose ensembles were made without SLURM."""
+    """A folder with a training of a second or two to be done, whose ensembles were made without SLURM."""
     folder = tmp_path_factory.mktemp("data")
-    write_study(folder, gaussian(300))
+    write_study(folder, gaussian(60))
     run_here(folder, "models", "--until", "index_ensemble")
     return folder
 
 
-@pytest.fixture(scope="session")
-def short(tmp_path_factory, data):
-    """That training."""
-    done = copy(data, tmp_path_factory.mktemp("short"))
-    run_here(done, "models")
-    return Training(data, done)
+def trained(start: Path, steps: int, folder: Path) -> tuple[Training, float]:
+    """A training of so many steps, and the processor's seconds that it took, with all that is around it."""
+    write_study(start, gaussian(steps))
+    copy(start, folder)
+    before = os.times()
+    run_here(folder, "models")
+    after = os.times()
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    return Training(start, folder), spent
 
 
 @pytest.fixture(scope="session")
-def long(tmp_path_factory, short):
-    """A training of about a minute on this machine: how many steps that is comes from the short one."""
-    start = copy(short.start, tmp_path_factory.mktemp("start"))
-    rate = float(re.search(r"([\d.e+]+) steps/s", (short.done / Training.log).read_text())[1])
-    write_study(start, gaussian(max(300, int(60 * rate))))
-    done = copy(start, tmp_path_factory.mktemp("long"))
-    run_here(done, "models")
-    return Training(start, done)
+def trial(tmp_path_factory, data):
+    """Hardly a training: what is around one."""
+    return trained(copy(data, tmp_path_factory.mktemp("start-trial")), 10, tmp_path_factory.mktemp("trial"))
+
+
+@pytest.fixture(scope="session")
+def some(tmp_path_factory, data):
+    return trained(copy(data, tmp_path_factory.mktemp("start-short")), SHORT, tmp_path_factory.mktemp("short"))
+
+
+@pytest.fixture(scope="session")
+def short(some):
+    """A training of some seconds."""
+    return some[0]
+
+
+@pytest.fixture(scope="session")
+def long(tmp_path_factory, data, trial, some):
+    """A training of 40 s of this machine's processor, however busy that is; the others tell how many steps that are."""
+    step = (some[1] - trial[1]) / (SHORT - 10)
+    start = copy(data, tmp_path_factory.mktemp("start-long"))
+    return trained(start, max(SHORT, int(40 / step)), tmp_path_factory.mktemp("long"))[0]

@@ -57,9 +57,9 @@ def _command(*arguments: str | Path) -> list[str]:
 
 
 def run_here(folder: Path, *arguments: str) -> None:
-    """Run a study on this machine, without SLURM."""
+    """Run a study on this machine, without SLURM, in the time that others leave."""
     done = subprocess.run(
-        _command("--cores", "2", *arguments),
+        ["nice", *_command("--cores", "2", *arguments)],
         cwd=folder,
         env=_environment(),
         capture_output=True,

@@ -1,6 +1,7 @@
 """The default study, made small, through SLURM: from simulators to the report, as a run without SLURM makes it."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 from running import Run, default_study, run_here, write_study
 
@@ -16,7 +17,7 @@ def small():
     prior["network"] |= {"width": 8, "levels": 2}
     prior["train"] |= {"steps": 6, "sets": 2, "set_size": [4, 8]}
     waves["methods"] = {"enkg": waves["methods"]["enkg"]}
-    waves["methods"]["enkg"]["infer"] = {"few": {"levels": 4, "updates": 1, "draws": 6, "max_events": 2, "parts": 2}}
+    waves["methods"]["enkg"]["infer"] = {"few": {"levels": 4, "updates": 1, "draws": 6, "max_events": 2}}
     waves["judging"] = {"resimulate_events": 1, "resimulate_draws": 2, "bootstrap": 20}
     jets["size"] = {"train": 40, "validation": 20, "test": 30, "reference": 30}
     jets["families"] = {"wjets": jets["families"]["wjets"]}
@@ -43,21 +44,27 @@ def test_the_default_study_goes_through_slurm(cluster, tmp_path):
         folders[-1].mkdir()
         write_study(folders[-1], small())
     through, here = folders
-    with Run(cluster, through) as run:
+
+    def two_for_the_prior(profile):
+        profile["set-resources"]["prior"]["gpu"] = 2
+
+    with ThreadPoolExecutor(1) as pool, Run(cluster, through, edit=two_for_the_prior) as run:
+        local = pool.submit(run_here, here)
         run.finish()
         assert {job.state for job in run.jobs()} == {"COMPLETED"}
-        # A shard of each split; two parts of what EnKG answers.
+        # A shard of each split.
         assert arrays(run.jobs("simulate")) == arrays(run.jobs("collide")) == [4]
-        assert 2 in arrays(run.jobs("infer"))
         assert {job.partition for job in run.jobs()} == {"cpu", "gpu"}
         assert {job.rule for job in run.jobs() if job.partition == "gpu"} == {"train", "prior", "infer"}
         # Seconds each: they run where Snakemake runs.
         assert not run.jobs("report") + run.jobs("receipt")
     assert (through / "results/study/report/index.html").stat().st_size > 50_000
     logs = through / "results/study/logs"
-    for name in ("models/unfolding/cfm/seed-0", "priors/fwi/diffusion/seed-0"):
-        assert "gpus: 1 requested, 1 granted (CUDA_VISIBLE_DEVICES=" in (logs / f"{name}.log").read_text()
-    run_here(here)
+    trained = (logs / "models/unfolding/cfm/seed-0.log").read_text()
+    assert "gpus: 1 requested, 1 granted (CUDA_VISIBLE_DEVICES=" in trained
+    trained = (logs / "priors/fwi/diffusion/seed-0.log").read_text()
+    assert "gpus: 2 requested, 2 granted (CUDA_VISIBLE_DEVICES=0,1)" in trained
+    local.result()
     assert receipt(through)["data"] == receipt(here)["data"]
     assert receipt(through)["models"] == receipt(here)["models"]
     table = "results/study/report/metrics.csv"
