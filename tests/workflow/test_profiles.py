@@ -7,7 +7,7 @@ import yaml
 from dag import REPOSITORY
 
 # Targets, and the body of `simulate`: no job of theirs is ever submitted.
-NO_JOBS = {"all", "ensembles", "models", "posteriors", "metrics", "shard"}
+NO_JOBS = {"all", "ensembles", "models", "posteriors", "metrics", "shard", "collisions"}
 
 
 def profile(name):

@@ -40,7 +40,7 @@ def test_everything_is_there_with_its_log_and_benchmark(done):
         "metrics/line/random.cost",
         "metrics/line/random.examples",
     }
-    assert len(jobs) == 1 + 5 + 4 + 1 + 1 + 1 + 3
+    assert len(jobs) == 1 + 5 + 4 + 1 + 1 + 3
     for job in jobs:
         assert Path("logs", f"{job}.log") in made
         assert Path("benchmarks", f"{job}.jsonl") in made

@@ -20,7 +20,7 @@ rule resolve:
         mem_mb=500,
         runtime=5,
     params:
-        job=plan.resolved(),
+        job=lambda w: plan.resolved(),
         code=graph.code("resolve"),
     script:
         "../scripts/resolve.py"
