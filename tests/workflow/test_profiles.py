@@ -6,8 +6,8 @@ import pytest
 import yaml
 from dag import REPOSITORY
 
-# Targets, and the body of `simulate`: no job of theirs is ever submitted.
-NO_JOBS = {"all", "ensembles", "models", "posteriors", "metrics", "shard"}
+# Targets, and the bodies of `simulate` and `collide`: no job of theirs is ever submitted.
+NO_JOBS = {"all", "ensembles", "models", "posteriors", "metrics", "shard", "collisions"}
 
 
 def profile(name):
