@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,6 +98,7 @@ class Cluster:
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    _keeper: subprocess.Popen[bytes] = field(init=False)
 
     def start(self) -> None:
         """Start both daemons and wait until the node takes jobs.
@@ -137,6 +139,12 @@ class Cluster:
             "PATH": os.pathsep.join([str(self.folder / "bin"), str(Path(sys.executable).parent), _search_path()]),
         }
         self.environment.pop("CUDA_VISIBLE_DEVICES", None)
+        self._keeper = subprocess.Popen(
+            [sys.executable, __file__, str(self.folder)],
+            stdin=subprocess.PIPE,
+            env=self.environment,
+            start_new_session=True,
+        )
         for name in ("slurmctld", "slurmd"):
             self.call(name)
         self._wait_for_node()
@@ -176,24 +184,37 @@ class Cluster:
         return "".join(f"--- {path.name}\n{path.read_text()[-2000:]}\n" for path in found if path.exists())
 
     def stop(self) -> None:
-        """End what runs, then both daemons, by the ids in their files."""
-        if self.jobs("pending", "running", "suspended"):
-            self.call("scancel", f"--user={self.call('id', '-un').strip()}", check=False)
-            self._until(lambda: not self.jobs("running", "completing"))
-        for name in ("slurmd", "slurmctld"):
-            path = self.folder / f"{name}.pid"
-            try:
-                process = int(path.read_text())
-                os.kill(process, signal.SIGTERM)
-            except (OSError, ValueError):
-                continue
-            if not self._until(lambda process=process: not Path(f"/proc/{process}").exists()):
-                os.kill(process, signal.SIGKILL)
+        """End what runs, then both daemons."""
+        self._keeper.stdin.close()
+        self._keeper.wait()
 
-    @staticmethod
-    def _until(done) -> bool:
-        for _ in range(100):
-            if done():
-                return True
-            time.sleep(0.2)
-        return False
+
+def keep(folder: Path) -> None:
+    """Wait until whoever started the cluster lets go of it, or dies; then end its jobs and, by their ids, its daemons.
+
+    A process of its own (the main part of this file), which neither Ctrl-C nor the death of the tests reaches.
+    """
+    sys.stdin.read()
+    running = ["squeue", "--noheader", "--states=pending,running,completing"]
+    subprocess.run(["scancel", f"--user={os.getuid()}"], check=False, timeout=60)
+    _until(lambda: not subprocess.run(running, capture_output=True, check=False, timeout=60).stdout)
+    for name in ("slurmd", "slurmctld"):
+        try:
+            process = int((folder / f"{name}.pid").read_text())
+            os.kill(process, signal.SIGTERM)
+        except (OSError, ValueError):
+            continue
+        if not _until(lambda process=process: not Path(f"/proc/{process}").exists()):
+            os.kill(process, signal.SIGKILL)
+
+
+def _until(done: Callable[[], bool]) -> bool:
+    for _ in range(100):
+        if done():
+            return True
+        time.sleep(0.2)
+    return False
+
+
+if __name__ == "__main__":
+    keep(Path(sys.argv[1]))

@@ -103,6 +103,8 @@ class Run:
                 env={**_environment(), **cluster.environment, "PYTHONPATH": str(REPOSITORY / "src")},
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                # Where the tests run in the background, shells have SIGINT ignored, and children inherit that.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
             )
 
     def __enter__(self) -> "Run":

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from dag import REPOSITORY
 
-# Targets, and the body of `simulate`: no job of theirs is ever submitted.
+# Targets, and the bodies of `simulate` and `collide`: no job of theirs is ever submitted.
 NO_JOBS = {"all", "ensembles", "models", "posteriors", "metrics", "shard", "collisions"}
 
 

@@ -21,7 +21,7 @@ rule resolve:
         runtime=5,
     params:
         job=lambda w: plan.resolved(),
-        code=graph.code("resolve"),
+        code=lambda w: graph.code("resolve"),
     script:
         "../scripts/resolve.py"
 
@@ -62,7 +62,7 @@ rule report:
         runtime=60,
     params:
         job=lambda w: plan.report_job(),
-        code=graph.code("report"),
+        code=lambda w: graph.code("report"),
     script:
         "../scripts/report.py"
 
@@ -94,7 +94,7 @@ rule receipt:
         runtime=20,
     params:
         job=lambda w: plan.receipt_job(),
-        code=graph.code("receipt"),
+        code=lambda w: graph.code("receipt"),
         # By content: a checkout gives the file another time and a clone another path.
         lock=file_digest(Path(workflow.source_path("../../envs/requirements.lock"))),
     script:
