@@ -144,7 +144,7 @@ def free_space(folder: Path) -> str:
     return words + (", and no room for another file (inodes)" if state.f_files and not state.f_favail else "")
 
 
-def size(count: int) -> str:
+def size(count: float) -> str:
     """Bytes in words."""
     value = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):

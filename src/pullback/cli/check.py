@@ -19,10 +19,10 @@ from pullback.cli.common import (
     duration,
     open_plan,
     profile_option,
-    size,
     study_argument,
     table,
 )
+from pullback.whole import size
 
 if TYPE_CHECKING:
     from pullback.cli.dryrun import Job

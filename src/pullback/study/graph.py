@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from pullback.study import paths
-from pullback.study.base import asked
+from pullback.study.base import Split, asked
 from pullback.study.code import SOURCE, Node, class_node, file_digest, manifest
 from pullback.study.config import Study, StudyError, check_stem, load_study, read_study
 from pullback.study.plan import Plan
@@ -147,16 +147,11 @@ class Graph:
             if self.plan.source(problem, family) in sources
         ]
 
-    def splits(self) -> list[tuple[str, str, str]]:
+    def splits(self) -> list[tuple[str, str, Split]]:
         """(problem, family, split) of every ensemble."""
-        return [
-            (problem, family, split)
-            for problem, spec in self.study.problems.items()
-            for family in spec.families
-            for split in self.plan.splits(problem, family)
-        ]
+        return self.plan.every_split()
 
-    def split_heads(self, *sources: str) -> list[tuple[str, str, str]]:
+    def split_heads(self, *sources: str) -> list[tuple[str, str, Split]]:
         """(problem, family, split) of the ensembles that come from one of these sources."""
         return [head for head in self.splits() if self.plan.source(*head[:2]) in sources]
 
@@ -183,11 +178,7 @@ class Graph:
 
     def seen(self, problem: str, split: str) -> list[str]:
         """One split of the families that are trained on."""
-        return [
-            paths.ensemble(self.name, problem, family, split)
-            for family in self.study.seen(problem)
-            if split in self.plan.splits(problem, family)
-        ]
+        return [paths.ensemble(self.name, problem, family, split) for family in self.plan.seen_with(problem, split)]
 
     def judged(self, problem: str) -> list[str]:
         """The test split of the families that methods answer."""
@@ -251,14 +242,11 @@ class Graph:
 
     def inferences_in_parts(self) -> list[tuple[str, str, str]]:
         """(problem, method, infer) of the inferences whose posteriors are cut; the others need no index."""
-        return [(p, m, infer) for p, m, infer in self.inferences() if self._parts(p, m, infer) > 1]
-
-    def _parts(self, problem: str, method: str, infer: str) -> int:
-        return self.study.problems[problem].methods[method].infer[infer].parts
+        return [(p, m, infer) for p, m, infer in self.inferences() if self.plan.parts(p, m, infer) > 1]
 
     def parts(self, problem: str, method: str, infer: str, seed: int | str, family: str) -> list[str]:
         """The pieces of one posterior that is cut."""
-        count = self._parts(problem, method, infer)
+        count = self.plan.parts(problem, method, infer)
         return [paths.part(self.name, problem, method, infer, seed, family, part) for part in range(count)]
 
     def posteriors(self, problem: str, method: str) -> list[str]:
@@ -283,7 +271,7 @@ class Graph:
 
     def methods(self) -> list[tuple[str, str]]:
         """(problem, method) of every method."""
-        return [(problem, method) for problem, spec in self.study.problems.items() for method in spec.methods]
+        return self.plan.every_method()
 
     def metrics(self) -> list[str]:
         """The metrics of every method."""

@@ -75,6 +75,27 @@ class Plan:
             return tuple(split for split in SPLITS if split in spec.read.files and split in spec.splits)
         return spec.splits
 
+    def every_split(self) -> list[tuple[str, str, Split]]:
+        """(problem, family, split) of every ensemble."""
+        return [
+            (problem, family, split)
+            for problem, spec in self.study.problems.items()
+            for family in spec.families
+            for split in self.splits(problem, family)
+        ]
+
+    def every_method(self) -> list[tuple[str, str]]:
+        """(problem, method) of every method."""
+        return [(problem, method) for problem, spec in self.study.problems.items() for method in spec.methods]
+
+    def seen_with(self, problem: str, split: str) -> list[str]:
+        """The seen families that have a split."""
+        return [family for family in self.study.seen(problem) if split in self.splits(problem, family)]
+
+    def parts(self, problem: str, method: str, infer: str) -> int:
+        """Number of pieces that one inference is cut into."""
+        return self.study.problems[problem].methods[method].infer[infer].parts
+
     def base(self, problem: str, family: str) -> str:
         """The family whose reference and parameters stand for this one: itself, or the one it takes events from."""
         take = self.family(problem, family).take
@@ -224,8 +245,7 @@ class Plan:
         )
 
     def _asked_of_seen(self, problem: str, split: Split) -> list[str]:
-        seen = self.study.seen(problem)
-        return [asked(self.index_job(problem, f, split)) for f in seen if split in self.splits(problem, f)]
+        return [asked(self.index_job(problem, family, split)) for family in self.seen_with(problem, split)]
 
     def _asked_of_judged(self, problem: str) -> list[str]:
         return [asked(self.index_job(problem, family, "test")) for family in self.study.judged(problem)]
@@ -289,7 +309,7 @@ class Plan:
     @_once
     def index_posterior_job(self, problem: str, method: str, infer: str, seed: int, family: str) -> str:
         """Names that a posterior's index carries."""
-        parts = range(self.study.problems[problem].methods[method].infer[infer].parts)
+        parts = range(self.parts(problem, method, infer))
         return canonical(
             {
                 "inputs": {"parts": [asked(self.infer_job(problem, method, infer, seed, family, i)) for i in parts]},
@@ -304,7 +324,7 @@ class Plan:
 
     def posterior_job(self, problem: str, method: str, infer: str, seed: int, family: str) -> str:
         """The job that makes one posterior: the inference itself when it is in one part."""
-        if self.study.problems[problem].methods[method].infer[infer].parts == 1:
+        if self.parts(problem, method, infer) == 1:
             return self.infer_job(problem, method, infer, seed, family, 0)
         return self.index_posterior_job(problem, method, infer, seed, family)
 
@@ -373,18 +393,11 @@ class Plan:
     @_once
     def report_job(self) -> str:
         """The study as it runs, and what the examples of each (problem, method) were asked to be."""
-        methods = [(problem, name) for problem, spec in self.study.problems.items() for name in spec.methods]
-        examples = [asked(self.evaluate_job(problem, method)) for problem, method in methods]
+        examples = [asked(self.evaluate_job(*pair)) for pair in self.every_method()]
         return canonical({"inputs": {"examples": examples}, **json.loads(self.resolved())})
 
     @_once
     def receipt_job(self) -> str:
         """The study as it runs, and what its ensembles were asked to be."""
-        heads = [
-            (problem, family, split)
-            for problem, spec in self.study.problems.items()
-            for family in spec.families
-            for split in self.splits(problem, family)
-        ]
-        data = [asked(self.index_job(*head)) for head in heads]
+        data = [asked(self.index_job(*head)) for head in self.every_split()]
         return canonical({"inputs": {"data": data}, **json.loads(self.resolved())})
