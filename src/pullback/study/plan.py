@@ -302,7 +302,7 @@ class Plan:
             "part": part,
             "parts": settings.parts,
         }
-        if "exact-posterior" in spec.needs:
+        if spec.told:
             job["params"] = self.family(problem, self.base(problem, family)).params
         return canonical(job)
 
