@@ -45,6 +45,25 @@ def test_ssim_agrees_with_scikit_image_inside_the_border():
     assert ssim(a[None], b[None], 0, 1)[0] == pytest.approx(full.mean(), rel=1e-9)
 
 
+def test_ssim_of_small_images_is_scikit_image_with_zeros_around():
+    """16 x 16 in [0, 1], as digits are: most windows reach over the border, where this SSIM sees zeros."""
+    metrics = pytest.importorskip("skimage.metrics")
+    rng = np.random.default_rng(3)
+    a = rng.uniform(size=(2, 16, 16))
+    b = a + rng.normal(0, 0.3, a.shape)  # draws leave [0, 1]: the range stays 1
+    for one, other, found in zip(a, b, ssim(a, b, 0, 1), strict=True):
+        _, full = metrics.structural_similarity(
+            np.pad(one, 20),
+            np.pad(other, 20),
+            full=True,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            data_range=1.0,
+        )
+        assert found == pytest.approx(full[20:-20, 20:-20].mean(), rel=1e-9)
+
+
 def test_equal_images_score_one_and_noise_lowers_it():
     rng = np.random.default_rng(2)
     a = rng.uniform(0, 1, (4, 16, 16))

@@ -125,6 +125,8 @@ def _study(plan: Plan, jobs: list[Job], cores: int) -> Iterator[Finding]:
 
 def _packages(plan: Plan) -> Iterator[Finding]:
     """Packages by what the study has in it; the module that is looked for, the package, the extra, what needs it."""
+    from pullback.study.problems import DigitsProblem
+
     needed: dict[str, tuple[str, str, str]] = {}
 
     def need(extra: str, what: str, **modules: str) -> None:
@@ -135,6 +137,10 @@ def _packages(plan: Plan) -> Iterator[Finding]:
         sources = {plan.source(problem, family) for family in spec.families}
         if spec.kind == "fwi":
             need("waves", "waves", devito="devito")
+        if isinstance(spec, DigitsProblem):
+            need("images", "frames between digits", ot="POT")
+            if spec.simulator.images is None:
+                need("images", "frames between digits", sklearn="scikit-learn")
         if sources & {"read", "collide"}:
             need("hep", "ROOT files", uproot="uproot", awkward="awkward")
         if "collide" in sources:

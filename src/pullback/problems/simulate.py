@@ -59,7 +59,7 @@ def simulate(job: str, out: Path | str) -> None:
     spec = json.loads(job)
     problem = make_problem(spec["kind"], spec["simulator"], spec.get("folder", "."))
     block, first, left = spec["block"], spec["first_block"], spec["events"]
-    names = sorted(spec["params"])
+    names = sorted(name for name, value in spec["params"].items() if isinstance(value, int | float | dict))
     theta, offsets, failures = [], [0], 0
     attributes = {"problem": spec["problem"], "family": spec["family"], "split": spec["split"]}
     log.info("%s: %d events in blocks of %d, from block %d", "/".join(attributes.values()), left, block, first)

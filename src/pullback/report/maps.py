@@ -52,7 +52,7 @@ def panels(key: str, case: Sequence[tuple[Answer, int]]) -> Drawing:
         _panel(
             figure,
             *place,
-            "observed gather" if len(first.y_axes) > 1 else "observed",
+            "observed gather" if any(a.name == "time" for a in gather_axes) else "observed",
             gather,
             gather_axes,
             (-clip, clip),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -68,6 +69,11 @@ class Sweep(Closed):
     ensembles: int = Field(gt=0, description="ensembles in the train split")
     validation_ensembles: int = Field(default=32, gt=0, description="other ensembles, in the validation split")
     events: int = Field(gt=1, description="events of each ensemble")
+
+
+def outside_path(name: str) -> str:
+    """The path of an outside file: variables expanded; ``$PULLBACK_DATA`` is ``../shared/data`` when not set."""
+    return os.path.expandvars(name.replace("$PULLBACK_DATA", os.environ.get("PULLBACK_DATA", "../shared/data")))
 
 
 def canonical(value: Any) -> str:

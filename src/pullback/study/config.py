@@ -1,7 +1,6 @@
 """A study as one typed model, read from YAML and checked before any job starts."""
 
 import difflib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
@@ -10,12 +9,13 @@ import yaml
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
 
 from pullback.study import methods as method_kinds
-from pullback.study.base import Capability, Closed, Name, Split
+from pullback.study.base import Capability, Closed, Name, Split, outside_path
 from pullback.study.plugins import problem_class
 from pullback.study.problems import (
     BUILT_IN_PROBLEMS,
     CommandProblem,
     CustomProblem,
+    DigitsProblem,
     Family,
     FwiProblem,
     GaussianProblem,
@@ -38,6 +38,7 @@ Problem = Annotated[
     Annotated[GaussianProblem, Tag("gaussian")]
     | Annotated[FwiProblem, Tag("fwi")]
     | Annotated[UnfoldingProblem, Tag("unfolding")]
+    | Annotated[DigitsProblem, Tag("digits")]
     | Annotated[CommandProblem, Tag("command")]
     | Annotated[CustomProblem, Tag("custom")],
     Discriminator(_kind),
@@ -241,12 +242,10 @@ def check_stem(study: Study, path: Path | str) -> None:
 
 
 def family_files(family: Family, split: str) -> list[str]:
-    """The outside files of one split, variables expanded; ``$PULLBACK_DATA`` is ``../shared/data`` when not set."""
+    """The outside files of one split."""
     if family.read is None:
         return []
-    data = os.environ.get("PULLBACK_DATA", "../shared/data")
-    names = family.read.files.get(cast(Split, split), [])
-    return [os.path.expandvars(name.replace("$PULLBACK_DATA", data)) for name in names]
+    return [outside_path(name) for name in family.read.files.get(cast(Split, split), [])]
 
 
 def resolve_otherwise(family: Family) -> Family:

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, cast
 
-from pullback.study.base import SPLITS, Split, asked, canonical
+from pullback.study.base import SPLITS, Split, asked, canonical, outside_path
 from pullback.study.config import Study, family_files, resolve_otherwise
 from pullback.study.plugins import plugin_file, problem_class
-from pullback.study.problems import BUILT_IN_PROBLEMS, CommandProblem, Family, UnfoldingProblem
+from pullback.study.problems import BUILT_IN_PROBLEMS, CommandProblem, DigitsProblem, Family, UnfoldingProblem
 
 P = ParamSpec("P")
 
@@ -50,13 +50,13 @@ class Plan:
         self.folder = str(folder)
         self._texts: dict[tuple[Any, ...], str] = {}
         self._families = {
-            (name, family): resolve_otherwise(spec)
+            (name, family): problem.complete(resolve_otherwise(spec))
             for name, problem in study.problems.items()
             for family, spec in problem.families.items()
         }
 
     def family(self, problem: str, family: str) -> Family:
-        """A family as it runs here: `otherwise` has taken the place of outside files that are not there."""
+        """A family as it runs here: `otherwise` in place of outside files that are not there, its params complete."""
         return self._families[problem, family]
 
     def source(self, problem: str, family: str) -> str:
@@ -143,6 +143,8 @@ class Plan:
         spec = self.study.problems[problem]
         if isinstance(spec, CommandProblem):
             return [str(Path(self.folder) / name) for name in spec.simulator.files]
+        if isinstance(spec, DigitsProblem):
+            return [outside_path(name) for name in (spec.simulator.images, spec.simulator.labels) if name]
         if spec.kind in BUILT_IN_PROBLEMS:
             return []
         file = plugin_file(spec.kind, Path(self.folder))

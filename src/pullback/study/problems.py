@@ -151,6 +151,10 @@ class ProblemBase(Closed):
     methods: dict[Name, Method] = Field(min_length=1)
     judging: Judging = Judging()
 
+    def complete(self, family: Family) -> Family:
+        """A family with the parameters that follow from its role, where it states none."""
+        return family
+
 
 class GaussianSimulator(Closed):
     """y = x M + 0.5 |x| eps with M = [[2.2, .5], [.5, 3.2]] and eps ~ N(0, I): signal-dependent noise in 2-D."""
@@ -248,6 +252,74 @@ class UnfoldingProblem(ProblemBase):
     simulator: UnfoldingSimulator = UnfoldingSimulator()
 
 
+class DigitsSimulator(Closed):
+    """Frames between a handwritten 9 and a 6, with noise, most pixels lost.
+
+    scikit-learn's digits (8 x 8, values 0 to 16) unless idx files are named.
+    """
+
+    images: str | None = Field(
+        default=None, description="idx file of images, as MNIST's (gzipped or not); $PULLBACK_DATA and others expand"
+    )
+    labels: str | None = Field(default=None, description="idx file of their labels")
+    size: int | None = Field(
+        default=None,
+        ge=4,
+        le=128,
+        description="pixels along each side, interpolated to; when not given, 16 and for idx files 28",
+    )
+    noise_variance: float = Field(default=0.2, gt=0, description="of each pixel's Gaussian noise; values are in [0, 1]")
+    keep: float = Field(default=0.1, gt=0, le=1, description="probability that a pixel is observed; others are 0")
+
+    @property
+    def pixels(self) -> int:
+        """Pixels along each side."""
+        return self.size or (28 if self.images else 16)
+
+    @model_validator(mode="after")
+    def _both(self) -> "DigitsSimulator":
+        if (self.images is None) != (self.labels is None):
+            raise ValueError("`images` and `labels` belong together: give both, or none for scikit-learn's digits")
+        return self
+
+
+class DigitsParams(Closed):
+    """One frame of the way from a 9 to a 6, and the images that may be its ends."""
+
+    alpha: Number = Field(description="0 the 9, 1 the 6")
+    digits: Literal["train", "held-out", "all"] = Field(
+        default="all",
+        description="every fourth image of each digit is held out; families of a study take train when they are seen, "
+        "held-out when they are not",
+    )
+
+    @model_validator(mode="after")
+    def _on_the_way(self) -> "DigitsParams":
+        ends = [self.alpha] if isinstance(self.alpha, float) else [v for pair in self.alpha.intervals for v in pair]
+        if not all(0 <= end <= 1 for end in ends):
+            raise ValueError(f"alpha is a share of the way: found {ends}, wanted values in [0, 1]")
+        return self
+
+
+class DigitsProblem(ProblemBase):
+    """Image inversion: frames between a handwritten 9 and a 6 from a tenth of their pixels, noisy."""
+
+    gives: ClassVar[frozenset[Capability]] = frozenset({"pairs", "prior", "forward", "likelihood", "exact-posterior"})
+    code: ClassVar[str] = "pullback.problems.digits:Digits"
+    block: ClassVar[int] = 128
+    Params: ClassVar[type[Closed] | None] = DigitsParams
+
+    kind: Literal["digits"]
+    simulator: DigitsSimulator = DigitsSimulator()
+
+    def complete(self, family: Family) -> Family:
+        """Judged priors never use an image that training used, unless they say so."""
+        if family.take or "digits" in family.params:
+            return family
+        digits = "train" if family.role == "seen" else "held-out"
+        return family.model_copy(update={"params": {**family.params, "digits": digits}})
+
+
 class FieldOptions(Closed):
     """Shape and units of x or y of an external command."""
 
@@ -295,6 +367,7 @@ BUILT_IN_PROBLEMS: dict[str, type[ProblemBase]] = {
     "gaussian": GaussianProblem,
     "fwi": FwiProblem,
     "unfolding": UnfoldingProblem,
+    "digits": DigitsProblem,
     "command": CommandProblem,
 }
 

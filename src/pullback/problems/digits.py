@@ -1,0 +1,268 @@
+"""Image inversion: frames x between a handwritten 9 and a 6, seen as a few noisy pixels y.
+
+The prior with parameter alpha holds one frame of the displacement interpolation (McCann 1997) of every pair of a 9 and
+a 6. With the optimal plan G of squared distance between the two images as distributions of mass, and pixel p of the 9
+and q of the 6,
+
+    x_alpha = [(1 - alpha) S_9 + alpha S_6] sum_pq G_pq delta((1 - alpha) p + alpha q),
+
+each mass splatted bilinearly on the four pixels around it: the centre of mass moves on a straight line, the total
+intensity S changes linearly, alpha = 0 is the 9 and alpha = 1 the 6. Where rounding of positions to the grid piles more
+than 1 on a pixel, what is above 1 flows to its neighbours.
+
+    y = m (x + s eps),   m ~ Bernoulli(keep),   eps ~ N(0, 1),   s^2 = noise_variance,
+
+for each pixel of each event afresh: the image experiment of "The Ensemble Inverse Problem" (arXiv 2601.22029). A pixel
+was kept exactly where y is not 0, so that
+
+    log p(y|x) = sum_kept [log keep - (y - x)^2 / 2 s^2 - log(2 pi s^2) / 2] + sum_lost log(1 - keep).
+"""
+
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from pullback.ensembles.fields import Field
+from pullback.extras import require
+from pullback.readers.idx import IdxError, read_idx
+from pullback.study.base import Capability, outside_path
+from pullback.study.problems import DigitsParams, DigitsProblem, DigitsSimulator
+
+FROM, TO = 9, 6
+HELD_OUT_EVERY = 4
+"""Of each digit's images, in the order of the data, the fourth, eighth, ... are held out."""
+
+ITERATIONS = 1_000_000
+MOST_PLANS = 20_000
+"""Plans kept in memory, of a few kilobytes each."""
+
+EXCESS = 1e-6
+ROWS = 256
+
+
+class Transport(NamedTuple):
+    """An optimal plan between two images: arcs that carry mass, their masses sum to 1."""
+
+    source: np.ndarray
+    target: np.ndarray
+    mass: np.ndarray
+
+
+class Digits:
+    """Prior, forward process, likelihood and exact posterior; see the module for the formulas.
+
+    Args:
+        options: the ``simulator`` block.
+    """
+
+    gives: ClassVar[frozenset[Capability]] = DigitsProblem.gives
+    block = DigitsProblem.block
+    fail = "error"
+
+    def __init__(self, options: DigitsSimulator):
+        self.options = options
+        self.size = size = options.pixels
+        self.x = Field.array("x", ("row", "column"), (size, size), "1", low=(0.0,), high=(1.0,))
+        self.y = Field.array("y", ("row", "column"), (size, size), "1")
+        self._plans: dict[tuple[int, int], Transport] = {}
+
+    @cached_property
+    def images(self) -> dict[int, np.ndarray]:
+        """All images of each digit that have any ink, (image, row, column) float64 in [0, 1].
+
+        Raises:
+            IdxError: a file of the user's that is no idx file, or has no such digits.
+            pullback.extras.MissingExtraError: no file is given and scikit-learn is not installed.
+        """
+        if self.options.images is None or self.options.labels is None:
+            bundled = require("sklearn.datasets", "images").load_digits()
+            images, labels, source = bundled.images / 16, bundled.target, "scikit-learn's digits"
+        else:
+            source = outside_path(self.options.images)
+            images = read_idx(source, 3)
+            labels = read_idx(outside_path(self.options.labels), 1)
+            if len(images) != len(labels):
+                raise IdxError(f"{source}: {len(images)} images and {len(labels)} labels; give the files of one set")
+        found = {}
+        for digit in (FROM, TO):
+            chosen = images[labels == digit]
+            # Bytes become floats only for the two digits of many.
+            chosen = chosen / 255 if chosen.dtype == np.uint8 else chosen
+            chosen = resized(chosen[chosen.any(axis=(1, 2))], self.size)
+            if len(chosen) < HELD_OUT_EVERY:
+                raise IdxError(f"{source}: {len(chosen)} images of a {digit}, wanted at least {HELD_OUT_EVERY}")
+            found[digit] = chosen
+        return found
+
+    def pool(self, digit: int, which: str) -> np.ndarray:
+        """Indices of the images of one digit that a family may use; ``which`` as in `DigitsParams`."""
+        index = np.arange(len(self.images[digit]))
+        held_out = index % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
+        return {"train": index[~held_out], "held-out": index[held_out], "all": index}[which]
+
+    def sample_prior(self, rng: np.random.Generator, n: int, params: dict[str, Any]) -> np.ndarray:
+        """Frames (n, row, column), float32 in [0, 1]: a random 9, a random 6, the family's alpha."""
+        alpha, pools = self._prior(params)
+        return self.frames(np.stack([pool[rng.integers(len(pool), size=n)] for pool in pools], axis=1), alpha)
+
+    def forward(self, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Observations (event, row, column), exactly 0 where a pixel was lost; every simulation succeeds."""
+        noisy = x + np.sqrt(self.options.noise_variance) * rng.standard_normal(x.shape)
+        kept = rng.random(x.shape) < self.options.keep
+        return np.where(kept, noisy, 0.0), np.ones(len(x), bool)
+
+    def log_likelihood(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """log p(y|x), y and x (..., row, column), broadcast over leading axes.
+
+        A density in the kept pixels, a probability in the lost ones.
+        """
+        y, x = np.asarray(y, np.float64), np.asarray(x, np.float64)
+        variance, keep = self.options.noise_variance, self.options.keep
+        kept = y != 0
+        error = np.where(kept, (y - x) ** 2, 0.0).sum((-2, -1))
+        count = kept.sum((-2, -1))
+        lost = y.shape[-2] * y.shape[-1] - count
+        with np.errstate(divide="ignore"):
+            masked = np.where(lost > 0, lost * np.log1p(-keep), 0.0) if keep < 1 else np.where(lost > 0, -np.inf, 0.0)
+        return -error / (2 * variance) + count * (np.log(keep) - np.log(2 * np.pi * variance) / 2) + masked
+
+    def exact_posterior(
+        self, y: np.ndarray, params: dict[str, Any], draws: int, pool: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Draws (event, draw, row, column) of the frames of a prior, by their likelihood.
+
+        Exact where the prior has at most ``pool`` pairs of digits: all are taken. Else ``pool`` random ones stand for
+        them. The exponent is linear in (y, [y != 0]): all events against all frames are two matrix products.
+        """
+        alpha, (nines, sixes) = self._prior(params)
+        if len(nines) * len(sixes) <= pool:
+            pairs = np.stack(np.meshgrid(nines, sixes, indexing="ij"), axis=-1).reshape(-1, 2)
+        else:
+            pairs = np.stack([rng.choice(nines, pool), rng.choice(sixes, pool)], axis=1)
+        x = self.frames(pairs, alpha).reshape(len(pairs), -1)
+        out = np.empty((len(y), draws, *self.x.shape), np.float32)
+        for start in range(0, len(y), ROWS):
+            rows = np.asarray(y[start : start + ROWS], np.float32).reshape(-1, x.shape[1])
+            logw = (2 * rows @ x.T - (rows != 0).astype(np.float32) @ (x**2).T) / (2 * self.options.noise_variance)
+            cumulative = np.cumsum(np.exp(logw - logw.max(axis=1, keepdims=True), dtype=np.float64), axis=1)
+            u = rng.random((len(rows), draws)) * cumulative[:, -1:]
+            for row, (edges, values) in enumerate(zip(cumulative, u, strict=True)):
+                chosen = np.minimum(np.searchsorted(edges, values, side="right"), len(x) - 1)
+                out[start + row] = x[chosen].reshape(draws, *self.x.shape)
+        return out
+
+    def frames(self, pairs: np.ndarray, alpha: float) -> np.ndarray:
+        """Frames (pair, row, column), float32, of pairs (pair, 2) of a 9 and a 6 by their indices in ``images``."""
+        plans = [self._plan(int(nine), int(six)) for nine, six in pairs]
+        event = np.repeat(np.arange(len(plans)), [len(plan.mass) for plan in plans])
+        source, target, mass = (np.concatenate(arcs) for arcs in zip(*plans, strict=True))
+        ink = [self.images[digit][pairs[:, i]].sum((1, 2)) for i, digit in enumerate((FROM, TO))]
+        mass = mass * ((1 - alpha) * ink[0] + alpha * ink[1])[event]
+        position = [
+            (1 - alpha) * start + alpha * end
+            for start, end in zip(np.divmod(source, self.size), np.divmod(target, self.size), strict=True)
+        ]
+        return levelled(splat(event, position[0], position[1], mass, (len(plans), self.size, self.size))).astype(
+            np.float32
+        )
+
+    def _prior(self, params: dict[str, Any]) -> tuple[float, list[np.ndarray]]:
+        prior = DigitsParams.model_validate(params)
+        if not isinstance(prior.alpha, float):
+            raise ValueError(f"alpha of one prior is a number, found {prior.alpha}")
+        return prior.alpha, [self.pool(digit, prior.digits) for digit in (FROM, TO)]
+
+    def _plan(self, nine: int, six: int) -> Transport:
+        """The plan of one pair. It does not depend on alpha, and a family's events share pairs: plans are kept."""
+        if (found := self._plans.get((nine, six))) is not None:
+            return found
+        plan = transport(self.images[FROM][nine], self.images[TO][six], self._cost)
+        if len(self._plans) < MOST_PLANS:
+            self._plans[nine, six] = plan
+        return plan
+
+    @cached_property
+    def _cost(self) -> np.ndarray:
+        """Squared distances between all pixels (pixel, pixel)."""
+        row, column = np.divmod(np.arange(self.size**2), self.size)
+        return ((row[:, None] - row) ** 2 + (column[:, None] - column) ** 2).astype(np.float64)
+
+    def preflight(self) -> dict[str, Any]:
+        """Numbers of images, and what is done to them; makes one pair's frames."""
+        self.frames(np.zeros((1, 2), int), 0.5)
+        counts = {
+            f"images of a {digit} ({which})": len(self.pool(digit, which))
+            for digit in (FROM, TO)
+            for which in ("train", "held-out")
+        }
+        source = self.options.images or "scikit-learn's digits"
+        return {
+            "digits": source,
+            "pixels": f"{self.size} x {self.size}",
+            **counts,
+            "noise variance": self.options.noise_variance,
+            "kept pixels": self.options.keep,
+        }
+
+
+def resized(images: np.ndarray, size: int) -> np.ndarray:
+    """Images (image, row, column) on a square grid of another size, values within the range that they had.
+
+    Linear between centres of pixels, the border continued outwards; a coarser grid averages with a triangle as wide as
+    its pixels.
+    """
+    weights = []
+    for cells in images.shape[1:]:
+        step = cells / size
+        centre = (np.arange(size) + 0.5) * step - 0.5
+        weight = np.clip(1 - np.abs(centre[:, None] - np.arange(cells)) / max(step, 1), 0, None)
+        weights.append(weight / weight.sum(axis=1, keepdims=True))
+    return weights[0] @ images @ weights[1].T
+
+
+def transport(a: np.ndarray, b: np.ndarray, cost: np.ndarray) -> Transport:
+    """The optimal plan between two images (row, column), each as a distribution of mass; ``cost`` (pixel, pixel).
+
+    Only pixels with mass take part: the solver's time grows with the square of their number and more.
+    """
+    ot = require("ot", "images")
+    a, b = a.ravel(), b.ravel()
+    source, target = np.flatnonzero(a), np.flatnonzero(b)
+    plan, log = ot.emd(
+        a[source] / a.sum(), b[target] / b.sum(), cost[np.ix_(source, target)], numItermax=ITERATIONS, log=True
+    )
+    if log["warning"]:
+        raise ValueError(f"optimal transport between two digits failed: {log['warning']}")
+    i, j = np.nonzero(plan)
+    return Transport(source[i].astype(np.uint16), target[j].astype(np.uint16), plan[i, j])
+
+
+def splat(
+    event: np.ndarray, row: np.ndarray, column: np.ndarray, mass: np.ndarray, shape: tuple[int, int, int]
+) -> np.ndarray:
+    """Masses at real positions inside the grid, each shared bilinearly by the four pixels around it.
+
+    Args:
+        event: image that each mass belongs to (mass,).
+        row, column, mass: (mass,).
+        shape: of the result (event, row, column).
+    """
+    events, rows, columns = shape
+    top, left = np.floor(row).astype(np.int64), np.floor(column).astype(np.int64)
+    down, right = row - top, column - left
+    out = np.zeros(events * rows * columns)
+    for i, share_down in ((top, 1 - down), (np.minimum(top + 1, rows - 1), down)):
+        for j, share_right in ((left, 1 - right), (np.minimum(left + 1, columns - 1), right)):
+            out += np.bincount((event * rows + i) * columns + j, mass * share_down * share_right, out.size)
+    return out.reshape(shape)
+
+
+def levelled(images: np.ndarray) -> np.ndarray:
+    """Images (event, row, column) with what is above 1 moved to the four neighbours until nothing is; mass is kept."""
+    while (excess := np.clip(images - 1, 0, None)).max(initial=0) > EXCESS:
+        # At the border the share of the missing neighbour stays.
+        around = np.pad(excess, ((0, 0), (1, 1), (1, 1)), mode="edge")
+        flow = around[:, :-2, 1:-1] + around[:, 2:, 1:-1] + around[:, 1:-1, :-2] + around[:, 1:-1, 2:]
+        images = images - excess + flow / 4
+    return np.clip(images, 0, 1)
