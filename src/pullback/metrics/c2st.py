@@ -2,10 +2,10 @@
 
 Joint: each event gives two rows, (y, one draw of the method) and (y, one exact draw), and a classifier learns to tell
 them apart. The marginal of y is the same on both sides, so that accuracy above one half is in the posteriors; and over
-many events a posterior per event need not be drawn many times. The classifier is that of sbibm (Lueckmann et al. 2021,
-arXiv 2101.04653), for comparison with published numbers: an MLP of two hidden layers of 10 units for each component,
-inputs z-scored, 5 folds, the mean accuracy on rows left out. Both rows of an event are in the same fold: rows that share
-y would otherwise leak from training to test.
+many events no posterior need be drawn more than once. The classifier is that of sbibm (Lueckmann et al. 2021, arXiv
+2101.04653), for comparison with published numbers: an MLP of two hidden layers of 10 units for each component, inputs
+z-scored, 5 folds, the mean accuracy on rows left out. Both rows of an event are in the same fold: rows that share y
+would otherwise leak from training to test.
 
 The accuracy is 1/2 where the two posteriors agree and 1 where every draw gives itself away. As an estimate it scatters
 a little below 1/2 too, and is printed so. The floor is the classifier's accuracy between two independent exact draws.

@@ -12,8 +12,8 @@ for every method. Against them stand
     mean score over the exact posterior's mean score on the same events, minus one: 0.01 is one per cent worse.
 
 Squares of differences between estimates from m and M draws are too large by the noise of both. For a mean that is
-var/m, and is taken off. For covariances |C - C'|_F^2 = tr C^2 + tr C'^2 - 2 tr C C', and tr C^2 has an unbiased estimate
-for any distribution (Himeno and Yamada 2014), with S the sample covariance and z draws about their mean:
+var/m, and is taken off. For covariances |C - C'|_F^2 = tr C^2 + tr C'^2 - 2 tr C C', and tr C^2 has an unbiased
+estimate for any distribution (Himeno and Yamada 2014), with S the sample covariance and z draws about their mean:
 
     (m - 1) / (m (m - 2) (m - 3)) [ (m - 1) (m - 2) tr S^2 + (tr S)^2 - m / (m - 1) sum |z|^4 ].
 

@@ -1,11 +1,10 @@
 """Tests of accuracy with random points (TARP; Lemos et al. 2023, arXiv 2302.03026): coverage of whole posteriors.
 
 Around a reference point r lies the ball that reaches to the truth, and the share f of an event's draws inside it. For
-an exact posterior f is uniform whatever r is, as long as r does not depend on the event's truth, and if that holds for all
-r(y) the posterior is exact (their theorem 3). The expected coverage probability at a level is the share of events with
-f below it; the row is the largest gap between the two, max |ECP(level) - level|, with ties and the finite number of
-draws treated as in `pullback.metrics.ranks`, whose floor it shares. It sees what no component shows alone: wrong
-correlations.
+an exact posterior f is uniform whatever r is, as long as r does not depend on the event's truth; if that holds for
+every r(y), the posterior is exact. The expected coverage probability at a level is the share of events with f below it;
+the row is the largest gap between the two, max |ECP(level) - level|, with ties and the finite number of draws treated
+as in `pullback.metrics.ranks`, whose floor it shares. It sees what no component shows alone: wrong correlations.
 
 Two sets of references, for references that do not look at y pass draws that do not look at y either:
 
