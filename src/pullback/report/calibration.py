@@ -14,7 +14,7 @@ from pullback.report.tables import Family
 MOST_FAMILIES = 8
 BAND = "#dfe3e8"
 _LINES: tuple[Any, ...] = ("-", "--", ":", "-.")
-_LEFT, _GAP = 1.5, 0.12
+_LEFT, _GAP = 1.5, 0.16
 
 
 def drawings(
@@ -56,7 +56,8 @@ def _ranks(
         bottom = 0.42 + (len(methods) - 1 - line) * (tall + _GAP)
         for column, (family, example) in enumerate(zip(families, row, strict=True)):
             axes = axes_at(figure, _LEFT + column * (wide + _GAP), bottom, wide, tall)
-            axes.set(xlim=(0, 1), ylim=(0, top), xticks=[0, 0.5, 1], yticks=[0, 1])
+            axes.set(xlim=(0, 1), ylim=(0, top), yticks=[0, 1])
+            axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
             axes.tick_params(labelbottom=line == len(methods) - 1, labelleft=column == 0)
             if line == 0:
                 axes.set_title(shorten(family.title, int(9 * wide)), loc="left", fontsize=8.5)
@@ -115,6 +116,7 @@ def _coverage(
         most = max((e.ranked for _, e in answers if e), default=0.0)
         _coverage_panel(axes, answers, most, names)
         axes.set(xlim=(0, 1), ylim=(-span, span))
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
         axes.set_title(shorten(family.title, int(9 * wide)), loc="left", fontsize=9)
         axes.set_xlabel("credibility level")
         axes.tick_params(labelleft=column == 0)

@@ -26,7 +26,7 @@ class Judging(Closed):
     exact_draws: int = Field(default=400, ge=4, description="exact draws of each such event")
     exact_pool: int = Field(
         default=ExactInfer.model_fields["pool"].default,
-        ge=100,
+        ge=8,
         description="candidates of exact draws, as of the oracle",
     )
     c2st_events: int = Field(
