@@ -23,7 +23,7 @@ class Judging(Closed):
         description="events of each family whose posterior is compared with the exact one, where the problem gives it: "
         "mean, covariance, energy score, CRPS",
     )
-    exact_draws: int = Field(default=400, ge=4, description="exact draws of each such event")
+    exact_draws: int = Field(default=200, ge=4, description="exact draws of each such event")
     exact_pool: int = Field(
         default=ExactInfer.model_fields["pool"].default,
         ge=8,

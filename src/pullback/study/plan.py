@@ -345,7 +345,10 @@ class Plan:
             for name in self.study.judged(problem)
         }
         for name in families if self._compares_with_exact(problem) else ():
-            families[name]["params"] = self.family(problem, self.base(problem, name)).params
+            base = self.family(problem, self.base(problem, name))
+            # Nobody knows the parameters of outside files.
+            if base.read is None:
+                families[name]["params"] = base.params
         results = self.results(problem, method)
         inputs = {
             "posteriors": [asked(self.posterior_job(problem, method, *result)) for result in results],
