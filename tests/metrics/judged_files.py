@@ -116,6 +116,10 @@ def job(folder: Path, kind: str, families: dict[str, dict], results: list, **jud
         "resimulate_events": 0,
         "resimulate_draws": 4,
         "examples": 3,
+        "exact_events": 0,
+        "exact_draws": 200,
+        "exact_pool": 200,
+        "c2st_events": 0,
     }
     return json.dumps(
         {

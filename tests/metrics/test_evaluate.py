@@ -162,6 +162,28 @@ def test_examples_of_features(plane_run):
         assert known["misfit"].shape == (20,)
 
 
+def test_calibration_of_exact_and_shifted_draws(plane_run):
+    table, _, path, _ = plane_run
+    names = ("sbc_ks.a", "sbc_ks.b", "tarp_gap", "tarp_gap.local")
+    for name in names:
+        exact, wrong = (table["few", family, name] for family in ("in", "out"))
+        assert float(exact["value"]) < 2.2 * float(exact["floor"])
+        assert float(wrong["value"]) > 2.2 * float(wrong["floor"])
+        # Kolmogorov's mean, of 1500 events.
+        assert float(exact["floor"]) == pytest.approx(0.8687 / np.sqrt(1500), rel=1e-3)
+    assert not [key for key in table if key[1] == "data" and key[2].startswith(("sbc", "tarp", "energy"))]
+    with h5py.File(path) as file:
+        group = file["few/0/in"]
+        assert list(group["ranks"].attrs["quantities"]) == ["a", "b"]
+        assert group["ranks"][()].sum(axis=1) == pytest.approx(np.ones(2))
+        assert group["ranks"].attrs["events"] == 1500
+        assert list(group["coverage"].attrs["references"]) == ["uniform", "local"]
+        for curve, name in zip(group["coverage"][()], names[2:], strict=True):
+            gap = np.abs(curve - np.linspace(0, 1, len(curve))).max()
+            assert gap <= float(table["few", "in", name]["value"]) + 1e-9
+        assert "ranks" not in file["few/0/data"]
+
+
 @pytest.fixture(scope="module")
 def image_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("image")
@@ -194,8 +216,8 @@ def test_scores_of_fields(image_run):
     metrics = {metric for _, family, metric in table if family == "e"}
     paired = {f"{name}_{kind}" for name in ("mse", "mae", "relative_l2", "ssim") for kind in ("draw", "point")}
     assert metrics == paired | {
-        "swd_draw", "swd100_draw", "w1_draw.pixels", "crps", "coverage50", "coverage90", "spread_skill",
-        "failed_draws", "misfit", "failed_resimulations",
+        "swd_draw", "swd100_draw", "w1_draw.pixels", "crps", "energy_score", "coverage50", "coverage90", "spread_skill",
+        "failed_draws", "misfit", "failed_resimulations", "sbc_ks.mean", "sbc_ks.spread", "tarp_gap", "tarp_gap.local",
     }  # fmt: skip
     assert float(table["i", "e", "ssim_point"]["value"]) > float(table["i", "e", "ssim_draw"]["value"])
     assert table["i", "e", "mae_draw"]["unit"] == "m/s"

@@ -88,7 +88,8 @@ class Inputs:
 
     def arguments(self, folder: Path) -> dict[str, Any]:
         """Keyword arguments, with the outputs in a folder."""
-        return {**self.__dict__, "page": folder / "report" / "index.html", "table": folder / "report" / "metrics.csv"}
+        names = {"page": "index.html", "table": "metrics.csv", "seeds": "seeds.csv"}
+        return {**self.__dict__, **{key: folder / "report" / name for key, name in names.items()}}
 
 
 _SKILL = {"ei-fm": 0.4, "cfm": 1.0, "oracle": 0.2, "random": 6.0, "enkg": 1.3}

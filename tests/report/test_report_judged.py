@@ -85,11 +85,21 @@ def test_judged_results_make_a_page(tmp_path, plan):
     page, table = tmp_path / "index.html", tmp_path / "metrics.csv"
     columns = {name: [r[name] for r in results] for name in ("metrics", "cost", "examples")}
     write_report(
-        plan.resolved(), columns["metrics"], columns["cost"], columns["examples"], [], [], page=page, table=table
+        plan.resolved(),
+        columns["metrics"],
+        columns["cost"],
+        columns["examples"],
+        [],
+        [],
+        page=page,
+        table=table,
+        seeds=tmp_path / "seeds.csv",
     )
     text = page.read_text()
-    # gaussian: overview, two families with clouds and spectra; waves: overview, two families with three cases.
-    assert text.count('class="figure"') == (1 + 2 * 2) + (1 + 2 * 3)
+    # gaussian: overview, ranks, coverage, two families with clouds and spectra; waves: the first three, two families
+    # with three cases.
+    assert text.count('class="figure"') == (3 + 2 * 2) + (3 + 2 * 3)
+    assert "Rank histograms of cfm on " in text
     assert "Sliced Wasserstein distance, one draw" in text
     assert "Mean absolute error, point estimate" in text
     assert "outside the training ensembles" in text

@@ -169,7 +169,47 @@ def test_several_seeds_are_shown_as_mean_and_range(tmp_path):
     table = pandas.read_csv(arguments["table"])
     some = table[(table.metric == "swd_draw") & (table.family == "gamma-0.5")]
     assert len(some) == 3
-    assert f'title="{some.value.mean():.6g}, 95 % interval [{some.low.min():.6g}, {some.high.max():.6g}]' in text
+    means = pandas.read_csv(arguments["seeds"])
+    (mean,) = means[(means.metric == "swd_draw") & (means.family == "gamma-0.5")].itertuples()
+    assert (mean.seeds, mean.value) == (3, pytest.approx(some.value.mean()))
+    assert mean.seeds_error == pytest.approx(some.value.std() / 3**0.5)
+    assert (mean.seeds_least, mean.seeds_most) == (pytest.approx(some.value.min()), pytest.approx(some.value.max()))
+    assert f'title="{mean.value:.6g}, 95 % interval [{mean.low:.6g}, {mean.high:.6g}], floor {mean.floor:.6g}' in text
+    assert mean.low < some.value.min()
+    assert not means.duplicated(["problem", "method", "infer", "family", "metric"]).any()
+    assert len(means) * 3 == len(table)
+
+
+def test_calibration_is_drawn_by_method_and_family(tmp_path):
+    inputs = make_inputs(tmp_path, only("gaussian", "cfm", "random"))
+    rng = np.random.default_rng(0)
+    for path in inputs.examples:
+        with h5py.File(path, "a") as file:
+            for family in ("gamma-0.0", "gamma-0.5"):
+                group = file[f"default/0/{family}"]
+                counts = rng.multinomial(2000, np.full(20, 0.05), 2)
+                group["ranks"] = counts / 2000
+                group["ranks"].attrs.update(quantities=["x1", "x2"], events=2000.0)
+                group["coverage"] = np.linspace(0, 1, 51) ** np.array([[1.0], [1.2]])
+                group["coverage"].attrs["references"] = ["uniform", "local"]
+    arguments = inputs.arguments(tmp_path)
+    write_report(**arguments)
+    text = arguments["page"].read_text()
+    page = Page(text)
+    labels = [a["aria-label"] for a in page.all("svg") if a.get("role") == "img"]
+    assert [name for name in labels if name.startswith("Rank histograms of cfm, random on γ = 0.0, γ = 0.5")]
+    assert [name for name in labels if name.startswith("Expected coverage of cfm, random on γ = 0.0, γ = 0.5")]
+    assert text.count("is the truth one of the draws?") == 1
+    ids = [a["id"] for _, a in page.found if "id" in a]
+    assert len(set(ids)) == len(ids)
+
+
+def test_the_headline_is_the_one_that_the_study_names(tmp_path):
+    config = only("gaussian", "cfm", "random")
+    config["problems"]["gaussian"]["judging"] = {"headline": "mse_point"}
+    arguments = make_inputs(tmp_path, config).arguments(tmp_path)
+    write_report(**arguments)
+    assert "Generalisation by prior: Mean squared error, point estimate" in arguments["page"].read_text()
 
 
 def test_answers_to_one_observation_stand_side_by_side(tmp_path):

@@ -10,7 +10,6 @@ from pullback.report.tables import (
     ReportError,
     best,
     cost_rows,
-    measure,
     metric_table,
     read_check,
     read_csv,
@@ -46,18 +45,6 @@ def test_best_needs_intervals_apart_from_all_others(cells, better, expected):
 def row(**more):
     base = {"metric": "swd_draw", "method": "a", "infer": "default", "family": "f", "unit": "1"}
     return base | {"value": 1.0, "low": 0.9, "high": 1.2, "floor": 0.5, "n": 10.0} | more
-
-
-def test_seeds_become_their_mean_and_the_hull_of_their_intervals():
-    found = measure([row(), row(value=3.0, low=2.5, high=3.1, floor=0.7)])
-    assert found == Measured(2.0, 0.9, 3.1, 0.6, 10.0, (1.0, 3.0))
-
-
-def test_a_seed_without_interval_leaves_none():
-    found = measure([row(), row(low=math.nan)])
-    assert math.isnan(found.low)
-    assert found.high == 1.2
-    assert measure([row(value=math.nan)]) is None
 
 
 def test_a_table_marks_counts_and_notes_fewer_events():
@@ -143,6 +130,13 @@ def test_numbers_have_the_digits_that_their_interval_supports(value, low, high, 
         ("ssim_point", "Structural similarity, point estimate", "higher"),
         ("coverage90", "Coverage of central intervals (90 %)", ""),
         ("fold_back_swd", "Fold-back distance", "lower"),
+        ("crps", "CRPS", "lower"),
+        ("crps_excess", "CRPS above the exact posterior's", "lower"),
+        ("energy_score", "Energy score", "lower"),
+        ("energy_score_excess", "Energy score above the exact posterior's", "lower"),
+        ("sbc_ks.x1", "SBC: distance of ranks from uniform (x1)", "lower"),
+        ("tarp_gap.local", "TARP: gap of expected coverage (local)", "lower"),
+        ("c2st", "C2ST against the exact posterior", "lower"),
         ("set_size_outside", "Sets of untrained size", ""),
         ("my_own", "my own", ""),
     ],

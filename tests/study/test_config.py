@@ -94,6 +94,11 @@ def test_a_study_that_is_right_is_read():
             ["needs exact-posterior", "kind 'fwi' gives"],
         ),
         (
+            "problems/waves",
+            {**WAVES, "judging": {"exact_events": 10}},
+            ["waves.judging.exact_events", "kind 'fwi' gives", "leave it out"],
+        ),
+        (
             "problems/toy/families/half/read",
             {"files": {"test": ["a.root"]}, "y": {"pt": "a", "eta": "b", "phi": "c"}},
             ["read.x"],

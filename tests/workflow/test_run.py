@@ -37,6 +37,7 @@ def test_everything_is_there_with_its_log_and_benchmark(done):
     jobs = {str(path.with_suffix("")) for path in data} - {
         # Second outputs of a job.
         "report/metrics",
+        "report/seeds",
         "metrics/line/random.cost",
         "metrics/line/random.examples",
     }
@@ -61,6 +62,7 @@ def test_the_report_of_snakemake_builds(done):
     assert {name for group in categories["Study"].values() for name in group} == {
         "results/tiny/report/index.html",
         "results/tiny/report/metrics.csv",
+        "results/tiny/report/seeds.csv",
         "results/tiny/receipt.json",
     }
     assert set(categories["Metrics"]["line"]) == {

@@ -28,7 +28,7 @@ rule resolve:
 
 rule report:
     """Write the page: one self-contained HTML file, with every method beside every other.
-    And one table of all metrics."""
+    And two tables of all metrics: of every seed, and as means over seeds."""
     input:
         study=graph.resolved(),
         metrics=graph.metrics(),
@@ -48,6 +48,12 @@ rule report:
             caption="../report/table.rst",
             category="Study",
             labels={"study": S, "result": "all metrics"},
+        ),
+        seeds=report(
+            paths.seeds(S),
+            caption="../report/seeds.rst",
+            category="Study",
+            labels={"study": S, "result": "means over seeds"},
         ),
     log:
         paths.log(paths.report(S)),

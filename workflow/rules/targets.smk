@@ -9,6 +9,7 @@ rule all:
         graph.resolved(),
         paths.report(S),
         paths.table(S),
+        paths.seeds(S),
         paths.receipt(S),
         # They are made anyway; named here, one that was deleted is made again.
         graph.metrics(),

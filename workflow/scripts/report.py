@@ -15,4 +15,5 @@ with job_log(snakemake.log[0]):
         preflights=[Path(p) for p in snakemake.input.preflights],
         page=Path(snakemake.output.page),
         table=Path(snakemake.output.table),
+        seeds=Path(snakemake.output.seeds),
     )

@@ -11,7 +11,9 @@ from pullback import seeding
 from pullback.ensembles.store import EnsembleReader, PosteriorReader
 from pullback.metrics import checks
 from pullback.metrics.bootstrap import Replicas
+from pullback.metrics.credibility import Credibility
 from pullback.metrics.draws import Space
+from pullback.metrics.exact import Exact
 from pullback.metrics.floors import Distances, Measured
 from pullback.metrics.images import label_range
 from pullback.problems.base import Problem
@@ -41,11 +43,14 @@ class Case:
         self.known = self.reader.has_truth and self.role != "observed"
         self.address: seeding.Address = (job["seed"], job["problem_name"], "judging")
         self.base: str = entry["base"]
+        self.params: dict[str, Any] | None = entry.get("params")
         self._reference = reference
         self._replicas: dict[int, Replicas] = {}
         self._distances: dict[int, Distances] = {}
         self._truth_misfit: dict[int, checks.Misfit] = {}
         self._seen: dict[int, Measured | None] = {}
+        self._credibility: dict[int, Credibility] = {}
+        self._exact: Exact | None = None
 
     def events_of_distance(self, n: int) -> int:
         """Events in a distance."""
@@ -97,6 +102,38 @@ class Case:
                 reference,
             )
         return self._distances[n]
+
+    def credibility(self, n: int, problem: Problem | None) -> Credibility:
+        """What is ranked of the first n events."""
+        if n not in self._credibility:
+            address = (*self.address, self.name)
+            self._credibility[n] = Credibility(self.reader, n, self.space, problem, address)
+        return self._credibility[n]
+
+    def exact(self, problem: Problem | None) -> Exact | None:
+        """Exact posterior draws of the first events, where there are any.
+
+        Under a shift the observations do not come from the problem's own likelihood, and nobody knows the posterior.
+        """
+        comparable = self.known and self.params is not None and self.shift == "none"
+        if not comparable or problem is None or "exact-posterior" not in problem.gives:
+            return None
+        if self._exact is None:
+            assert self.reader.x is not None
+            assert self.params is not None
+            events, other = (min(self.judging[key], self.reader.n) for key in ("exact_events", "c2st_events"))
+            self._exact = Exact(
+                problem,
+                self.params,
+                self.reader.read("y", 0, max(events, other)),
+                self.flat("x", 0, events),
+                self.space,
+                self.reader.x,
+                self.judging["exact_draws"],
+                self.judging["exact_pool"],
+                (*self.address, self.name),
+            )
+        return self._exact
 
     def truth_misfit(self, problem: Problem, n: int) -> checks.Misfit | None:
         """The misfit of the truth itself for the first n events."""

@@ -125,6 +125,11 @@ class Judged(NamedTuple):
     one: np.ndarray
     one_ok: np.ndarray
 
+    def first(self, events: int) -> "Judged":
+        """The first events of the block."""
+        weight = None if self.weight is None else self.weight[:events]
+        return Judged(self.x[:events], weight, self.ok[:events], self.one[:events], self.one_ok[:events])
+
 
 def judged(
     x: np.ndarray,

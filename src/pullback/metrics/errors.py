@@ -1,10 +1,11 @@
-"""Scores of single events: errors of one draw and of a point estimate, CRPS, coverage."""
+"""Scores of single events: errors of one draw and of a point estimate, CRPS, energy score, coverage."""
 
 import numpy as np
 
 from pullback.ensembles.fields import Field
 from pullback.metrics.calibration import COVERAGES, LEAST_DRAWS_COVERAGE, LEAST_DRAWS_POINT, SortedDraws
 from pullback.metrics.draws import Judged, Space
+from pullback.metrics.energy import energy_score
 from pullback.metrics.images import has_ssim, ssim
 
 MOST_FEATURES = 16
@@ -103,6 +104,7 @@ def score_block(
         out[SPREAD] = (spread.mean(axis=1), "1")
         out[SKILL] = ((squares / space.scale**2).mean(axis=1), "1")
     if draws.draws > 1:
+        out["energy_score"] = (energy_score(judged, truth, space), space.unit)
         score = draws.crps(truth, space.farthest(truth))
         out["crps"] = ((score / space.scale).mean(axis=1), space.unit)
         if 1 < len(space.names) <= MOST_FEATURES:

@@ -19,10 +19,13 @@ from pullback.joblog import progress
 from pullback.metrics import checks, examples
 from pullback.metrics.bootstrap import Replicas, percentile_interval
 from pullback.metrics.case import Case, EvaluationError, refuse_foreign
+from pullback.metrics.credibility import Credibility
 from pullback.metrics.distances import sliced_wasserstein
 from pullback.metrics.draws import Judged, judged, normalised
 from pullback.metrics.errors import SKILL, SPREAD, Scores, score_block
+from pullback.metrics.exact import Exact
 from pullback.metrics.floors import Measured
+from pullback.metrics.ranks import LEAST_DRAWS, LEAST_EVENTS
 from pullback.metrics.table import COLUMNS, COST_COLUMNS, Result, write_table
 from pullback.problems.base import Problem, make_problem
 
@@ -37,20 +40,30 @@ WEIGHTED_POINTS = 100_000
 
 @dataclass
 class Collected:
-    """One draw of each event of a distance, and the scores of all events."""
+    """One draw and the ranks of each event of a distance, errors against the exact posterior, scores of all events."""
 
     one: np.ndarray
     one_ok: np.ndarray
     failed: np.ndarray
     scores: Scores
+    ranks: np.ndarray | None
+    errors: np.ndarray | None
 
 
-def collect(case: Case, posterior: PosteriorReader, address: seeding.Address, point_estimate: bool) -> Collected:
+def collect(
+    case: Case,
+    posterior: PosteriorReader,
+    address: seeding.Address,
+    point_estimate: bool,
+    credibility: Credibility | None,
+    exact: Exact | None,
+) -> Collected:
     """Go once through a posterior, in blocks."""
     n, size = posterior.n, int(np.prod(posterior.x.shape))
     most = case.events_of_distance(n)
     uniform = seeding.generator(*address, "resample").random(n)
     one, one_ok, failed, scores = [], [], [], Scores()
+    ranks, errors = [], []
     step = max(1, BLOCK_VALUES // (posterior.draws * size))
     for start in range(0, n, step):
         stop = min(start + step, n)
@@ -69,7 +82,18 @@ def collect(case: Case, posterior: PosteriorReader, address: seeding.Address, po
             one_ok.append(block.one_ok)
         if truth is not None:
             scores.add(score_block(block, truth, case.space, posterior.x, case.labels, point_estimate))
-    return Collected(np.concatenate(one)[:most], np.concatenate(one_ok)[:most], np.concatenate(failed)[:, None], scores)
+            if credibility is not None and start < most:
+                ranks.append(credibility.block(block.first(most - start), truth[: most - start], start))
+            if exact is not None and start < exact.n:
+                errors.append(exact.errors(block.first(exact.n - start), start))
+    return Collected(
+        np.concatenate(one)[:most],
+        np.concatenate(one_ok)[:most],
+        np.concatenate(failed)[:, None],
+        scores,
+        np.concatenate(ranks) if ranks else None,
+        np.concatenate(errors) if errors else None,
+    )
 
 
 def score_rows(scores: Scores, replicas: Replicas) -> Iterator[Measured]:
@@ -134,8 +158,17 @@ class Evaluation:
         with PosteriorReader(path) as posterior:
             refuse_foreign(case, posterior)
             address = (job["seed"], job["problem_name"], job["method"], infer, seed, case.name)
-            found = collect(case, posterior, address, job["returns"] == "point estimate")
+            is_point = job["returns"] == "point estimate"
+            most = case.events_of_distance(posterior.n)
+            ranked = case.known and not is_point and posterior.draws >= LEAST_DRAWS and most >= LEAST_EVENTS
+            credibility = case.credibility(most, self.problem) if ranked else None
+            exact = case.exact(self.problem)
+            found = collect(case, posterior, address, is_point, credibility, None if is_point else exact)
             measured = self._measure(case, posterior, found)
+            if credibility is not None and found.ranks is not None:
+                measured += credibility.rows(found.ranks, case.replicas(most))
+            if exact is not None:
+                measured += self._against_exact(case, posterior, found, exact)
             group = examples.start_group(
                 file,
                 infer,
@@ -149,6 +182,8 @@ class Evaluation:
                 },
             )
             self._examples(case, posterior, found, group)
+            if credibility is not None and found.ranks is not None:
+                credibility.write(group, found.ranks, case.replicas(most).weight)
             resimulated, misfits = self._resimulate(case, posterior)
             if misfits is not None:
                 group["misfit"] = misfits
@@ -202,6 +237,18 @@ class Evaluation:
         )
         floor = distances.floors.get("swd_draw")
         return [Measured("swd_weighted", value, None, None, floor, most, case.space.unit)]
+
+    def _against_exact(self, case: Case, posterior: PosteriorReader, found: Collected, exact: Exact) -> list[Measured]:
+        rows = []
+        if found.errors is not None:
+            n = len(found.errors)
+            names, matrix = found.scores.matrix()
+            scores = dict(zip(names, matrix.T, strict=True))
+            rows += exact.measure(found.errors, posterior.draws, scores, case.replicas(n))
+        n = min(self.judging["c2st_events"], len(found.one))
+        if n >= LEAST_EVENTS:
+            rows.append(exact.classify(case.reader.y, found.one[:n], case.replicas(n)))
+        return rows
 
     def _resimulate(self, case: Case, posterior: PosteriorReader) -> tuple[list[Measured], np.ndarray | None]:
         n = min(self.judging["resimulate_events"], posterior.n)

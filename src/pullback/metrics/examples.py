@@ -11,6 +11,10 @@ features: a group for each one: ``edges`` (bin + 1,), ``unfolded`` counts of one
 group), ``truth`` and ``observed`` counts where known, attribute unit. Events outside the edges are in no bin. With
 two features ``points_draws`` and ``points_truth`` (point, 2).
 
+Either: ``ranks`` (quantity, bin), the share of truths whose rank among the draws is in each bin of [0, 1], attributes
+quantities and events (their effective number); ``coverage`` (reference, level), the expected coverage at equally spaced
+levels from 0 to 1 for the attribute references. Where there is a truth, and draws enough.
+
 Either: ``misfit`` (event,), median over draws, for the events that were simulated again; the first are the examples.
 """
 

@@ -47,6 +47,9 @@ class Example:
         spectra: for vectors.
         points_truth, points_draws: (point, 2), where x has two features.
         truth, mean, std: (event, *x); draws (event, 2, *x); y (event, *y); misfit (event,).
+        ranks: (quantity, bin), shares of truths by their rank among the draws; quantities: their names.
+        coverage: (reference, level), expected coverage at equally spaced levels; references: their names.
+        ranked: effective number of events of ranks and coverage.
         x_axes, y_axes: dimensions of x and y; x_unit, y_unit: their units.
     """
 
@@ -69,6 +72,11 @@ class Example:
     draws: np.ndarray | None = None
     y: np.ndarray | None = None
     misfit: np.ndarray | None = None
+    ranks: np.ndarray | None = None
+    quantities: tuple[str, ...] = ()
+    coverage: np.ndarray | None = None
+    references: tuple[str, ...] = ()
+    ranked: float = 0.0
     x_axes: tuple[Axis, ...] = ()
     y_axes: tuple[Axis, ...] = ()
     x_unit: str = ""
@@ -115,7 +123,7 @@ def _file(file: h5py.File) -> Iterable[Example]:
                     "shift": _text(group.attrs, "shift") or "none",
                 }
                 content = _fields(group) if _text(group.attrs, "kind") == "fields" else _features(group)
-                yield Example(**common, **labels, **content)
+                yield Example(**common, **labels, **content, **_calibration(group))
 
 
 _PARTS = ("edges", "unfolded", "unfolded_error", "ratio_error", "truth", "observed")
@@ -131,6 +139,19 @@ def _features(group: h5py.Group) -> dict[str, Any]:
     points = {name: group[name][...] for name in ("points_truth", "points_draws") if name in group}
     spectra.sort(key=lambda s: (_ORDER.index(s.name) if s.name in _ORDER else len(_ORDER), s.name))
     return {"spectra": spectra, **points}
+
+
+def _calibration(group: h5py.Group) -> dict[str, Any]:
+    if "ranks" not in group or "coverage" not in group:
+        return {}
+    ranks, coverage = group["ranks"], group["coverage"]
+    return {
+        "ranks": ranks[...],
+        "quantities": tuple(_list(ranks.attrs, "quantities")),
+        "coverage": coverage[...],
+        "references": tuple(_list(coverage.attrs, "references")),
+        "ranked": float(ranks.attrs["events"]),
+    }
 
 
 def _fields(group: h5py.Group) -> dict[str, Any]:

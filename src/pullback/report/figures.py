@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from pullback.report.drawing import WIDTH, Drawing, axes_at, finish, handle, legend, log_axis, new_figure, style, tag
+from pullback.report.seeds import Measured
 from pullback.report.style import FAINT, FLOOR, INK, ROLES, Series, metric_text, with_unit
-from pullback.report.tables import Family, Measured
+from pullback.report.tables import Family
 
 _ROW = 0.42
 _LABELS = 2.5

@@ -12,12 +12,13 @@ import yaml
 
 from pullback.ensembles.leftovers import refuse_leftovers
 from pullback.extras import require
-from pullback.metrics.table import COLUMNS, COST_COLUMNS
+from pullback.metrics.table import COLUMNS, COST_COLUMNS, write_table
 from pullback.problems.base import make_problem
-from pullback.report import figures, maps, pictures
+from pullback.report import calibration, figures, maps, pictures
 from pullback.report.drawing import Drawing
 from pullback.report.examples import Example, read_examples, with_coordinates
 from pullback.report.receipt import versions, write_text
+from pullback.report.seeds import SEED_COLUMNS, seed_rows
 from pullback.report.style import INK, LABEL_TEXT, ROLE_TEXT, ROLES, Series, main_metric, make_series, number
 from pullback.report.tables import (
     COST_HEADS,
@@ -69,6 +70,7 @@ class ProblemView:
     others: list[MetricTable] = field(default_factory=list)
     verdict: str = ""
     overview: Drawing | None = None
+    calibration: list[Drawing] = field(default_factory=list)
     galleries: list[Gallery] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     curves: Drawing | None = None
@@ -86,8 +88,9 @@ def write_report(
     preflights: list[Path],
     page: Path,
     table: Path,
+    seeds: Path,
 ) -> None:
-    """Write the page of a study and the table of all its metrics.
+    """Write the page of a study, the table of all its metrics and that of their means over seeds.
 
     Args:
         job: ``Plan.report_job()``: the study, and the folder of its file.
@@ -97,6 +100,7 @@ def write_report(
         preflights: JSON files, named ``.../<problem>/preflight.json``.
         page: HTML file; everything it shows is inside it.
         table: CSV file: the rows of ``metrics``, one table after the other.
+        seeds: CSV file: one row for the rows of all seeds (columns: `pullback.report.seeds`).
 
     Raises:
         ReportError: an input cannot be read or lacks a column; nothing is written.
@@ -128,12 +132,14 @@ def write_report(
         )
         for position, (name, spec) in enumerate(study.problems.items())
     ]
-    html = _render(study, problems, series, os.path.relpath(table, Path(page).parent))
+    here = Path(page).parent
+    html = _render(study, problems, series, *(os.path.relpath(path, here) for path in (table, seeds)))
     write_text(table, text.to_csv(index=False, lineterminator="\n"))
+    write_table(seeds, SEED_COLUMNS, seed_rows(numbers.to_dict("records")))
     write_text(page, html)
 
 
-def _render(study: Study, problems: list[ProblemView], series: list[Series], table: str) -> str:
+def _render(study: Study, problems: list[ProblemView], series: list[Series], table: str, seeds: str) -> str:
     jinja2 = require("jinja2", extra="judge")
     here = Path(__file__).parent
     environment = jinja2.Environment(
@@ -152,6 +158,7 @@ def _render(study: Study, problems: list[ProblemView], series: list[Series], tab
         problems=problems,
         series=series,
         table=table,
+        seeds=seeds,
         labels={name: meaning for name, meaning in LABEL_TEXT.items() if name in used},
         roles=[role for role in ROLES if role in present],
         role_text=ROLE_TEXT,
@@ -181,7 +188,8 @@ def _problem(
     view = ProblemView(name, spec.kind, _sentence(type(spec)), [_card(s, spec) for s in series])
     is_field = any(e.is_field for e in examples) or any(m.startswith("ssim") for m in metrics["metric"])
     rows = rows_by_metric(metrics)
-    chosen = main_metric(rows, is_field)
+    headline = spec.judging.headline
+    chosen = headline if headline in rows else main_metric(rows, is_field)
     if chosen:
         view.main = metric_table(rows[chosen], chosen, series, families)
         view.verdict = _verdict(view.main)
@@ -191,6 +199,7 @@ def _problem(
         )
     view.others = [metric_table(rows[m], m, series, families) for m in sorted(rows) if m != chosen]
     view.checks = truth_free(rows, series, families)
+    view.calibration = calibration.drawings(f"{key}r", families, series, examples)
     view.galleries = _galleries(key, families, series, examples)
     view.curves = _curve_figure(f"{key}c", curves, series)
     view.costs = cost_rows(costs, series)

@@ -108,7 +108,19 @@ _METRICS = (
     ("mae", "Mean absolute error", "lower", "mean absolute difference to the truth of the same event"),
     ("relative_l2", "Relative L2 error", "lower", "norm of the difference to the truth over the norm of the truth"),
     ("ssim", "Structural similarity", "higher", "1 for images that agree with the truth"),
+    ("energy_score_excess", "Energy score above the exact posterior's", "lower", "relative: 0.01 is 1 % worse"),
+    ("crps_excess", "CRPS above the exact posterior's", "lower", "relative: 0.01 is 1 % worse"),
     ("crps", "CRPS", "lower", "distance of all draws of an event from its truth; rewards calibration and sharpness"),
+    ("energy_score", "Energy score", "lower", "distance of all draws of an event from its truth, components together"),
+    ("sbc_ks", "SBC: distance of ranks from uniform", "lower", "ranks of truths among their draws; 95 % of exact "
+     "samplers lie below 1.56 floors"),
+    ("tarp_gap", "TARP: gap of expected coverage", "lower", "largest gap over levels, whole posteriors; 95 % of exact "
+     "samplers lie below 1.56 floors"),
+    ("c2st", "C2ST against the exact posterior", "lower", "accuracy of a classifier, 0.5 where it cannot tell"),
+    ("posterior_mean_error", "Posterior mean against the exact one", "lower", "root mean square, in exact standard "
+     "deviations, noise of finite draws taken off"),
+    ("posterior_covariance_error", "Posterior covariance against the exact one", "lower", "relative Frobenius norm, "
+     "noise of finite draws taken off"),
     ("coverage", "Coverage of central intervals", "", "share of truths inside; right when it equals the stated one"),
     ("spread_skill", "Spread over skill", "", "spread over actual error; 1 when calibrated, below 1 overconfident"),
     ("misfit", "Data misfit", "lower", "draws simulated again, compared with the observation"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from pullback.extras import require
 from pullback.metrics.table import COST_COLUMNS
+from pullback.report.seeds import Measured, measure
 from pullback.report.style import ROLES, Series, interval, metric_text, number
 
 _NUMBERS = {"value", "low", "high", "floor", "n", "n_observed", *COST_COLUMNS[5:]}
@@ -49,28 +50,6 @@ def as_numbers(frame: Any) -> Any:
     return frame
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One metric of one method on one family, over the seeds.
-
-    Attributes:
-        value: mean over seeds.
-        low, high: the interval; with several seeds, the hull of their intervals.
-        floor: mean over seeds of the sampling floor (NaN: none).
-        n: events.
-        seeds: values of the seeds.
-        competes: whether it may be marked best.
-    """
-
-    value: float
-    low: float
-    high: float
-    floor: float = math.nan
-    n: float = math.nan
-    seeds: tuple[float, ...] = ()
-    competes: bool = True
-
-
 Rows = dict[str, list[dict[str, Any]]]
 """Rows of a metrics table by metric."""
 
@@ -81,24 +60,6 @@ def rows_by_metric(metrics: Any) -> Rows:
     for row in metrics.to_dict("records"):
         found.setdefault(row["metric"], []).append(row)
     return found
-
-
-def measure(rows: Sequence[dict[str, Any]], competes: bool = True) -> Measured | None:
-    """Rows of one metric, method, inference and family (one per seed) as one number; None where there is none."""
-    rows = [row for row in rows if math.isfinite(row["value"])]
-    if not rows:
-        return None
-    low, high = [row["low"] for row in rows], [row["high"] for row in rows]
-    floors = [row["floor"] for row in rows if math.isfinite(row["floor"])]
-    return Measured(
-        value=sum(row["value"] for row in rows) / len(rows),
-        low=min(low) if all(map(math.isfinite, low)) else math.nan,
-        high=max(high) if all(map(math.isfinite, high)) else math.nan,
-        floor=sum(floors) / len(floors) if floors else math.nan,
-        n=min(row["n"] for row in rows),
-        seeds=tuple(row["value"] for row in rows),
-        competes=competes,
-    )
 
 
 def best(cells: Sequence[Measured | None], better: str) -> int | None:

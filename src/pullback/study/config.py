@@ -275,6 +275,7 @@ def _complaints(study: Study, folder: Path) -> Iterator[str]:
             gives = problem.gives
         yield from _family_complaints(at, problem)
         yield from _method_complaints(at, problem, gives, study.seen(name))
+        yield from _judging_complaints(at, problem, gives)
 
 
 def _family_complaints(at: str, problem: Problem) -> Iterator[str]:
@@ -322,6 +323,15 @@ def _twice(at: str, families: dict[str, Family]) -> Iterator[str]:
             yield (
                 f"{at}.families.{name}: the same prior is seen as '{seen[key]}' and unseen here; a seen family has "
                 "its own test split, so leave this one out or change its params"
+            )
+
+
+def _judging_complaints(at: str, problem: Problem, gives: frozenset[Capability]) -> Iterator[str]:
+    for key in ("exact_events", "c2st_events"):
+        if getattr(problem.judging, key) and "exact-posterior" not in gives:
+            yield (
+                f"{at}.judging.{key}: compares with the exact posterior, and problem kind '{problem.kind}' gives "
+                f"{', '.join(sorted(gives))}; leave it out"
             )
 
 

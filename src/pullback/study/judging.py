@@ -1,8 +1,9 @@
-"""How results are judged: numbers of directions, replicas and draws; what is drawn in the report."""
+"""How results are judged: numbers of directions, replicas and draws; what is compared with the exact posterior."""
 
 from pydantic import Field
 
 from pullback.study.base import Closed
+from pullback.study.methods import ExactInfer
 
 
 class Judging(Closed):
@@ -16,4 +17,25 @@ class Judging(Closed):
         default=0, ge=0, description="events of each family whose draws go through the forward process again (misfit)"
     )
     resimulate_draws: int = Field(default=4, ge=1, description="draws of each such event")
+    exact_events: int = Field(
+        default=0,
+        ge=0,
+        description="events of each family whose posterior is compared with the exact one, where the problem gives it: "
+        "mean, covariance, energy score, CRPS",
+    )
+    exact_draws: int = Field(default=200, ge=4, description="exact draws of each such event")
+    exact_pool: int = Field(
+        default=ExactInfer.model_fields["pool"].default,
+        ge=8,
+        description="candidates of exact draws, as of the oracle",
+    )
+    c2st_events: int = Field(
+        default=0,
+        ge=0,
+        description="events on which a classifier tells draws from exact ones (C2ST), where the problem gives them; "
+        "5 trainings, seconds to minutes for each result; 0: none",
+    )
+    headline: str | None = Field(
+        default=None, description="metric whose table stands first in the report, such as energy_score"
+    )
     examples: int = Field(default=3, ge=1, description="example posteriors of each family in the report")

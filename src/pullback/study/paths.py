@@ -88,6 +88,11 @@ def table(study: str) -> str:
     return f"{RESULTS}/{study}/report/metrics.csv"
 
 
+def seeds(study: str) -> str:
+    """All metrics of a study as means over its seeds, CSV."""
+    return f"{RESULTS}/{study}/report/seeds.csv"
+
+
 def resolved(study: str, digest: str) -> str:
     """The study as it ran, every default filled in, JSON; the digest of that text is in the name."""
     return f"{RESULTS}/{study}/study-{digest}.json"

@@ -337,7 +337,7 @@ class Plan:
         ``results`` lists, in the order of the inputs, the (infer, seed, family) of each posterior.
         """
         spec = self.study.problems[problem].methods[method]
-        families = {
+        families: dict[str, dict[str, Any]] = {
             name: {
                 "role": self.family(problem, name).role,
                 "title": self.family(problem, name).title or name,
@@ -346,6 +346,11 @@ class Plan:
             }
             for name in self.study.judged(problem)
         }
+        for name in families if self._compares_with_exact(problem) else ():
+            base = self.family(problem, self.base(problem, name))
+            # Nobody knows the parameters of outside files.
+            if base.read is None:
+                families[name]["params"] = base.params
         results = self.results(problem, method)
         inputs = {
             "posteriors": [asked(self.posterior_job(problem, method, *result)) for result in results],
@@ -365,9 +370,18 @@ class Plan:
                 "returns": spec.returns,
                 "families": families,
                 "results": [[infer, seed, family] for infer, seed, family in results],
-                "judging": self.study.problems[problem].judging.model_dump(mode="json"),
+                "judging": self.study.problems[problem].judging.model_dump(mode="json", exclude={"headline"}),
             }
         )
+
+    def _compares_with_exact(self, problem: str) -> bool:
+        """Whether judging draws from the exact posterior, and so is told the parameters of families."""
+        spec = self.study.problems[problem]
+        if not (spec.judging.exact_events or spec.judging.c2st_events):
+            return False
+        if spec.kind in BUILT_IN_PROBLEMS:
+            return "exact-posterior" in spec.gives
+        return "exact-posterior" in problem_class(spec.kind, Path(self.folder)).gives
 
     def results(self, problem: str, method: str) -> list[tuple[str, int, str]]:
         """(infer, seed, family) of every posterior of one method."""

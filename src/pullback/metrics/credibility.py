@@ -1,0 +1,91 @@
+"""Where the truth stands among the draws of its event: ranks and coverage of a family's events, and their rows."""
+
+from collections.abc import Iterator
+from functools import cached_property
+
+import h5py
+import numpy as np
+
+from pullback import seeding
+from pullback.ensembles.store import EnsembleReader
+from pullback.metrics import ranks, tarp
+from pullback.metrics.bootstrap import Replicas
+from pullback.metrics.draws import Judged, Space
+from pullback.metrics.floors import Measured
+from pullback.problems.base import Problem
+
+Y_VALUES = 4_000_000
+"""Numbers of observations that are in memory at once."""
+
+
+class Credibility:
+    """What is ranked of one family's first events; references and tie-breakers are the same for all methods.
+
+    Args:
+        reader: of the family, with truth.
+        n: events.
+        space: how x is compared.
+        problem: for the likelihood, or None.
+        address: of the random numbers.
+    """
+
+    def __init__(self, reader: EnsembleReader, n: int, space: Space, problem: Problem | None, address: seeding.Address):
+        assert reader.x is not None
+        self.reader, self.n, self.space, self.problem, self.address = reader, n, space, problem, address
+        self.field = reader.x
+        self.names = ranks.quantity_names(self.field, problem)
+        self.metrics = [*(f"sbc_ks.{name}" for name in self.names), *tarp.KINDS]
+        self._ties = ranks.tie_breakers(address, n, len(self.metrics))
+
+    @cached_property
+    def _scale(self) -> np.ndarray:
+        spread = self._truth.std(axis=0, dtype=np.float64)
+        return np.where(spread > 0, spread, 1.0)
+
+    @cached_property
+    def _truth(self) -> np.ndarray:
+        return self.reader.read("x", 0, self.n).reshape(self.n, -1)
+
+    @cached_property
+    def _references(self) -> list[np.ndarray]:
+        group = self.reader.read("group", 0, self.n)
+        step = max(1, Y_VALUES // int(np.prod(self.reader.y.shape)))
+        y = [
+            tarp.project_observations(
+                (part := self.reader.read("y", start, min(start + step, self.n))).reshape(len(part), -1), self.address
+            )
+            for start in range(0, self.n, step)
+        ]
+        return [
+            tarp.uniform_references(self._truth, self.space, self.field, group, self.address),
+            tarp.local_references(self._truth, np.concatenate(y), group),
+        ]
+
+    def block(self, judged: Judged, truth: np.ndarray, start: int) -> np.ndarray:
+        """Randomised ranks of a block of events from ``start`` on, (event, metric)."""
+        rows = slice(start, start + len(truth))
+        ties = self._ties[rows].T
+        y = self.reader.read("y", rows.start, rows.stop)
+        draws, true = ranks.quantities(judged, truth, self.space, self.field, self.problem, y)
+        count = len(self.names)
+        found = [
+            ranks.ranks(drawn, at, judged.weight, tie) for drawn, at, tie in zip(draws, true, ties[:count], strict=True)
+        ]
+        found += [
+            tarp.coverage(judged, truth, reference[rows], self.space, self._scale, tie)
+            for reference, tie in zip(self._references, ties[count:], strict=True)
+        ]
+        return np.column_stack(found)
+
+    def rows(self, u: np.ndarray, replicas: Replicas) -> Iterator[Measured]:
+        """The distance of each column of u (event, metric) from uniform."""
+        for column, metric in zip(u.T, self.metrics, strict=True):
+            yield ranks.uniformity(metric, column, replicas)
+
+    def write(self, group: h5py.Group, u: np.ndarray, weight: np.ndarray | None) -> None:
+        """What the report draws: ``ranks`` (quantity, bin) and ``coverage`` (reference, level); see `examples`."""
+        count = len(self.names)
+        group["ranks"] = np.stack([ranks.histogram(column, weight) for column in u.T[:count]])
+        group["coverage"] = np.stack([tarp.curve(column, weight) for column in u.T[count:]])
+        group["ranks"].attrs.update(quantities=self.names, events=ranks.effective(len(u), weight))
+        group["coverage"].attrs["references"] = [name.partition(".")[2] or "uniform" for name in tarp.KINDS]

@@ -1,0 +1,243 @@
+"""Posteriors measured against the exact one, where the problem gives it and the family's parameters are known.
+
+For the first events of a family the problem draws from p(x|y) under the family's true prior; these draws are the same
+for every method. Against them stand
+
+``posterior_mean_error``
+    root of the mean over events and components of ((mean - exact mean) / exact standard deviation)^2;
+``posterior_covariance_error``
+    |C - C_exact|_F / |C_exact|_F, root of the ratio of means over events, both in units of the exact standard
+    deviations, so that components of different units count alike;
+``energy_score_excess``, ``crps_excess``
+    mean score over the exact posterior's mean score on the same events, minus one: 0.01 is one per cent worse.
+
+Squares of differences between estimates from m and M draws are too large by the noise of both. For a mean that is
+var/m, and is taken off. For covariances |C - C'|_F^2 = tr C^2 + tr C'^2 - 2 tr C C', and tr C^2 has an unbiased
+estimate for any distribution (Himeno and Yamada 2014), with S the sample covariance and z draws about their mean:
+
+    (m - 1) / (m (m - 2) (m - 3)) [ (m - 1) (m - 2) tr S^2 + (tr S)^2 - m / (m - 1) sum |z|^4 ].
+
+So the squares are unbiased whatever the number of draws, and 0 is printed where noise makes them negative. Draws with
+weights count as their effective number. Scores are unbiased by themselves.
+
+Floors: the same number for a second, independent set of exact draws with as many draws as the method has. For the two
+roots it is the root of the second set's square plus one standard error of it (its own pool's noise, so that the floor
+is not itself zero half of the time).
+"""
+
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pullback import seeding
+from pullback.ensembles.fields import Field
+from pullback.metrics import c2st
+from pullback.metrics.bootstrap import Replicas, percentile_interval
+from pullback.metrics.calibration import SortedDraws
+from pullback.metrics.draws import Judged, Space
+from pullback.metrics.energy import energy_score
+from pullback.metrics.floors import Measured
+from pullback.problems.base import Problem
+
+BLOCK = 250
+"""Events that are drawn together, with one pool."""
+
+LEAST_DRAWS = 4
+"""Fewer do not tell a covariance from its noise."""
+
+
+def unweighted(x: np.ndarray) -> Judged:
+    """Draws (event, draw, *x) of which none failed, ready to be judged."""
+    x = x.reshape(*x.shape[:2], -1)
+    ok = np.ones(x.shape[:2], bool)
+    return Judged(x, None, ok, x[:, 0], ok[:, 0])
+
+
+class Moments(NamedTuple):
+    """Mean and covariance of draws, all estimates unbiased.
+
+    Attributes:
+        mean: (event, component), about the centre.
+        variance_of_mean: (event, component).
+        covariance: (event, component, component).
+        size: squared Frobenius norm of the covariance (event,).
+    """
+
+    mean: np.ndarray
+    variance_of_mean: np.ndarray
+    covariance: np.ndarray
+    size: np.ndarray
+
+
+def moments(draws: Judged, centre: np.ndarray, scale: np.ndarray, space: Space) -> Moments:
+    """Moments of (x - centre) / scale, angles wrapped about the centre; failures as imputed.
+
+    Args:
+        draws: at least four. centre, scale: (event, component). space: of x.
+    """
+    count = draws.x.shape[1]
+    weight = np.full(draws.ok.shape, 1.0 / count) if draws.weight is None else draws.weight
+    # Effective numbers: for equal weights squares sum to 1 / draws.
+    squares = (weight**2).sum(axis=1)
+    rest = np.where(squares < 1 - 1e-12, 1 - squares, 1.0)
+    z = space.difference(draws.x.astype(np.float64), centre[:, None]) / scale[:, None]
+    mean = np.einsum("ed,edf->ef", weight, z)
+    z -= mean[:, None]
+    covariance = np.einsum("ed,edf,edg->efg", weight, z, z, optimize=True) / rest[:, None, None]
+    variance = np.einsum("eff->ef", covariance)
+    size = np.einsum("efg,efg->e", covariance, covariance)
+    m = 1 / squares
+    enough = m >= LEAST_DRAWS - 1e-9
+    m = np.where(enough, m, LEAST_DRAWS)
+    fourth = m * (weight * np.einsum("edf,edf->ed", z, z) ** 2).sum(axis=1)
+    bracket = (m - 1) * (m - 2) * size + variance.sum(axis=1) ** 2 - m / (m - 1) * fourth
+    unbiased = (m - 1) / (m * (m - 2) * (m - 3)) * bracket
+    return Moments(mean, variance * squares[:, None], covariance, np.where(enough, unbiased, size))
+
+
+class Exact:
+    """Exact posterior draws of a family's first events.
+
+    Args:
+        problem: gives `exact-posterior`.
+        params: of the family's prior.
+        y: observations (event, *y).
+        truth: of as many first events as are judged by moments and scores (event, component).
+        space, field: of x.
+        draws, pool: of each event, and candidates that they are chosen from.
+        address: of the random numbers.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        params: dict[str, Any],
+        y: np.ndarray,
+        truth: np.ndarray,
+        space: Space,
+        field: Field,
+        draws: int,
+        pool: int,
+        address: seeding.Address,
+    ):
+        self.problem, self.params, self.y, self.truth = problem, params, y, truth
+        self.space, self.field = space, field
+        self.draws, self.pool, self.address = draws, pool, address
+        self.n = len(truth)
+        self._floors: dict[tuple[int, int], tuple[float, float]] = {}
+        self._c2st: dict[int, tuple[np.ndarray, float]] = {}
+
+    def sample(self, n: int, draws: int, *name: str | int) -> Judged:
+        """Draws for the first n events (event, draw, component); another name, independent ones."""
+        blocks = []
+        for start in range(0, n, BLOCK):
+            rng = seeding.generator(*self.address, "exact", *name, start)
+            found: Any = self.problem.exact_posterior(self.y[start : start + BLOCK], self.params, draws, self.pool, rng)
+            # A problem may say the effective size of its pool beside the draws.
+            blocks.append(found[0] if isinstance(found, tuple) else found)
+        return unweighted(np.concatenate(blocks)[:n])
+
+    @cached_property
+    def first(self) -> Judged:
+        """The draws that methods are compared with."""
+        return self.sample(self.n, self.draws)
+
+    @cached_property
+    def scale(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean (of angles, circular) and standard deviation of the exact draws, (event, component)."""
+        x = self.first.x.astype(np.float64)
+        centre = x.mean(axis=1)
+        angle = np.arctan2(np.sin(x).mean(axis=1), np.cos(x).mean(axis=1))
+        centre = np.where(self.space.periodic, angle, centre)
+        spread = self.space.difference(x, centre[:, None]).std(axis=1, ddof=1)
+        least = 1e-6 * np.maximum(self.space.high - self.space.low, 1e-30)
+        return centre, np.maximum(spread, least)
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Moments of the exact draws."""
+        return moments(self.first, *self.scale, self.space)
+
+    @cached_property
+    def scores(self) -> dict[str, np.ndarray]:
+        """Each event's scores of the exact posterior."""
+        crps = SortedDraws(self.first, self.space).crps(self.truth, self.space.farthest(self.truth))
+        return {
+            "energy_score": energy_score(self.first, self.truth, self.space),
+            "crps": (crps / self.space.scale).mean(axis=1),
+        }
+
+    def errors(self, draws: Judged, start: int = 0) -> np.ndarray:
+        """Unbiased squares of draws against the exact ones, (event, 3): mean, covariance, and the exact one's size.
+
+        Args:
+            draws: of the events from ``start`` on.
+        """
+        rows = slice(start, start + len(draws.x))
+        centre, scale = self.scale
+        ours = moments(draws, centre[rows], scale[rows], self.space)
+        theirs = Moments(*(part[rows] for part in self.moments))
+        squares = (ours.mean - theirs.mean) ** 2 - ours.variance_of_mean - theirs.variance_of_mean
+        frobenius = ours.size + theirs.size - 2 * np.einsum("efg,efg->e", ours.covariance, theirs.covariance)
+        return np.column_stack([squares.mean(axis=1), frobenius, theirs.size])
+
+    def floors(self, n: int, draws: int) -> tuple[float, float]:
+        """Floors of the two moment errors for the first n events with so many draws."""
+        if (n, draws) not in self._floors:
+            each = self.errors(self.sample(n, draws, "floor"))
+            mean, error = each.mean(axis=0), each.std(axis=0) / np.sqrt(n)
+            high = np.maximum(mean, 0) + error
+            self._floors[n, draws] = float(np.sqrt(high[0])), float(np.sqrt(high[1] / mean[2]))
+        return self._floors[n, draws]
+
+    def measure(
+        self, errors: np.ndarray, draws: int, scores: dict[str, np.ndarray], replicas: Replicas
+    ) -> list[Measured]:
+        """Every row of a method's draws of the first events.
+
+        Args:
+            errors: `errors` of the first n events, n <= events here.
+            draws: number of draws of each event.
+            scores: of at least these events by name, (event,).
+            replicas: bootstrap over them.
+        """
+        n, rows = len(errors), []
+        if draws >= LEAST_DRAWS:
+            values, spread = replicas.mean(errors)
+            floors = self.floors(n, draws)
+            for name, value, replica, floor in (
+                ("posterior_mean_error", values[0], spread[:, 0], floors[0]),
+                ("posterior_covariance_error", values[1] / values[2], spread[:, 1] / spread[:, 2], floors[1]),
+            ):
+                interval = percentile_interval(np.sqrt(np.maximum(replica, 0)))
+                rows.append(Measured(name, float(np.sqrt(max(value, 0))), *interval, floor, n, "1"))
+        for name, exact in self.scores.items():
+            if name in scores:
+                both = np.column_stack([scores[name][:n], exact[:n]])
+                values, spread = replicas.mean(both)
+                if values[1] > 0:
+                    interval = percentile_interval(spread[:, 0] / spread[:, 1] - 1)
+                    excess = float(values[0] / values[1] - 1)
+                    rows.append(Measured(f"{name}_excess", excess, *interval, None, n, "1"))
+        return rows
+
+    def classify(self, y_field: Field, one: np.ndarray, replicas: Replicas) -> Measured:
+        """``c2st``: accuracy of a classifier between one draw of each first event and an exact one; `c2st`.
+
+        Args:
+            y_field: of y.
+            one: one draw of each of the first events (event, component), failures imputed.
+            replicas: bootstrap over these events.
+        """
+        n = len(one)
+        y = c2st.features(self.y[:n].reshape(n, -1), y_field)
+        address = (*self.address, "c2st")
+        if n not in self._c2st:
+            exact, other = (c2st.features(self.sample(n, 1, "c2st", i).one, self.field) for i in range(2))
+            weight = replicas.weight
+            self._c2st[n] = exact, float(np.average(c2st.correct(y, other, exact, address), weights=weight))
+        exact, floor = self._c2st[n]
+        right = c2st.correct(y, c2st.features(one, self.field), exact, address)
+        value, spread = replicas.mean(right[:, None])
+        return Measured("c2st", float(value[0]), *percentile_interval(spread[:, 0]), floor, n, "1")

@@ -1,0 +1,141 @@
+"""Simulation-based calibration: is the truth one of the draws? Ranks, and how far they are from uniform.
+
+The truth of an event and the draws of its exact posterior are exchangeable: for any function f of x (and y) the rank of
+f(truth) among f(draws) is uniform (Cook, Gelman and Rubin 2006; Talts et al. 2018, arXiv 1804.06788). With ``less``
+draws below the truth, ``equal`` to it, and m in all, U ~ Uniform(0, 1) drawn by address,
+
+    u = (less + U (1 + equal)) / (m + 1)
+
+is uniform on [0, 1] whatever m is, so that methods with different numbers of draws are compared with one floor. The
+summary is a distance and not a p-value: the largest distance between the distribution of u and the uniform one,
+
+    D = max_u |F_n(u) - u|,
+
+with its bootstrap interval by group. Its floor is what n exact events give on average, E[sqrt(n) D] = sqrt(pi/2) ln 2
+(Kolmogorov's law); 95 % of exact samplers lie below 1.56 floors. A p-value would only say whether n was large enough to
+see a defect that every approximate method has, and would be wrong for events of one group.
+
+Ranks of components alone have blind spots. Draws of the prior that ignore y are calibrated, component by component; of
+functions of x and y, the log-likelihood sees that (Modrak et al. 2023, arXiv 2211.02383), as do distances to references
+that follow y (`pullback.metrics.tarp`).
+"""
+
+import numpy as np
+
+from pullback import seeding
+from pullback.ensembles.fields import Field
+from pullback.metrics.bootstrap import Replicas, distance_interval
+from pullback.metrics.draws import Judged, Space
+from pullback.metrics.floors import Measured
+from pullback.problems.base import Problem
+
+EXPECTED = float(np.sqrt(np.pi / 2) * np.log(2))
+"""E[sqrt(n) D] of n uniform numbers."""
+
+LEAST_DRAWS = 10
+LEAST_EVENTS = 20
+"""With fewer there are no ranks to speak of."""
+
+MOST_COMPONENTS = 16
+"""Vectors with more components, and arrays, are ranked by summaries."""
+
+BINS = 20
+"""Bins of a rank histogram, and 5 times as many levels of a bootstrap replica's distance."""
+
+
+def ranks(draws: np.ndarray, truth: np.ndarray, weight: np.ndarray | None, uniform: np.ndarray) -> np.ndarray:
+    """The randomised rank u of each truth among its draws, (event,), in [0, 1].
+
+    Weighted draws count as many as equal ones of their effective number, 1 / sum of squared weights; the rank is then
+    uniform in the limit of many.
+
+    Args:
+        draws: (event, draw). truth: (event,).
+        weight: (event, draw) with sum 1, or None.
+        uniform: numbers in [0, 1), (event,), that break ties.
+    """
+    below, same = draws < truth[:, None], draws == truth[:, None]
+    if weight is None:
+        number = np.full(len(draws), float(draws.shape[1]))
+        less, equal = below.sum(axis=1), same.sum(axis=1)
+    else:
+        number = 1 / (weight**2).sum(axis=1)
+        less, equal = number * (weight * below).sum(axis=1), number * (weight * same).sum(axis=1)
+    return (less + uniform * (1 + equal)) / (number + 1)
+
+
+def quantity_names(field: Field, problem: Problem | None) -> list[str]:
+    """What is ranked: each component of a short vector; mean and spread over an array; log p(y|x) where it is known."""
+    short = field.is_vector and len(field.features) <= MOST_COMPONENTS
+    names = list(field.features) if short else ["mean", "spread"]
+    return [*names, "log_likelihood"] if problem is not None and "likelihood" in problem.gives else names
+
+
+def quantities(
+    judged: Judged, truth: np.ndarray, space: Space, field: Field, problem: Problem | None, y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What is ranked, of draws (quantity, event, draw) and of the truth (quantity, event).
+
+    Angles are taken about the circular mean of an event's draws and truth together: the truth stays one among equals. A
+    failed draw stands at the corner of the truth's range that is farthest from its event's truth.
+
+    Args:
+        judged: draws. truth: (event, component). space, field: of x.
+        problem: for the likelihood, or None. y: (event, *y).
+    """
+    both = np.concatenate([truth[:, None], judged.x], axis=1, dtype=np.float64)
+    if field.is_vector and len(field.features) <= MOST_COMPONENTS:
+        turned = np.array(both)
+        if space.periodic.any():
+            angles = both[..., space.periodic]
+            centre = np.arctan2(np.sin(angles).mean(axis=1), np.cos(angles).mean(axis=1))
+            turned[..., space.periodic] -= centre[:, None]
+        found = list(np.moveaxis(space.canonical(turned), 2, 0))
+    else:
+        standard = space.standard(both)
+        found = [standard.mean(axis=2), standard.std(axis=2)]
+    if problem is not None and "likelihood" in problem.gives:
+        x = both.reshape(*both.shape[:2], *field.shape)
+        with np.errstate(all="ignore"):
+            value = problem.log_likelihood(y[:, None], x)
+        found.append(np.where(np.isnan(value), -np.inf, value))
+    stacked = np.stack(found)
+    return stacked[:, :, 1:], stacked[:, :, 0]
+
+
+def tie_breakers(address: seeding.Address, events: int, count: int) -> np.ndarray:
+    """Numbers in [0, 1), (event, quantity): the same for every method, and for the first events of a longer file."""
+    return seeding.generator(*address, "ranks").random((events, count))
+
+
+def distance_from_uniform(u: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """max |F(u) - u| over u, the Kolmogorov-Smirnov distance of u (event,) from the uniform distribution on [0, 1]."""
+    order = np.argsort(u)
+    each = np.full(len(u), 1.0) if weight is None else weight[order]
+    level = np.cumsum(each) / each.sum()
+    above = np.abs(level - u[order]).max()
+    below = np.abs(level - each / each.sum() - u[order]).max()
+    return float(max(above, below))
+
+
+def effective(n: int, weight: np.ndarray | None) -> float:
+    """Number of events of equal weight that know as much."""
+    return float(n) if weight is None else float(weight.sum() ** 2 / (weight**2).sum())
+
+
+def uniformity(metric: str, u: np.ndarray, replicas: Replicas) -> Measured:
+    """One row: the distance of u (event,) from uniform, with interval and floor."""
+    value = distance_from_uniform(u, replicas.weight)
+    levels = 5 * BINS
+    hits = (np.minimum((u * levels).astype(int), levels - 1)[:, None] == np.arange(levels)).astype(np.float64)
+    counts = replicas.sums(hits)
+    shares = np.cumsum(counts, axis=1) / counts.sum(axis=1, keepdims=True)
+    spread = np.abs(shares - np.arange(1, levels + 1) / levels).max(axis=1)
+    floor = EXPECTED / np.sqrt(effective(len(u), replicas.weight))
+    return Measured(metric, value, *distance_interval(value, spread), floor, len(u), "1")
+
+
+def histogram(u: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """Share of events in each of the bins of [0, 1] (bin,), 1 / number of bins for an exact sampler."""
+    counts = np.histogram(u, BINS, (0, 1), weights=weight)[0].astype(np.float64)
+    return counts / counts.sum()

@@ -1,0 +1,111 @@
+"""Tests of accuracy with random points (TARP; Lemos et al. 2023, arXiv 2302.03026): coverage of whole posteriors.
+
+Around a reference point r lies the ball that reaches to the truth, and the share f of an event's draws inside it. For
+an exact posterior f is uniform whatever r is, as long as r does not depend on the event's truth; if that holds for
+every r(y), the posterior is exact. The expected coverage probability at a level is the share of events with f below it;
+the row is the largest gap between the two, max |ECP(level) - level|, with ties and the finite number of draws treated
+as in `pullback.metrics.ranks`, whose floor it shares. It sees what no component shows alone: wrong correlations.
+
+Two sets of references, for references that do not look at y pass draws that do not look at y either:
+
+    ``tarp_gap``          uniform over the range of the truth, as in the paper; for arrays the truth of another event;
+    ``tarp_gap.local``    the truth of the event with the nearest observation: far from most of the prior.
+
+Distances are Euclidean in units of the truth's standard deviation, for truths, draws and references alike (sbi before
+0.26.1 left the references out of this, which hides bias), angles wrapped.
+"""
+
+import numpy as np
+
+from pullback import seeding
+from pullback.ensembles.fields import Field
+from pullback.metrics.draws import Judged, Space
+from pullback.metrics.ranks import ranks
+
+KINDS = ("tarp_gap", "tarp_gap.local")
+
+MOST_Y = 8
+"""Observations with more components are compared along so many random directions."""
+
+NEIGHBOURS = 16
+"""Nearest observations among which one of another group is looked for."""
+
+LEVELS = 50
+"""Levels at which a coverage curve is kept."""
+
+
+def uniform_references(
+    truth: np.ndarray, space: Space, field: Field, group: np.ndarray, address: seeding.Address
+) -> np.ndarray:
+    """A reference for each event (event, component) that knows nothing of it.
+
+    Args:
+        truth: (event, component); only its range is used, or for arrays other events' truth.
+        space, field: of x.
+        group: of each event (event,).
+        address: of the random numbers.
+    """
+    rng = seeding.generator(*address, "references")
+    if field.is_vector:
+        return space.low + rng.random(truth.shape) * (space.high - space.low)
+    n = len(truth)
+    for _ in range(NEIGHBOURS):
+        other = (np.arange(n) + 1 + rng.integers(n - 1)) % n
+        if (group != group[other]).all():
+            break
+    return truth[other]
+
+
+def project_observations(y: np.ndarray, address: seeding.Address) -> np.ndarray:
+    """Observations (event, component) on a few axes of comparable size, (event, axis)."""
+    if y.shape[1] > MOST_Y:
+        theta = seeding.generator(*address, "projections").standard_normal((y.shape[1], MOST_Y))
+        y = y @ (theta / np.sqrt(y.shape[1])).astype(y.dtype)
+    return y.astype(np.float64)
+
+
+def local_references(truth: np.ndarray, y: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """The truth of the event of another group whose observation is nearest, (event, component).
+
+    Args:
+        truth: (event, component).
+        y: observations as `project_observations` gives them (event, axis).
+        group: of each event (event,).
+    """
+    from scipy.spatial import cKDTree
+
+    spread = y.std(axis=0)
+    axes = y / np.where(spread > 0, spread, 1.0)
+    count = min(NEIGHBOURS, len(y))
+    near = cKDTree(axes).query(axes, k=count)[1].reshape(len(y), count)
+    foreign = group[near] != group[:, None]
+    return truth[near[np.arange(len(y)), np.where(foreign.any(axis=1), foreign.argmax(axis=1), count - 1)]]
+
+
+def coverage(
+    judged: Judged, truth: np.ndarray, reference: np.ndarray, space: Space, scale: np.ndarray, uniform: np.ndarray
+) -> np.ndarray:
+    """The credibility u of the ball that reaches the truth, (event,), in [0, 1]; uniform for an exact posterior.
+
+    Args:
+        judged: draws. truth, reference: (event, component). space: of x.
+        scale: what components are divided by (component,).
+        uniform: numbers in [0, 1), (event,), that break ties.
+    """
+    return ranks(
+        _distance(judged.x, reference[:, None], space, scale),
+        _distance(truth, reference, space, scale),
+        judged.weight,
+        uniform,
+    )
+
+
+def _distance(x: np.ndarray, reference: np.ndarray, space: Space, scale: np.ndarray) -> np.ndarray:
+    gap = space.difference(x.astype(np.float64), reference.astype(np.float64)) / scale
+    return np.sqrt(np.einsum("...f,...f->...", gap, gap))
+
+
+def curve(u: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """Expected coverage at equally spaced levels from 0 to 1, both included: (level,)."""
+    counts = np.histogram(u, LEVELS, (0, 1), weights=weight)[0]
+    return np.concatenate([[0.0], np.cumsum(counts) / counts.sum()])
