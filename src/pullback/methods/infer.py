@@ -157,7 +157,7 @@ def answer(
     )
     spent = _Spent(method)
     conditioned, state = None, None
-    # Of each set, by its first event.
+    # Of each set by its first event, of each piece by its own.
     diagnostics: dict[str, dict[str, float]] = {}
     longest = 0.0
     with PosteriorWriter(
@@ -181,6 +181,7 @@ def answer(
                 merge(diagnostics, {key: {str(piece.set_first): float(value)} for key, value in noticed})
             event_id = ensemble.read("event_id", piece.first, piece.last)
             chunk = _checked(method.draw(state, ensemble.read("y", piece.first, piece.last), event_id, settings))
+            merge(diagnostics, {key: {str(piece.first): float(v)} for key, v in chunk.diagnostics.items()})
             writer.append(chunk, event_id)
             longest = max(longest, time.perf_counter() - began)
             reason = method.context.stop(longest) if finished and number + 1 < len(mine) else None
@@ -192,7 +193,7 @@ def answer(
         cost = {**add_cost(before, spent.in_all()), "events": writer.n}
         if finished:
             merge(diagnostics, finished.diagnostics)
-        # Each number is of one set; the part's is their median.
+        # Each number is of one set or piece; the part's is their median.
         writer.finish(cost, {key: float(np.median(list(values.values()))) for key, values in diagnostics.items()})
     if finished:
         finished.remove()
@@ -241,4 +242,4 @@ def _checked(chunk: Chunk) -> Chunk:
     if (lost := int((chunk.ok & ~finite).sum())) > 0:
         log.warning("%d draws are not finite: they count as failed", lost)
     x = np.where(ok.reshape(*ok.shape, *(1,) * (chunk.x.ndim - 2)), chunk.x, np.nan)
-    return Chunk(x, np.where(ok, chunk.log_weight, 0.0), ok)
+    return Chunk(x, np.where(ok, chunk.log_weight, 0.0), ok, chunk.diagnostics)

@@ -45,8 +45,12 @@ class Problem(Protocol):
 
     def exact_posterior(
         self, y: np.ndarray, params: dict[str, Any], draws: int, pool: int, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Draws x (event, draw, *x) from p(x|y) under the prior with these parameters. [exact-posterior]"""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draws x (event, draw, *x) from p(x|y) under the prior with these parameters. [exact-posterior]
+
+        Beside them the effective number of candidates that a draw of each event was chosen from (event,), where draws
+        are chosen from a ``pool`` of weighted candidates; inf where they are exact.
+        """
         ...
 
     def preflight(self) -> dict[str, Any]:

@@ -95,9 +95,9 @@ class FlowInfer(Infer):
 
 
 class ExactInfer(Infer):
-    """Exact posterior draws by importance resampling from a pool of prior draws."""
+    """Exact posterior draws, each chosen by weight from a pool of candidates."""
 
-    pool: int = Field(default=20_000, ge=100, description="prior draws that are resampled")
+    pool: int = Field(default=64, ge=8, description="weighted candidates that each draw is chosen from")
 
 
 class DiffusionInfer(Infer):

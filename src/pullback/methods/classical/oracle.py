@@ -23,6 +23,7 @@ class Oracle(Method[None]):
         """Exact as ``infer.pool`` grows; each block of events has its own generator."""
         assert isinstance(infer, ExactInfer)
         rng = generator(*self.context.address, "draw", int(event_id[0]))
-        x = self.problem.exact_posterior(y, self.params, infer.draws, infer.pool, rng)
+        x, ess = self.problem.exact_posterior(y, self.params, infer.draws, infer.pool, rng)
         shape = x.shape[:2]
-        return Chunk(x, np.zeros(shape), np.ones(shape, bool))
+        noticed = {"effective_pool": float(np.median(ess))} if np.isfinite(ess).all() else {}
+        return Chunk(x, np.zeros(shape), np.ones(shape, bool), noticed)
