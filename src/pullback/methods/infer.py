@@ -61,6 +61,7 @@ def infer(
     artifact: Path | None = None,
     prior: Path | None = None,
     seen: Sequence[Path] = (),
+    reference: Path | None = None,
     checkpoints: Path | None = None,
     code: str = "",
     limit: float | None = None,
@@ -75,6 +76,7 @@ def infer(
         artifact: the trained model, for methods that train.
         prior: the diffusion prior, for methods that use one.
         seen: train indices of the seen families, for methods that answer from them.
+        reference: index of the family's reference split, for methods to whom its truth stands for the prior.
         checkpoints: folder for the finished pieces of a long inference; removed on success. None keeps nothing.
         code: digest of the code that this job runs.
         limit: minutes that a scheduler gives this job (`stopping.Clock`).
@@ -87,7 +89,7 @@ def infer(
     plan = json.loads(job)
     with Clock(None if limit is None else 60 * limit) as clock:
         check_devices(gpus, plan["accelerator"])
-        refuse_leftovers(plan, ensemble=[ensemble], seen=seen)
+        refuse_leftovers(plan, ensemble=[ensemble], seen=seen, reference=[reference] if reference else [])
         learned = {"artifact": [artifact] if artifact else [], "prior": [prior] if prior else []}
         refuse_leftovers(plan, _asked_of_artifact, **learned)
         entry = plan["problem"]
@@ -100,22 +102,35 @@ def infer(
         method.load(artifact, prior, list(seen))
         if isinstance(method, Oracle):
             method.tell(plan["params"])
+            if reference:
+                method.refer(reference)
         with EnsembleReader(ensemble) as reader:
             finished = None
             if checkpoints is not None:
-                record = {"job": plan, "data": _digests(reader, artifact, prior, seen), "code": json.loads(code)}
+                record = {
+                    "job": plan,
+                    "data": _digests(reader, artifact, prior, seen, reference),
+                    "code": json.loads(code),
+                }
                 finished = Finished(checkpoint_folder(Path(checkpoints), record, make=False), record)
             attributes = {"returns": spec.returns}  # type: ignore[attr-defined]
             cut = {"part": plan["part"], "parts": plan["parts"]}
             answer(method, settings, reader, out, job, **cut, attributes=attributes, finished=finished)
 
 
-def _digests(ensemble: EnsembleReader, artifact: Path | None, prior: Path | None, seen: Sequence[Path]) -> Any:
+def _digests(
+    ensemble: EnsembleReader,
+    artifact: Path | None,
+    prior: Path | None,
+    seen: Sequence[Path],
+    reference: Path | None,
+) -> Any:
     """Digests of everything that an inference reads."""
-    found: dict[str, Any] = {"ensemble": ensemble.digest, "seen": []}
-    for path in seen:
-        with EnsembleReader(path) as reader:
-            found["seen"].append(reader.digest)
+    found: dict[str, Any] = {"ensemble": ensemble.digest, "seen": [], "reference": []}
+    for name, files in (("seen", seen), ("reference", [reference] if reference else [])):
+        for path in files:
+            with EnsembleReader(path) as reader:
+                found[name].append(reader.digest)
     for name, file in (("artifact", artifact), ("prior", prior)):
         found[name] = hashlib.sha256(file.read_bytes()).hexdigest() if file else None
     return found

@@ -53,6 +53,16 @@ class Problem(Protocol):
         """
         ...
 
+    def posterior_from_truth(
+        self, y: np.ndarray, truth: np.ndarray, log_weight: np.ndarray, draws: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `exact_posterior`, by weighting an independent sample of the truth (truth, *x) with its log weights.
+
+        Optional beside ``likelihood``, for a problem whose symmetries make more of a truth; without it the sample is
+        weighted as it is (`pullback.problems.reweighting`).
+        """
+        ...
+
     def preflight(self) -> dict[str, Any]:
         """Checks of the settings with their numbers, or ValueError with a remedy; compiles what jobs share."""
         ...

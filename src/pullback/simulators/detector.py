@@ -105,18 +105,25 @@ def log_likelihood(y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """
     x = np.asarray(x, dtype=np.float64)
     y = np.asarray(y, dtype=np.float64)
-    mean, width_pt, width_eta, width_phi = response(x[..., 0])
+    *_, width_phi = response(x[..., 0])
     turn = np.exp(-2 * (np.pi / width_phi) ** 2)
     offset = wrap(y[..., 2] - x[..., 2])
     # exp(-(d +- 2 pi)^2 / 2 w^2) = exp(-d^2 / 2 w^2) exp(-2 pi^2 / w^2) exp(-+ 2 pi d / w^2), all three in one factor.
     with np.errstate(over="ignore", invalid="ignore"):
         near = np.exp(-2 * np.pi * (np.pi - np.abs(offset)) / width_phi**2)
         images = 1.0 + near + turn * np.exp(-2 * np.pi * np.abs(offset) / width_phi**2)
+        return log_likelihood_beside_phi(y, x) + _log_normal(offset / width_phi, width_phi) + np.log(images)
+
+
+def log_likelihood_beside_phi(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """log p(pT', eta' | x) of a kept jet: `log_likelihood` without phi', which nothing else depends on."""
+    x = np.asarray(x, dtype=np.float64)
+    y = np.asarray(y, dtype=np.float64)
+    mean, width_pt, width_eta, _ = response(x[..., 0])
+    with np.errstate(invalid="ignore"):
         value = (
             _log_normal((y[..., 0] - mean) / width_pt, width_pt)
             + _log_normal((y[..., 1] - x[..., 1]) / width_eta, width_eta)
-            + _log_normal(offset / width_phi, width_phi)
-            + np.log(images)
             - log_kept(x)
         )
     return np.where(in_domain(x) & is_kept(y), value, -np.inf)

@@ -97,7 +97,11 @@ class FlowInfer(Infer):
 class ExactInfer(Infer):
     """Exact posterior draws, each chosen by weight from a pool of candidates."""
 
-    pool: int = Field(default=64, ge=8, description="weighted candidates that each draw is chosen from")
+    pool: int = Field(
+        default=64,
+        ge=8,
+        description="weighted candidates that each draw is chosen from; a reference is used whole",
+    )
 
 
 class DiffusionInfer(Infer):
@@ -142,8 +146,12 @@ class MethodBase(Closed):
     """What every kind of method has."""
 
     needs: ClassVar[frozenset[Capability]]
+    needs_either: ClassVar[tuple[Capability, ...]] = ()
+    """One of these is enough, the first that the problem gives."""
     returns: ClassVar[Label]
     trains: ClassVar[bool] = False
+    told: ClassVar[bool] = False
+    """Whether it is told the true parameters of the family that it answers."""
     uses_prior: ClassVar[bool] = False
     gives: ClassVar[frozenset[Literal["posterior", "unfolded"]]] = frozenset({"posterior"})
     code: ClassVar[str]
@@ -176,10 +184,37 @@ class EiFm(FlowMethod):
     set_encoder: SetEncoder = SetEncoder()
 
 
-class Oracle(MethodBase):
-    """The posterior under the true prior, where the problem gives it (exact as `pool` grows): the best one can do."""
+class Hvae(MethodBase):
+    """Hierarchical variational autoencoder: a latent of the set of observations and one of the event.
 
-    needs: ClassVar[frozenset[Capability]] = frozenset({"exact-posterior"})
+    The baseline of the ensemble-inverse paper is not defined there: this is the Neural Statistician (Edwards and
+    Storkey 2017), conditioned on y. For x that is a vector.
+    """
+
+    needs: ClassVar[frozenset[Capability]] = frozenset({"pairs"})
+    returns: ClassVar[Label] = "approximate"
+    trains: ClassVar[bool] = True
+    code: ClassVar[str] = "pullback.methods.amortised.hvae:Hvae"
+
+    kind: Literal["hvae"]
+    k: int = Field(default=8, ge=1, description="size of the set's latent")
+    latent: int = Field(default=4, ge=1, description="size of the event's latent")
+    network: Mlp = Mlp()
+    set_encoder: SetEncoder = SetEncoder()
+    train: Train = Train()
+    infer: dict[Name, Infer] = Field(default={"default": Infer()}, min_length=1)
+
+
+class Oracle(MethodBase):
+    """The posterior under the true prior: the best one can do.
+
+    The problem's own exact posterior (as `pool` grows); of a problem that gives only the likelihood, the reference
+    split of the family that is answered, weighted by it (as the reference grows).
+    """
+
+    needs: ClassVar[frozenset[Capability]] = frozenset()
+    needs_either: ClassVar[tuple[Capability, ...]] = ("exact-posterior", "likelihood")
+    told: ClassVar[bool] = True
     returns: ClassVar[Label] = "asymptotic"
     code: ClassVar[str] = "pullback.methods.classical.oracle:Oracle"
 
@@ -224,7 +259,7 @@ class PriorDraws(MethodBase):
     infer: dict[Name, DiffusionInfer] = Field(default={"default": DiffusionInfer()}, min_length=1)
 
 
-Method = Annotated[Cfm | EiFm | Oracle | RandomTruth | EnKG | PriorDraws, Field(discriminator="kind")]
+Method = Annotated[Cfm | EiFm | Hvae | Oracle | RandomTruth | EnKG | PriorDraws, Field(discriminator="kind")]
 
 
 class EdmPrior(Closed):

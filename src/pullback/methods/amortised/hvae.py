@@ -1,0 +1,189 @@
+"""Hierarchical variational autoencoder: a latent of the data set and a latent of the event (Neural Statistician).
+
+The ensemble-inverse paper (arXiv 2601.22029) compares with a "hierarchical VAE" that it does not define. This is our
+reading: the Neural Statistician (Edwards and Storkey 2017, arXiv 1606.02185) with everything conditioned on y::
+
+    c ~ N(0, I_k)                        the data set's latent, q(c|Y) from a set encoder
+    z ~ p(z | y, c)                      the event's latent, learned; q(z | x, y, c) in training
+    x ~ N(m(z, y, c), diag s^2(z, y, c))
+
+All laws are Gaussians with diagonal covariance. q(c|Y) looks at the observations alone, for truth is not there when it
+is used. For a set of N members the bound on log p(x_1 ... x_N | Y), per member, is
+
+    E_q [ log p(x|z,y,c) - KL(q(z|x,y,c) || p(z|y,c)) ] - KL(q(c|Y) || N(0, I)) / N.
+
+A draw takes c ~ q(c|Y), z ~ p(z|y,c) and x ~ p(x|z,y,c), so that what the set leaves open about its prior is in it.
+"""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pullback.ensembles.scaling import Scaling
+from pullback.ensembles.sets import TrainingData
+from pullback.generative.numerics import numerics
+from pullback.generative.share import Noise
+from pullback.methods.amortised.flow import SCALING_EVENTS, VECTOR_ROWS, FlowModel, FlowState
+from pullback.methods.base import Chunk, TrainJob
+from pullback.networks.build import build_set_encoder
+from pullback.networks.encoders import observation_encoder
+from pullback.seeding import event_normals, generator, integer_seed
+from pullback.study import methods as study
+from pullback.study.methods import Infer
+
+LOG_STD = 7.0
+"""Standard deviations lie within exp(+-LOG_STD), in units of the scaled x."""
+
+SET_LOG_STD = -5.0
+"""q(c|Y) starts this narrow: as wide as its prior, c would say nothing at first and the rest would learn without it."""
+
+CALLS_OF_A_DRAW = 2
+
+
+def split(values: Tensor, start: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Mean and log of the standard deviation from a network's output (..., 2 n); the latter is ``start`` for zeros."""
+    mean, raw = values.float().chunk(2, dim=-1)
+    return mean, LOG_STD * torch.tanh((raw + start) / LOG_STD)
+
+
+def kl(mean: Tensor, log_std: Tensor, other_mean: Tensor | float = 0.0, other_log_std: Tensor | float = 0.0) -> Tensor:
+    """KL(N(mean, std^2) || N(other_mean, other_std^2)), diagonal, summed over the last axis."""
+    ratio = log_std - other_log_std
+    away = (mean - other_mean) / torch.as_tensor(other_log_std, device=mean.device).exp()
+    return 0.5 * ((2 * ratio).exp() + away.square() - 1 - 2 * ratio).sum(dim=-1)
+
+
+def log_normal(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Log of a Gaussian density with diagonal covariance, summed over the last axis."""
+    away = (x - mean) * (-log_std).exp()
+    return (-0.5 * away.square() - log_std - 0.5 * math.log(2 * math.pi)).sum(dim=-1)
+
+
+class HvaeNet(nn.Module):
+    """The set encoder and the three Gaussian networks: one module, trained together.
+
+    Raises:
+        ValueError: when x is not a vector.
+    """
+
+    def __init__(self, spec: study.Hvae, scaling: Scaling):
+        super().__init__()
+        if len(scaling.x_shape) != 1:
+            raise ValueError(
+                f"method 'hvae' models x that is a vector, found shape {scaling.x_shape}; use ei-fm with network unet"
+            )
+        size, width = scaling.x_shape[0], spec.network.width
+
+        def gaussian(inputs: int, outputs: int) -> nn.Module:
+            sizes = [inputs + width + spec.k, *[width] * spec.network.depth]
+            layers = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.GELU())]
+            return nn.Sequential(*layers, nn.Linear(width, 2 * outputs))
+
+        self.encoder = build_set_encoder(spec.set_encoder, scaling.y_shape, 2 * spec.k)
+        self.observe = observation_encoder(scaling.y_shape, width)
+        self._prior = gaussian(0, spec.latent)
+        self._posterior = gaussian(size, spec.latent)
+        self._decoder = gaussian(spec.latent, size)
+
+    def embed(self, y: Tensor, mask: Tensor) -> Tensor:
+        """q(c|Y) as one vector (set, 2 k), for `split` with SET_LOG_STD.
+
+        Args:
+            y: sets (set, member, *y).
+            mask: (set, member).
+        """
+        return self.encoder(y, mask)
+
+    def prior(self, y: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """p(z|y,c): y (event, *y), c (event, k) -> mean and log standard deviation (event, latent)."""
+        return split(self._prior(torch.cat([self.observe(y), c], dim=-1)))
+
+    def posterior(self, x: Tensor, y: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """q(z|x,y,c), as `prior`, with x (event, *x)."""
+        return split(self._posterior(torch.cat([x, self.observe(y), c], dim=-1)))
+
+    def decode(self, z: Tensor, y: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """p(x|z,y,c): mean and log standard deviation (event, *x)."""
+        return split(self._decoder(torch.cat([z, self.observe(y), c], dim=-1)))
+
+
+def negative_elbo(
+    model: HvaeNet, sets: dict[str, Tensor], noise: Noise, latent: int, targets: int | None
+) -> tuple[Tensor, Tensor]:
+    """Minus the bound of the first ``targets`` members of each set (all when None), given the whole set.
+
+    Returns:
+        The sum over members and their number.
+    """
+    mean, log_std = split(model.embed(sets["y"], sets["mask"]), SET_LOG_STD)
+    c = mean + log_std.exp() * noise.normal(mean.shape)
+    chosen = {name: sets[name][:, :targets] for name in ("x", "y", "mask")}
+    members = chosen["mask"].shape[1]
+    eps = noise.normal((len(c), members, latent)).flatten(0, 1)
+    x, y, mask = (value.flatten(0, 1) for value in chosen.values())
+    each = c.repeat_interleave(members, dim=0)
+    at, spread = model.posterior(x, y, each)
+    z = at + spread.exp() * eps
+    bound = log_normal(x, *model.decode(z, y, each)) - kl(at, spread, *model.prior(y, each))
+    of_set = kl(mean, log_std) / sets["mask"].sum(dim=1)
+    bound = bound - of_set.repeat_interleave(members)
+    return -(bound * mask).sum(), mask.sum()
+
+
+class Hvae(FlowModel):
+    """The hierarchical VAE: trained, kept and conditioned as the flow models are, drawn from in one pass."""
+
+    spec: study.Hvae  # type: ignore[assignment]
+    model: HvaeNet  # type: ignore[assignment]
+
+    def train(self, data: TrainingData, job: TrainJob) -> None:
+        """Fit the scaling and the networks on the seen families and write the artifact."""
+        from pullback.generative.loop import fit
+
+        sample = data.sample_for_scaling(SCALING_EVENTS, generator(*self.context.address, "scaling"))
+        scaling = Scaling.fit(data.x, data.y, *sample)
+        model = self._build(scaling)
+        settings = self.spec.train
+
+        def loss(model: HvaeNet, sets: dict[str, Tensor], noise: Noise) -> tuple[Tensor, Tensor]:
+            return negative_elbo(model, sets, noise, self.spec.latent, settings.targets)
+
+        meta = {
+            "spec": self.spec.model_dump(mode="json", exclude={"infer"}),
+            "label": self.spec.returns,
+            "scaling": scaling.to_dict(),
+            "set_size": list(settings.set_size),
+            "trained_on": data.digests,
+        }
+        fit(model, loss, data, settings, job, self.context, meta, lambda kept: self._training_embeddings(kept, data))
+
+    def _build(self, scaling: Scaling) -> HvaeNet:  # type: ignore[override]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(integer_seed(*self.context.address, "weights"))
+            return HvaeNet(self.spec, scaling)
+
+    @torch.no_grad()
+    def draw(self, state: FlowState, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> Chunk:
+        """Draws x (event, draw, *x); each event's noise, that of c and z included, is addressed by its id."""
+        assert state.embedding is not None
+        sizes = (self.spec.k, self.spec.latent, self.scaling.x_shape[0])
+        noise = event_normals((*self.context.address, "draw"), event_id, (infer.draws, sum(sizes)))
+        mean, log_std = split(state.embedding, SET_LOG_STD)
+        step = max(1, VECTOR_ROWS // infer.draws)
+        pieces = []
+        with numerics(self.context.threads, self.device.type == "cuda"):
+            for i in range(0, len(y), step):
+                seen = torch.from_numpy(self.scaling.encode_y(y[i : i + step])).to(self.device)
+                seen = seen.repeat_interleave(infer.draws, dim=0)
+                of_c, of_z, of_x = torch.from_numpy(noise[i : i + step]).flatten(0, 1).to(self.device).split(sizes, -1)
+                c = mean + log_std.exp() * of_c
+                at, spread = self.model.prior(seen, c)
+                at, spread = self.model.decode(at + spread.exp() * of_z, seen, c)
+                pieces.append((at + spread.exp() * of_x).float().cpu().numpy())
+                self.cost.network_calls += CALLS_OF_A_DRAW * len(c)
+        scaled = np.concatenate(pieces).reshape(len(y), infer.draws, -1)
+        x = self.scaling.decode_x(scaled, y[:, None])
+        return Chunk(x, np.zeros(x.shape[:2]), np.ones(x.shape[:2], dtype=bool))
