@@ -60,7 +60,7 @@ class Unfolding:
         """
         pool = np.concatenate([truth, truth * np.array([1, -1, 1, 1])]).astype(np.float64)
         index, ess = choose(
-            lambda some: detector.log_likelihood_beside_phi(some[:, None], pool),
+            detector.likelihood_beside_phi(pool),
             y,
             np.tile(log_weight, 2),
             draws,

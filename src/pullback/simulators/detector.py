@@ -14,6 +14,7 @@ enter.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -105,28 +106,46 @@ def log_likelihood(y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """
     x = np.asarray(x, dtype=np.float64)
     y = np.asarray(y, dtype=np.float64)
-    *_, width_phi = response(x[..., 0])
+    mean, width_pt, width_eta, width_phi = response(x[..., 0])
     turn = np.exp(-2 * (np.pi / width_phi) ** 2)
     offset = wrap(y[..., 2] - x[..., 2])
     # exp(-(d +- 2 pi)^2 / 2 w^2) = exp(-d^2 / 2 w^2) exp(-2 pi^2 / w^2) exp(-+ 2 pi d / w^2), all three in one factor.
     with np.errstate(over="ignore", invalid="ignore"):
         near = np.exp(-2 * np.pi * (np.pi - np.abs(offset)) / width_phi**2)
         images = 1.0 + near + turn * np.exp(-2 * np.pi * np.abs(offset) / width_phi**2)
-        return log_likelihood_beside_phi(y, x) + _log_normal(offset / width_phi, width_phi) + np.log(images)
-
-
-def log_likelihood_beside_phi(y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """log p(pT', eta' | x) of a kept jet: `log_likelihood` without phi', which nothing else depends on."""
-    x = np.asarray(x, dtype=np.float64)
-    y = np.asarray(y, dtype=np.float64)
-    mean, width_pt, width_eta, _ = response(x[..., 0])
-    with np.errstate(invalid="ignore"):
         value = (
             _log_normal((y[..., 0] - mean) / width_pt, width_pt)
             + _log_normal((y[..., 1] - x[..., 1]) / width_eta, width_eta)
+            + _log_normal(offset / width_phi, width_phi)
+            + np.log(images)
             - log_kept(x)
         )
     return np.where(in_domain(x) & is_kept(y), value, -np.inf)
+
+
+def likelihood_beside_phi(x: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """log p(pT', eta' | x) of any kept jets y (event, 3) given each of x (jet, 4), as a function y -> (event, jet).
+
+    `log_likelihood` without phi', for very many pairs: the exponent is linear in (pT'^2, pT', eta'^2, eta', 1), so that
+    it is one matrix product. -inf as there.
+    """
+    x = np.asarray(x, dtype=np.float64)
+    there = in_domain(x)
+    safe = np.where(there[:, None], x, (100.0, 0.0, 0.0, 0.0))
+    mean, width_pt, width_eta, _ = response(safe[:, 0])
+    pt, eta = 1 / width_pt**2, 1 / width_eta**2
+    constant = -0.5 * (mean**2 * pt + safe[:, 1] ** 2 * eta) - np.log(2 * np.pi * width_pt * width_eta) - log_kept(safe)
+    coefficients = np.stack([-0.5 * pt, mean * pt, -0.5 * eta, safe[:, 1] * eta, constant])
+
+    def of(y: np.ndarray) -> np.ndarray:
+        y = np.asarray(y, dtype=np.float64)
+        features = np.stack([y[:, 0] ** 2, y[:, 0], y[:, 1] ** 2, y[:, 1], np.ones(len(y))], axis=1)
+        value = features @ coefficients
+        value[:, ~there] = -np.inf
+        value[~is_kept(y)] = -np.inf
+        return value
+
+    return of
 
 
 def _log_normal(z: np.ndarray, width: np.ndarray) -> np.ndarray:

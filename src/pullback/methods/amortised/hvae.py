@@ -12,6 +12,9 @@ is used. For a set of N members the bound on log p(x_1 ... x_N | Y), per member,
 
     E_q [ log p(x|z,y,c) - KL(q(z|x,y,c) || p(z|y,c)) ] - KL(q(c|Y) || N(0, I)) / N.
 
+In training a component of the last term counts at least FREE_NATS (still a bound, a lower one): else the loss would be
+rid of c long before the set encoder learns to say something with it.
+
 A draw takes c ~ q(c|Y), z ~ p(z|y,c) and x ~ p(x|z,y,c), so that what the set leaves open about its prior is in it.
 """
 
@@ -37,8 +40,11 @@ from pullback.study.methods import Infer
 LOG_STD = 7.0
 """Standard deviations lie within exp(+-LOG_STD), in units of the scaled x."""
 
-SET_LOG_STD = -5.0
+SET_LOG_STD = -2.0
 """q(c|Y) starts this narrow: as wide as its prior, c would say nothing at first and the rest would learn without it."""
+
+FREE_NATS = 2.0
+"""What each component of c may say about the set at no cost (free bits; Kingma et al. 2016, arXiv 1606.04934)."""
 
 CALLS_OF_A_DRAW = 2
 
@@ -49,11 +55,14 @@ def split(values: Tensor, start: float = 0.0) -> tuple[Tensor, Tensor]:
     return mean, LOG_STD * torch.tanh((raw + start) / LOG_STD)
 
 
-def kl(mean: Tensor, log_std: Tensor, other_mean: Tensor | float = 0.0, other_log_std: Tensor | float = 0.0) -> Tensor:
+def kl_terms(mean: Tensor, log_std: Tensor) -> Tensor:
+    """KL(N(mean, std^2) || N(0, 1)) of each component."""
+    return 0.5 * ((2 * log_std).exp() + mean.square() - 1) - log_std
+
+
+def kl(mean: Tensor, log_std: Tensor, other_mean: Tensor, other_log_std: Tensor) -> Tensor:
     """KL(N(mean, std^2) || N(other_mean, other_std^2)), diagonal, summed over the last axis."""
-    ratio = log_std - other_log_std
-    away = (mean - other_mean) / torch.as_tensor(other_log_std, device=mean.device).exp()
-    return 0.5 * ((2 * ratio).exp() + away.square() - 1 - 2 * ratio).sum(dim=-1)
+    return kl_terms((mean - other_mean) * (-other_log_std).exp(), log_std - other_log_std).sum(dim=-1)
 
 
 def log_normal(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
@@ -128,7 +137,7 @@ def negative_elbo(
     at, spread = model.posterior(x, y, each)
     z = at + spread.exp() * eps
     bound = log_normal(x, *model.decode(z, y, each)) - kl(at, spread, *model.prior(y, each))
-    of_set = kl(mean, log_std) / sets["mask"].sum(dim=1)
+    of_set = kl_terms(mean, log_std).clamp_min(FREE_NATS).sum(dim=-1) / sets["mask"].sum(dim=1)
     bound = bound - of_set.repeat_interleave(members)
     return -(bound * mask).sum(), mask.sum()
 

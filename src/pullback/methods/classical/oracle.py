@@ -42,7 +42,7 @@ class Oracle(Method[None]):
         """
         with EnsembleReader(reference) as reader:
             self.truth = reader.read("x")
-            weight = reader.read("weight")[:, 0] if "weight" in reader.columns else np.ones(reader.n)
+            weight = reader.read("weight") if "weight" in reader.columns else np.ones(reader.n)
         if (weight < 0).any():
             raise OracleError(
                 f"{reference}: {int((weight < 0).sum())} of {len(weight)} weights are negative; draws are chosen by "
