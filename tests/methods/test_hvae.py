@@ -204,7 +204,9 @@ def test_draws_know_the_observation_and_the_set(artifact, tmp_path):
         exact[mean] = PROBLEM.exact_posterior(probe, prior(mean), 50, 64, np.random.default_rng(3))[0][..., 0].mean()
         assert model.cost.network_calls == 2 * 50 * 700
         assert model.diagnostics(state)["embedding_distance"] >= 0
-    assert found[1.5] - found[-1.5] == pytest.approx(exact[1.5] - exact[-1.5], rel=0.5)
+    # Who does not look at the set finds no difference; a short training finds part of it.
+    wanted = exact[1.5] - exact[-1.5]
+    assert 0.25 * wanted < found[1.5] - found[-1.5] < 1.25 * wanted
 
 
 def test_draws_are_addressed_and_training_repeats(artifact, tmp_path):
