@@ -61,11 +61,11 @@ def sets() -> None:
 
     from pullback.generative.flow import interpolate
     from pullback.networks.build import build_network, build_set_encoder
-    from pullback.study.methods import Mlp, SetEncoder
+    from pullback.study.methods import Mlp, SetTransformer
 
     torch.set_num_threads(1)
     network = build_network(Mlp(), (2,), (2,), 4)
-    encoder = build_set_encoder(SetEncoder(), (2,), 4)
+    encoder = build_set_encoder(SetTransformer(), (2,), 4)
 
     def step(number: int, size: int) -> Callable[[], None]:
         x, y = torch.randn(number, size, 2), torch.randn(number, size, 2)

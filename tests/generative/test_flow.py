@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from pullback.generative.flow import CALLS, SOLVERS, interpolate
+from pullback.generative.flow import SOLVERS, dopri5, interpolate
 
 torch.set_num_threads(1)
 
@@ -41,9 +41,26 @@ def test_calls_of_the_velocity(name):
         return torch.zeros_like(x)
 
     SOLVERS[name](velocity, torch.zeros(3, 2), 5)
-    assert len(times) == 5 * CALLS[name]
+    assert len(times) == 5 * ORDERS[name]
     assert times[0] == 0
     assert max(times) <= 1
+
+
+def test_the_adaptive_solver_keeps_its_tolerance_and_calls_as_it_needs():
+    x = torch.tensor([[1.0], [-2.0]])
+    calls = {}
+    for tolerance in (1e-3, 1e-6):
+        times = []
+
+        def velocity(x, t, times=times):
+            times.append(float(t[0]))
+            return x * (1 + t)[:, None]
+
+        found = dopri5(velocity, x, tolerance)
+        # The tolerance holds in each of a few steps, and errors grow by at most exp(3 / 2) on the way.
+        assert (found - x * math.exp(1.5)).abs().max() < 20 * tolerance + 1e-6
+        calls[tolerance] = len(times)
+    assert 6 <= calls[1e-3] < calls[1e-6] < 200
 
 
 def gaussian():

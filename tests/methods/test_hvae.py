@@ -15,8 +15,9 @@ from pullback.generative.share import Noise, Share
 from pullback.methods.amortised import hvae as module
 from pullback.methods.amortised.hvae import SET_LOG_STD, Hvae, HvaeNet, kl, kl_terms, log_normal, negative_elbo, split
 from pullback.methods.base import Context, TrainJob
+from pullback.study.methods import AmortisedInfer as Infer
 from pullback.study.methods import Hvae as Spec
-from pullback.study.methods import Infer, Mlp, SetEncoder, Train
+from pullback.study.methods import Mlp, SetTransformer, Train
 
 TRAIN = Train(steps=300, sets=8, set_size=(16, 64), targets=32, learning_rate=5e-3, ema=0.98, validate_every=100)
 SPEC = Spec(
@@ -24,7 +25,7 @@ SPEC = Spec(
     k=2,
     latent=2,
     network=Mlp(width=32, depth=2),
-    set_encoder=SetEncoder(hidden=8, heads=2, inducing=4),
+    set_encoder=SetTransformer(hidden=8, heads=2, inducing=4),
     train=TRAIN,
 )
 NOISE = 0.6
@@ -97,8 +98,8 @@ class LinearGaussian:
     def __init__(self, shift=0.0):
         self.shift = shift
 
-    def embed(self, y, mask):
-        return self.of_set.expand(len(y), -1)
+    def context(self, sets):
+        return self.of_set.expand(len(sets["y"]), -1)
 
     def prior(self, y, c):
         return torch.zeros(len(y), 1), torch.zeros(len(y), 1)

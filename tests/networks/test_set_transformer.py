@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from pullback.networks.build import build_set_encoder
-from pullback.networks.set_transformer import SIZE_SCALE
-from pullback.study.methods import SetEncoder
+from pullback.networks.set_head import SIZE_SCALE
+from pullback.study.methods import SetTransformer
 
 torch.set_num_threads(1)
 
@@ -12,7 +12,7 @@ SHAPES = [(3,), (2, 20, 9), (11, 11)]
 
 def make(shape, k=5, layers=2):
     torch.manual_seed(0)
-    return build_set_encoder(SetEncoder(hidden=16, heads=4, inducing=6, layers=layers), shape, k).double()
+    return build_set_encoder(SetTransformer(hidden=16, heads=4, inducing=6, layers=layers), shape, k).double()
 
 
 def sets(shape, n=13, count=2):
@@ -63,7 +63,8 @@ def test_copies_of_a_set_are_told_apart_by_the_size_alone():
     assert (single - triple).abs().max() > 1e-4
     # The last column of the first layer after pooling reads the size: moving its bias undoes the change exactly.
     with torch.no_grad():
-        encoder.out[0].bias -= encoder.out[0].weight[:, -1] * SIZE_SCALE * torch.log(torch.tensor(3.0)).double()
+        first = encoder.head.layers[0]
+        first.bias -= first.weight[:, -1] * SIZE_SCALE * torch.log(torch.tensor(3.0)).double()
     torch.testing.assert_close(encoder(y.repeat(1, 3, 1), mask.repeat(1, 3)), single, rtol=0, atol=1e-6)
 
 
@@ -79,7 +80,7 @@ def test_gradients_reach_every_weight():
 def test_learns_the_spread_of_a_set():
     # The standard deviation of a set is not a mean of its members' coordinates: attention and perceptrons must find it.
     torch.manual_seed(0)
-    encoder = build_set_encoder(SetEncoder(hidden=16, heads=2, inducing=4), (1,), 1)
+    encoder = build_set_encoder(SetTransformer(hidden=16, heads=2, inducing=4), (1,), 1)
     optimizer = torch.optim.Adam(encoder.parameters(), lr=5e-3)
     generator = torch.Generator().manual_seed(3)
 
@@ -88,7 +89,7 @@ def test_learns_the_spread_of_a_set():
         return torch.randn(sets, 64, 1, generator=generator) * scale, scale[:, 0]
 
     mask = torch.ones(16, 64, dtype=torch.bool)
-    for _ in range(120):
+    for _ in range(200):
         y, scale = batch()
         optimizer.zero_grad()
         (encoder(y, mask) - scale).square().mean().backward()

@@ -67,7 +67,16 @@ def test_a_study_that_is_right_is_read():
         ("problems/toy/families/half/params", {"gamma": {"uniform": [0, 1]}}, ["params.gamma", "sweep"]),
         ("problems/toy/methods/ei/infer", {"a": {"stepz": 1}}, ["infer.a.stepz", "'steps'"]),
         ("problems/toy/methods/ei/network", {"kind": "mlp", "widht": 3}, ["network.widht", "'width'"]),
-        ("problems/toy/methods/ei/set_encoder", {"hidden": 30, "heads": 4}, ["multiple of heads"]),
+        (
+            "problems/toy/methods/ei/set_encoder",
+            {"kind": "set-transformer", "hidden": 30, "heads": 4},
+            ["multiple of heads"],
+        ),
+        (
+            "problems/waves",
+            {**WAVES, "methods": {"c": {"kind": "cfm", "parameters": True}}},
+            ["methods.c.parameters", "'flat' is not a sweep"],
+        ),
         ("problems/toy/methods/ei/train", {"set_size": [9, 3]}, ["set_size needs"]),
         ("problems/toy/methods/g", {"kind": "enkg", "prior": "none"}, ["no prior 'none'", "problems.toy.priors"]),
         ("problems/toy/methods/ei/infer", {"a": {"families": ["hlaf"]}}, ["infer.a.families", "did you mean 'half'?"]),

@@ -4,13 +4,16 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from pullback.ensembles.fields import Field
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.store import EnsembleReader
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger("pullback")
 
@@ -30,12 +33,33 @@ class Sets(NamedTuple):
         y: observations (set, member, *y), float32; zero where there is no member.
         mask: whether there is a member, (set, member), bool; members stand first.
         theta: parameters of each set's prior (set, parameter), NaN where a family states none; None where none does.
+        weight: event weights (set, member), zero where there is no member; None where no family has any.
     """
 
     x: np.ndarray
     y: np.ndarray
     mask: np.ndarray
     theta: np.ndarray | None
+    weight: np.ndarray | None = None
+
+    def tensors(self, device: Any) -> dict[str, "Tensor"]:
+        """What there is, by name, on a device."""
+        import torch
+
+        found = {name: array for name, array in self._asdict().items() if array is not None}
+        return {name: torch.from_numpy(array).to(device) for name, array in found.items()}
+
+
+class Parameters(NamedTuple):
+    """Parameters of the priors that are trained on.
+
+    Attributes:
+        names: of the parameters.
+        values: (ensemble, parameter) float64.
+    """
+
+    names: list[str]
+    values: np.ndarray
 
 
 @dataclass
@@ -45,7 +69,12 @@ class _Family:
     reader: EnsembleReader
     x: np.ndarray | None = None
     y: np.ndarray | None = None
+    weight: np.ndarray | None = None
     capped: bool = False
+
+    @property
+    def weighted(self) -> bool:
+        return "weight" in self.reader.columns
 
     @property
     def name(self) -> str:
@@ -53,6 +82,11 @@ class _Family:
 
     def bounds(self, ensemble: int) -> tuple[int, int]:
         return int(self.reader.offsets[ensemble]), int(self.reader.offsets[ensemble + 1])
+
+
+def nominal(weight: np.ndarray) -> np.ndarray:
+    """The nominal weight of each event (event,), float32: the first where there are several."""
+    return weight.reshape(len(weight), -1)[:, 0].astype(np.float32)
 
 
 class TrainingData:
@@ -152,7 +186,41 @@ class TrainingData:
         mask = np.zeros((len(chosen), most), dtype=bool)
         for i, (some_x, some_y) in enumerate(found):
             x[i, : len(some_x)], y[i, : len(some_y)], mask[i, : len(some_x)] = some_x, some_y, True
-        return Sets(x, y, mask, _thetas([(family, ensemble) for family, ensemble, _ in chosen]))
+        thetas = _thetas([(family, ensemble) for family, ensemble, _ in chosen])
+        return Sets(x, y, mask, thetas, self._weights(chosen, mask))
+
+    def _weights(
+        self, chosen: Sequence[tuple[_Family, int, np.ndarray | slice]], mask: np.ndarray
+    ) -> np.ndarray | None:
+        """Weights of the chosen members (set, member), relative to the mean magnitude in their ensemble."""
+        if not any(family.weighted for families in self._families.values() for family in families):
+            return None
+        out = mask.astype(np.float32)
+        for row, there, (family, ensemble, members) in zip(out, mask, chosen, strict=True):
+            if not family.weighted:
+                continue
+            first, last = family.bounds(ensemble)
+            if family.weight is None:
+                family.weight = nominal(family.reader.read("weight"))
+            row[there] = family.weight[members] / np.abs(family.weight[first:last]).mean()
+        return out
+
+    def parameters(self) -> Parameters:
+        """The parameters of all training ensembles.
+
+        Raises:
+            SetsError: a seen family is not a sweep, or sweeps have different parameters.
+        """
+        readers = [family.reader for family in self._families["train"]]
+        names = readers[0].theta_names
+        for family in self._families["train"]:
+            if not family.reader.theta_names or family.reader.theta_names != names:
+                raise SetsError(
+                    f"family '{family.name}' states the parameters {family.reader.theta_names or 'none'}, wanted "
+                    f"{names or 'some'} as the first one; a method that is told parameters needs every seen family to "
+                    "be a sweep over the same ones"
+                )
+        return Parameters(names, np.concatenate([reader.theta for reader in readers]))  # type: ignore[misc]
 
     def _members(self, rng: np.random.Generator, family: _Family, ensemble: int, size: int) -> np.ndarray | slice:
         first, last = family.bounds(ensemble)

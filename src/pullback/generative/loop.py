@@ -111,8 +111,9 @@ def fit(
     Args:
         model: initialised by an address; trained in place.
         loss: ``loss(model, sets, noise) -> (sum, count)``, the sum over members and their number. ``sets`` has ``x``
-            (set, member, *x), ``y`` (set, member, *y), as networks see them when ``meta`` has a scaling, and ``mask``
-            (set, member) bool. All its random numbers come from ``noise``, with the set as first axis.
+            (set, member, *x), ``y`` (set, member, *y), as networks see them when ``meta`` has a scaling, ``mask``
+            (set, member) bool, and ``theta`` and ``weight`` where there are any (`Sets`). All its random numbers come
+            from ``noise``, with the set as first axis.
         data: the seen families.
         train: settings.
         job: where to write.
@@ -208,8 +209,7 @@ class _Fit:
     def _sets(self, part: Part, step: int) -> dict[str, Tensor]:
         rng = generator(*self.context.address, part, step, WHOLE_STEP)
         drawn = self.data.sets(rng, self.train.sets, self.train.set_size, part, self.share.rows)
-        arrays = {"x": drawn.x, "y": drawn.y, "mask": drawn.mask}
-        return {name: torch.from_numpy(array).to(self.fabric.device) for name, array in arrays.items()}
+        return drawn.tensors(self.fabric.device)
 
     def _loss(self, part: Part, step: int, sets: dict[str, Tensor]) -> Tensor:
         """The mean over the members of the whole step; with several processes the part of it whose mean it is."""

@@ -135,6 +135,14 @@ class Method(Generic[State]):
     def load(self, artifact: Path | None, prior: Path | None, seen: list[Path]) -> None:
         """Read the trained artifact and/or the prior's. ``seen``: index files of the seen families' train split."""
 
+    def tell(self, params: dict[str, Any]) -> None:
+        """The true parameters of the family's prior, for methods whose catalogue entry is ``told``."""
+        raise NotImplementedError(f"{type(self).__name__} is not told parameters")
+
+    def refer(self, reference: Path) -> None:
+        """The family's independent truth, for methods to whom it stands for the prior (``needs_either``)."""
+        raise NotImplementedError(f"{type(self).__name__} answers from no reference")
+
     def condition(self, ensemble: EnsembleReader, infer: Infer) -> State:
         """What is computed once for one ensemble (set embedding, per-dataset training ...)."""
         return None  # type: ignore[return-value]

@@ -17,7 +17,6 @@ from pullback.ensembles.store import EnsembleReader, PosteriorWriter
 from pullback.generative.devices import check_devices
 from pullback.joblog import progress
 from pullback.methods.base import Chunk, Context, Method
-from pullback.methods.classical.oracle import Oracle
 from pullback.methods.resume import Answer, Finished, add_cost, merge
 from pullback.methods.run import checkpoint_folder, method_spec
 from pullback.problems.base import make_problem
@@ -100,10 +99,10 @@ def infer(
         context = Context(address, plan["threads"], plan["accelerator"], progress, clock.due)
         method = load_class(spec.code)(spec, problem, context)  # type: ignore[attr-defined]
         method.load(artifact, prior, list(seen))
-        if isinstance(method, Oracle):
+        if "params" in plan:
             method.tell(plan["params"])
-            if reference:
-                method.refer(reference)
+        if reference:
+            method.refer(reference)
         with EnsembleReader(ensemble) as reader:
             finished = None
             if checkpoints is not None:

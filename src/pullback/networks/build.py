@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from pullback.networks.deep_sets import DeepSets, Moments
 from pullback.networks.encoders import Shape
 from pullback.networks.mlp import ResidualMlp
 from pullback.networks.set_transformer import SetTransformer
@@ -31,5 +32,17 @@ def build_network(spec: study.Mlp | study.Unet, x_shape: Shape, y_shape: Shape |
 
 
 def build_set_encoder(spec: study.SetEncoder, y_shape: Shape, k: int) -> nn.Module:
-    """A set encoder f(y (S, N, *y), mask (S, N) bool) -> (S, k): permutation invariant, masked, told the set's size."""
-    return SetTransformer(y_shape, k, spec.hidden, spec.heads, spec.inducing, spec.layers)
+    """A set encoder f(y (S, N, *y), mask (S, N) bool, weight (S, N) | None) -> (S, k), permutation invariant.
+
+    Raises:
+        ValueError: when the kind cannot take this shape of y.
+    """
+    if isinstance(spec, study.SetTransformer):
+        return SetTransformer(y_shape, k, spec.hidden, spec.heads, spec.inducing, spec.layers, spec.size_input)
+    if isinstance(spec, study.DeepSets):
+        return DeepSets(y_shape, k, spec.hidden, spec.size_input)
+    if len(y_shape) != 1:
+        raise ValueError(
+            f"set_encoder 'moments' takes observations that are vectors, found {y_shape}; use set-transformer"
+        )
+    return Moments(y_shape[0], k, spec.moments, spec.hidden, spec.size_input)

@@ -1,14 +1,21 @@
 """Set Transformer: a permutation-invariant embedding of an ensemble of observations (Lee et al. 2019).
 
-    MAB(X, Y)  = H + rFF(H),  H = X + Attention(X, Y, Y)                      (eqs. 6, 7)
-    ISAB(X)    = MAB(X, MAB(I, X)), I learned inducing points, O(N m)         (eqs. 9, 10)
-    PMA(Z)     = MAB(S, Z), S learned seeds                                   (eq. 11)
-    SAB(X)     = MAB(X, X)                                                    (eq. 8)
+    MAB(X, Y)  = H + rFF(H),  H = X + Attention(X, Y, Y),  rFF(H) = relu(H W + b)     (eqs. 6, 7)
+    ISAB(X)    = MAB(X, MAB(I, X)), I learned inducing points, O(N m)                 (eqs. 9, 10)
+    PMA(Z)     = MAB(S, Z), S learned seeds                                           (eq. 11)
+    SAB(X)     = MAB(X, X)                                                            (eq. 8)
 
-Changes, and why: queries and keys are normalised before attention (pre-LN: stable at larger learning rates, and the
-residual stream keeps the scale of the data); attention divides by sqrt(head width); the log of the set's size enters
-after pooling, since softmax averages cannot see it (a set copied a whole number of times gives the same pooled
-vector) and the embedding's trust in a small set should be less.
+Changes, and why: what is attended to and the input of rFF are normalised (pre-LN: stable at larger learning rates, and
+the residual stream keeps the scale of the data); attention divides by sqrt(head width); members may carry weights.
+
+A member of weight w attends as w copies of it would: a_j = w_j exp(s_j) / sum_i w_i exp(s_i), the average under the
+reweighted ensemble. Weights may be negative, as those of next-to-leading-order event generators are: a member and its
+copy of opposite weight then cancel. The sum below can come close to zero for such sets; it is kept at least
+`LEAST_SHARE` of the sum of magnitudes.
+
+Most of the arithmetic is between N members and a few points (m inducing ones, seeds), so products are associated such
+that nothing of size N x hidden is projected that need not be: s = x W_q (p W_k)^T = x (W_q W_k^T p^T), and likewise
+for values.
 """
 
 import math
@@ -18,12 +25,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pullback.networks.encoders import Shape, observation_encoder
+from pullback.networks.set_head import SetHead, members_weight
 
 SEEDS = 4
 """Pooled vectors (seeds of PMA); they attend to each other and are concatenated."""
 
-SIZE_SCALE = 0.25
-"""The size enters as SIZE_SCALE * (log N - log 100): within about one unit for sets of 2 to 5000."""
+LEAST_SHARE = 0.05
 
 
 class MAB(nn.Module):
@@ -34,19 +41,66 @@ class MAB(nn.Module):
         self.heads = heads
         self.norm_x, self.norm_y, self.norm_h = (nn.LayerNorm(hidden) for _ in range(3))
         self.q = nn.Linear(hidden, hidden)
-        self.kv = nn.Linear(hidden, 2 * hidden)
+        # A key's bias would add one number to all scores of a query: softmax does not see it.
+        self.k = nn.Linear(hidden, hidden, bias=False)
+        self.v = nn.Linear(hidden, hidden)
         self.out = nn.Linear(hidden, hidden)
-        self.rff = nn.Sequential(nn.Linear(hidden, 2 * hidden), nn.GELU(), nn.Linear(2 * hidden, hidden))
+        self.rff = nn.Linear(hidden, hidden)
 
-    def forward(self, X: Tensor, Y: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Blocks of shape (S, n, hidden); ``mask`` (S, N) says which members of Y there are."""
-        sets, n, hidden = X.shape
-        q = self.q(self.norm_x(X)).reshape(sets, n, self.heads, -1).transpose(1, 2)
-        k, v = self.kv(self.norm_y(Y)).reshape(sets, -1, 2, self.heads, hidden // self.heads).permute(2, 0, 3, 1, 4)
-        seen = None if mask is None else mask[:, None, None, :]
-        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=seen)
-        H = X + self.out(attended.transpose(1, 2).reshape(sets, n, hidden))
-        return H + self.rff(self.norm_h(H))
+    def forward(self, X: Tensor, Y: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Blocks of shape (S, n, hidden); ``weight`` (S, N) of the members of Y, 0 where there is none; None: all 1."""
+        x, y = self.norm_x(X), self.norm_y(Y)
+        attended = self._few_queries(x, y, weight) if x.shape[1] <= y.shape[1] else self._few_keys(x, y, weight)
+        H = X + attended
+        return H + functional.relu(self.rff(self.norm_h(H)))
+
+    def _split(self, values: Tensor) -> Tensor:
+        """(S, n, hidden) -> (S, head, n, width)."""
+        return values.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+    def _heads_of(self, weight: Tensor) -> Tensor:
+        """A projection's weight (hidden, hidden) by heads of its output: (head, width, hidden)."""
+        return weight.unflatten(0, (self.heads, -1))
+
+    def _few_queries(self, x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+        q = self._split(self.q(x))
+        folded = (q @ self._heads_of(self.k.weight)).flatten(1, 2) / math.sqrt(q.shape[-1])
+        share = attention(folded @ y.transpose(1, 2), weight)
+        pooled = (share @ y).unflatten(1, (self.heads, -1))
+        values = pooled @ self._heads_of(self.v.weight).transpose(1, 2)
+        return self.out(values.transpose(1, 2).flatten(2) + self.v.bias)
+
+    def _few_keys(self, x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+        k = self._split(self.k(y))
+        k = k / math.sqrt(k.shape[-1])
+        folded = (k @ self._heads_of(self.q.weight)).flatten(1, 2)
+        offset = (k @ self.q.bias.reshape(self.heads, -1, 1)).flatten(1)
+        scores = torch.baddbmm(offset[:, None], x, folded.transpose(1, 2)).unflatten(2, (self.heads, -1))
+        share = attention(scores, None if weight is None else weight[:, None, None])
+        # Output columns of a head: out.weight (hidden, head x width) -> (head, width, hidden).
+        out = self.out.weight.t().unflatten(0, (self.heads, -1))
+        values = (self._split(self.v(y)) @ out).flatten(1, 2)
+        return torch.baddbmm(self.out.bias, share.flatten(2), values)
+
+
+def attention(scores: Tensor, weight: Tensor | None) -> Tensor:
+    """Shares of keys (..., key): softmax of the scores, each key counted ``weight`` times.
+
+    Args:
+        scores: (S, ..., key).
+        weight: (S, key), or with the axes of the scores; any sign, 0 leaves a key out; None: all 1.
+    """
+    if weight is None:
+        return torch.softmax(scores, dim=-1)
+    if weight.dim() < scores.dim():
+        weight = weight.reshape(len(weight), *(1,) * (scores.dim() - 2), -1)
+    present = torch.where(weight == 0, -math.inf, scores)
+    power = (present - present.detach().amax(dim=-1, keepdim=True)).exp()
+    share = power * weight
+    total, size = share.sum(dim=-1, keepdim=True), share.abs().sum(dim=-1, keepdim=True)
+    least = LEAST_SHARE * size
+    total = torch.where(total.abs() < least, torch.where(total < 0, -least, least), total)
+    return share / total
 
 
 class ISAB(nn.Module):
@@ -58,9 +112,9 @@ class ISAB(nn.Module):
         self.gather = MAB(hidden, heads)
         self.spread = MAB(hidden, heads)
 
-    def forward(self, X: Tensor, mask: Tensor) -> Tensor:
-        """Members (S, N, hidden) and their mask (S, N)."""
-        return self.spread(X, self.gather(self.points.expand(len(X), -1, -1), X, mask))
+    def forward(self, X: Tensor, weight: Tensor | None) -> Tensor:
+        """Members (S, N, hidden) and their weights (S, N)."""
+        return self.spread(X, self.gather(self.points.expand(len(X), -1, -1), X, weight))
 
 
 class PMA(nn.Module):
@@ -71,9 +125,9 @@ class PMA(nn.Module):
         self.seeds = nn.Parameter(torch.randn(1, seeds, hidden) / math.sqrt(hidden))
         self.pool = MAB(hidden, heads)
 
-    def forward(self, X: Tensor, mask: Tensor) -> Tensor:
-        """Members (S, N, hidden) and their mask (S, N) -> (S, seeds, hidden)."""
-        return self.pool(self.seeds.expand(len(X), -1, -1), X, mask)
+    def forward(self, X: Tensor, weight: Tensor | None) -> Tensor:
+        """Members (S, N, hidden) and their weights (S, N) -> (S, seeds, hidden)."""
+        return self.pool(self.seeds.expand(len(X), -1, -1), X, weight)
 
 
 class SetTransformer(nn.Module):
@@ -83,26 +137,31 @@ class SetTransformer(nn.Module):
         y_shape: shape of one observation; vectors are encoded by a perceptron, images and gathers by a small CNN.
         k: size of the embedding.
         hidden, heads, inducing, layers: of the attention blocks.
+        size_input: whether the head is told the set's size.
     """
 
-    def __init__(self, y_shape: Shape, k: int, hidden: int, heads: int, inducing: int, layers: int):
+    def __init__(
+        self, y_shape: Shape, k: int, hidden: int, heads: int, inducing: int, layers: int, size_input: bool = True
+    ):
         super().__init__()
         self.y_shape = y_shape
         self.member = observation_encoder(y_shape, hidden)
         self.layers = nn.ModuleList(ISAB(hidden, heads, inducing) for _ in range(layers))
         self.pool = PMA(hidden, heads, SEEDS)
         self.mix = MAB(hidden, heads)
-        self.out = nn.Sequential(nn.Linear(SEEDS * hidden + 1, hidden), nn.GELU(), nn.Linear(hidden, k))
+        self.head = SetHead(SEEDS * hidden, hidden, k, size_input)
 
-    def forward(self, y: Tensor, mask: Tensor) -> Tensor:
-        """Embed sets of observations; entries where the mask is False are not looked at."""
-        sets, size = mask.shape
-        # What stands in a padded place is arbitrary: zeroed here, so that even a NaN there cannot spread.
-        y = torch.where(mask.reshape(sets, size, *(1,) * len(self.y_shape)), y, 0)
-        X = self.member(y.reshape(sets * size, *self.y_shape)).reshape(sets, size, -1)
+    def forward(self, y: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Embed sets of observations; entries where the mask is False are not looked at.
+
+        Args:
+            y: (S, N, *y).
+            mask: (S, N) bool.
+            weight: (S, N) of any sign, or None for equal weights.
+        """
+        y, share = members_weight(y, mask, weight)
+        X = self.member(y.flatten(0, 1)).unflatten(0, mask.shape)
         for layer in self.layers:
-            X = layer(X, mask)
-        Z = self.pool(X, mask)
-        Z = self.mix(Z, Z).flatten(1)
-        log_size = SIZE_SCALE * (mask.sum(dim=1, keepdim=True).float().log() - math.log(100))
-        return self.out(torch.cat([Z, log_size], dim=1))
+            X = layer(X, share)
+        Z = self.pool(X, share)
+        return self.head(self.mix(Z, Z).flatten(1), mask, weight)

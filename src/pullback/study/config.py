@@ -362,6 +362,8 @@ def _method_complaints(at: str, problem: Problem, gives: frozenset[Capability], 
             yield from _reference_complaints(here, problem, method, judged)
         if (method.trains or isinstance(method, method_kinds.RandomTruth)) and not seen:
             yield f"{here}: '{method.kind}' learns from seen families, and there is none"
+        if isinstance(method, method_kinds.Told) and method.parameters:
+            yield from _parameter_complaints(here, problem, judged)
         prior = getattr(method, "prior", None)
         if method.uses_prior and prior not in problem.priors:
             yield f"{here}.prior: there is no prior '{prior}' under {at}.priors ({', '.join(problem.priors) or 'none'})"
@@ -373,3 +375,25 @@ def _method_complaints(at: str, problem: Problem, gives: frozenset[Capability], 
                     yield f"{here}.infer.{infer_name}.families: '{family}' has no test events here{hint}"
     if problem.priors and not seen:
         yield f"{at}.priors: a prior is trained on the truth of seen families, and there is none"
+
+
+def _parameter_complaints(here: str, problem: Problem, judged: list[str]) -> Iterator[str]:
+    """A method that is told the parameters of a prior needs them stated for every family it learns from or answers."""
+    families = problem.families
+    swept: dict[str, list[str]] = {}
+    for name, family in families.items():
+        if family.role != "seen":
+            continue
+        if not family.sweep:
+            yield f"{here}.parameters: the seen family '{name}' is not a sweep: its parameters are not recorded"
+            return
+        swept[name] = sorted(key for key, value in family.params.items() if isinstance(value, dict))
+    first = next(iter(swept.values()), [])
+    if any(names != first for names in swept.values()):
+        yield f"{here}.parameters: seen families sweep over different parameters ({swept}); they must be the same"
+    for name in judged:
+        take = families[name].take
+        params = families[take.family if take else name].params
+        missing = [key for key in first if not isinstance(params.get(key), int | float)]
+        if missing and families[name].role != "seen":
+            yield f"{here}.parameters: family '{name}' states no number for {', '.join(missing)}"

@@ -29,19 +29,45 @@ class Unet(Closed):
 Network = Annotated[Mlp | Unet, Field(discriminator="kind")]
 
 
-class SetEncoder(Closed):
-    """Set Transformer (Lee et al. 2019): ISAB layers, pooling by attention, SAB layers."""
+class SetTransformer(Closed):
+    """Set Transformer (Lee et al. 2019): ISAB layers, pooling by attention, SAB."""
 
+    kind: Literal["set-transformer"] = "set-transformer"
     hidden: int = Field(default=32, ge=4)
     heads: int = Field(default=4, ge=1)
     inducing: int = Field(default=16, ge=1)
     layers: int = Field(default=1, ge=1, description="ISAB layers before pooling")
+    size_input: bool = Field(default=True, description="tell the encoder the log of the set's size")
 
     @model_validator(mode="after")
-    def _divides(self) -> "SetEncoder":
+    def _divides(self) -> "SetTransformer":
         if self.hidden % self.heads:
             raise ValueError(f"hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
         return self
+
+
+class DeepSets(Closed):
+    """Mean over encoded observations, then a perceptron (Zaheer et al. 2017)."""
+
+    kind: Literal["deep-sets"]
+    hidden: int = Field(default=64, ge=1)
+    size_input: bool = Field(default=True, description="tell the encoder the log of the set's size")
+
+
+class Moments(Closed):
+    """Moments of the observations through a perceptron: with a diffusion path this is GDDPM (arXiv 2406.01507)."""
+
+    kind: Literal["moments"]
+    moments: list[Literal["mean", "std", "skewness", "kurtosis", "correlation"]] = Field(
+        default=["mean", "std", "skewness", "correlation"],
+        min_length=1,
+        description="of each feature of y as the networks see it; the correlation is of each pair",
+    )
+    hidden: int = Field(default=64, ge=1)
+    size_input: bool = Field(default=True, description="tell the encoder the log of the set's size")
+
+
+SetEncoder = Annotated[SetTransformer | DeepSets | Moments, Field(discriminator="kind")]
 
 
 class Train(Closed):
@@ -87,11 +113,46 @@ class Infer(Closed):
     parts: int = Field(default=1, ge=1, description="pieces (jobs) that one family's events are cut into")
 
 
-class FlowInfer(Infer):
+class AmortisedInfer(Infer):
+    """What every model of draws p(x | y, context) has beside its sampler."""
+
+    bootstrap: int = Field(
+        default=0,
+        ge=0,
+        description="resamples of the conditioning set; draw j uses the embedding of resample j modulo this number, so "
+        "that draws show how uncertain the embedding is. 0: the set itself",
+    )
+    duplicate_to: int | None = Field(
+        default=None,
+        ge=1,
+        description="reproduction of the paper: a smaller set is repeated up to this size, the last copy cut. It adds "
+        "no information",
+    )
+
+
+class FlowInfer(AmortisedInfer):
     """Sampling of a flow: an ODE from noise (t = 0) to x (t = 1)."""
 
-    solver: Literal["euler", "midpoint", "heun"] = "midpoint"
-    steps: int = Field(default=4, ge=1, description="equal steps; midpoint and heun call the network twice a step")
+    solver: Literal["euler", "midpoint", "heun", "dopri5"] = "midpoint"
+    steps: int = Field(
+        default=4,
+        ge=1,
+        description="equal steps; midpoint and heun call the network twice a step; dopri5 chooses its own",
+    )
+    tolerance: float = Field(default=1e-3, gt=0, description="of dopri5, in units of the scaled x")
+
+
+class DdpmInfer(AmortisedInfer):
+    """Sampling of a DDPM, from t = T to 0; one network call a step."""
+
+    sampler: Literal["ddim", "ancestral"] = "ddim"
+    steps: int = Field(default=50, ge=1, description="network calls, at most the schedule's steps")
+
+
+class PointInfer(Infer):
+    """A point estimate is one draw."""
+
+    draws: Literal[1] = 1
 
 
 class ExactInfer(Infer):
@@ -150,59 +211,113 @@ class MethodBase(Closed):
     """One of these is enough, the first that the problem gives."""
     returns: ClassVar[Label]
     trains: ClassVar[bool] = False
-    told: ClassVar[bool] = False
-    """Whether it is told the true parameters of the family that it answers."""
     uses_prior: ClassVar[bool] = False
     gives: ClassVar[frozenset[Literal["posterior", "unfolded"]]] = frozenset({"posterior"})
     code: ClassVar[str]
 
+    @property
+    def told(self) -> bool:
+        """Whether the method is told the true parameters of the family it answers."""
+        return False
 
-class FlowMethod(MethodBase):
-    """A flow-matching model of p(x | y, context)."""
+
+class Amortised(MethodBase):
+    """A model of p(x | y, context), trained once on pairs of the seen families: a path x a context x a network."""
 
     needs: ClassVar[frozenset[Capability]] = frozenset({"pairs"})
     returns: ClassVar[Label] = "approximate"
     trains: ClassVar[bool] = True
-    code: ClassVar[str] = "pullback.methods.amortised.flow:FlowModel"
+    code: ClassVar[str] = "pullback.methods.amortised.model:AmortisedModel"
 
     network: Network = Mlp()
     train: Train = Train()
+
+
+class Told(Amortised):
+    """Context: nothing, or the true parameters of the prior."""
+
+    parameters: bool = Field(
+        default=False,
+        description="condition on the true parameters of the prior (cFM-gamma): what a perfect set encoder would give",
+    )
+
+    @property
+    def told(self) -> bool:
+        """Whether the method is told the true parameters of the family it answers."""
+        return self.parameters
+
+
+class Ensemble(Amortised):
+    """Context: an embedding of the set of observations."""
+
+    k: int = Field(default=8, ge=1, description="size of the embedding of the set")
+    set_encoder: SetEncoder = SetTransformer()
+
+
+class Flow(Closed):
+    """Path: flow matching."""
+
     infer: dict[Name, FlowInfer] = Field(default={"default": FlowInfer()}, min_length=1)
 
 
-class Cfm(FlowMethod):
+class Diffusion(Closed):
+    """Path: a DDPM. `schedule: paper` with `diffusion_steps: 100` reproduces the published one, its bias included."""
+
+    schedule: Literal["cosine", "linear", "paper"] = Field(
+        default="cosine",
+        description="cosine, or linear scaled to the number of steps: both end in pure noise and predict v; paper: "
+        "linear, not scaled, predicts the noise (a labelled reproduction)",
+    )
+    diffusion_steps: int = Field(default=1000, ge=2, description="T")
+    infer: dict[Name, DdpmInfer] = Field(default={"default": DdpmInfer()}, min_length=1)
+
+
+class Cfm(Flow, Told):
     """Conditional flow matching: q(x | y), one model on the union of the seen priors."""
 
     kind: Literal["cfm"]
 
 
-class EiFm(FlowMethod):
+class Cddpm(Diffusion, Told):
+    """Conditional DDPM: q(x | y), one model on the union of the seen priors."""
+
+    kind: Literal["cddpm"]
+
+
+class EiFm(Flow, Ensemble):
     """Ensemble-inverse flow matching: q(x | y, e(Y)), e a permutation-invariant embedding of the observations."""
 
     kind: Literal["ei-fm"]
-    k: int = Field(default=8, ge=1, description="size of the embedding of the set")
-    set_encoder: SetEncoder = SetEncoder()
 
 
-class Hvae(MethodBase):
-    """Hierarchical variational autoencoder: a latent of the set of observations and one of the event.
+class EiDdpm(Diffusion, Ensemble):
+    """Ensemble-inverse DDPM; with `set_encoder: {kind: moments}` it is GDDPM."""
+
+    kind: Literal["ei-ddpm"]
+
+
+class Regression(Amortised):
+    """The direct learned inverse: a network that maps y to x, least squares on the union of the seen priors."""
+
+    returns: ClassVar[Label] = "point estimate"
+
+    kind: Literal["regression"]
+    infer: dict[Name, PointInfer] = Field(default={"default": PointInfer()}, min_length=1)
+
+
+class Hvae(Ensemble):
+    """Hierarchical variational autoencoder: a latent of the set of observations (size `k`) and one of the event.
 
     The baseline of the ensemble-inverse paper is not defined there: this is the Neural Statistician (Edwards and
     Storkey 2017), conditioned on y. For x that is a vector.
     """
 
-    needs: ClassVar[frozenset[Capability]] = frozenset({"pairs"})
-    returns: ClassVar[Label] = "approximate"
-    trains: ClassVar[bool] = True
     code: ClassVar[str] = "pullback.methods.amortised.hvae:Hvae"
 
     kind: Literal["hvae"]
-    k: int = Field(default=8, ge=1, description="size of the set's latent")
     latent: int = Field(default=4, ge=1, description="size of the event's latent")
     network: Mlp = Mlp()
-    set_encoder: SetEncoder = SetEncoder()
-    train: Train = Train()
-    infer: dict[Name, Infer] = Field(default={"default": Infer()}, min_length=1)
+    infer: dict[Name, AmortisedInfer] = Field(default={"default": AmortisedInfer()}, min_length=1)
 
 
 class Oracle(MethodBase):
@@ -214,12 +329,16 @@ class Oracle(MethodBase):
 
     needs: ClassVar[frozenset[Capability]] = frozenset()
     needs_either: ClassVar[tuple[Capability, ...]] = ("exact-posterior", "likelihood")
-    told: ClassVar[bool] = True
     returns: ClassVar[Label] = "asymptotic"
     code: ClassVar[str] = "pullback.methods.classical.oracle:Oracle"
 
     kind: Literal["oracle"]
     infer: dict[Name, ExactInfer] = Field(default={"default": ExactInfer()}, min_length=1)
+
+    @property
+    def told(self) -> bool:
+        """Whether the method is told the true parameters of the family it answers."""
+        return True
 
 
 class RandomTruth(MethodBase):
@@ -259,7 +378,10 @@ class PriorDraws(MethodBase):
     infer: dict[Name, DiffusionInfer] = Field(default={"default": DiffusionInfer()}, min_length=1)
 
 
-Method = Annotated[Cfm | EiFm | Hvae | Oracle | RandomTruth | EnKG | PriorDraws, Field(discriminator="kind")]
+Method = Annotated[
+    Cfm | Cddpm | EiFm | EiDdpm | Regression | Hvae | Oracle | RandomTruth | EnKG | PriorDraws,
+    Field(discriminator="kind"),
+]
 
 
 class EdmPrior(Closed):

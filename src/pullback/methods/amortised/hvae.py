@@ -19,21 +19,20 @@ A draw takes c ~ q(c|Y), z ~ p(z|y,c) and x ~ p(x|z,y,c), so that what the set l
 """
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pullback.ensembles.scaling import Scaling
-from pullback.ensembles.sets import TrainingData
-from pullback.generative.numerics import numerics
 from pullback.generative.share import Noise
-from pullback.methods.amortised.flow import SCALING_EVENTS, VECTOR_ROWS, FlowModel, FlowState
-from pullback.methods.base import Chunk, TrainJob
+from pullback.methods.amortised.model import VECTOR_ROWS, AmortisedModel
 from pullback.networks.build import build_set_encoder
 from pullback.networks.encoders import observation_encoder
-from pullback.seeding import event_normals, generator, integer_seed
+from pullback.seeding import event_normals, integer_seed
 from pullback.study import methods as study
 from pullback.study.methods import Infer
 
@@ -91,20 +90,16 @@ class HvaeNet(nn.Module):
             layers = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.GELU())]
             return nn.Sequential(*layers, nn.Linear(width, 2 * outputs))
 
+        self.theta = None
         self.encoder = build_set_encoder(spec.set_encoder, scaling.y_shape, 2 * spec.k)
         self.observe = observation_encoder(scaling.y_shape, width)
         self._prior = gaussian(0, spec.latent)
         self._posterior = gaussian(size, spec.latent)
         self._decoder = gaussian(spec.latent, size)
 
-    def embed(self, y: Tensor, mask: Tensor) -> Tensor:
-        """q(c|Y) as one vector (set, 2 k), for `split` with SET_LOG_STD.
-
-        Args:
-            y: sets (set, member, *y).
-            mask: (set, member).
-        """
-        return self.encoder(y, mask)
+    def context(self, sets: dict[str, Tensor]) -> Tensor:
+        """q(c|Y) as one vector (set, 2 k), for `split` with SET_LOG_STD; sets as in `ConditionalNet.context`."""
+        return self.encoder(sets["y"], sets["mask"], sets.get("weight"))
 
     def prior(self, y: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """p(z|y,c): y (event, *y), c (event, k) -> mean and log standard deviation (event, latent)."""
@@ -125,74 +120,57 @@ def negative_elbo(
     """Minus the bound of the first ``targets`` members of each set (all when None), given the whole set.
 
     Returns:
-        The sum over members and their number.
+        The sum over members, times their weights where they have any, and the sum of weights.
     """
-    mean, log_std = split(model.embed(sets["y"], sets["mask"]), SET_LOG_STD)
+    mean, log_std = split(model.context(sets), SET_LOG_STD)
     c = mean + log_std.exp() * noise.normal(mean.shape)
-    chosen = {name: sets[name][:, :targets] for name in ("x", "y", "mask")}
-    members = chosen["mask"].shape[1]
+    x, y = sets["x"][:, :targets], sets["y"][:, :targets]
+    share = (sets["mask"] * sets["weight"] if "weight" in sets else sets["mask"])[:, :targets].flatten()
+    members = x.shape[1]
     eps = noise.normal((len(c), members, latent)).flatten(0, 1)
-    x, y, mask = (value.flatten(0, 1) for value in chosen.values())
-    each = c.repeat_interleave(members, dim=0)
+    x, y, each = x.flatten(0, 1), y.flatten(0, 1), c.repeat_interleave(members, dim=0)
     at, spread = model.posterior(x, y, each)
-    z = at + spread.exp() * eps
-    bound = log_normal(x, *model.decode(z, y, each)) - kl(at, spread, *model.prior(y, each))
+    bound = log_normal(x, *model.decode(at + spread.exp() * eps, y, each)) - kl(at, spread, *model.prior(y, each))
     of_set = kl_terms(mean, log_std).clamp_min(FREE_NATS).sum(dim=-1) / sets["mask"].sum(dim=1)
-    bound = bound - of_set.repeat_interleave(members)
-    return -(bound * mask).sum(), mask.sum()
+    return ((of_set.repeat_interleave(members) - bound) * share).sum(), share.sum()
 
 
-class Hvae(FlowModel):
-    """The hierarchical VAE: trained, kept and conditioned as the flow models are, drawn from in one pass."""
+class Hvae(AmortisedModel):
+    """The hierarchical VAE: another network, loss and sampler in the life of an amortised model."""
 
     spec: study.Hvae  # type: ignore[assignment]
     model: HvaeNet  # type: ignore[assignment]
 
-    def train(self, data: TrainingData, job: TrainJob) -> None:
-        """Fit the scaling and the networks on the seen families and write the artifact."""
-        from pullback.generative.loop import fit
-
-        sample = data.sample_for_scaling(SCALING_EVENTS, generator(*self.context.address, "scaling"))
-        scaling = Scaling.fit(data.x, data.y, *sample)
-        model = self._build(scaling)
-        settings = self.spec.train
+    def _loss(self) -> Callable[[Any, dict[str, Tensor], Noise], tuple[Tensor, Tensor]]:
+        latent, targets = self.spec.latent, self.spec.train.targets
 
         def loss(model: HvaeNet, sets: dict[str, Tensor], noise: Noise) -> tuple[Tensor, Tensor]:
-            return negative_elbo(model, sets, noise, self.spec.latent, settings.targets)
+            return negative_elbo(model, sets, noise, latent, targets)
 
-        meta = {
-            "spec": self.spec.model_dump(mode="json", exclude={"infer"}),
-            "label": self.spec.returns,
-            "scaling": scaling.to_dict(),
-            "set_size": list(settings.set_size),
-            "trained_on": data.digests,
-        }
-        fit(model, loss, data, settings, job, self.context, meta, lambda kept: self._training_embeddings(kept, data))
+        return loss
 
-    def _build(self, scaling: Scaling) -> HvaeNet:  # type: ignore[override]
+    def _build(self, scaling: Scaling, theta: np.ndarray | None) -> HvaeNet:  # type: ignore[override]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(integer_seed(*self.context.address, "weights"))
             return HvaeNet(self.spec, scaling)
 
-    @torch.no_grad()
-    def draw(self, state: FlowState, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> Chunk:
-        """Draws x (event, draw, *x); each event's noise, that of c and z included, is addressed by its id."""
-        assert state.embedding is not None
-        sizes = (self.spec.k, self.spec.latent, self.scaling.x_shape[0])
-        noise = event_normals((*self.context.address, "draw"), event_id, (infer.draws, sum(sizes)))
-        mean, log_std = split(state.embedding, SET_LOG_STD)
-        step = max(1, VECTOR_ROWS // infer.draws)
+    def _draw(
+        self, context: Tensor | None, noise: np.ndarray, seen: np.ndarray, event_id: np.ndarray, infer: Infer, part: int
+    ) -> np.ndarray:
+        """Draws as the network sees them (event, draw, *x): ``noise`` is that of x, c and z have some of their own."""
+        assert context is not None
+        mean, log_std = split(context, SET_LOG_STD)
+        sizes, draws = (self.spec.k, self.spec.latent), noise.shape[1]
+        latent = event_normals((*self.context.address, "latent", part), event_id, (draws, sum(sizes)))
+        step = max(1, VECTOR_ROWS // max(1, draws))
         pieces = []
-        with numerics(self.context.threads, self.device.type == "cuda"):
-            for i in range(0, len(y), step):
-                seen = torch.from_numpy(self.scaling.encode_y(y[i : i + step])).to(self.device)
-                seen = seen.repeat_interleave(infer.draws, dim=0)
-                of_c, of_z, of_x = torch.from_numpy(noise[i : i + step]).flatten(0, 1).to(self.device).split(sizes, -1)
-                c = mean + log_std.exp() * of_c
-                at, spread = self.model.prior(seen, c)
-                at, spread = self.model.decode(at + spread.exp() * of_z, seen, c)
-                pieces.append((at + spread.exp() * of_x).float().cpu().numpy())
-                self.cost.network_calls += CALLS_OF_A_DRAW * len(c)
-        scaled = np.concatenate(pieces).reshape(len(y), infer.draws, -1)
-        x = self.scaling.decode_x(scaled, y[:, None])
-        return Chunk(x, np.zeros(x.shape[:2]), np.ones(x.shape[:2], dtype=bool))
+        for some in (slice(i, i + step) for i in range(0, len(noise), step)):
+            of_x, of_both = (torch.from_numpy(n[some]).flatten(0, 1).to(self.device) for n in (noise, latent))
+            y = torch.from_numpy(seen[some]).to(self.device).repeat_interleave(draws, dim=0)
+            of_c, of_z = of_both.split(sizes, dim=-1)
+            c = mean + log_std.exp() * of_c
+            at, spread = self.model.prior(y, c)
+            at, spread = self.model.decode(at + spread.exp() * of_z, y, c)
+            self.cost.network_calls += CALLS_OF_A_DRAW * len(c)
+            pieces.append((at + spread.exp() * of_x).float().cpu().numpy().reshape(-1, draws, noise.shape[-1]))
+        return np.concatenate(pieces)

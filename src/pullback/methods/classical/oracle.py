@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pullback.ensembles.sets import nominal
 from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Chunk, Method
 from pullback.problems.reweighting import choose
@@ -42,7 +43,7 @@ class Oracle(Method[None]):
         """
         with EnsembleReader(reference) as reader:
             self.truth = reader.read("x")
-            weight = reader.read("weight") if "weight" in reader.columns else np.ones(reader.n)
+            weight = nominal(reader.read("weight")) if "weight" in reader.columns else np.ones(reader.n)
         if (weight < 0).any():
             raise OracleError(
                 f"{reference}: {int((weight < 0).sum())} of {len(weight)} weights are negative; draws are chosen by "

@@ -9,13 +9,26 @@ from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.generative.checkpoint import load_artifact
-from pullback.methods.amortised import flow as module
-from pullback.methods.amortised.flow import FlowError, FlowModel, embedding_distance
+from pullback.methods.amortised import conditioning
+from pullback.methods.amortised import model as module
+from pullback.methods.amortised.conditioning import distance_to_training
+from pullback.methods.amortised.model import AmortisedModel, ModelError
 from pullback.methods.base import Context, TrainJob
 from pullback.methods.run import checkpoint_folder, train
 from pullback.seeding import event_normals
 from pullback.study.base import canonical
-from pullback.study.methods import Cfm, EiFm, FlowInfer, Mlp, SetEncoder, Train
+from pullback.study.methods import (
+    Cddpm,
+    Cfm,
+    DdpmInfer,
+    EiFm,
+    FlowInfer,
+    Mlp,
+    PointInfer,
+    Regression,
+    SetTransformer,
+    Train,
+)
 
 X = Field.vector("x", ["a"], "m")
 Y = Field.vector("y", ["b"], "m")
@@ -46,11 +59,17 @@ def spec(kind, **settings):
     more = {"network": Mlp(width=32, depth=2), "train": Train(**settings, validate_every=100)}
     if kind == "cfm":
         return Cfm(kind="cfm", **more)
-    return EiFm(kind="ei-fm", k=2, set_encoder=SetEncoder(hidden=8, heads=2, inducing=4), **more)
+    if kind == "cfm-told":
+        return Cfm(kind="cfm", parameters=True, **more)
+    if kind == "cddpm":
+        return Cddpm(kind="cddpm", **more)
+    if kind == "regression":
+        return Regression(kind="regression", **more)
+    return EiFm(kind="ei-fm", k=2, set_encoder=SetTransformer(hidden=8, heads=2, inducing=4), **more)
 
 
 def model_of(spec, artifact=None, seed=0):
-    model = FlowModel(spec, None, Context(("study", "toy", spec.kind, seed), threads=1, accelerator="cpu"))
+    model = AmortisedModel(spec, None, Context(("study", "toy", spec.kind, seed), threads=1, accelerator="cpu"))
     if artifact:
         model.load(artifact, None, [])
     return model
@@ -103,6 +122,70 @@ def test_cfm_learns_a_linear_gaussian_posterior(cfm, tmp_path):
     error = draws.mean(axis=1) - (10 + GAIN * (y - 10))
     assert np.sqrt(np.mean(error**2)) < np.hypot(std / np.sqrt(200), 0.15 * std)
     assert draws.var(axis=1).mean() == pytest.approx(1 - GAIN, rel=0.15)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ancestral"])
+def test_cddpm_learns_the_same_posterior(cddpm, tmp_path, sampler):
+    reader = write(tmp_path / "test.h5", [0.0], 200, seed=2)
+    model = model_of(spec("cddpm"), cddpm)
+    _, chunk = answer(model, reader, DdpmInfer(draws=100, sampler=sampler, steps=40))
+    assert model.cost.network_calls == 200 * 100 * 40
+    y, draws, std = reader.read("y")[:, 0], chunk.x[..., 0], np.sqrt(1 - GAIN)
+    error = draws.mean(axis=1) - (10 + GAIN * (y - 10))
+    # As for the flow; 40 of 1000 steps leave a few per cent more in the variance.
+    assert np.sqrt(np.mean(error**2)) < np.hypot(std / np.sqrt(100), 0.15 * std)
+    assert draws.var(axis=1).mean() == pytest.approx(1 - GAIN, rel=0.2)
+
+
+@pytest.fixture(scope="module")
+def cddpm(tmp_path_factory):
+    """A cDDPM trained on one ensemble with mean 0."""
+    return trained(tmp_path_factory.mktemp("cddpm"), "cddpm", [0.0])
+
+
+def test_regression_is_the_posterior_mean_and_one_draw(tmp_path):
+    artifact = trained(tmp_path / "model", "regression", [0.0], steps=300)
+    reader = write(tmp_path / "test.h5", [0.0], 400, seed=2)
+    _, chunk = answer(model_of(spec("regression"), artifact), reader, PointInfer())
+    assert chunk.x.shape == (400, 1, 1)
+    y = reader.read("y")[:, 0]
+    error = chunk.x[:, 0, 0] - (10 + GAIN * (y - 10))
+    assert np.sqrt(np.mean(error**2)) < 0.15 * np.sqrt(1 - GAIN)
+
+
+def test_a_model_told_the_parameters_uses_them(tmp_path):
+    artifact = trained(tmp_path / "model", "cfm-told", np.linspace(-2, 2, 60))
+    model = model_of(spec("cfm-told"), artifact)
+    reader = write(tmp_path / "test.h5", [0.0], 64, seed=5)
+    infer, middle, found = FlowInfer(draws=100), np.full((64, 1), 10.0, dtype=np.float32), []
+    for mean in (-1.5, 1.5):
+        model.tell({"mean": mean})
+        found.append(model.draw(model.condition(reader, infer), middle, np.arange(64), infer).x.mean())
+    assert (found[1] - found[0]) / 3 == pytest.approx(1 - GAIN, abs=0.05)
+
+
+def test_bootstrap_shows_how_uncertain_a_small_set_leaves_the_prior(eifm, tmp_path):
+    """The mean of N members has variance (1 + NOISE^2) / N, which the posterior's mean follows times (1 - GAIN)^2."""
+    middle, resamples = np.full((50, 1), 10.0, dtype=np.float32), 100
+    model, spread = model_of(spec("ei-fm"), eifm), {}
+    for n in (16, 64):
+        reader = write(tmp_path / f"{n}.h5", [0.5], n, seed=6)
+        infer = FlowInfer(draws=resamples, bootstrap=resamples)
+        state = model.condition(reader, infer)
+        assert state.context.shape == (resamples, 2)
+        draws = model.draw(state, middle, np.arange(50), infer).x[..., 0]
+        # Noise is shared by no two draws: of the variance between means over 50 events the 50th part is theirs.
+        spread[n] = draws.mean(axis=0).var() - draws.var(axis=0).mean() / 50
+    assert spread[16] > 2 * spread[64] > 0
+    plain = model.draw(model.condition(reader, FlowInfer(draws=2)), middle, np.arange(50), FlowInfer(draws=2))
+    assert plain.x.shape == (50, 2, 1)
+
+
+def test_repeating_a_set_is_said_to_the_encoder_as_its_size(eifm, tmp_path):
+    reader = write(tmp_path / "small.h5", [0.5], 20, seed=6)
+    model = model_of(spec("ei-fm"), eifm)
+    assert model.condition(reader, FlowInfer()).size == 20
+    assert model.condition(reader, FlowInfer(duplicate_to=64)).size == 64
 
 
 def test_eifm_learns_the_prior_of_each_set(eifm, tmp_path):
@@ -176,20 +259,20 @@ def test_diagnostics_tell_a_set_unlike_the_training_sets(eifm, tmp_path, caplog)
     assert "a set of 65 members; trained on sets of 16 to 64" in caplog.text
 
 
-def test_embedding_distance_is_in_units_of_the_training_sets_own():
+def test_distance_to_training_is_in_units_of_the_training_sets_own():
     # A grid with spacing 1 in one coordinate: every nearest neighbour is 1 away; the distance 3 beyond its end is 3.
     training = torch.stack([torch.arange(50.0), torch.zeros(50)], dim=1)
-    assert embedding_distance(torch.tensor([52.0, 0.0]), training) == pytest.approx(3, rel=1e-5)
-    assert embedding_distance(torch.tensor([7.0, 0.0]), training) == 0
+    assert distance_to_training(torch.tensor([52.0, 0.0]), training) == pytest.approx(3, rel=1e-5)
+    assert distance_to_training(torch.tensor([7.0, 0.0]), training) == 0
 
 
 def test_a_large_set_is_represented_by_some_members(eifm, tmp_path, caplog, monkeypatch):
     reader = write(tmp_path / "large.h5", [1.0], 500, seed=8)
     model = model_of(spec("ei-fm"), eifm)
     seen = []
-    encoder = model.model.encoder
-    monkeypatch.setattr(model.model, "embed", lambda y, mask: (seen.append(y), encoder(y, mask))[1])
-    monkeypatch.setattr(module, "MAX_MEMBERS", 90)
+    context = model.model.context
+    monkeypatch.setattr(model.model, "context", lambda sets: (seen.append(sets["y"]), context(sets))[1])
+    monkeypatch.setattr(conditioning, "MAX_MEMBERS", 90)
     with caplog.at_level(logging.WARNING, logger="pullback"):
         state = model.condition(reader, FlowInfer())
     assert "500 members is represented by 90" in caplog.text
@@ -206,9 +289,9 @@ def test_the_artifact_says_what_it_is(eifm, tmp_path):
     assert meta["label"] == "approximate"
     assert meta["set_size"] == [16, 64]
     assert meta["trained_on"]["train"] == [EnsembleReader(eifm.parent / "train.h5").digest]
-    assert meta["embeddings"].shape == (512, 2)
+    assert meta["signatures"].shape == (512, 4)
     assert all(np.isfinite(tensor.numpy()).all() for tensor in weights.values())
-    with pytest.raises(FlowError, match=r"holds the model .*'kind': 'ei-fm'.* wanted .*'kind': 'cfm'"):
+    with pytest.raises(ModelError, match=r"holds the model .*'kind': 'ei-fm'.* wanted .*'kind': 'cfm'"):
         model_of(spec("cfm"), eifm)
 
 

@@ -1,0 +1,100 @@
+"""From an ensemble of observations to what a model is conditioned on: its members, their embedding, how far it lies."""
+
+import logging
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pullback.ensembles.scaling import Scaling
+from pullback.ensembles.sets import nominal
+from pullback.ensembles.store import EnsembleReader
+
+log = logging.getLogger("pullback")
+
+MAX_MEMBERS = 200_000
+MAX_VALUES = 50_000_000
+"""A conditioning set above either size (members, numbers in its observations) is represented by some of its members."""
+
+
+class Members(NamedTuple):
+    """A conditioning set as networks see it.
+
+    Attributes:
+        y: (member, *y) float32.
+        weight: (member,) float32, or None.
+    """
+
+    y: np.ndarray
+    weight: np.ndarray | None
+
+    def take(self, index: np.ndarray) -> "Members":
+        """Some members, with repeats."""
+        return Members(self.y[index], None if self.weight is None else self.weight[index])
+
+
+def read_members(ensemble: EnsembleReader, scaling: Scaling, rng: np.random.Generator) -> Members:
+    """The members of a set; of one above MAX_MEMBERS or MAX_VALUES that many, chosen by ``rng``.
+
+    They are read in pieces: what is held at once is the chosen members and one piece.
+    """
+    most = min(MAX_MEMBERS, max(1, MAX_VALUES // math.prod(scaling.y_shape)))
+    chosen = np.arange(ensemble.n)
+    if ensemble.n > most:
+        log.warning("a set of %d members is represented by %d of them, chosen at random", ensemble.n, most)
+        chosen = np.sort(rng.choice(ensemble.n, most, replace=False))
+    pieces, weights = [], []
+    for first in range(0, ensemble.n, max(1, most // 4)):
+        last = min(first + max(1, most // 4), ensemble.n)
+        inside = chosen[(chosen >= first) & (chosen < last)] - first
+        pieces.append(scaling.encode_y(ensemble.read("y", first, last)[inside]))
+        if "weight" in ensemble.columns:
+            weights.append(nominal(ensemble.read("weight", first, last)[inside]))
+    return Members(np.concatenate(pieces), np.concatenate(weights) if weights else None)
+
+
+def repeated(members: Members, size: int) -> Members:
+    """A set repeated up to ``size`` members, the last copy cut: the published treatment of small sets.
+
+    Whole copies leave every average as it is, so this tells an encoder nothing but the size; a cut copy biases it.
+    """
+    return members if len(members.y) >= size else members.take(np.arange(size) % len(members.y))
+
+
+def resampled(members: Members, rng: np.random.Generator) -> Members:
+    """A bootstrap resample: as many members, with replacement."""
+    return members.take(rng.integers(len(members.y), size=len(members.y)))
+
+
+def signature(embedding: Tensor, y: Tensor, mask: Tensor) -> Tensor:
+    """What a set is recognised by, (set, k + 2 features): its embedding, mean and standard deviation of its members.
+
+    Attention averages are bounded, so that a set far outside may share its embedding with one at the edge: the moments
+    tell them apart. An array counts as one feature.
+
+    Args:
+        embedding: (set, k).
+        y: observations as networks see them (set, member, *y).
+        mask: (set, member).
+    """
+    values = y.flatten(2) if y.dim() == 3 else y.flatten(2).mean(dim=2, keepdim=True)
+    share = (mask / mask.sum(dim=1, keepdim=True))[:, :, None]
+    mean = (share * values).sum(dim=1)
+    spread = (share * (values - mean[:, None]).square()).sum(dim=1).sqrt()
+    return torch.cat([embedding, mean, spread], dim=1).float().cpu()
+
+
+def distance_to_training(found: Tensor, training: Tensor) -> float:
+    """Distance of a set's signature (k,) to the nearest training one (set, k), relative to distances among these.
+
+    Coordinates are in units of the training sets' standard deviation. The unit is the 95 % quantile of the leave-one-
+    out nearest-neighbour distance among the training sets.
+    """
+    spread = training.std(dim=0).clamp_min(1e-6)
+    scaled = training / spread
+    own = (scaled[:, None] - scaled).norm(dim=-1)
+    own.fill_diagonal_(math.inf)
+    unit = torch.quantile(own.min(dim=1).values, 0.95)
+    return float((found / spread - scaled).norm(dim=-1).min() / unit)

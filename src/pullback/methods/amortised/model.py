@@ -1,0 +1,295 @@
+"""Amortised posteriors: one model of p(x | y, context), trained once on pairs of the seen families.
+
+A model is a path (flow matching, DDPM, none; `paths`) x a context e beside y x a network. The context is
+
+- nothing (``cfm``, ``cddpm``, ``regression``): the posterior under the mixture of the seen priors;
+- the true parameters of the prior (the same with ``parameters: true``): what a perfect set encoder would know;
+- the embedding of the set Y that y is a member of (``ei-fm``, ``ei-ddpm``; arXiv 2601.22029): only the prior differs
+  between training ensembles, so what e can tell the network is the prior, also one that it was not trained on. The
+  set encoder is a Set Transformer, a mean over encoded members, or moments (GDDPM, arXiv 2406.01507).
+
+Targets are members of their own set, in training and in inference. Each step encodes a set once and uses some or all of
+its members as targets; members are in random order, so the first ones are a random choice. Event weights enter the
+averages over the set and the loss.
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pullback.ensembles.scaling import Scaling
+from pullback.ensembles.sets import TrainingData
+from pullback.ensembles.store import EnsembleReader
+from pullback.generative.checkpoint import load_artifact
+from pullback.generative.numerics import numerics, pick_device
+from pullback.generative.share import Noise
+from pullback.methods.amortised import conditioning
+from pullback.methods.amortised.paths import Path as NoisePath
+from pullback.methods.amortised.paths import make_path
+from pullback.methods.base import Chunk, Method, TrainJob
+from pullback.networks.build import build_network, build_set_encoder
+from pullback.seeding import event_normals, generator, integer_seed
+from pullback.study.methods import AmortisedInfer, Cddpm, Cfm, EiDdpm, EiFm, Ensemble, Infer, Regression, Told
+
+log = logging.getLogger("pullback")
+
+Spec = Cfm | Cddpm | EiFm | EiDdpm | Regression
+
+SCALING_EVENTS = 50_000
+
+VECTOR_ROWS = 4096
+ARRAY_ROWS = 128
+"""Rows (events x draws) that the network computes together, for x that is a vector or an array."""
+
+
+class ModelError(ValueError):
+    """A model that does not fit what is asked of it."""
+
+
+class ConditionalNet(nn.Module):
+    """The network and what makes its context: a set encoder, standardised parameters, or nothing; trained together.
+
+    Args:
+        spec: of the method.
+        scaling: of x and y.
+        theta: mean and standard deviation of the parameters of the training priors, (2, parameter), when it is told
+            them.
+    """
+
+    theta: Tensor | None
+
+    def __init__(self, spec: Spec, scaling: Scaling, theta: np.ndarray | None = None):
+        super().__init__()
+        k = spec.k if isinstance(spec, Ensemble) else 0 if theta is None else theta.shape[1]
+        self.network = build_network(spec.network, scaling.x_shape, scaling.y_shape, k)
+        self.encoder = build_set_encoder(spec.set_encoder, scaling.y_shape, k) if isinstance(spec, Ensemble) else None
+        self.register_buffer("theta", None if theta is None else torch.from_numpy(theta).float())
+
+    def context(self, sets: dict[str, Tensor]) -> Tensor | None:
+        """Contexts (set, k) of sets with y (set, member, *y), mask, and weight or theta where there are any."""
+        if self.encoder is not None:
+            return self.encoder(sets["y"], sets["mask"], sets.get("weight"))
+        if self.theta is not None:
+            return (sets["theta"].to(self.theta) - self.theta[0]) / self.theta[1]
+        return None
+
+
+def path_loss(
+    model: ConditionalNet, path: NoisePath, sets: dict[str, Tensor], noise: Noise, targets: int | None
+) -> tuple[Tensor, Tensor]:
+    """Squared error of the first ``targets`` members of each set (all when None), given the whole set.
+
+    Returns:
+        The sum over members, times their weights where they have any, and the sum of weights.
+    """
+    context = model.context(sets)
+    x, y = sets["x"][:, :targets], sets["y"][:, :targets]
+    share = (sets["mask"] * sets["weight"] if "weight" in sets else sets["mask"])[:, :targets].flatten()
+    x_t, t, target = path.point(x, noise)
+    said = model.network(x_t.flatten(0, 1), t.flatten(), y.flatten(0, 1), context)
+    error = (said - target.flatten(0, 1)).square().flatten(1).mean(dim=1)
+    return (error * share).sum(), share.sum()
+
+
+class ModelState(NamedTuple):
+    """One conditioning set.
+
+    Attributes:
+        context: (resample, k), or None for a model without a context; one row where the set is not resampled.
+        size: members of the set.
+        signature: (1, k + 2 features) of the set as it is (`conditioning.signature`), for a model with an encoder.
+    """
+
+    context: Tensor | None
+    size: int
+    signature: Tensor | None = None
+
+
+class AmortisedModel(Method[ModelState]):
+    """cFM, cDDPM, EI-FM, EI-DDPM, GDDPM, regression: see the module."""
+
+    spec: Spec
+
+    def train(self, data: TrainingData, job: TrainJob) -> None:
+        """Fit the scaling and the networks on the seen families and write the artifact."""
+        from pullback.generative.loop import fit
+
+        address = self.context.address
+        sample = data.sample_for_scaling(SCALING_EVENTS, generator(*address, "scaling"))
+        scaling = Scaling.fit(data.x, data.y, *sample)
+        told = data.parameters() if isinstance(self.spec, Told) and self.spec.parameters else None
+        theta = None if told is None else np.stack([told.values.mean(axis=0), told.values.std(axis=0)])
+        model = self._build(scaling, theta)
+        settings = self.spec.train
+        meta = {
+            "spec": self.spec.model_dump(mode="json", exclude={"infer"}),
+            "label": self.spec.returns,
+            "scaling": scaling.to_dict(),
+            "set_size": list(settings.set_size),
+            "parameters": [] if told is None else told.names,
+            "trained_on": data.digests,
+        }
+        fit(
+            model,
+            self._loss(),
+            data,
+            settings,
+            job,
+            self.context,
+            meta,
+            lambda kept: self._training_signatures(kept, data),
+        )
+
+    def _loss(self) -> Callable[[Any, dict[str, Tensor], Noise], tuple[Tensor, Tensor]]:
+        path, targets = make_path(self.spec), self.spec.train.targets
+
+        def loss(model: ConditionalNet, sets: dict[str, Tensor], noise: Noise) -> tuple[Tensor, Tensor]:
+            return path_loss(model, path, sets, noise, targets)
+
+        return loss
+
+    def _build(self, scaling: Scaling, theta: np.ndarray | None) -> ConditionalNet:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(integer_seed(*self.context.address, "weights"))
+            return ConditionalNet(self.spec, scaling, theta)
+
+    def _training_signatures(self, model: ConditionalNet, data: TrainingData) -> dict[str, Any]:
+        """Signatures of sets of the seen families (set, k + 2 features): what a new set's is compared with."""
+        if model.encoder is None:
+            return {}
+        batch, batches = 8, 64 if len(data.y.shape) == 1 else 8
+        device = next(model.parameters()).device
+        found = []
+        for i in range(batches):
+            drawn = data.sets(generator(*self.context.address, "embedding", i), batch, self.spec.train.set_size)
+            sets = drawn.tensors(device)
+            context = model.context(sets)
+            assert context is not None
+            found.append(conditioning.signature(context, sets["y"], sets["mask"]))
+        return {"signatures": torch.cat(found)}
+
+    def load(self, artifact: Path | None, prior: Path | None, seen: list[Path]) -> None:
+        """Read the trained model.
+
+        Raises:
+            ArtifactError: the file is missing, damaged or foreign.
+            ModelError: it holds another model than the study asks for.
+        """
+        assert artifact is not None
+        weights, meta = load_artifact(artifact)
+        wanted = self.spec.model_dump(mode="json", exclude={"infer", "train"})
+        found = {key: value for key, value in meta.get("spec", {}).items() if key != "train"}
+        if found != wanted:
+            raise ModelError(f"{artifact}: holds the model {found}, wanted {wanted}; train it again")
+        self.scaling = Scaling.from_dict(meta["scaling"])
+        self.trained_sizes = tuple(meta["set_size"])
+        self.parameters: list[str] = meta["parameters"]
+        self.training_signatures: Tensor | None = meta.get("signatures")
+        self.device = pick_device(self.context.accelerator)
+        self.path = make_path(self.spec)
+        # Values come with the weights; here only their number counts.
+        self.model = self._build(self.scaling, np.ones((2, len(self.parameters))) if self.parameters else None)
+        self.model.load_state_dict(weights)
+        self.model.to(self.device).eval()
+
+    def tell(self, params: dict[str, Any]) -> None:
+        """The true parameters of the family's prior."""
+        self.theta = np.array([[float(params[name]) for name in self.parameters]], np.float32)
+
+    @torch.no_grad()
+    def condition(self, ensemble: EnsembleReader, infer: Infer) -> ModelState:
+        """Embed a set of observations, as it is or resampled; or take the parameters that were told."""
+        if self.model.encoder is None:
+            context = None
+            if self.model.theta is not None:
+                context = self.model.context({"theta": torch.from_numpy(self.theta).to(self.device)})
+            return ModelState(context, ensemble.n)
+        assert isinstance(infer, AmortisedInfer)
+        address = self.context.address
+        members = conditioning.read_members(ensemble, self.scaling, generator(*address, "members"))
+        if infer.duplicate_to:
+            members = conditioning.repeated(members, infer.duplicate_to)
+        first = int(ensemble.read("event_id", 0, 1)[0])
+        rngs = [generator(*address, "bootstrap", first, i) for i in range(infer.bootstrap)]
+        sets = [conditioning.resampled(members, rng) for rng in rngs] or [members]
+        with numerics(self.context.threads, self.device.type == "cuda"):
+            context = torch.cat([self._embed(one) for one in sets])
+            y = torch.from_numpy(members.y)[None]
+            mask = torch.ones(y.shape[:2], dtype=torch.bool)
+            signature = conditioning.signature(context.mean(dim=0, keepdim=True).cpu(), y, mask)
+        return ModelState(context, max(len(members.y), ensemble.n), signature)
+
+    def _embed(self, members: conditioning.Members) -> Tensor:
+        """The embedding of one set, (1, k)."""
+        sets = {"y": torch.from_numpy(members.y)[None].to(self.device)}
+        sets["mask"] = torch.ones(sets["y"].shape[:2], dtype=torch.bool, device=self.device)
+        if members.weight is not None:
+            sets["weight"] = torch.from_numpy(members.weight)[None].to(self.device)
+        context = self.model.context(sets)
+        assert context is not None
+        return context
+
+    @torch.no_grad()
+    def draw(self, state: ModelState, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> Chunk:
+        """Draws x (event, draw, *x); each event's noise is addressed by its id."""
+        contexts = [None] if state.context is None else list(state.context.split(1))
+        noise = event_normals((*self.context.address, "draw"), event_id, (infer.draws, *self.scaling.x_shape))
+        seen = self.scaling.encode_y(y)
+        out = np.empty_like(noise)
+        with numerics(self.context.threads, self.device.type == "cuda"):
+            for i, context in enumerate(contexts):
+                some = slice(i, None, len(contexts))
+                out[:, some] = self._draw(context, noise[:, some], seen, event_id, infer, i)
+        x = self.scaling.decode_x(out, y[:, None])
+        return Chunk(x, np.zeros(x.shape[:2]), np.ones(x.shape[:2], dtype=bool))
+
+    def _draw(
+        self, context: Tensor | None, noise: np.ndarray, seen: np.ndarray, event_id: np.ndarray, infer: Infer, part: int
+    ) -> np.ndarray:
+        """Draws as the network sees them (event, draw, *x) from noise of that shape, under one context."""
+        draws = noise.shape[1]
+        # A fixed cut of each block of events: which rows are computed together changes the last bits.
+        step = max(1, (VECTOR_ROWS if len(self.scaling.x_shape) == 1 else ARRAY_ROWS) // max(1, draws))
+        pieces = []
+        for i in range(0, len(noise), step):
+            start = torch.from_numpy(noise[i : i + step]).flatten(0, 1).to(self.device)
+            y = torch.from_numpy(seen[i : i + step]).to(self.device)
+            ids = event_id[i : i + step]
+
+            def predict(x: Tensor, t: Tensor, y: Tensor = y) -> Tensor:
+                self.cost.network_calls += len(x)
+                return self.model.network(x, t, y, context)
+
+            def normals(number: int, ids: np.ndarray = ids) -> Tensor:
+                address = (*self.context.address, "step", part, number)
+                fresh = event_normals(address, ids, (draws, *self.scaling.x_shape))
+                return torch.from_numpy(fresh).flatten(0, 1).to(self.device)
+
+            z = self.path.sample(predict, start, infer, normals).float().cpu().numpy()
+            pieces.append(z.reshape(-1, draws, *self.scaling.x_shape))
+        return np.concatenate(pieces)
+
+    def diagnostics(self, state: ModelState) -> dict[str, float]:
+        """How far a set is from what was trained on, for a model with a set encoder.
+
+        ``embedding_distance``: of the set's signature (its embedding, the mean over resamples, and the mean and
+        standard deviation of its members) to the nearest of training sets, in units of the 95 % quantile of the same
+        distance among the training sets; above 1 the set is unlike all of them. ``set_size``: its members;
+        ``set_size_outside``: 1 when that is outside the range of sizes in training, else 0.
+        """
+        if state.signature is None or self.training_signatures is None:
+            return {}
+        low, high = self.trained_sizes
+        outside = not low <= state.size <= high
+        if outside:
+            log.warning("a set of %d members; trained on sets of %d to %d", state.size, low, high)
+        return {
+            "embedding_distance": conditioning.distance_to_training(state.signature[0], self.training_signatures),
+            "set_size": float(state.size),
+            "set_size_outside": float(outside),
+        }

@@ -1,0 +1,94 @@
+"""Paths from noise to x that a network is trained on, and how draws are made with it: one class each.
+
+A path gives training points (x_t, t, what the network should say there) and turns a trained network into draws. t is in
+[0, 1] for every path.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pullback.generative import ddpm, flow
+from pullback.generative.share import Noise
+from pullback.study.methods import Cddpm, Cfm, DdpmInfer, EiDdpm, EiFm, FlowInfer, Infer, Regression
+
+Predict = Callable[[Tensor, Tensor], Tensor]
+"""The network: x_t (B, *x), t (1,) -> (B, *x)."""
+
+Normals = Callable[[int], Tensor]
+"""Standard normals (B, *x) for step i of a stochastic sampler."""
+
+
+class Path(Protocol):
+    """What a path does."""
+
+    def point(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+        """x_t (S, T, *x), t (S, T) and the target (S, T, *x) for data x (S, T, *x)."""
+        ...
+
+    def sample(self, predict: Predict, start: Tensor, infer: Infer, normals: Normals) -> Tensor:
+        """Draws (B, *x) from standard normals ``start`` (B, *x)."""
+        ...
+
+
+def _rows(t: Tensor, x: Tensor) -> Tensor:
+    return t.reshape(*t.shape, *(1,) * (x.dim() - t.dim()))
+
+
+class FlowPath:
+    """x_t = (1 - t) x_0 + t x, t ~ U[0, 1]; the network gives the velocity x - x_0."""
+
+    def point(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Path`."""
+        start, t = noise.normal(x.shape), noise.uniform(x.shape[:2])
+        return torch.lerp(start, x, _rows(t, x)), t, x - start
+
+    def sample(self, predict: Predict, start: Tensor, infer: Infer, normals: Normals) -> Tensor:
+        """See `Path`."""
+        assert isinstance(infer, FlowInfer)
+        if infer.solver == "dopri5":
+            return flow.dopri5(predict, start, infer.tolerance)
+        return flow.SOLVERS[infer.solver](predict, start, infer.steps)
+
+
+class DdpmPath:
+    """x_t = a_t x + s_t n, t uniform on 1 ... T; the network gives v, or the noise (`generative.ddpm`)."""
+
+    def __init__(self, schedule: str, steps: int):
+        self.schedule = ddpm.make_schedule(schedule, steps)
+
+    def point(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Path`."""
+        n, steps = noise.normal(x.shape), self.schedule.steps
+        t = (noise.uniform(x.shape[:2]) * steps).long().clamp_max(steps - 1) + 1
+        x_t, target = ddpm.noised(self.schedule, x.flatten(0, 1), n.flatten(0, 1), t.flatten())
+        return x_t.reshape(x.shape), t / steps, target.reshape(x.shape)
+
+    def sample(self, predict: Predict, start: Tensor, infer: Infer, normals: Normals) -> Tensor:
+        """See `Path`."""
+        assert isinstance(infer, DdpmInfer)
+        grid = ddpm.time_grid(self.schedule.steps, infer.steps)
+        if infer.sampler == "ddim":
+            return ddpm.ddim(self.schedule, predict, start, grid)
+        return ddpm.ancestral(self.schedule, predict, start, grid, normals)
+
+
+class DirectPath:
+    """No path: the network gives E[x | y] from y alone, least squares."""
+
+    def point(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Path`."""
+        return torch.zeros_like(x), torch.zeros(x.shape[:2], dtype=x.dtype, device=x.device), x
+
+    def sample(self, predict: Predict, start: Tensor, infer: Infer, normals: Normals) -> Tensor:
+        """See `Path`."""
+        return predict(torch.zeros_like(start), torch.zeros(1, dtype=start.dtype, device=start.device))
+
+
+def make_path(spec: Cfm | Cddpm | EiFm | EiDdpm | Regression) -> Path:
+    """The path of a method."""
+    if isinstance(spec, Cddpm | EiDdpm):
+        return DdpmPath(spec.schedule, spec.diffusion_steps)
+    return DirectPath() if isinstance(spec, Regression) else FlowPath()
