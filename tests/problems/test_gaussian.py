@@ -220,3 +220,11 @@ def test_setting_c_is_a_sweep_of_three_parameters():
     raw["problems"]["gaussian"]["simulator"] = {"dimension": 1}
     with pytest.raises(StudyError, match="mu2 is the mean of x2, and dimension is 1"):
         load_study(raw)
+
+
+def test_an_observation_that_the_prior_never_makes_is_answered_and_told():
+    y = np.array([[0.0, 0.0], [10.0, -10.0], [1e4, -1e4]])
+    x, ess = PROBLEM.exact_posterior(y, {"gamma": 0.99}, 20, 64, np.random.default_rng(0))
+    assert np.isfinite(x).all()
+    assert np.isfinite(ess).all()
+    assert ess[1:].max() < 3

@@ -102,8 +102,8 @@ class Gaussian:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draws (event, draw, d) and the effective size of one draw's pool (event,); see the module.
 
-        Each draw is chosen by weight from ``pool`` candidates of its own, so that an event's draws are independent.
-        Exact as the pool grows.
+        Each draw is chosen by weight from ``pool`` candidates of its own, so that no two are copies. Exact as the pool
+        grows.
         """
         mean, root = self.mean(params), self.from_normals(np.eye(self.dimension), params)
         seen = root @ self.matrix
@@ -114,10 +114,10 @@ class Gaussian:
         step = max(1, CANDIDATES // (draws * pool))
         for start in range(0, len(y), step):
             rows = slice(start, start + step)
-            candidates, weight = _Mixture(self, np.asarray(y[rows], np.float64), *proposal).candidates(
-                draws * pool, rng
-            )
-            weight = weight.reshape(-1, draws, pool)
+            mixture = _Mixture(self, np.asarray(y[rows], np.float64), *proposal)
+            candidates, log_weight = mixture.candidates(draws * pool, rng)
+            log_weight = log_weight.reshape(-1, draws, pool)
+            weight = np.exp(log_weight - log_weight.max(axis=-1, keepdims=True))
             edges = np.cumsum(weight, axis=-1)
             total = edges[..., -1]
             ess[rows] = np.mean(total**2 / (weight**2).sum(-1), axis=1)
@@ -161,7 +161,7 @@ class _Mixture:
         self.log_share = self._log_density_of_radius(radius, ratio, centre, shrunk)
         share = self.log_share + log_evidence
         largest = share.max(axis=1, keepdims=True)
-        self.log_total = np.log(np.exp(share - largest).sum(axis=1, keepdims=True)) + largest
+        self.log_total = largest + np.log(np.exp(share - largest).sum(axis=1, keepdims=True))
         # The prior is the component of precision 0.
         share = np.c_[(1 - PRIOR_SHARE) * np.exp(share - self.log_total), np.full(len(y), PRIOR_SHARE)]
         self.edges = np.cumsum(share, axis=1)
@@ -184,7 +184,7 @@ class _Mixture:
         return -0.5 * (offset**2 / spread + np.log(spread))
 
     def candidates(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Candidates x (event, count, d) and their weights (event, count), unnormalised, the largest about one."""
+        """Candidates x (event, count, d) and their log weights (event, count), without a constant."""
         events, dimension = self.projected.shape
         # One stratum of the mixture for each candidate, then in random order: pools are alike.
         u = (rng.permuted(np.tile(np.arange(count), (events, 1)), axis=1) + rng.random((events, count))) / count
@@ -199,8 +199,12 @@ class _Mixture:
         log_likelihood = 0.5 * (dimension * np.log(own) - own * squared)
         log_components = self.log_share + 0.5 * dimension * np.log(self.precision) - self.log_total
         log_components += np.log1p(-PRIOR_SHARE)
-        with np.errstate(over="ignore"):  # mixture / posterior may be beyond float64: the weight is 0
-            inverse = PRIOR_SHARE * np.exp(-log_likelihood)
-            for log_component, half in zip(log_components.T, 0.5 * self.precision.T, strict=True):
-                inverse += np.exp(log_component[:, None] - half[:, None] * squared - log_likelihood)
-        return x, 1 / inverse
+        of_prior = np.log(PRIOR_SHARE)
+        terms = [(a[:, None], b[:, None]) for a, b in zip(log_components.T, -0.5 * self.precision.T, strict=True)]
+        largest = np.full(squared.shape, of_prior)
+        for constant, slope in terms:
+            np.maximum(largest, constant + slope * squared, out=largest)
+        total = np.exp(of_prior - largest)
+        for constant, slope in terms:
+            total += np.exp(constant + slope * squared - largest)
+        return x, log_likelihood - largest - np.log(total)
