@@ -71,7 +71,7 @@ lint: check $(BUILT)
 	$(BIN)/mypy
 
 bench: check $(BUILT)
-	$(BIN)/python benchmarks/bench.py $(ARGS)
+	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647 $(BIN)/python benchmarks/bench.py $(ARGS)
 
 schema: check $(BUILT)
 	$(BIN)/python -m pullback.study.schema

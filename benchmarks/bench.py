@@ -55,53 +55,46 @@ def waves() -> None:
     say("waves: operator built once", 8 / reused, 1 / rebuilt, "models/s", "built for every model")
 
 
-def sets() -> None:
-    """Training events per second of several masked sets in one step, against one set a step."""
+def ensemble_inverse() -> None:
+    """EI-FM against a plain eager single-set implementation of its paper: training and sampling, sets of 4000."""
     import torch
+    from plain_ei import PlainEi
 
-    from pullback.generative.flow import interpolate
-    from pullback.networks.build import build_network, build_set_encoder
-    from pullback.study.methods import Mlp, SetTransformer
+    from pullback.generative.flow import midpoint
+    from pullback.generative.share import Noise, Share
+    from pullback.methods.amortised.model import ConditionalNet, path_loss
+    from pullback.methods.amortised.paths import FlowPath
+    from pullback.study.methods import EiFm
 
     torch.set_num_threads(1)
-    network = build_network(Mlp(), (2,), (2,), 4)
-    encoder = build_set_encoder(SetTransformer(), (2,), 4)
+    spec = EiFm(kind="ei-fm", k=3)
+    ours = ConditionalNet(spec, (2,), (2,))
+    plain = PlainEi()
+    optimizers = [torch.optim.Adam(plain.parameters(), lr=3e-4), torch.optim.Adam(ours.parameters(), fused=True)]
+    x, y = torch.randn(2, 4, 4000, 2)
+    mask = torch.ones(4, 4000, dtype=torch.bool)
 
-    def step(number: int, size: int) -> Callable[[], None]:
-        x, y = torch.randn(number, size, 2), torch.randn(number, size, 2)
-        mask = torch.ones(number, size, dtype=torch.bool)
+    def train(sets: int, targets: int | None) -> None:
+        batch = {"x": x[:sets], "y": y[:sets], "mask": mask[:sets]}
+        total, count = path_loss(ours, FlowPath(), batch, Noise(0, Share(sets)), targets)
+        optimizers[1].zero_grad(set_to_none=True)
+        (total / count).backward()
+        optimizers[1].step()
 
-        def run() -> None:
-            e = encoder(y, mask)[:, None].expand(-1, size, -1).reshape(number * size, -1)
-            t = torch.rand(number * size)
-            x_t, u = interpolate(torch.randn(number * size, 2), x.reshape(-1, 2), t)
-            ((network(x_t, t, y.reshape(-1, 2), e) - u) ** 2).mean().backward()
+    theirs, alike, shipped = best(
+        lambda: plain.step(optimizers[0], x[0], y[0]), lambda: train(1, None), lambda: train(4, 128)
+    )
+    peer = "plain EI-FM, 1 set of 4000"
+    say("training: 1 set of 4000, every member a target", 4000 / alike, 4000 / theirs, "events/s", peer)
+    say("training: 4 sets of 4000, 128 targets of each", 16000 / shipped, 4000 / theirs, "events/s", peer)
 
-        return run
+    @torch.no_grad()
+    def sample() -> None:
+        e = ours.context({"y": y[:1], "mask": mask[:1]})
+        midpoint(lambda x, t: ours.network(x, t, y[0], e), torch.randn(4000, 2), 4)
 
-    many, one = best(step(8, 512), step(1, 512))
-    say("training: 8 sets of 512 in a step", 8 * 512 / many, 512 / one, "events/s", "1 set of 512 in a step")
-    whole, single = best(step(1, 4000), step(1, 512))
-    say("training: 1 set of 4000 in a step", 4000 / whole, 512 / single, "events/s", "1 set of 512 in a step")
-
-
-def solvers() -> None:
-    """Events per second of the few-step sampler against 100 Euler steps."""
-    import torch
-
-    from pullback.generative.flow import euler, midpoint
-    from pullback.networks.build import build_network
-    from pullback.study.methods import Mlp
-
-    torch.set_num_threads(1)
-    network = build_network(Mlp(), (2,), (2,), 4)
-    x, y, e = torch.randn(4096, 2), torch.randn(4096, 2), torch.randn(4096, 4)
-    with torch.inference_mode():
-        few, many = best(
-            lambda: midpoint(lambda x, t: network(x, t, y, e), x, 4),
-            lambda: euler(lambda x, t: network(x, t, y, e), x, 100),
-        )
-    say("sampling: midpoint, 4 steps", 4096 / few, 4096 / many, "draws/s", "Euler, 100 steps")
+    theirs, few = best(lambda: plain.sample(y[0]), sample, rounds=3)
+    say("sampling: midpoint, 8 network calls", 4000 / few, 4000 / theirs, "events/s", "plain EI-FM, 100 Euler calls")
 
 
 def files() -> None:
@@ -143,5 +136,5 @@ def _spin(_: int) -> float:
 
 if __name__ == "__main__":
     print(f"best of {ROUNDS} rounds, one thread each; {os.cpu_count()} cores")
-    for bench in (parts, files, sets, solvers, waves, dry_run):
+    for bench in (parts, files, ensemble_inverse, waves, dry_run):
         bench()

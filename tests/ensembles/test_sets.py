@@ -6,7 +6,7 @@ import pytest
 from pullback.ensembles.fields import Field
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import SetsError, TrainingData
-from pullback.ensembles.store import EnsembleReader, EnsembleWriter
+from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter
 from pullback.seeding import generator
 
 X = Field.vector("x", ["a"], "1")
@@ -39,7 +39,7 @@ def test_members_are_of_one_ensemble_without_replacement(data):
     sizes = []
     for step in range(240):
         sets = data.sets(generator("t", step), 4, (5, 40))
-        for x, y, mask, theta in zip(*sets, strict=True):
+        for x, y, mask, theta in zip(*sets[:4], strict=True):
             n = int(mask.sum())
             sizes.append(n)
             assert mask[:n].all()
@@ -147,3 +147,35 @@ def test_ensembles_without_truth_or_with_other_fields_are_refused(tmp_path):
         TrainingData([good], [other], 100)
     with pytest.raises(SetsError, match="no validation ensembles"):
         TrainingData([good], [], 100)
+
+
+def weighted(path, weight):
+    n = len(weight)
+    with EnsembleWriter(path, x=X, y=Y, spec="{}", columns={"weight": Column("float64")}) as writer:
+        writer.append(np.zeros((n, 2)), np.arange(n), x=np.arange(n)[:, None], weight=weight)
+    return EnsembleReader(path)
+
+
+@pytest.mark.parametrize("memory_mb", [100, 0])
+def test_event_weights_come_with_their_members(tmp_path, memory_mb):
+    weight = np.random.default_rng(0).normal(3, 5, 60)  # signed
+    plain = write(tmp_path / "plain.h5", 0, 1, 60, theta=False)
+    data = TrainingData([weighted(tmp_path / "w.h5", weight)], [plain], memory_mb)
+    sets = data.sets(generator("w"), 3, (20, 20))
+    members = sets.x[..., 0].astype(int)
+    np.testing.assert_allclose(sets.weight, weight[members] / np.abs(weight).mean(), rtol=1e-5)
+    # A family without weights stands beside one that has them.
+    np.testing.assert_array_equal(data.sets(generator("v"), 2, (20, 20), "validation").weight, 1)
+
+
+def test_without_weights_there_are_none(data):
+    assert data.sets(generator("n"), 2, (5, 5)).weight is None
+
+
+def test_parameters_of_all_training_ensembles(data, tmp_path):
+    found = data.parameters()
+    assert found.names == ["t"]
+    np.testing.assert_array_equal(found.values[:, 0], [0, 1, *range(100, 112)])
+    plain = write(tmp_path / "plain.h5", 0, 1, 60, theta=False)
+    with pytest.raises(SetsError, match="states the parameters none"):
+        TrainingData([plain], [plain], 1).parameters()

@@ -6,7 +6,7 @@ import torch
 
 from pullback.networks.build import build_set_encoder
 from pullback.networks.set_head import effective_size
-from pullback.networks.set_transformer import MAB, attention
+from pullback.networks.set_transformer import MAB, attention, normalised
 from pullback.study.methods import DeepSets, Moments, SetTransformer
 
 torch.set_num_threads(1)
@@ -107,9 +107,10 @@ def test_both_associations_are_multihead_attention(n, keys):
     X, Y = torch.randn(2, n, 16).double(), torch.randn(2, keys, 16).double()
     mask = torch.rand(2, keys) < 0.7
     mask[:, 0] = True
-    attended = other(block.norm_x(X), block.norm_y(Y), block.norm_y(Y), key_padding_mask=~mask)[0]
+    x, y = normalised(X), normalised(Y)
+    attended = other(x, y, y, key_padding_mask=~mask)[0]
     H = X + attended
-    close(block(X, Y, mask.double()), H + torch.relu(block.rff(block.norm_h(H))))
+    close(block(X, Y, mask.double()), H + torch.relu(block.rff(normalised(H))))
 
 
 def test_signed_shares_stay_bounded_where_weights_cancel():

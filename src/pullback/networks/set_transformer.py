@@ -33,13 +33,17 @@ SEEDS = 4
 LEAST_SHARE = 0.05
 
 
+def normalised(values: Tensor) -> Tensor:
+    """Each vector with mean 0 and variance 1; a scale and offset would add nothing to the linear maps that follow."""
+    return functional.layer_norm(values, values.shape[-1:])
+
+
 class MAB(nn.Module):
     """Multihead attention block: X (S, n, hidden) attends to Y (S, N, hidden), both residual."""
 
     def __init__(self, hidden: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.norm_x, self.norm_y, self.norm_h = (nn.LayerNorm(hidden) for _ in range(3))
         self.q = nn.Linear(hidden, hidden)
         # A key's bias would add one number to all scores of a query: softmax does not see it.
         self.k = nn.Linear(hidden, hidden, bias=False)
@@ -49,10 +53,12 @@ class MAB(nn.Module):
 
     def forward(self, X: Tensor, Y: Tensor, weight: Tensor | None = None) -> Tensor:
         """Blocks of shape (S, n, hidden); ``weight`` (S, N) of the members of Y, 0 where there is none; None: all 1."""
-        x, y = self.norm_x(X), self.norm_y(Y)
-        attended = self._few_queries(x, y, weight) if x.shape[1] <= y.shape[1] else self._few_keys(x, y, weight)
-        H = X + attended
-        return H + functional.relu(self.rff(self.norm_h(H)))
+        return self.between(X, normalised(X), normalised(Y), weight)
+
+    def between(self, X: Tensor, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The same, from what is already normalised."""
+        H = self._few_queries(X, x, y, weight) if x.shape[1] <= y.shape[1] else self._few_keys(X, x, y, weight)
+        return H + functional.relu(self.rff(normalised(H)))
 
     def _split(self, values: Tensor) -> Tensor:
         """(S, n, hidden) -> (S, head, n, width)."""
@@ -62,25 +68,26 @@ class MAB(nn.Module):
         """A projection's weight (hidden, hidden) by heads of its output: (head, width, hidden)."""
         return weight.unflatten(0, (self.heads, -1))
 
-    def _few_queries(self, x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+    def _few_queries(self, X: Tensor, x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
         q = self._split(self.q(x))
         folded = (q @ self._heads_of(self.k.weight)).flatten(1, 2) / math.sqrt(q.shape[-1])
         share = attention(folded @ y.transpose(1, 2), weight)
         pooled = (share @ y).unflatten(1, (self.heads, -1))
         values = pooled @ self._heads_of(self.v.weight).transpose(1, 2)
-        return self.out(values.transpose(1, 2).flatten(2) + self.v.bias)
+        return X + self.out(values.transpose(1, 2).flatten(2) + self.v.bias)
 
-    def _few_keys(self, x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+    def _few_keys(self, X: Tensor, x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
         k = self._split(self.k(y))
         k = k / math.sqrt(k.shape[-1])
         folded = (k @ self._heads_of(self.q.weight)).flatten(1, 2)
         offset = (k @ self.q.bias.reshape(self.heads, -1, 1)).flatten(1)
         scores = torch.baddbmm(offset[:, None], x, folded.transpose(1, 2)).unflatten(2, (self.heads, -1))
         share = attention(scores, None if weight is None else weight[:, None, None])
-        # Output columns of a head: out.weight (hidden, head x width) -> (head, width, hidden).
+        # Output columns of a head: out.weight (hidden, head x width) -> (head, width, hidden). Shares of a head sum to
+        # 1, so that the output's bias may stand in each value.
         out = self.out.weight.t().unflatten(0, (self.heads, -1))
-        values = (self._split(self.v(y)) @ out).flatten(1, 2)
-        return torch.baddbmm(self.out.bias, share.flatten(2), values)
+        values = (self._split(self.v(y)) @ out + self.out.bias / self.heads).flatten(1, 2)
+        return torch.baddbmm(X, share.flatten(2), values)
 
 
 def attention(scores: Tensor, weight: Tensor | None) -> Tensor:
@@ -114,7 +121,9 @@ class ISAB(nn.Module):
 
     def forward(self, X: Tensor, weight: Tensor | None) -> Tensor:
         """Members (S, N, hidden) and their weights (S, N)."""
-        return self.spread(X, self.gather(self.points.expand(len(X), -1, -1), X, weight))
+        points, x = self.points.expand(len(X), -1, -1), normalised(X)
+        gathered = self.gather.between(points, normalised(points), x, weight)
+        return self.spread.between(X, x, normalised(gathered))
 
 
 class PMA(nn.Module):
@@ -128,6 +137,13 @@ class PMA(nn.Module):
     def forward(self, X: Tensor, weight: Tensor | None) -> Tensor:
         """Members (S, N, hidden) and their weights (S, N) -> (S, seeds, hidden)."""
         return self.pool(self.seeds.expand(len(X), -1, -1), X, weight)
+
+
+def member_encoder(y_shape: Shape, hidden: int) -> nn.Module:
+    """One observation -> (hidden,); for vectors a perceptron with ReLU, as cheap as a layer on every member can be."""
+    if len(y_shape) > 1:
+        return observation_encoder(y_shape, hidden)
+    return nn.Sequential(nn.Linear(y_shape[0], hidden), nn.ReLU(), nn.Linear(hidden, hidden))
 
 
 class SetTransformer(nn.Module):
@@ -145,7 +161,7 @@ class SetTransformer(nn.Module):
     ):
         super().__init__()
         self.y_shape = y_shape
-        self.member = observation_encoder(y_shape, hidden)
+        self.member = member_encoder(y_shape, hidden)
         self.layers = nn.ModuleList(ISAB(hidden, heads, inducing) for _ in range(layers))
         self.pool = PMA(hidden, heads, SEEDS)
         self.mix = MAB(hidden, heads)

@@ -33,6 +33,7 @@ from pullback.methods.amortised.paths import Path as NoisePath
 from pullback.methods.amortised.paths import make_path
 from pullback.methods.base import Chunk, Method, TrainJob
 from pullback.networks.build import build_network, build_set_encoder
+from pullback.networks.encoders import Shape
 from pullback.seeding import event_normals, generator, integer_seed
 from pullback.study.methods import AmortisedInfer, Cddpm, Cfm, EiDdpm, EiFm, Ensemble, Infer, Regression, Told
 
@@ -56,18 +57,18 @@ class ConditionalNet(nn.Module):
 
     Args:
         spec: of the method.
-        scaling: of x and y.
+        x_shape, y_shape: of truth and observation as networks see them.
         theta: mean and standard deviation of the parameters of the training priors, (2, parameter), when it is told
             them.
     """
 
     theta: Tensor | None
 
-    def __init__(self, spec: Spec, scaling: Scaling, theta: np.ndarray | None = None):
+    def __init__(self, spec: Spec, x_shape: Shape, y_shape: Shape, theta: np.ndarray | None = None):
         super().__init__()
         k = spec.k if isinstance(spec, Ensemble) else 0 if theta is None else theta.shape[1]
-        self.network = build_network(spec.network, scaling.x_shape, scaling.y_shape, k)
-        self.encoder = build_set_encoder(spec.set_encoder, scaling.y_shape, k) if isinstance(spec, Ensemble) else None
+        self.network = build_network(spec.network, x_shape, y_shape, k)
+        self.encoder = build_set_encoder(spec.set_encoder, y_shape, k) if isinstance(spec, Ensemble) else None
         self.register_buffer("theta", None if theta is None else torch.from_numpy(theta).float())
 
     def context(self, sets: dict[str, Tensor]) -> Tensor | None:
@@ -156,7 +157,7 @@ class AmortisedModel(Method[ModelState]):
     def _build(self, scaling: Scaling, theta: np.ndarray | None) -> ConditionalNet:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(integer_seed(*self.context.address, "weights"))
-            return ConditionalNet(self.spec, scaling, theta)
+            return ConditionalNet(self.spec, scaling.x_shape, scaling.y_shape, theta)
 
     def _training_signatures(self, model: ConditionalNet, data: TrainingData) -> dict[str, Any]:
         """Signatures of sets of the seen families (set, k + 2 features): what a new set's is compared with."""
