@@ -62,7 +62,7 @@ def job(method: dict, part: int = 0, parts: int = 1, **more) -> str:
 @pytest.mark.parametrize(
     ("method", "more"),
     [
-        ({"kind": "oracle"}, {"params": {"gamma": 0.5}, "infer": {"pool": 500}}),
+        ({"kind": "oracle"}, {"params": {"gamma": 0.5}, "infer": {"pool": 32}}),
         ({"kind": "random-truth"}, {}),
     ],
 )
@@ -83,7 +83,7 @@ def test_draws_do_not_depend_on_the_number_of_parts(tmp_path, method, more):
 def test_the_oracle_is_calibrated(tmp_path):
     """Ranks of the truth among exact posterior draws are uniform (simulation-based calibration)."""
     family = write(tmp_path / "family.h5")
-    infer(job({"kind": "oracle"}, params={"gamma": 0.5}, infer={"draws": 9, "pool": 20_000}), family, tmp_path / "p.h5")
+    infer(job({"kind": "oracle"}, params={"gamma": 0.5}, infer={"draws": 9, "pool": 64}), family, tmp_path / "p.h5")
     x, draws = EnsembleReader(family).read("x"), PosteriorReader(tmp_path / "p.h5").read("x")
     ranks = (draws < x[:, None]).sum(axis=1)
     for feature in range(2):

@@ -91,7 +91,7 @@ def test_a_study_that_is_right_is_read():
         (
             "problems/waves",
             {**WAVES, "methods": {"o": {"kind": "oracle"}}},
-            ["needs exact-posterior", "kind 'fwi' gives"],
+            ["needs exact-posterior or likelihood", "kind 'fwi' gives"],
         ),
         (
             "problems/waves",

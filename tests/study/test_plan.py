@@ -1,12 +1,15 @@
 """Jobs carry exactly what their result depends on, and cut the work without changing it."""
 
 import json
+from pathlib import Path
 
 import pytest
 from test_config import BASE
 
 from pullback.study import load_study
 from pullback.study.base import asked
+from pullback.study.config import StudyError
+from pullback.study.graph import Graph
 from pullback.study.plan import Plan
 
 
@@ -126,3 +129,35 @@ def test_otherwise_stands_in_for_files_that_are_not_there(tmp_path, monkeypatch)
     (tmp_path / "data.root").touch()
     assert Plan(load_study(config)).source("jets", "data") == "read"
     assert Plan(load_study(config)).outside_file("jets", "data", "test", 0) == str(tmp_path / "data.root")
+
+
+def jets(**families) -> dict:
+    ttbar = {"role": "unseen", "params": {"process": "ttbar"}}
+    spec = {"kind": "unfolding", "families": {"ttbar": ttbar, **families}, "methods": {"oracle": {"kind": "oracle"}}}
+    return {"config_version": 1, "study": "s", "problems": {"jets": spec}}
+
+
+def test_an_oracle_without_an_exact_posterior_reads_the_reference():
+    study = load_study(
+        jets(louder={"role": "unseen", "take": {"family": "ttbar"}, "shift": {"kind": "scale", "factor": 2}})
+    )
+    cut = Plan(study)
+    wanted = asked(cut.index_job("jets", "ttbar", "reference"))
+    graph = Graph(cut, Path("workflow/scripts"))
+    for family in ("ttbar", "louder"):
+        assert json.loads(cut.infer_job("jets", "oracle", "default", 0, family, 0))["inputs"]["reference"] == [wanted]
+        needed = graph.needed_to_infer("jets", "oracle", 0, family)
+        assert needed["reference"] == ["results/s/ensembles/jets/ttbar/reference.h5"]
+    toy = plan()
+    assert toy.reference("toy", "oracle", "half") == []
+
+
+def test_an_oracle_is_refused_where_there_is_no_reference():
+    read = {"files": {"test": ["data.root"]}, "y": {"pt": "pt", "eta": "eta", "phi": "phi"}}
+    config = jets(data={"role": "observed", "read": read})
+    with pytest.raises(
+        StudyError, match=r"oracle.infer.default: 'oracle' answers from the reference split, and 'data'"
+    ):
+        load_study(config)
+    config["problems"]["jets"]["methods"]["oracle"]["infer"] = {"default": {"families": ["ttbar"]}}
+    load_study(config)

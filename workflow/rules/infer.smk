@@ -6,7 +6,7 @@ rule infer:
     The whole ensemble is read, for a method may condition on all of it; only the piece is written.
     """
     input:
-        unpack(lambda w: graph.needed_to_infer(w.problem, w.method, w.seed)),
+        unpack(lambda w: graph.needed_to_infer(w.problem, w.method, w.seed, w.family)),
         ensemble=paths.ensemble(S, "{problem}", "{family}", "test"),
     output:
         part=paths.part(S, "{problem}", "{method}", "{infer}", "{seed}", "{family}", "{part}"),

@@ -14,6 +14,7 @@ with job_log(snakemake.log[0]):
         artifact=next(map(Path, snakemake.input.get("artifact", [])), None),
         prior=next(map(Path, snakemake.input.get("prior", [])), None),
         seen=[Path(p) for p in snakemake.input.get("seen", [])],
+        reference=next(map(Path, snakemake.input.get("reference", [])), None),
         checkpoints=Path(checkpoints(snakemake.output.part)),
         code=snakemake.params.code,
         limit=snakemake.resources.get("runtime"),

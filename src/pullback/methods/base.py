@@ -6,9 +6,10 @@ all three, the oracle only ``draw``, EnKG only ``draw`` with a prior's artifact,
 and give an Unfolded.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -29,11 +30,13 @@ class Chunk(NamedTuple):
         x: (event, draw, *x), float32, physical units. A failed draw is NaN.
         log_weight: (event, draw), float64; zeros for equally weighted draws.
         ok: (event, draw), bool; a failed draw stays and counts as a failure.
+        diagnostics: numbers about these draws that belong in the report; a family's is the median over its blocks.
     """
 
     x: np.ndarray
     log_weight: np.ndarray
     ok: np.ndarray
+    diagnostics: Mapping[str, float] = MappingProxyType({})
 
 
 class Unfolded(NamedTuple):
@@ -135,6 +138,10 @@ class Method(Generic[State]):
     def tell(self, params: dict[str, Any]) -> None:
         """The true parameters of the family's prior, for methods whose catalogue entry is ``told``."""
         raise NotImplementedError(f"{type(self).__name__} is not told parameters")
+
+    def refer(self, reference: Path) -> None:
+        """The family's independent truth, for methods to whom it stands for the prior (``needs_either``)."""
+        raise NotImplementedError(f"{type(self).__name__} answers from no reference")
 
     def condition(self, ensemble: EnsembleReader, infer: Infer) -> State:
         """What is computed once for one ensemble (set embedding, per-dataset training ...)."""

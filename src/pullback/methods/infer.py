@@ -60,6 +60,7 @@ def infer(
     artifact: Path | None = None,
     prior: Path | None = None,
     seen: Sequence[Path] = (),
+    reference: Path | None = None,
     checkpoints: Path | None = None,
     code: str = "",
     limit: float | None = None,
@@ -74,6 +75,7 @@ def infer(
         artifact: the trained model, for methods that train.
         prior: the diffusion prior, for methods that use one.
         seen: train indices of the seen families, for methods that answer from them.
+        reference: index of the family's reference split, for methods to whom its truth stands for the prior.
         checkpoints: folder for the finished pieces of a long inference; removed on success. None keeps nothing.
         code: digest of the code that this job runs.
         limit: minutes that a scheduler gives this job (`stopping.Clock`).
@@ -86,7 +88,7 @@ def infer(
     plan = json.loads(job)
     with Clock(None if limit is None else 60 * limit) as clock:
         check_devices(gpus, plan["accelerator"])
-        refuse_leftovers(plan, ensemble=[ensemble], seen=seen)
+        refuse_leftovers(plan, ensemble=[ensemble], seen=seen, reference=[reference] if reference else [])
         learned = {"artifact": [artifact] if artifact else [], "prior": [prior] if prior else []}
         refuse_leftovers(plan, _asked_of_artifact, **learned)
         entry = plan["problem"]
@@ -99,22 +101,35 @@ def infer(
         method.load(artifact, prior, list(seen))
         if "params" in plan:
             method.tell(plan["params"])
+        if reference:
+            method.refer(reference)
         with EnsembleReader(ensemble) as reader:
             finished = None
             if checkpoints is not None:
-                record = {"job": plan, "data": _digests(reader, artifact, prior, seen), "code": json.loads(code)}
+                record = {
+                    "job": plan,
+                    "data": _digests(reader, artifact, prior, seen, reference),
+                    "code": json.loads(code),
+                }
                 finished = Finished(checkpoint_folder(Path(checkpoints), record, make=False), record)
             attributes = {"returns": spec.returns}  # type: ignore[attr-defined]
             cut = {"part": plan["part"], "parts": plan["parts"]}
             answer(method, settings, reader, out, job, **cut, attributes=attributes, finished=finished)
 
 
-def _digests(ensemble: EnsembleReader, artifact: Path | None, prior: Path | None, seen: Sequence[Path]) -> Any:
+def _digests(
+    ensemble: EnsembleReader,
+    artifact: Path | None,
+    prior: Path | None,
+    seen: Sequence[Path],
+    reference: Path | None,
+) -> Any:
     """Digests of everything that an inference reads."""
-    found: dict[str, Any] = {"ensemble": ensemble.digest, "seen": []}
-    for path in seen:
-        with EnsembleReader(path) as reader:
-            found["seen"].append(reader.digest)
+    found: dict[str, Any] = {"ensemble": ensemble.digest, "seen": [], "reference": []}
+    for name, files in (("seen", seen), ("reference", [reference] if reference else [])):
+        for path in files:
+            with EnsembleReader(path) as reader:
+                found[name].append(reader.digest)
     for name, file in (("artifact", artifact), ("prior", prior)):
         found[name] = hashlib.sha256(file.read_bytes()).hexdigest() if file else None
     return found
@@ -156,7 +171,7 @@ def answer(
     )
     spent = _Spent(method)
     conditioned, state = None, None
-    # Of each set, by its first event.
+    # Of each set by its first event, of each piece by its own.
     diagnostics: dict[str, dict[str, float]] = {}
     longest = 0.0
     with PosteriorWriter(
@@ -180,6 +195,7 @@ def answer(
                 merge(diagnostics, {key: {str(piece.set_first): float(value)} for key, value in noticed})
             event_id = ensemble.read("event_id", piece.first, piece.last)
             chunk = _checked(method.draw(state, ensemble.read("y", piece.first, piece.last), event_id, settings))
+            merge(diagnostics, {key: {str(piece.first): float(v)} for key, v in chunk.diagnostics.items()})
             writer.append(chunk, event_id)
             longest = max(longest, time.perf_counter() - began)
             reason = method.context.stop(longest) if finished and number + 1 < len(mine) else None
@@ -191,7 +207,7 @@ def answer(
         cost = {**add_cost(before, spent.in_all()), "events": writer.n}
         if finished:
             merge(diagnostics, finished.diagnostics)
-        # Each number is of one set; the part's is their median.
+        # Each number is of one set or piece; the part's is their median.
         writer.finish(cost, {key: float(np.median(list(values.values()))) for key, values in diagnostics.items()})
     if finished:
         finished.remove()
@@ -240,4 +256,4 @@ def _checked(chunk: Chunk) -> Chunk:
     if (lost := int((chunk.ok & ~finite).sum())) > 0:
         log.warning("%d draws are not finite: they count as failed", lost)
     x = np.where(ok.reshape(*ok.shape, *(1,) * (chunk.x.ndim - 2)), chunk.x, np.nan)
-    return Chunk(x, np.where(ok, chunk.log_weight, 0.0), ok)
+    return Chunk(x, np.where(ok, chunk.log_weight, 0.0), ok, chunk.diagnostics)

@@ -42,7 +42,7 @@ class Finished:
 
     Attributes:
         cost: what the pieces that were taken up had cost, with all that was done for them.
-        diagnostics: of the sets that they belong to: {name: {first event of the set: value}}.
+        diagnostics: of the sets that they belong to, and their own: {name: {first event of the set or piece: value}}.
     """
 
     def __init__(self, folder: Path, record: dict[str, Any]):
@@ -134,7 +134,7 @@ def add_cost(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, 
 
 
 def merge(into: dict[str, dict[str, float]], more: Mapping[str, Mapping[str, float]]) -> None:
-    """Add diagnostics of sets; a set that is there already is not counted twice."""
+    """Add diagnostics; a set or piece that is there already is not counted twice."""
     for key, values in more.items():
         into.setdefault(key, {}).update(values)
 

@@ -45,8 +45,22 @@ class Problem(Protocol):
 
     def exact_posterior(
         self, y: np.ndarray, params: dict[str, Any], draws: int, pool: int, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Draws x (event, draw, *x) from p(x|y) under the prior with these parameters. [exact-posterior]"""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draws x (event, draw, *x) from p(x|y) under the prior with these parameters. [exact-posterior]
+
+        Beside them the effective number of candidates that a draw of each event was chosen from (event,), where draws
+        are chosen from a ``pool`` of weighted candidates; inf where they are exact.
+        """
+        ...
+
+    def posterior_from_truth(
+        self, y: np.ndarray, truth: np.ndarray, log_weight: np.ndarray, draws: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `exact_posterior`, by weighting an independent sample of the truth (truth, *x) with its log weights.
+
+        Optional beside ``likelihood``, for a problem whose symmetries make more of a truth; without it the sample is
+        weighted as it is (`pullback.problems.reweighting`).
+        """
         ...
 
     def preflight(self) -> dict[str, Any]:

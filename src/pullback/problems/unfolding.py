@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pullback.extras import MissingExtraError, require
+from pullback.problems.reweighting import choose
 from pullback.readers.jets import X_FIELD, Y_FIELD
 from pullback.simulators import detector
 from pullback.study.base import Capability
@@ -46,6 +47,29 @@ class Unfolding:
     def log_likelihood(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """log p(y|x) of a kept jet, y (..., 3) and x (..., 4) broadcast over leading axes, float64."""
         return detector.log_likelihood(y, x)
+
+    def posterior_from_truth(
+        self, y: np.ndarray, truth: np.ndarray, log_weight: np.ndarray, draws: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draws x (event, draw, 4) of p(x|y) from other truth jets of the same prior, and their effective number.
+
+        Beams are equal and the detector is round: a truth jet stands for all its turns in phi and for its mirror image
+        in eta. The prior is then uniform in phi, so that phi given pT is a wrapped Gaussian about y's phi: it is drawn
+        and not looked for. Of a jet's (pT, |eta|, mass), chosen by p(pT', eta' | pT, eta), the effective number is what
+        counts.
+        """
+        pool = np.concatenate([truth, truth * np.array([1, -1, 1, 1])]).astype(np.float64)
+        index, ess = choose(
+            detector.likelihood_beside_phi(pool),
+            y,
+            np.tile(log_weight, 2),
+            draws,
+            rng,
+        )
+        x = np.where((index >= 0)[..., None], pool[index], np.nan)
+        *_, width_phi = detector.response(x[..., 0])
+        x[..., 2] = detector.wrap(y[:, 2:3] + width_phi * rng.standard_normal(index.shape))
+        return x.astype(np.float32), ess
 
     def preflight(self) -> dict[str, Any]:
         """Versions of the packages that make and read collisions, and what the detector does to a few jets.

@@ -14,6 +14,7 @@ enter.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -120,6 +121,31 @@ def log_likelihood(y: np.ndarray, x: np.ndarray) -> np.ndarray:
             - log_kept(x)
         )
     return np.where(in_domain(x) & is_kept(y), value, -np.inf)
+
+
+def likelihood_beside_phi(x: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """log p(pT', eta' | x) of any kept jets y (event, 3) given each of x (jet, 4), as a function y -> (event, jet).
+
+    `log_likelihood` without phi', for very many pairs: the exponent is linear in (pT'^2, pT', eta'^2, eta', 1), so that
+    it is one matrix product. -inf as there.
+    """
+    x = np.asarray(x, dtype=np.float64)
+    there = in_domain(x)
+    safe = np.where(there[:, None], x, (100.0, 0.0, 0.0, 0.0))
+    mean, width_pt, width_eta, _ = response(safe[:, 0])
+    pt, eta = 1 / width_pt**2, 1 / width_eta**2
+    constant = -0.5 * (mean**2 * pt + safe[:, 1] ** 2 * eta) - np.log(2 * np.pi * width_pt * width_eta) - log_kept(safe)
+    coefficients = np.stack([-0.5 * pt, mean * pt, -0.5 * eta, safe[:, 1] * eta, constant])
+
+    def of(y: np.ndarray) -> np.ndarray:
+        y = np.asarray(y, dtype=np.float64)
+        features = np.stack([y[:, 0] ** 2, y[:, 0], y[:, 1] ** 2, y[:, 1], np.ones(len(y))], axis=1)
+        value = features @ coefficients
+        value[:, ~there] = -np.inf
+        value[~is_kept(y)] = -np.inf
+        return value
+
+    return of
 
 
 def _log_normal(z: np.ndarray, width: np.ndarray) -> np.ndarray:

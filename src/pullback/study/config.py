@@ -314,6 +314,23 @@ def _family_complaints(at: str, problem: Problem) -> Iterator[str]:
     yield from _twice(at, families)
 
 
+def answers_from_reference(method: method_kinds.MethodBase, gives: frozenset[Capability]) -> bool:
+    """Whether the independent truth of the family that is answered stands for its prior."""
+    return "likelihood" in method.needs_either and "exact-posterior" not in gives
+
+
+def _reference_complaints(here: str, problem: Problem, method: method_kinds.Method, judged: list[str]) -> Iterator[str]:
+    for infer_name, infer in method.infer.items():
+        for name in judged if infer.families is None else infer.families:
+            take = resolve_otherwise(problem.families[name]).take if name in problem.families else None
+            base = problem.families.get(take.family if take else name)
+            if base and not ("reference" in base.splits and (base.read is None or "reference" in base.read.files)):
+                yield (
+                    f"{here}.infer.{infer_name}: '{method.kind}' answers from the reference split, and '{name}' has "
+                    "none here: list the families that have one in `families`"
+                )
+
+
 def _twice(at: str, families: dict[str, Family]) -> Iterator[str]:
     """A prior that is trained on cannot also be the unseen one that judges."""
     seen = {repr(sorted(f.params.items())): n for n, f in families.items() if f.role == "seen" and not f.read}
@@ -345,6 +362,13 @@ def _method_complaints(at: str, problem: Problem, gives: frozenset[Capability], 
                 f"{here}: '{method.kind}' needs {', '.join(missing)}, and problem kind '{problem.kind}' gives "
                 f"{', '.join(sorted(gives))}"
             )
+        if method.needs_either and not gives.intersection(method.needs_either):
+            yield (
+                f"{here}: '{method.kind}' needs {' or '.join(method.needs_either)}, and problem kind '{problem.kind}' "
+                f"gives {', '.join(sorted(gives))}"
+            )
+        elif answers_from_reference(method, gives):
+            yield from _reference_complaints(here, problem, method, judged)
         if (method.trains or isinstance(method, method_kinds.RandomTruth)) and not seen:
             yield f"{here}: '{method.kind}' learns from seen families, and there is none"
         if isinstance(method, method_kinds.Told) and method.parameters:

@@ -222,12 +222,13 @@ class Graph:
         """Training ensembles of a method that answers from the pairs themselves, without training on them first."""
         return self.seen(problem, "train") if self.plan.answers_from_pairs(problem, method) else []
 
-    def needed_to_infer(self, problem: str, method: str, seed: int | str) -> dict[str, list[str]]:
+    def needed_to_infer(self, problem: str, method: str, seed: int | str, family: str) -> dict[str, list[str]]:
         """What an inference reads beside the observations, by name; in one call, for a study has many inferences."""
         return {
             "artifact": self.artifact(problem, method, seed),
             "prior": self.prior(problem, method, seed),
             "seen": self.seen_at_inference(problem, method),
+            "reference": [paths.ensemble(self.name, *head) for head in self.plan.reference(problem, method, family)],
             "preflight": self.preflight_of_inference(problem, method),
         }
 

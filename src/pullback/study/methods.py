@@ -156,9 +156,13 @@ class PointInfer(Infer):
 
 
 class ExactInfer(Infer):
-    """Exact posterior draws by importance resampling from a pool of prior draws."""
+    """Exact posterior draws, each chosen by weight from a pool of candidates."""
 
-    pool: int = Field(default=20_000, ge=100, description="prior draws that are resampled")
+    pool: int = Field(
+        default=64,
+        ge=8,
+        description="weighted candidates that each draw is chosen from; a reference is used whole",
+    )
 
 
 class DiffusionInfer(Infer):
@@ -203,6 +207,8 @@ class MethodBase(Closed):
     """What every kind of method has."""
 
     needs: ClassVar[frozenset[Capability]]
+    needs_either: ClassVar[tuple[Capability, ...]] = ()
+    """One of these is enough, the first that the problem gives."""
     returns: ClassVar[Label]
     trains: ClassVar[bool] = False
     uses_prior: ClassVar[bool] = False
@@ -299,10 +305,30 @@ class Regression(Amortised):
     infer: dict[Name, PointInfer] = Field(default={"default": PointInfer()}, min_length=1)
 
 
-class Oracle(MethodBase):
-    """The posterior under the true prior, where the problem gives it (exact as `pool` grows): the best one can do."""
+class Hvae(Ensemble):
+    """Hierarchical variational autoencoder: a latent of the set of observations (size `k`) and one of the event.
 
-    needs: ClassVar[frozenset[Capability]] = frozenset({"exact-posterior"})
+    The baseline of the ensemble-inverse paper is not defined there: this is the Neural Statistician (Edwards and
+    Storkey 2017), conditioned on y. For x that is a vector.
+    """
+
+    code: ClassVar[str] = "pullback.methods.amortised.hvae:Hvae"
+
+    kind: Literal["hvae"]
+    latent: int = Field(default=4, ge=1, description="size of the event's latent")
+    network: Mlp = Mlp()
+    infer: dict[Name, AmortisedInfer] = Field(default={"default": AmortisedInfer()}, min_length=1)
+
+
+class Oracle(MethodBase):
+    """The posterior under the true prior: the best one can do.
+
+    The problem's own exact posterior (as `pool` grows); of a problem that gives only the likelihood, the reference
+    split of the family that is answered, weighted by it (as the reference grows).
+    """
+
+    needs: ClassVar[frozenset[Capability]] = frozenset()
+    needs_either: ClassVar[tuple[Capability, ...]] = ("exact-posterior", "likelihood")
     returns: ClassVar[Label] = "asymptotic"
     code: ClassVar[str] = "pullback.methods.classical.oracle:Oracle"
 
@@ -353,7 +379,8 @@ class PriorDraws(MethodBase):
 
 
 Method = Annotated[
-    Cfm | Cddpm | EiFm | EiDdpm | Regression | Oracle | RandomTruth | EnKG | PriorDraws, Field(discriminator="kind")
+    Cfm | Cddpm | EiFm | EiDdpm | Regression | Hvae | Oracle | RandomTruth | EnKG | PriorDraws,
+    Field(discriminator="kind"),
 ]
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, cast
 
 from pullback.study.base import SPLITS, Split, asked, canonical, outside_path
-from pullback.study.config import Study, family_files, resolve_otherwise
+from pullback.study.config import Study, answers_from_reference, family_files, resolve_otherwise
 from pullback.study.plugins import plugin_file, problem_class
 from pullback.study.problems import BUILT_IN_PROBLEMS, CommandProblem, DigitsProblem, Family, UnfoldingProblem
 
@@ -282,6 +282,14 @@ class Plan:
         spec = self.study.problems[problem].methods[method]
         return "pairs" in spec.needs and not spec.trains and not spec.uses_prior
 
+    def reference(self, problem: str, method: str, family: str) -> list[tuple[str, str, Split]]:
+        """The split (problem, family, split) whose truth stands for the prior, where a method answers from one."""
+        spec = self.study.problems[problem]
+        gives = getattr(spec, "gives", None) or frozenset(problem_class(spec.kind, Path(self.folder)).gives)
+        if not answers_from_reference(spec.methods[method], gives):
+            return []
+        return [(problem, self.base(problem, family), "reference")]
+
     @_once
     def infer_job(self, problem: str, method: str, infer: str, seed: int, family: str, part: int) -> str:
         """Inference for one piece of one family."""
@@ -293,6 +301,7 @@ class Plan:
             "artifact": [asked(self.train_job(problem, method, seed))] if spec.trains else [],
             "prior": [asked(self.prior_job(problem, prior, seed))] if prior else [],
             "seen": self._asked_of_seen(problem, "train") if self.answers_from_pairs(problem, method) else [],
+            "reference": [asked(self.index_job(*head)) for head in self.reference(problem, method, family)],
         }
         job = {
             **self._learn_job(problem, method, seed),

@@ -157,19 +157,27 @@ class ProblemBase(Closed):
 
 
 class GaussianSimulator(Closed):
-    """y = x M + 0.5 |x| eps with M = [[2.2, .5], [.5, 3.2]] and eps ~ N(0, I): signal-dependent noise in 2-D."""
+    """y = x M + noise |x| sqrt(2 / d) eps, eps ~ N(0, I_d): signal-dependent noise in d dimensions.
 
-    noise: float = Field(default=0.5, gt=0, description="noise standard deviation as a fraction of |x|")
+    M is banded: 2.2 and 3.2 by turns on the diagonal, 0.5 beside it; [[2.2, .5], [.5, 3.2]] in two dimensions.
+    """
+
+    dimension: int = Field(default=2, ge=1, description="components of x and of y")
+    noise: float = Field(
+        default=0.5, gt=0, description="noise standard deviation of one component as a fraction of |x| sqrt(2 / d)"
+    )
 
 
 class GaussianParams(Closed):
-    """x ~ N(0, [[1, gamma], [gamma, 1]])."""
+    """x ~ N(mu, Sigma), Sigma_ij = gamma^|i-j|. theta of a sweep holds what its `params` give: gamma, mu1, mu2."""
 
-    gamma: Number = Field(description="correlation of the two components, in (-1, 1)")
+    gamma: Number = Field(description="correlation of neighbouring components, in [-1, 1]")
+    mu1: Number = Field(default=0.0, description="mean of x1")
+    mu2: Number = Field(default=0.0, description="mean of x2; components from the third on have mean 0")
 
 
 class GaussianProblem(ProblemBase):
-    """The 2-D Gaussian problem with a known answer (the ensemble inverse problem paper, synthetic setting A)."""
+    """The Gaussian problem with a known answer; in two dimensions that of the ensemble inverse problem paper."""
 
     gives: ClassVar[frozenset[Capability]] = frozenset({"pairs", "prior", "forward", "likelihood", "exact-posterior"})
     code: ClassVar[str] = "pullback.problems.gaussian:Gaussian"
@@ -177,6 +185,13 @@ class GaussianProblem(ProblemBase):
 
     kind: Literal["gaussian"]
     simulator: GaussianSimulator = GaussianSimulator()
+
+    @model_validator(mode="after")
+    def _has_means(self) -> "GaussianProblem":
+        for name, family in self.families.items():
+            if self.simulator.dimension == 1 and "mu2" in family.params:
+                raise ValueError(f"families.{name}.params: mu2 is the mean of x2, and dimension is 1")
+        return self
 
 
 class FwiSimulator(Closed):

@@ -14,6 +14,7 @@ averages over the set and the loss.
 """
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -126,11 +127,6 @@ class AmortisedModel(Method[ModelState]):
         theta = None if told is None else np.stack([told.values.mean(axis=0), told.values.std(axis=0)])
         model = self._build(scaling, theta)
         settings = self.spec.train
-        path = make_path(self.spec)
-
-        def loss(model: ConditionalNet, sets: dict[str, Tensor], noise: Noise) -> tuple[Tensor, Tensor]:
-            return path_loss(model, path, sets, noise, settings.targets)
-
         meta = {
             "spec": self.spec.model_dump(mode="json", exclude={"infer"}),
             "label": self.spec.returns,
@@ -139,7 +135,24 @@ class AmortisedModel(Method[ModelState]):
             "parameters": [] if told is None else told.names,
             "trained_on": data.digests,
         }
-        fit(model, loss, data, settings, job, self.context, meta, lambda kept: self._training_signatures(kept, data))
+        fit(
+            model,
+            self._loss(),
+            data,
+            settings,
+            job,
+            self.context,
+            meta,
+            lambda kept: self._training_signatures(kept, data),
+        )
+
+    def _loss(self) -> Callable[[Any, dict[str, Tensor], Noise], tuple[Tensor, Tensor]]:
+        path, targets = make_path(self.spec), self.spec.train.targets
+
+        def loss(model: ConditionalNet, sets: dict[str, Tensor], noise: Noise) -> tuple[Tensor, Tensor]:
+            return path_loss(model, path, sets, noise, targets)
+
+        return loss
 
     def _build(self, scaling: Scaling, theta: np.ndarray | None) -> ConditionalNet:
         with torch.random.fork_rng(devices=[]):

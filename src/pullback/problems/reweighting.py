@@ -1,0 +1,51 @@
+"""Posterior draws from an independent sample of the truth: it is the prior, the likelihood weights it.
+
+Exact as the sample grows. What it is worth for one event is the effective number of truths, (sum w)^2 / sum w^2: near
+one, the answer is a single truth that happens to lie near.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+PAIRS = 250_000
+"""(event, truth) pairs that are weighted together: what fits into a cache."""
+
+NEGLIGIBLE = -50.0
+"""A log weight this far below the largest counts as none; computing such small numbers is slow."""
+
+
+def choose(
+    log_likelihood: Callable[[np.ndarray], np.ndarray],
+    y: np.ndarray,
+    log_weight: np.ndarray,
+    draws: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which truths answer each event.
+
+    Args:
+        log_likelihood: of some observations (event, *y) for all truths, (event, truth).
+        y: observations (event, *y).
+        log_weight: of each truth (truth,); minus infinity takes one out.
+        draws: of each event, with replacement.
+        rng: for the choice.
+
+    Returns:
+        Indices of truths (event, draw), -1 where no truth can have made the observation; the effective number of truths
+        of each event (event,).
+    """
+    index = np.full((len(y), draws), -1)
+    ess = np.zeros(len(y))
+    step = max(1, PAIRS // len(log_weight))
+    for start in range(0, len(y), step):
+        log_w = log_likelihood(y[start : start + step]) + log_weight
+        largest = log_w.max(axis=1)
+        u = rng.random((len(log_w), draws))
+        for row in np.flatnonzero(np.isfinite(largest)):
+            near = np.flatnonzero(log_w[row] > largest[row] + NEGLIGIBLE)
+            weight = np.exp(log_w[row, near] - largest[row])
+            edges = np.cumsum(weight)
+            ess[start + row] = edges[-1] ** 2 / (weight @ weight)
+            index[start + row] = near[np.searchsorted(edges[:-1], u[row] * edges[-1], side="right")]
+    return index, ess
