@@ -61,6 +61,7 @@ def infer(
     artifact: Path | None = None,
     prior: Path | None = None,
     seen: Sequence[Path] = (),
+    likelihood: Path | None = None,
     checkpoints: Path | None = None,
     code: str = "",
     limit: float | None = None,
@@ -75,6 +76,7 @@ def infer(
         artifact: the trained model, for methods that train.
         prior: the diffusion prior, for methods that use one.
         seen: train indices of the seen families, for methods that answer from them.
+        likelihood: the learned likelihood, for an inference that is refined with one.
         checkpoints: folder for the finished pieces of a long inference; removed on success. None keeps nothing.
         code: digest of the code that this job runs.
         limit: minutes that a scheduler gives this job (`stopping.Clock`).
@@ -89,6 +91,7 @@ def infer(
         check_devices(gpus, plan["accelerator"])
         refuse_leftovers(plan, ensemble=[ensemble], seen=seen)
         learned = {"artifact": [artifact] if artifact else [], "prior": [prior] if prior else []}
+        learned["likelihood"] = [likelihood] if likelihood else []
         refuse_leftovers(plan, _asked_of_artifact, **learned)
         entry = plan["problem"]
         problem = make_problem(entry["kind"], entry["simulator"], entry.get("folder", "."))
@@ -100,23 +103,29 @@ def infer(
         method.load(artifact, prior, list(seen))
         if isinstance(method, Oracle):
             method.tell(plan["params"])
+        if refine := getattr(settings, "refine", None):
+            method = load_class(refine.code)(method, likelihood)
         with EnsembleReader(ensemble) as reader:
             finished = None
             if checkpoints is not None:
-                record = {"job": plan, "data": _digests(reader, artifact, prior, seen), "code": json.loads(code)}
+                record = {
+                    "job": plan,
+                    "data": _digests(reader, seen, artifact=artifact, prior=prior, likelihood=likelihood),
+                    "code": json.loads(code),
+                }
                 finished = Finished(checkpoint_folder(Path(checkpoints), record, make=False), record)
             attributes = {"returns": spec.returns}  # type: ignore[attr-defined]
             cut = {"part": plan["part"], "parts": plan["parts"]}
             answer(method, settings, reader, out, job, **cut, attributes=attributes, finished=finished)
 
 
-def _digests(ensemble: EnsembleReader, artifact: Path | None, prior: Path | None, seen: Sequence[Path]) -> Any:
+def _digests(ensemble: EnsembleReader, seen: Sequence[Path], **learned: Path | None) -> Any:
     """Digests of everything that an inference reads."""
     found: dict[str, Any] = {"ensemble": ensemble.digest, "seen": []}
     for path in seen:
         with EnsembleReader(path) as reader:
             found["seen"].append(reader.digest)
-    for name, file in (("artifact", artifact), ("prior", prior)):
+    for name, file in learned.items():
         found[name] = hashlib.sha256(file.read_bytes()).hexdigest() if file else None
     return found
 
