@@ -37,17 +37,21 @@ from pullback.study.methods import AmortisedInfer, Infer, Refine
 
 log = logging.getLogger("pullback")
 
-PAIRS = 1 << 21
+PAIRS = 1 << 20
 """Pairs (event, particle) whose likelihood is computed at once."""
+FLOOR = -50.0
+"""Log of the least ratio of likelihoods that is kept: below some e^-87 float32 is subnormal, and ten times slower."""
+LEAST_WEIGHT = 1e-15
+"""A particle of less weight is gone, for the same reason."""
 CACHED = 1 << 18
 """Pairs that one step of EM looks at together: both of its products then read them from the cache."""
+TINY = 1e-37
 PATIENCE = 5
 """Iterations without a better prediction after which a round ends."""
 LEAST_MEMBERS = 10
 """A smaller set says too little about its prior: its weights stay as they are."""
 MOMENTS = 64
 """Least draws from which the covariance of one event's posterior is estimated."""
-TINY = 1e-30
 
 LogLikelihood = Callable[[np.ndarray], np.ndarray]
 """Observations y (event, *y) -> log p(y_i|x_p) (event, particle), of particles that it was made for."""
@@ -84,10 +88,13 @@ def pairs(likelihood: LogLikelihood, y: np.ndarray, particles: int) -> Pairs:
 
 
 def _ratios(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Likelihoods relative to each row's largest, and the log of that; zero where the log likelihood is no number."""
-    values = np.where(np.isnan(values), -np.inf, values) if np.isnan(values).any() else values
+    """Likelihoods relative to each row's largest, at least e^FLOOR, and the log of that largest one (-inf: no row)."""
     offset = values.max(axis=1)
+    if np.isnan(offset).any():
+        values = np.where(np.isnan(values), -np.inf, values)
+        offset = values.max(axis=1)
     shifted = (values - np.where(np.isfinite(offset), offset, 0.0)[:, None]).astype(np.float32)
+    np.maximum(shifted, FLOOR, out=shifted)
     return np.exp(shifted, out=shifted), offset.astype(np.float64)
 
 
@@ -101,14 +108,15 @@ def em_step(ratio: np.ndarray, weight: np.ndarray) -> np.ndarray:
     total = np.zeros(ratio.shape[1], np.float32)
     for rows in _chunks(len(ratio), CACHED // ratio.shape[1]):
         part = ratio[rows]
-        total += (1 / np.maximum(part @ weight, TINY)) @ part
-    weight = weight * total
+        total += (1 / (part @ weight)) @ part
+    weight = weight * (total / len(ratio))
+    weight[weight < LEAST_WEIGHT] = 0.0
     return weight / weight.sum(dtype=np.float64).astype(np.float32)
 
 
 def predictive(found: Pairs, weight: np.ndarray) -> float:
     """Mean log likelihood of the events under the weighted particles."""
-    mixed = np.maximum(found.ratio @ weight, TINY).astype(np.float64)
+    mixed = (found.ratio @ weight).astype(np.float64)
     return float((np.log(mixed) + found.offset).mean())
 
 
@@ -319,7 +327,7 @@ class Refined(Method[RefinedState]):
         ratio, offset = _ratios(state.likelihood(y))
         ratio *= weight
         total = ratio.sum(axis=1)
-        size = total**2 / np.maximum(np.square(ratio).sum(axis=1), TINY)
+        size = total**2 / np.maximum(np.einsum("ep,ep->e", ratio, ratio), TINY)
         edges = np.cumsum(ratio, axis=1, out=ratio)
         picks = max(infer.draws, MOMENTS)
         u = event_uniforms((*address, "choose"), event_id, (picks,)) * edges[:, -1:]
@@ -331,7 +339,7 @@ class Refined(Method[RefinedState]):
             drawn = state.coordinates.smooth(drawn, h, eps)
         shape = (len(y), infer.draws)
         chunk = Chunk(drawn[:, : infer.draws], np.zeros(shape), np.ones(shape, bool))
-        lost = ~(np.isfinite(offset) & (total > 0))
+        lost = ~np.isfinite(offset)
         if lost.any():
             log.warning("%d events are explained by no particle: they keep the draws of the method", int(lost.sum()))
             own = self.inner.draw(state.inner, y[lost], event_id[lost], infer)
@@ -375,6 +383,6 @@ def _ess(likelihood: LogLikelihood, sample: Sample, y: np.ndarray) -> dict[str, 
     found = []
     for rows in _chunks(len(y), PAIRS // len(sample.x)):
         share = _ratios(likelihood(y[rows]))[0] * sample.weight
-        found.append(share.sum(axis=1) ** 2 / np.maximum(np.square(share).sum(axis=1), TINY))
+        found.append(share.sum(axis=1) ** 2 / np.maximum(np.einsum("ep,ep->e", share, share), TINY))
     ess = np.concatenate(found)
     return {"refine_event_ess": float(np.median(ess)), "refine_event_ess_least": float(ess.min())}

@@ -1,0 +1,97 @@
+"""The learned likelihood: against the exact density of the Gaussian problem, and against zuko pair by pair."""
+
+import numpy as np
+import pytest
+import torch
+
+from pullback.ensembles.fields import Field
+from pullback.ensembles.sets import TrainingData
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter
+from pullback.generative.checkpoint import save_artifact
+from pullback.methods.base import Context, TrainJob
+from pullback.methods.likelihood import GmmLikelihood, LikelihoodError, load_likelihood
+from pullback.problems.gaussian import Gaussian
+from pullback.study import methods as study
+from pullback.study.problems import GaussianSimulator
+
+torch.set_num_threads(1)
+
+PROBLEM = Gaussian(GaussianSimulator())
+CONTEXT = Context((0, "toy", "gmm", 0), accelerator="cpu")
+SPEC = study.GmmLikelihood(
+    kind="gmm",
+    components=1,
+    width=32,
+    depth=2,
+    train=study.Train(steps=600, sets=1, set_size=(384, 384), learning_rate=5e-3, ema=0.98, validate_every=300),
+)
+
+
+def write(path, n, gamma, seed):
+    rng = np.random.default_rng(seed)
+    x = PROBLEM.sample_prior(rng, n, {"gamma": gamma}).astype(np.float32)
+    with EnsembleWriter(path, x=PROBLEM.x, y=PROBLEM.y, spec="{}", attributes={"family": path.stem}) as writer:
+        writer.append(PROBLEM.forward(x, rng)[0], np.arange(n), x=x)
+    return EnsembleReader(path)
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("likelihood")
+    families = [("minus", -0.5), ("plus", 0.5)]
+    train = [write(folder / f"{name}.h5", 6000, gamma, 1) for name, gamma in families]
+    validation = [write(folder / f"{name}-v.h5", 500, gamma, 2) for name, gamma in families]
+    job = TrainJob(folder / "gmm.pt", folder / "curves.csv", folder / "checkpoints" / "one")
+    GmmLikelihood(SPEC, PROBLEM, CONTEXT).train(TrainingData(train, validation, 100), job)
+    return job.artifact
+
+
+def test_it_is_the_exact_density_also_under_another_prior(artifact):
+    """KL(p || q) of y given x, mean over x of an unseen prior: E log p - log q, in nats.
+
+    q is per unit of the scaled y: a standard deviation of y each.
+    """
+    rng = np.random.default_rng(7)
+    x = PROBLEM.sample_prior(rng, 1500, {"gamma": 0.8})
+    y, _ = PROBLEM.forward(x, rng)
+    loaded = load_likelihood(artifact, CONTEXT)
+    units = np.log([column["std"] for column in loaded.scaling.to_dict()["y"]]).sum()
+    ours = np.diagonal(loaded.at(x)(y)) - units
+    kl = (PROBLEM.log_likelihood(y, x) - ours).mean()
+    # A Gaussian of one width and the exact mean is off by .8: E log of the mean square of |x| over |x|^2, halved, twice.
+    assert -0.01 < kl < 0.15
+
+
+def test_pairs_are_zukos(artifact):
+    rng = np.random.default_rng(8)
+    x = PROBLEM.sample_prior(rng, 30, {"gamma": 0.3})
+    y, _ = PROBLEM.forward(x[:20], rng)
+    loaded = load_likelihood(artifact, CONTEXT)
+    z = torch.from_numpy(loaded.scaling.encode_x(x, y[:1]))
+    with torch.no_grad():
+        wanted = loaded.model(z).log_prob(torch.from_numpy(loaded.scaling.encode_y(y))[:, None])
+    assert wanted.shape == (20, 30)
+    np.testing.assert_allclose(loaded.at(x)(y), wanted, rtol=1e-4, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("x_field", "y_field", "says"),
+    [
+        (Field.vector("x", "ab", "1", transforms=("linear", "periodic")), PROBLEM.y, "b of x is periodic"),
+        (Field.array("x", ("depth",), (2,), "m"), PROBLEM.y, "x is an array"),
+        (PROBLEM.x, Field.array("y", ("time",), (2,), "s"), "y is an array"),
+    ],
+)
+def test_what_has_no_density_of_vectors_is_refused(tmp_path, x_field, y_field, says):
+    path = tmp_path / "e.h5"
+    with EnsembleWriter(path, x=x_field, y=y_field, spec="{}") as writer:
+        writer.append(np.zeros((9, 2)), np.arange(9), x=np.zeros((9, 2)))
+    data = TrainingData([EnsembleReader(path)], [EnsembleReader(path)], 100)
+    with pytest.raises(LikelihoodError, match=says):
+        GmmLikelihood(SPEC, PROBLEM, CONTEXT).train(data, TrainJob(*[tmp_path / "x"] * 3))
+
+
+def test_another_model_is_refused(tmp_path):
+    save_artifact(tmp_path / "flow.pt", {}, {"spec": {"kind": "cfm"}})
+    with pytest.raises(LikelihoodError, match="wanted 'likelihood'"):
+        load_likelihood(tmp_path / "flow.pt", CONTEXT)
