@@ -58,7 +58,7 @@ def test_it_is_the_exact_density_also_under_another_prior(artifact):
     units = np.log([column["std"] for column in loaded.scaling.to_dict()["y"]]).sum()
     ours = np.diagonal(loaded.at(x)(y)) - units
     kl = (PROBLEM.log_likelihood(y, x) - ours).mean()
-    # A Gaussian of one width and the exact mean is off by .8: E log of the mean square of |x| over |x|^2, halved, twice.
+    # The exact mean and one width for all x would be off by log E|x|^2 - E log|x|^2 = .8.
     assert -0.01 < kl < 0.15
 
 

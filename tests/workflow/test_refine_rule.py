@@ -1,0 +1,87 @@
+"""The rule of learned likelihoods: which jobs wait for it, what its editing reruns, and that it runs."""
+
+import json
+
+import yaml
+from dag import REPOSITORY, STUDIES, ask, copy_repository, counts, finish, planned, snakemake
+
+from pullback.ensembles.store import PosteriorReader
+
+STUDY = STUDIES / "refine.yaml"
+ANSWERS = {"infer": 2, "evaluate": 1, "report": 1, "receipt": 1, "resolve": 1, "all": 1}
+
+
+def test_a_likelihood_is_trained_once_for_each_seed(tmp_path):
+    jobs = planned(tmp_path, STUDY, "-F")
+    found = counts(jobs)
+    assert {rule: found[rule] for rule in ("train", "likelihood", "infer", "evaluate")} == {
+        "train": 2,
+        "likelihood": 2,
+        "infer": 2 * 3,
+        "evaluate": 1,
+    }
+    outputs = {name for job in jobs if job.rule == "likelihood" for name in job.output}
+    stem = "results/refine/likelihoods/line/gmm/seed-"
+    assert outputs == {f"{stem}{seed}{end}" for seed in (0, 1) for end in (".pt", ".curves.csv")}
+
+
+def test_only_the_inference_that_is_refined_with_it_waits(tmp_path):
+    _, text = ask("--d3dag", "-F", "--configfile", STUDY, folder=tmp_path)
+    graph = json.loads(next(line for line in text.splitlines() if line.startswith("{")))
+    label = {node["id"]: node["value"]["rule"] for node in graph["nodes"]}
+    edges = [(label[edge["u"]], label[edge["v"]]) for edge in graph["edges"]]
+    assert edges.count(("likelihood", "infer")) == 2
+
+
+def edited(folder, key, value):
+    study = yaml.safe_load(STUDY.read_text())
+    node = study["problems"]["line"]
+    *parents, last = key.split(".")
+    for name in parents:
+        node = node[name]
+    node[last] = value
+    path = folder / "refine.yaml"
+    path.write_text(yaml.safe_dump(study))
+    return path
+
+
+def test_what_an_edit_reruns(tmp_path):
+    finish(tmp_path, STUDY)
+    jobs = planned(tmp_path, edited(tmp_path, "methods.cfm.infer.exact.refine.jitter", 0.5))
+    assert counts(jobs) == ANSWERS
+    jobs = planned(tmp_path, edited(tmp_path, "likelihoods.gmm.components", 2))
+    assert counts(jobs) == {**ANSWERS, "likelihood": 2}
+
+
+def test_the_code_of_refinement_reruns_what_is_refined(tmp_path):
+    repository = copy_repository(tmp_path / "code")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    finish(folder, STUDY, repository)
+    for file, infers in (("refine.py", 4), ("likelihood.py", 2)):
+        path = repository / "src/pullback/methods" / file
+        before = path.read_text()
+        path.write_text(before + "\nANOTHER = 1\n")
+        jobs = planned(folder, STUDY, repository=repository)
+        assert counts(jobs)["infer"] == infers, file
+        assert counts(jobs).get("likelihood", 0) == (2 if file == "likelihood.py" else 0)
+        assert "train" not in counts(jobs)
+        path.write_text(before)
+
+
+def test_it_runs(tmp_path):
+    """The whole chain to the posteriors, with one seed."""
+    text = STUDY.read_text().replace("seeds: 2", "seeds: 1")
+    (tmp_path / "refine.yaml").write_text(text)
+    done = snakemake("--configfile", "refine.yaml", "posteriors", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for name, noticed in (("plain", False), ("exact", True), ("learned", True)):
+        posterior = PosteriorReader(tmp_path / f"results/refine/posteriors/line/cfm/{name}/seed-0/plus.h5")
+        assert posterior.n == 100
+        assert ("refine_iterations" in posterior.diagnostics) == noticed
+    assert (tmp_path / "results/refine/likelihoods/line/gmm/seed-0.pt").exists()
+
+
+def test_every_learned_rule_has_a_place_in_the_profile():
+    profile = yaml.safe_load((REPOSITORY / "profiles/slurm/profile.yaml").read_text())
+    assert profile["set-resources"]["likelihood"] == profile["set-resources"]["prior"]
