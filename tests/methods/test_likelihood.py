@@ -2,14 +2,17 @@
 
 import numpy as np
 import pytest
+import small
 import torch
 
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
-from pullback.ensembles.store import EnsembleReader, EnsembleWriter
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.generative.checkpoint import save_artifact
 from pullback.methods.base import Context, TrainJob
+from pullback.methods.infer import infer
 from pullback.methods.likelihood import GmmLikelihood, LikelihoodError, load_likelihood
+from pullback.methods.run import train
 from pullback.problems.gaussian import Gaussian
 from pullback.study import methods as study
 from pullback.study.problems import GaussianSimulator
@@ -95,3 +98,23 @@ def test_another_model_is_refused(tmp_path):
     save_artifact(tmp_path / "flow.pt", {}, {"spec": {"kind": "cfm"}})
     with pytest.raises(LikelihoodError, match="wanted 'likelihood'"):
         load_likelihood(tmp_path / "flow.pt", CONTEXT)
+
+
+def test_the_drivers_train_it_and_refine_with_it(tmp_path):
+    """As the rules `likelihood`, `train` and `infer` call them, with a job of each."""
+    for kind in ("gmm", "cfm"):
+        arguments = small.train_arguments(kind, tmp_path, steps=10, sets=1)
+        train(**{**arguments, "artifact": tmp_path / f"{kind}.pt", "curves": tmp_path / f"{kind}.curves.csv"})
+    test = small.write(tmp_path / "test.h5", 100, 3)
+    drawn = []
+    for number, refine in enumerate((None, {"likelihood": "gmm", "particles": 300}, {"particles": 300})):
+        more = {"infer_name": "refined", "infer": {"draws": 3, "refine": refine}, "family": "plus"}
+        text = small.job("cfm", method=small.METHODS["cfm"], part=0, parts=1, **more)
+        out = tmp_path / f"part-{number}.h5"
+        learned = {"likelihood": tmp_path / "gmm.pt"} if refine and "likelihood" in refine else {}
+        infer(text, test, out, artifact=tmp_path / "cfm.pt", **learned)
+        posterior = PosteriorReader(out)
+        assert ("refine_iterations" in posterior.diagnostics) == (refine is not None)
+        drawn.append(posterior.read("x"))
+    assert all(x.shape == (100, 3, 2) and np.isfinite(x).all() for x in drawn)
+    assert not np.array_equal(drawn[1], drawn[2])

@@ -131,9 +131,9 @@ class LoadedLikelihood:
             z = torch.from_numpy(self.scaling.encode_y(y)).to(self.device, torch.float64)
             features = _features(z)
             with self._numerics(), torch.no_grad():
-                total = (features @ table[0]).float()
-                for one in table[1:]:
-                    total = torch.logaddexp(total, (features @ one).float())
+                # In double precision: the terms of a narrow Gaussian are large and nearly cancel.
+                parts = [(features @ one).float() for one in table]
+                total = parts[0] if len(parts) == 1 else torch.logsumexp(torch.stack(parts), dim=0)
             return total.cpu().numpy()
 
         return log_likelihood

@@ -292,10 +292,10 @@ class GmmLikelihood(Closed):
     code: ClassVar[str] = "pullback.methods.likelihood:GmmLikelihood"
 
     kind: Literal["gmm"]
-    components: int = Field(default=4, ge=1, description="Gaussians with full covariance")
+    components: int = Field(default=2, ge=1, description="Gaussians with full covariance")
     width: int = Field(default=64, ge=1, description="of the hidden layers")
     depth: int = Field(default=3, ge=1, description="hidden layers")
-    train: Train = Train()
+    train: Train = Train(learning_rate=3e-3)
 
 
 Likelihood = GmmLikelihood
