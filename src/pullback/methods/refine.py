@@ -271,20 +271,24 @@ class Refined(Method[RefinedState]):
             weight = sample.weight[ours]
             begin = Sample(sample.x[ours], weight / weight.sum())
             fit = choose(self.at, begin, y[~held_out], y[held_out], settings, move)
+        found = None
         for number, iterations in enumerate(fit.iterations):
-            sample = sample if number == 0 else move(sample, number - 1)
+            if number:
+                sample, found = move(sample, number - 1), None
             if iterations:
                 found = pairs(self.at(sample.x), y, len(sample.x))
                 for _ in range(iterations):
                     sample = Sample(sample.x, em_step(found.ratio, sample.weight))
-        log.info("refined with iterations %s, held-out gain %.4g nats an event", fit.iterations, fit.gain)
         likelihood = self.at(sample.x)
+        if found is None:
+            found = pairs(likelihood, y, len(sample.x))
+        log.info("refined with iterations %s, held-out gain %.4g nats an event", fit.iterations, fit.gain)
         noticed = {
             "refine_iterations": float(sum(fit.iterations)),
             "refine_rounds": float(len(fit.iterations)),
             "refine_gain": fit.gain,
             "refine_particles": float(1 / np.square(sample.weight, dtype=np.float64).sum()),
-            **_ess(likelihood, sample, y),
+            **_ess(found.ratio, sample.weight),
         }
         return RefinedState(inner, sample, likelihood, coordinates, noticed)
 
@@ -326,8 +330,7 @@ class Refined(Method[RefinedState]):
         x, weight = state.sample
         ratio, offset = _ratios(state.likelihood(y))
         ratio *= weight
-        total = ratio.sum(axis=1)
-        size = total**2 / np.maximum(np.einsum("ep,ep->e", ratio, ratio), TINY)
+        size = _effective(ratio)
         edges = np.cumsum(ratio, axis=1, out=ratio)
         picks = max(infer.draws, MOMENTS)
         u = event_uniforms((*address, "choose"), event_id, (picks,)) * edges[:, -1:]
@@ -378,11 +381,19 @@ def _held_out(group: np.ndarray, fraction: float, rng: np.random.Generator) -> n
     return out[index]
 
 
-def _ess(likelihood: LogLikelihood, sample: Sample, y: np.ndarray) -> dict[str, float]:
+def _ess(ratio: np.ndarray, weight: np.ndarray) -> dict[str, float]:
     """Effective number of particles of the members' posteriors, 1 / sum_p r_ip^2: median and least."""
-    found = []
-    for rows in _chunks(len(y), PAIRS // len(sample.x)):
-        share = _ratios(likelihood(y[rows]))[0] * sample.weight
-        found.append(share.sum(axis=1) ** 2 / np.maximum(np.einsum("ep,ep->e", share, share), TINY))
+    found = [np.zeros(0)]
+    for rows in _chunks(len(ratio), PAIRS // len(weight)):
+        found.append(_effective(ratio[rows] * weight))
     ess = np.concatenate(found)
-    return {"refine_event_ess": float(np.median(ess)), "refine_event_ess_least": float(ess.min())}
+    return {
+        "refine_event_ess": float(np.median(ess)) if len(ess) else 0.0,
+        "refine_event_ess_least": float(ess.min()) if len(ess) else 0.0,
+    }
+
+
+def _effective(share: np.ndarray) -> np.ndarray:
+    """(sum_p r_p)^2 / sum_p r_p^2 of each row of unnormalised responsibilities (event, particle)."""
+    squares = np.einsum("ep,ep->e", share, share)
+    return share.sum(axis=1) ** 2 / np.maximum(squares, TINY)
