@@ -6,7 +6,7 @@ draws do not depend on how work is cut into shards, parts, jobs or cores.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -35,10 +35,22 @@ def event_normals(address: Address, event_ids: np.ndarray, shape: tuple[int, ...
     Event ``i`` reads the Philox stream of ``address`` at a counter block that only its ``event_id`` names: its numbers
     are the same whichever events stand beside it.
     """
-    key = _key(address)
     out = np.empty((len(event_ids), *shape), dtype=np.float32)
-    for row, event_id in zip(out, np.asarray(event_ids, dtype=np.int64), strict=True):
-        # The counter is four 64-bit words; the lowest is left free for the draws of this event.
-        stream = np.random.Philox(key=key, counter=[0, 0, int(event_id), 0])
-        row[...] = np.random.Generator(stream).standard_normal(shape, dtype=np.float32)
+    for row, rng in zip(out, _event_generators(address, event_ids), strict=True):
+        row[...] = rng.standard_normal(shape, dtype=np.float32)
     return out
+
+
+def event_uniforms(address: Address, event_ids: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Uniforms in [0, 1) (event, *shape), float32, each event's from its own stream like `event_normals`."""
+    out = np.empty((len(event_ids), *shape), dtype=np.float32)
+    for row, rng in zip(out, _event_generators(address, event_ids), strict=True):
+        row[...] = rng.random(shape, dtype=np.float32)
+    return out
+
+
+def _event_generators(address: Address, event_ids: np.ndarray) -> Iterator[np.random.Generator]:
+    key = _key(address)
+    for event_id in np.asarray(event_ids, dtype=np.int64):
+        # The counter is four 64-bit words; the lowest is left free for the draws of this event.
+        yield np.random.Generator(np.random.Philox(key=key, counter=[0, 0, int(event_id), 0]))

@@ -33,6 +33,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "cfm": {"kind": "cfm", "network": NETWORK},
     "ei-fm": {"kind": "ei-fm", "network": NETWORK, "k": 2, "set_encoder": ENCODER},
     "edm": {"kind": "edm", "network": NETWORK},
+    "gmm": {"kind": "gmm", "components": 2, "width": 16, "depth": 1},
 }
 
 

@@ -97,7 +97,7 @@ def test_effective_size():
 def test_both_associations_are_multihead_attention(n, keys):
     """The block against torch's own multihead attention."""
     torch.manual_seed(3)
-    block = MAB(16, 4).double()
+    block = MAB(16, 4, normalise=True).double()
     other = torch.nn.MultiheadAttention(16, 4, batch_first=True).double()
     with torch.no_grad():
         other.in_proj_weight.copy_(torch.cat([block.q.weight, block.k.weight, block.v.weight]))

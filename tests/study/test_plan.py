@@ -107,6 +107,42 @@ def test_a_text_names_what_its_inputs_were_asked_to_be():
     assert json.loads(cut.report_job())["study"] == json.loads(cut.resolved())["study"]
 
 
+REFINED = {
+    "draws": {},
+    "exact": {"refine": {"particles": 500}},
+    "learned": {"refine": {"likelihood": "gmm"}},
+}
+
+
+def refined() -> dict:
+    config = json.loads(json.dumps(BASE))
+    config["problems"]["toy"]["methods"]["ei"]["infer"] = json.loads(json.dumps(REFINED))
+    config["problems"]["toy"]["likelihoods"] = {"gmm": {"kind": "gmm"}}
+    return config
+
+
+def test_refining_trains_nothing_again():
+    cut, plain = Plan(load_study(refined())), plan()
+    assert cut.train_job("toy", "ei", 0) == plain.train_job("toy", "ei", 0)
+    config = refined()
+    config["problems"]["toy"]["methods"]["ei"]["infer"]["exact"]["refine"]["particles"] = 600
+    edited = Plan(load_study(config))
+    changed = {
+        name: edited.infer_job("toy", "ei", name, 0, "half", 0) != cut.infer_job("toy", "ei", name, 0, "half", 0)
+        for name in REFINED
+    }
+    assert changed == {"draws": False, "exact": True, "learned": False}
+    assert edited.likelihood_job("toy", "gmm", 0) == cut.likelihood_job("toy", "gmm", 0)
+
+
+def test_only_what_is_refined_with_a_learned_likelihood_reads_it():
+    cut = Plan(load_study(refined()))
+    wanted = {"draws": [], "exact": [], "learned": [asked(cut.likelihood_job("toy", "gmm", 0))]}
+    for name in REFINED:
+        inputs = json.loads(cut.infer_job("toy", "ei", name, 0, "half", 0))["inputs"]
+        assert inputs["likelihood"] == wanted[name]
+
+
 def test_otherwise_stands_in_for_files_that_are_not_there(tmp_path, monkeypatch):
     config = json.loads(json.dumps(BASE))
     branches = {"pt": "Jet_pt", "eta": "Jet_eta", "phi": "Jet_phi"}
@@ -146,7 +182,7 @@ def test_an_oracle_without_an_exact_posterior_reads_the_reference():
     graph = Graph(cut, Path("workflow/scripts"))
     for family in ("ttbar", "louder"):
         assert json.loads(cut.infer_job("jets", "oracle", "default", 0, family, 0))["inputs"]["reference"] == [wanted]
-        needed = graph.needed_to_infer("jets", "oracle", 0, family)
+        needed = graph.needed_to_infer("jets", "oracle", "default", 0, family)
         assert needed["reference"] == ["results/s/ensembles/jets/ttbar/reference.h5"]
     toy = plan()
     assert toy.reference("toy", "oracle", "half") == []

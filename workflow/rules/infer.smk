@@ -6,7 +6,7 @@ rule infer:
     The whole ensemble is read, for a method may condition on all of it; only the piece is written.
     """
     input:
-        unpack(lambda w: graph.needed_to_infer(w.problem, w.method, w.seed, w.family)),
+        unpack(lambda w: graph.needed_to_infer(w.problem, w.method, w.infer, w.seed, w.family)),
         ensemble=paths.ensemble(S, "{problem}", "{family}", "test"),
     output:
         part=paths.part(S, "{problem}", "{method}", "{infer}", "{seed}", "{family}", "{part}"),
@@ -24,6 +24,6 @@ rule infer:
         runtime=480,
     params:
         job=lambda w: plan.infer_job(w.problem, w.method, w.infer, int(w.seed), w.family, paths.part_number(w.part)),
-        code=lambda w: graph.code("infer", w.problem, method=w.method),
+        code=lambda w: graph.code("infer", w.problem, method=w.method, infer=w.infer),
     script:
         "../scripts/infer.py"

@@ -26,7 +26,7 @@ rule ensembles:
 
 
 rule models:
-    """Everything that is trained: methods and diffusion priors.
+    """Everything that is trained: methods, diffusion priors and likelihoods.
     With the ensembles that they learn from."""
     input:
         graph.artifacts(),

@@ -1,4 +1,4 @@
-# Ensembles of seen families -> trained methods and diffusion priors.
+# Ensembles of seen families -> trained methods, diffusion priors and likelihoods.
 #
 # Checkpoints are not declared: a declared output is deleted when a job fails, and a killed training resumes from them.
 
@@ -60,5 +60,35 @@ rule prior:
     params:
         job=lambda w: plan.prior_job(w.problem, w.prior, int(w.seed)),
         code=lambda w: graph.code("train", w.problem, prior=w.prior),
+    script:
+        "../scripts/train.py"
+
+
+rule likelihood:
+    """Train one likelihood p(y|x) on pairs of the seen families, which share it.
+    It is an artifact of its own, shared by every inference that is refined with it."""
+    input:
+        train=lambda w: graph.seen(w.problem, "train"),
+        validation=lambda w: graph.seen(w.problem, "validation"),
+    output:
+        model=paths.likelihood(S, "{problem}", "{likelihood}", "{seed}"),
+        curves=paths.curves(paths.likelihood(S, "{problem}", "{likelihood}", "{seed}")),
+    log:
+        paths.log(paths.likelihood(S, "{problem}", "{likelihood}", "{seed}")),
+    benchmark:
+        paths.benchmark(paths.likelihood(S, "{problem}", "{likelihood}", "{seed}"))
+    wildcard_constraints:
+        problem=leading(graph.likelihoods()),
+    # The longest jobs, and others wait for them: they start as soon as they can.
+    priority: 50
+    conda:
+        "../../envs/learn.yaml"
+    threads: study.threads
+    resources:
+        mem_mb=4000,
+        runtime=1440,
+    params:
+        job=lambda w: plan.likelihood_job(w.problem, w.likelihood, int(w.seed)),
+        code=lambda w: graph.code("train", w.problem, likelihood=w.likelihood),
     script:
         "../scripts/train.py"

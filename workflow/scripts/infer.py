@@ -13,6 +13,7 @@ with job_log(snakemake.log[0]):
         out=Path(snakemake.output.part),
         artifact=next(map(Path, snakemake.input.get("artifact", [])), None),
         prior=next(map(Path, snakemake.input.get("prior", [])), None),
+        likelihood=next(map(Path, snakemake.input.get("likelihood", [])), None),
         seen=[Path(p) for p in snakemake.input.get("seen", [])],
         reference=next(map(Path, snakemake.input.get("reference", [])), None),
         checkpoints=Path(checkpoints(snakemake.output.part)),

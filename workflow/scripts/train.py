@@ -1,4 +1,4 @@
-"""Adapter of the rules `train` and `prior`."""
+"""Adapter of the rules `train`, `prior` and `likelihood`."""
 
 from pathlib import Path
 

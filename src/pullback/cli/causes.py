@@ -241,8 +241,8 @@ def study_key(job: Job, path: Key, plan: Plan) -> Key | None:
         return None
     problem = ("problems", names["problem"])
     family = (*problem, "families", names.get("family", ""))
-    group = "priors" if job.rule == "prior" else "methods"
-    method = (*problem, group, names.get("prior" if job.rule == "prior" else "method", ""))
+    learned = job.rule if job.rule in ("prior", "likelihood") else "method"
+    method = (*problem, f"{learned}s", names.get(learned, ""))
     infer = (*method, "infer", names.get("infer", ""))
     head, rest = path[0], path[1:]
     if head == "problem" and rest:
@@ -284,6 +284,8 @@ def _keys_of_place(job: Job) -> Iterator[Key]:
     yield problem
     if "prior" in names:
         yield (*problem, "priors", names["prior"])
+    if "likelihood" in names:
+        yield (*problem, "likelihoods", names["likelihood"])
     if "method" in names:
         yield (*problem, "methods", names["method"])
     if "infer" in names:

@@ -145,7 +145,9 @@ def _packages(plan: Plan) -> Iterator[Finding]:
             need("hep", "ROOT files", uproot="uproot", awkward="awkward")
         if "collide" in sources:
             need("collider", "collisions", pythia8mc="pythia8mc", fastjet="fastjet", vector="vector")
-        if spec.priors or any(method.trains for method in spec.methods.values()):
+        if spec.likelihoods:
+            need("learn", "a learned likelihood", zuko="zuko")
+        if spec.priors or spec.likelihoods or any(method.trains for method in spec.methods.values()):
             need("learn", "training", torch="torch", lightning_fabric="lightning-fabric")
     need("judge", "judging and the report", scipy="scipy", pandas="pandas", ot="POT", skimage="scikit-image")
     need("judge", "judging and the report", matplotlib="matplotlib", jinja2="jinja2")
@@ -177,7 +179,8 @@ def _compiler(plan: Plan) -> Iterator[Finding]:
 
 def _accelerator(plan: Plan) -> Iterator[Finding]:
     learns = any(
-        spec.priors or any(method.trains for method in spec.methods.values()) for spec in plan.study.problems.values()
+        spec.priors or spec.likelihoods or any(method.trains for method in spec.methods.values())
+        for spec in plan.study.problems.values()
     )
     wanted = plan.study.accelerator
     if not learns or wanted == "cpu" or find_spec("torch") is None:

@@ -61,6 +61,7 @@ def infer(
     prior: Path | None = None,
     seen: Sequence[Path] = (),
     reference: Path | None = None,
+    likelihood: Path | None = None,
     checkpoints: Path | None = None,
     code: str = "",
     limit: float | None = None,
@@ -76,6 +77,7 @@ def infer(
         prior: the diffusion prior, for methods that use one.
         seen: train indices of the seen families, for methods that answer from them.
         reference: index of the family's reference split, for methods to whom its truth stands for the prior.
+        likelihood: the learned likelihood, for an inference that is refined with one.
         checkpoints: folder for the finished pieces of a long inference; removed on success. None keeps nothing.
         code: digest of the code that this job runs.
         limit: minutes that a scheduler gives this job (`stopping.Clock`).
@@ -90,6 +92,7 @@ def infer(
         check_devices(gpus, plan["accelerator"])
         refuse_leftovers(plan, ensemble=[ensemble], seen=seen, reference=[reference] if reference else [])
         learned = {"artifact": [artifact] if artifact else [], "prior": [prior] if prior else []}
+        learned["likelihood"] = [likelihood] if likelihood else []
         refuse_leftovers(plan, _asked_of_artifact, **learned)
         entry = plan["problem"]
         problem = make_problem(entry["kind"], entry["simulator"], entry.get("folder", "."))
@@ -103,12 +106,14 @@ def infer(
             method.tell(plan["params"])
         if reference:
             method.refer(reference)
+        if refine := getattr(settings, "refine", None):
+            method = load_class(refine.code)(method, likelihood)
         with EnsembleReader(ensemble) as reader:
             finished = None
             if checkpoints is not None:
                 record = {
                     "job": plan,
-                    "data": _digests(reader, artifact, prior, seen, reference),
+                    "data": _digests(reader, seen, reference, artifact=artifact, prior=prior, likelihood=likelihood),
                     "code": json.loads(code),
                 }
                 finished = Finished(checkpoint_folder(Path(checkpoints), record, make=False), record)
@@ -118,19 +123,15 @@ def infer(
 
 
 def _digests(
-    ensemble: EnsembleReader,
-    artifact: Path | None,
-    prior: Path | None,
-    seen: Sequence[Path],
-    reference: Path | None,
-) -> Any:
+    ensemble: EnsembleReader, seen: Sequence[Path], reference: Path | None, **learned: Path | None
+) -> dict[str, Any]:
     """Digests of everything that an inference reads."""
     found: dict[str, Any] = {"ensemble": ensemble.digest, "seen": [], "reference": []}
     for name, files in (("seen", seen), ("reference", [reference] if reference else [])):
         for path in files:
             with EnsembleReader(path) as reader:
                 found[name].append(reader.digest)
-    for name, file in (("artifact", artifact), ("prior", prior)):
+    for name, file in learned.items():
         found[name] = hashlib.sha256(file.read_bytes()).hexdigest() if file else None
     return found
 

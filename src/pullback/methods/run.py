@@ -1,4 +1,4 @@
-"""What the rules `train` and `prior` call: one job of the plan, its files, a training that survives being stopped."""
+"""What the rules `train`, `prior` and `likelihood` call: one job, its files, a training that survives being stopped."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from pullback.methods.launch import launch
 from pullback.problems.base import make_problem
 from pullback.stopping import Clock
 from pullback.study.base import Closed, asked, canonical
-from pullback.study.methods import EdmPrior, Method
+from pullback.study.methods import EdmPrior, GmmLikelihood, Method
 from pullback.study.plugins import load_class
 from pullback.whole import atomic
 
@@ -34,9 +34,11 @@ class RunError(ValueError):
 
 
 def method_spec(values: dict[str, Any]) -> Closed:
-    """The spec of a method or a prior from its plain values in a job."""
+    """The spec of a method, a prior or a likelihood from its plain values in a job."""
     if values.get("kind") == "edm":
         return EdmPrior.model_validate(values)
+    if values.get("kind") == "gmm":
+        return GmmLikelihood.model_validate(values)
     spec: Closed = TypeAdapter(Method).validate_python(values)
     return spec
 
@@ -54,10 +56,10 @@ def train(
     nodes: int = 1,
     processes: int = 0,
 ) -> None:
-    """Train one method or prior on the seen families.
+    """Train one method, prior or likelihood on the seen families.
 
     Args:
-        job: `Plan.train_job` or `Plan.prior_job`.
+        job: `Plan.train_job`, `Plan.prior_job` or `Plan.likelihood_job`.
         train, validation: index files of the seen families' splits.
         artifact: the model that is written.
         curves: the CSV of loss curves that is written.

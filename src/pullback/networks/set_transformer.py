@@ -5,8 +5,11 @@
     PMA(Z)     = MAB(S, Z), S learned seeds                                           (eq. 11)
     SAB(X)     = MAB(X, X)                                                            (eq. 8)
 
-Changes, and why: what is attended to and the input of rFF are normalised (pre-LN: stable at larger learning rates, and
-the residual stream keeps the scale of the data); attention divides by sqrt(head width); members may carry weights.
+Changes, and why: attention divides by sqrt(head width); members may carry weights; for images and gathers what is
+attended to and the input of rFF are normalised (pre-LN: stable at larger learning rates). Observations that are vectors
+are not: for them the softmax average of y under scores q.y is the gradient of the log moment generating function,
+which for Gaussian observations is mean + covariance q. Embeddings that are linear in the moments go on beyond the
+training priors, where normalised members saturate.
 
 A member of weight w attends as w copies of it would: a_j = w_j exp(s_j) / sum_i w_i exp(s_i), the average under the
 reweighted ensemble. Weights may be negative, as those of next-to-leading-order event generators are: a member and its
@@ -41,9 +44,10 @@ def normalised(values: Tensor) -> Tensor:
 class MAB(nn.Module):
     """Multihead attention block: X (S, n, hidden) attends to Y (S, N, hidden), both residual."""
 
-    def __init__(self, hidden: int, heads: int):
+    def __init__(self, hidden: int, heads: int, normalise: bool):
         super().__init__()
         self.heads = heads
+        self.norm = normalised if normalise else _as_they_are
         self.q = nn.Linear(hidden, hidden)
         # A key's bias would add one number to all scores of a query: softmax does not see it.
         self.k = nn.Linear(hidden, hidden, bias=False)
@@ -53,12 +57,12 @@ class MAB(nn.Module):
 
     def forward(self, X: Tensor, Y: Tensor, weight: Tensor | None = None) -> Tensor:
         """Blocks of shape (S, n, hidden); ``weight`` (S, N) of the members of Y, 0 where there is none; None: all 1."""
-        return self.between(X, normalised(X), normalised(Y), weight)
+        return self.between(X, self.norm(X), self.norm(Y), weight)
 
     def between(self, X: Tensor, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
         """The same, from what is already normalised."""
         H = self._few_queries(X, x, y, weight) if x.shape[1] <= y.shape[1] else self._few_keys(X, x, y, weight)
-        return H + functional.relu(self.rff(normalised(H)))
+        return H + functional.relu(self.rff(self.norm(H)))
 
     def _split(self, values: Tensor) -> Tensor:
         """(S, n, hidden) -> (S, head, n, width)."""
@@ -110,47 +114,44 @@ def attention(scores: Tensor, weight: Tensor | None) -> Tensor:
     return share / total
 
 
+def _as_they_are(values: Tensor) -> Tensor:
+    return values
+
+
 class ISAB(nn.Module):
     """Induced self-attention: members exchange through ``inducing`` learned points."""
 
-    def __init__(self, hidden: int, heads: int, inducing: int):
+    def __init__(self, hidden: int, heads: int, inducing: int, normalise: bool):
         super().__init__()
         self.points = nn.Parameter(torch.randn(1, inducing, hidden) / math.sqrt(hidden))
-        self.gather = MAB(hidden, heads)
-        self.spread = MAB(hidden, heads)
+        self.gather = MAB(hidden, heads, normalise)
+        self.spread = MAB(hidden, heads, normalise)
 
     def forward(self, X: Tensor, weight: Tensor | None) -> Tensor:
         """Members (S, N, hidden) and their weights (S, N)."""
-        points, x = self.points.expand(len(X), -1, -1), normalised(X)
-        gathered = self.gather.between(points, normalised(points), x, weight)
-        return self.spread.between(X, x, normalised(gathered))
+        points, x = self.points.expand(len(X), -1, -1), self.spread.norm(X)
+        gathered = self.gather.between(points, self.gather.norm(points), x, weight)
+        return self.spread.between(X, x, self.spread.norm(gathered))
 
 
 class PMA(nn.Module):
     """Pooling by attention: ``seeds`` learned queries over the members."""
 
-    def __init__(self, hidden: int, heads: int, seeds: int):
+    def __init__(self, hidden: int, heads: int, seeds: int, normalise: bool):
         super().__init__()
         self.seeds = nn.Parameter(torch.randn(1, seeds, hidden) / math.sqrt(hidden))
-        self.pool = MAB(hidden, heads)
+        self.pool = MAB(hidden, heads, normalise)
 
     def forward(self, X: Tensor, weight: Tensor | None) -> Tensor:
         """Members (S, N, hidden) and their weights (S, N) -> (S, seeds, hidden)."""
         return self.pool(self.seeds.expand(len(X), -1, -1), X, weight)
 
 
-def member_encoder(y_shape: Shape, hidden: int) -> nn.Module:
-    """One observation -> (hidden,); for vectors a perceptron with ReLU, as cheap as a layer on every member can be."""
-    if len(y_shape) > 1:
-        return observation_encoder(y_shape, hidden)
-    return nn.Sequential(nn.Linear(y_shape[0], hidden), nn.ReLU(), nn.Linear(hidden, hidden))
-
-
 class SetTransformer(nn.Module):
     """Embedding e(Y): (S, N, *y) with a mask (S, N) -> (S, k). Every set has at least one member.
 
     Args:
-        y_shape: shape of one observation; vectors are encoded by a perceptron, images and gathers by a small CNN.
+        y_shape: shape of one observation; vectors enter by a linear map, images and gathers by a small CNN.
         k: size of the embedding.
         hidden, heads, inducing, layers: of the attention blocks.
         size_input: whether the head is told the set's size.
@@ -161,10 +162,11 @@ class SetTransformer(nn.Module):
     ):
         super().__init__()
         self.y_shape = y_shape
-        self.member = member_encoder(y_shape, hidden)
-        self.layers = nn.ModuleList(ISAB(hidden, heads, inducing) for _ in range(layers))
-        self.pool = PMA(hidden, heads, SEEDS)
-        self.mix = MAB(hidden, heads)
+        array = len(y_shape) > 1
+        self.member = observation_encoder(y_shape, hidden) if array else nn.Linear(y_shape[0], hidden)
+        self.layers = nn.ModuleList(ISAB(hidden, heads, inducing, array) for _ in range(layers))
+        self.pool = PMA(hidden, heads, SEEDS, array)
+        self.mix = MAB(hidden, heads, array)
         self.head = SetHead(SEEDS * hidden, hidden, k, size_input)
 
     def forward(self, y: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -43,6 +43,13 @@ class Problem(Protocol):
         """log p(y|x), broadcast over leading axes, float64. [likelihood]"""
         ...
 
+    def pairwise_log_likelihood(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """log p(y_i|x_p) of every pair, (event, particle), of y (event, *y) and x (particle, *x).
+
+        Optional: a faster form of what `log_likelihood` gives, which is used in chunks where this is missing.
+        """
+        ...
+
     def exact_posterior(
         self, y: np.ndarray, params: dict[str, Any], draws: int, pool: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -97,6 +97,18 @@ class Gaussian:
         squared = ((y - x @ self.matrix) ** 2).sum(-1)
         return -squared / (2 * variance) - 0.5 * self.dimension * np.log(2 * np.pi * variance)
 
+    def pairwise_log_likelihood(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """log p(y_i|x_p), (event, particle), of y (event, d) and x (particle, d).
+
+        It is linear in (|y|^2, y, 1), so that all pairs are one matrix product.
+        """
+        y, x = np.asarray(y, np.float64), np.asarray(x, np.float64)
+        mean = x @ self.matrix
+        precision = 1 / (2 * self.noise**2 * (x**2).sum(-1))
+        constant = 0.5 * self.dimension * np.log(precision / np.pi) - precision * (mean**2).sum(-1)
+        features = np.column_stack([(y**2).sum(-1), y, np.ones(len(y))])
+        return features @ np.stack([-precision, *(2 * precision * mean.T), constant])
+
     def exact_posterior(
         self, y: np.ndarray, params: dict[str, Any], draws: int, pool: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -96,7 +96,7 @@ def write_report(
         job: ``Plan.report_job()``: the study, and the folder of its file.
         metrics, costs: CSV tables of each (problem, method).
         examples: HDF5 files of each (problem, method), as evaluation writes them.
-        curves: CSV loss curves, named ``.../models|priors/<problem>/<name>/seed-<n>.curves.csv``.
+        curves: CSV loss curves, named ``.../models|priors|likelihoods/<problem>/<name>/seed-<n>.curves.csv``.
         preflights: JSON files, named ``.../<problem>/preflight.json``.
         page: HTML file; everything it shows is inside it.
         table: CSV file: the rows of ``metrics``, one table after the other.
@@ -322,7 +322,7 @@ def _drawings(key: str, answers: list[tuple[Series, Example]]) -> tuple[list[Dra
 
 
 def _curves(paths: Sequence[Path]) -> list[tuple[str, str, str, Any]]:
-    """(problem, models or priors, name, table) of each file."""
+    """(problem, models, priors or likelihoods, name, table) of each file."""
     found = []
     for path in paths:
         frame = read_csv([path], ("step", "train_loss", "validation_loss"))
@@ -337,7 +337,9 @@ def _curves(paths: Sequence[Path]) -> list[tuple[str, str, str, Any]]:
 def _curve_figure(key: str, curves: Sequence[tuple[str, str, str, Any]], series: Sequence[Series]) -> Drawing | None:
     colours = {s.method: s.colour for s in series}
     named = [
-        (f"{name} (prior)", INK, frame) if stage == "priors" else (name, colours.get(name, INK), frame)
+        (name, colours.get(name, INK), frame)
+        if stage == "models"
+        else (f"{name} ({stage.removesuffix('s')})", INK, frame)
         for _, stage, name, frame in curves
     ]
     return figures.training_curves(key, named)

@@ -16,7 +16,19 @@ from pullback.report.tables import ReportError
 from pullback.whole import atomic
 
 PACKAGES = (
-    *("pullback", "numpy", "h5py", "h5netcdf", "xarray", "pydantic", "pyyaml", "torch", "lightning-fabric", "devito"),
+    *(
+        "pullback",
+        "numpy",
+        "h5py",
+        "h5netcdf",
+        "xarray",
+        "pydantic",
+        "pyyaml",
+        "torch",
+        "lightning-fabric",
+        "zuko",
+        "devito",
+    ),
     *("uproot", "awkward", "pythia8mc", "fastjet", "vector", "scipy", "pandas", "POT", "scikit-image", "matplotlib"),
     *("jinja2", "snakemake"),
 )
@@ -45,7 +57,7 @@ def write_receipt(job: str, data: list[Path], models: list[Path], lock: str, out
     Args:
         job: ``Plan.receipt_job()``.
         data: index files of ensembles and posteriors; their content digests are recorded.
-        models: artifacts of methods and priors; the SHA-256 of the file is recorded.
+        models: artifacts of methods, priors and likelihoods; the SHA-256 of the file is recorded.
         lock: SHA-256 of the lock file of the environment.
         out: JSON file.
 

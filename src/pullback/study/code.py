@@ -46,6 +46,7 @@ REGISTRIES = frozenset(
         (f"{CATALOGUE}.problems", "BUILT_IN_PROBLEMS"),
         (f"{CATALOGUE}.methods", "Method"),
         (f"{CATALOGUE}.methods", "Prior"),
+        (f"{CATALOGUE}.methods", "Likelihood"),
         (f"{CATALOGUE}.config", "Problem"),
     }
 )

@@ -377,6 +377,8 @@ def _method_complaints(at: str, problem: Problem, gives: frozenset[Capability], 
         if method.uses_prior and prior not in problem.priors:
             yield f"{here}.prior: there is no prior '{prior}' under {at}.priors ({', '.join(problem.priors) or 'none'})"
         for infer_name, infer in method.infer.items():
+            if refine := getattr(infer, "refine", None):
+                yield from _refine_complaints(f"{here}.infer.{infer_name}.refine", at, problem, gives, refine)
             for family in infer.families or []:
                 if family not in judged:
                     near = difflib.get_close_matches(family, judged, n=1)
@@ -384,6 +386,12 @@ def _method_complaints(at: str, problem: Problem, gives: frozenset[Capability], 
                     yield f"{here}.infer.{infer_name}.families: '{family}' has no test events here{hint}"
     if problem.priors and not seen:
         yield f"{at}.priors: a prior is trained on the truth of seen families, and there is none"
+    if problem.likelihoods and not seen:
+        yield f"{at}.likelihoods: a likelihood is trained on pairs of seen families, and there is none"
+    if problem.likelihoods and problem.unlearnable:
+        yield (f"{at}.likelihoods: of problem kind '{problem.kind}' none can be learned, because {problem.unlearnable}")
+    if "exact" in problem.likelihoods:
+        yield f"{at}.likelihoods.exact: 'exact' means the problem's own likelihood; give this one another name"
 
 
 def _parameter_complaints(here: str, problem: Problem, judged: list[str]) -> Iterator[str]:
@@ -406,3 +414,22 @@ def _parameter_complaints(here: str, problem: Problem, judged: list[str]) -> Ite
         missing = [key for key in first if not isinstance(params.get(key), int | float)]
         if missing and families[name].role != "seen":
             yield f"{here}.parameters: family '{name}' states no number for {', '.join(missing)}"
+
+
+def _refine_complaints(
+    here: str, at: str, problem: Problem, gives: frozenset[Capability], refine: method_kinds.Refine
+) -> Iterator[str]:
+    known = problem.likelihoods
+    if refine.likelihood == "exact":
+        if "likelihood" not in gives:
+            yield (
+                f"{here}.likelihood: 'exact' needs a problem that gives likelihood, and problem kind "
+                f"'{problem.kind}' gives {', '.join(sorted(gives))}; learn one under {at}.likelihoods and name it"
+            )
+    elif refine.likelihood not in known:
+        near = difflib.get_close_matches(refine.likelihood, [*known, "exact"], n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        yield (
+            f"{here}.likelihood: there is no likelihood '{refine.likelihood}' under {at}.likelihoods "
+            f"({', '.join(known) or 'none'}), and it is not 'exact'{hint}"
+        )

@@ -117,7 +117,9 @@ class Graph:
             files = [file] if (file := getattr(module, "__file__", None)) else []
         return files
 
-    def code(self, script: str, problem: str = "", method: str = "", prior: str = "") -> str:
+    def code(
+        self, script: str, problem: str = "", method: str = "", prior: str = "", likelihood: str = "", infer: str = ""
+    ) -> str:
         """The manifest of what a job runs: its script, the problem's code, the method's and the user's own files."""
         roots: list[Node] = []
         own: tuple[tuple[str, str], ...] = ()
@@ -130,7 +132,10 @@ class Graph:
                 roots.append(_options(type(spec.simulator)))
             if params := getattr(spec, "Params", None):
                 roots.append(_options(params))
-        for group, name in (("methods", method), ("priors", prior)):
+        if infer and (refine := getattr(self.study.problems[problem].methods[method].infer[infer], "refine", None)):
+            roots += [class_node(refine.code), _options(type(refine))]
+            likelihood = self.plan.likelihood(problem, method, infer) or ""
+        for group, name in (("methods", method), ("priors", prior), ("likelihoods", likelihood)):
             if name:
                 settings = getattr(self.study.problems[problem], group)[name]
                 roots += [class_node(settings.code), _options(type(settings))]
@@ -200,10 +205,15 @@ class Graph:
         """(problem, prior) of every diffusion prior."""
         return [(p, name) for p, spec in self.study.problems.items() for name in spec.priors]
 
+    def likelihoods(self) -> list[tuple[str, str]]:
+        """(problem, likelihood) of every learned likelihood."""
+        return [(p, name) for p, spec in self.study.problems.items() for name in spec.likelihoods]
+
     def artifacts(self) -> list[str]:
-        """Every trained prior and method, of every seed."""
+        """Every trained prior, likelihood and method, of every seed."""
         seeds = range(self.study.seeds)
         made = [paths.prior(self.name, p, name, seed) for p, name in self.priors() for seed in seeds]
+        made += [paths.likelihood(self.name, p, name, seed) for p, name in self.likelihoods() for seed in seeds]
         return made + [paths.model(self.name, p, name, seed) for p, name in self.trained() for seed in seeds]
 
     def artifact(self, problem: str, method: str, seed: int | str) -> list[str]:
@@ -216,17 +226,25 @@ class Graph:
         prior: str | None = getattr(self.study.problems[problem].methods[method], "prior", None)
         return [paths.prior(self.name, problem, prior, seed)] if prior else []
 
+    def likelihood(self, problem: str, method: str, infer: str, seed: int | str) -> list[str]:
+        """The learned likelihood that an inference is refined with, where there is one."""
+        name = self.plan.likelihood(problem, method, infer)
+        return [paths.likelihood(self.name, problem, name, seed)] if name else []
+
     # Answering
 
     def seen_at_inference(self, problem: str, method: str) -> list[str]:
         """Training ensembles of a method that answers from the pairs themselves, without training on them first."""
         return self.seen(problem, "train") if self.plan.answers_from_pairs(problem, method) else []
 
-    def needed_to_infer(self, problem: str, method: str, seed: int | str, family: str) -> dict[str, list[str]]:
+    def needed_to_infer(
+        self, problem: str, method: str, infer: str, seed: int | str, family: str
+    ) -> dict[str, list[str]]:
         """What an inference reads beside the observations, by name; in one call, for a study has many inferences."""
         return {
             "artifact": self.artifact(problem, method, seed),
             "prior": self.prior(problem, method, seed),
+            "likelihood": self.likelihood(problem, method, infer, seed),
             "seen": self.seen_at_inference(problem, method),
             "reference": [paths.ensemble(self.name, *head) for head in self.plan.reference(problem, method, family)],
             "preflight": self.preflight_of_inference(problem, method),

@@ -113,9 +113,40 @@ class Infer(Closed):
     parts: int = Field(default=1, ge=1, description="pieces (jobs) that one family's events are cut into")
 
 
+class Refine(Closed):
+    """Refinement outside the training priors, by expectation maximisation on the set that is answered.
+
+    The draws of the method are particles of a prior; their weights are fitted to the set, and draws are made anew.
+    """
+
+    code: ClassVar[str] = "pullback.methods.refine:Refined"
+
+    likelihood: Name = Field(
+        default="exact", description="p(y|x): exact, the problem's own, or the name of one under `likelihoods:`"
+    )
+    particles: int = Field(default=8000, ge=100, description="draws of the method that carry the prior")
+    members: int = Field(
+        default=8000, ge=10, description="most observations of a set that the prior is fitted to, chosen at random"
+    )
+    most_iterations: int = Field(
+        default=50, ge=1, description="most iterations of a round; how many is chosen by members that are held out"
+    )
+    holdout: float = Field(default=0.2, gt=0, lt=1, description="fraction of the members that is held out")
+    rounds: int = Field(
+        default=3, ge=1, description="most rounds; particles are resampled and jittered between two of them"
+    )
+    jitter: float = Field(
+        default=1.0,
+        ge=0,
+        description="width of the kernel that moves resampled particles and draws, in units of the "
+        "normal reference rule; covariances are kept, 0 moves nothing",
+    )
+
+
 class AmortisedInfer(Infer):
     """What every model of draws p(x | y, context) has beside its sampler."""
 
+    refine: Refine | None = Field(default=None, description="fit the prior to the set that is answered")
     bootstrap: int = Field(
         default=0,
         ge=0,
@@ -404,3 +435,19 @@ class EdmPrior(Closed):
 
 
 Prior = EdmPrior
+
+
+class GmmLikelihood(Closed):
+    """A learned p(y|x), which no prior changes: a mixture of Gaussians whose parameters are a network of x (zuko)."""
+
+    trains: ClassVar[bool] = True
+    code: ClassVar[str] = "pullback.methods.likelihood:GmmLikelihood"
+
+    kind: Literal["gmm"]
+    components: int = Field(default=2, ge=1, description="Gaussians with full covariance")
+    width: int = Field(default=64, ge=1, description="of the hidden layers")
+    depth: int = Field(default=3, ge=1, description="hidden layers")
+    train: Train = Train(learning_rate=3e-3)
+
+
+Likelihood = GmmLikelihood

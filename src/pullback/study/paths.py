@@ -37,13 +37,18 @@ def prior(study: str, problem: str, prior: str, seed: int | str) -> str:
     return f"{RESULTS}/{study}/priors/{problem}/{prior}/seed-{seed}.pt"
 
 
+def likelihood(study: str, problem: str, likelihood: str, seed: int | str) -> str:
+    """A trained likelihood."""
+    return f"{RESULTS}/{study}/likelihoods/{problem}/{likelihood}/seed-{seed}.pt"
+
+
 def model(study: str, problem: str, method: str, seed: int | str) -> str:
     """A trained method."""
     return f"{RESULTS}/{study}/models/{problem}/{method}/seed-{seed}.pt"
 
 
 def curves(artifact: str) -> str:
-    """The loss curves beside a trained prior or method, CSV."""
+    """The loss curves beside a trained prior, likelihood or method, CSV."""
     return artifact.removesuffix(".pt") + ".curves.csv"
 
 

@@ -277,6 +277,18 @@ class Plan:
         inputs = self._learning_inputs(problem)
         return canonical({**self._learn_job(problem, prior, seed), "inputs": inputs, "method": spec})
 
+    @_once
+    def likelihood_job(self, problem: str, likelihood: str, seed: int) -> str:
+        """Training of one likelihood."""
+        spec = self.study.problems[problem].likelihoods[likelihood].model_dump(mode="json")
+        inputs = self._learning_inputs(problem)
+        return canonical({**self._learn_job(problem, likelihood, seed), "inputs": inputs, "method": spec})
+
+    def likelihood(self, problem: str, method: str, infer: str) -> str | None:
+        """The learned likelihood that an inference is refined with, if it is."""
+        refine = getattr(self.study.problems[problem].methods[method].infer[infer], "refine", None)
+        return refine.likelihood if refine and refine.likelihood != "exact" else None
+
     def answers_from_pairs(self, problem: str, method: str) -> bool:
         """Whether a method answers from the seen pairs themselves, without training on them first."""
         spec = self.study.problems[problem].methods[method]
@@ -296,10 +308,12 @@ class Plan:
         spec = self.study.problems[problem].methods[method]
         settings = spec.infer[infer]
         prior: str | None = getattr(spec, "prior", None)
+        likelihood = self.likelihood(problem, method, infer)
         inputs = {
             "ensemble": [asked(self.index_job(problem, family, "test"))],
             "artifact": [asked(self.train_job(problem, method, seed))] if spec.trains else [],
             "prior": [asked(self.prior_job(problem, prior, seed))] if prior else [],
+            "likelihood": [asked(self.likelihood_job(problem, likelihood, seed))] if likelihood else [],
             "seen": self._asked_of_seen(problem, "train") if self.answers_from_pairs(problem, method) else [],
             "reference": [asked(self.index_job(*head)) for head in self.reference(problem, method, family)],
         }

@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from pullback.study.base import SPLITS, Capability, Closed, Name, Number, Split, Sweep, Uniform
 from pullback.study.judging import Judging
-from pullback.study.methods import Method, Prior
+from pullback.study.methods import Likelihood, Method, Prior
 
 PROBLEM_PLUGINS = "pullback.problems"
 """Entry-point group in which an installed package offers a problem kind."""
@@ -144,10 +144,13 @@ class ProblemBase(Closed):
     Params: ClassVar[type[Closed] | None] = None
     block: ClassVar[int] = 1000
     """Events that come from one random generator."""
+    unlearnable: ClassVar[str] = ""
+    """Why p(y|x) cannot be learned as a density of vectors; empty where nothing is known against it."""
 
     size: Size = Size()
     families: dict[Name, Family] = Field(min_length=1)
     priors: dict[Name, Prior] = Field(default={})
+    likelihoods: dict[Name, Likelihood] = Field(default={})
     methods: dict[Name, Method] = Field(min_length=1)
     judging: Judging = Judging()
 
@@ -230,6 +233,7 @@ class FwiProblem(ProblemBase):
     gives: ClassVar[frozenset[Capability]] = frozenset({"pairs", "prior", "forward"})
     code: ClassVar[str] = "pullback.problems.fwi:Fwi"
     block: ClassVar[int] = 20
+    unlearnable: ClassVar[str] = "x and y are arrays"
     Params: ClassVar[type[Closed] | None] = FwiParams
 
     kind: Literal["fwi"]
@@ -261,6 +265,7 @@ class UnfoldingProblem(ProblemBase):
 
     gives: ClassVar[frozenset[Capability]] = frozenset({"pairs", "forward", "likelihood"})
     code: ClassVar[str] = "pullback.problems.unfolding:Unfolding"
+    unlearnable: ClassVar[str] = "phi is periodic, and networks see phi of x relative to phi of y"
     Params: ClassVar[type[Closed] | None] = UnfoldingParams
 
     kind: Literal["unfolding"]

@@ -1,0 +1,400 @@
+"""Refinement outside the training priors: the prior of one set of observations, fitted by expectation maximisation.
+
+An amortised posterior is as good as its notion of the prior, and that ends where the training priors end. The
+likelihood p(y|x) does not. So the draws of any method for a set Y become particles {x_p} with weights w_p, a discrete
+prior, and the weights are fitted to Y by the unbinned Richardson-Lucy iteration, which is the EM algorithm for the
+nonparametric maximum likelihood estimate of a mixing distribution (Laird 1978; Vardi, Shepp & Kaufman 1985):
+
+    r_ip = w_p L(y_i|x_p) / sum_q w_q L(y_i|x_q),        w_p <- mean_i r_ip.
+
+It raises the likelihood of Y in every step, and its limit is a few spikes: early stopping is the regulariser. Of the
+members of the set a fraction is held out; the number of iterations is that after which the predictive log likelihood
+of the held-out members, mean_i log sum_p w_p L(y_i|x_p), is greatest (particles come from the other members only). Then
+particles are resampled by their weights, moved by a kernel that keeps their covariance (`methods.kernel`), and another
+round of EM begins: smoothed EM (Silverman et al. 1990). A round that does not raise the predictive likelihood is not
+made. What was chosen, iterations in each round, is at the end done again **with all members and all particles**.
+
+Draws for an event come from r_i, moved by the same kernel with the covariance and the effective number of its own
+particles. The posterior is approximate: it is that of the fitted prior.
+
+Members of a set beyond `members` and held-out ones are answered like all others: draws need only r_i.
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pullback.ensembles.store import EnsembleReader
+from pullback.methods.base import Chunk, Method
+from pullback.methods.kernel import Coordinates, bandwidth
+from pullback.problems.base import Problem
+from pullback.seeding import event_normals, event_uniforms, generator
+from pullback.study.methods import AmortisedInfer, Infer, Refine
+
+log = logging.getLogger("pullback")
+
+PAIRS = 1 << 20
+"""Pairs (event, particle) whose likelihood is computed at once."""
+FLOOR = -50.0
+"""Log of the least ratio of likelihoods that is kept: below some e^-87 float32 is subnormal, and ten times slower."""
+LEAST_WEIGHT = 1e-15
+"""A particle of less weight is gone, for the same reason."""
+CACHED = 1 << 18
+"""Pairs that one step of EM looks at together: both of its products then read them from the cache."""
+TINY = 1e-37
+PATIENCE = 5
+"""Iterations without a better prediction after which a round ends."""
+LEAST_MEMBERS = 10
+"""A smaller set says too little about its prior: its weights stay as they are."""
+MOMENTS = 64
+"""Least draws from which the covariance of one event's posterior is estimated."""
+
+LogLikelihood = Callable[[np.ndarray], np.ndarray]
+"""Observations y (event, *y) -> log p(y_i|x_p) (event, particle), of particles that it was made for."""
+
+
+class Pairs(NamedTuple):
+    """Likelihoods of all pairs.
+
+    Attributes:
+        ratio: L(y_i|x_p) / max_q L(y_i|x_q), (event, particle), float32. Events that no particle explains are left out.
+        offset: log max_q L(y_i|x_q), (event,).
+    """
+
+    ratio: np.ndarray
+    offset: np.ndarray
+
+
+def exact(problem: Problem, x: np.ndarray) -> LogLikelihood:
+    """The problem's own likelihood of particles x (particle, *x), by `pairwise_log_likelihood` where it has one."""
+    pairwise = getattr(problem, "pairwise_log_likelihood", None)
+    if pairwise is not None:
+        return lambda y: pairwise(y, x)
+    return lambda y: problem.log_likelihood(y[:, None], x[None])
+
+
+def pairs(likelihood: LogLikelihood, y: np.ndarray, particles: int) -> Pairs:
+    """All pairs of observations y (event, *y) with the particles of a likelihood, in chunks of events."""
+    ratio = np.empty((len(y), particles), np.float32)
+    offset = np.empty(len(y))
+    for rows in _chunks(len(y), PAIRS // particles):
+        ratio[rows], offset[rows] = _ratios(likelihood(y[rows]))
+    explained = np.isfinite(offset)
+    return Pairs(ratio, offset) if explained.all() else Pairs(ratio[explained], offset[explained])
+
+
+def _ratios(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Likelihoods relative to each row's largest, at least e^FLOOR, and the log of that largest one (-inf: no row)."""
+    offset = values.max(axis=1)
+    if np.isnan(offset).any():
+        values = np.where(np.isnan(values), -np.inf, values)
+        offset = values.max(axis=1)
+    shifted = (values - np.where(np.isfinite(offset), offset, 0.0)[:, None]).astype(np.float32)
+    np.maximum(shifted, FLOOR, out=shifted)
+    return np.exp(shifted, out=shifted), offset.astype(np.float64)
+
+
+def _chunks(n: int, rows: int) -> list[slice]:
+    rows = max(1, rows)
+    return [slice(first, min(first + rows, n)) for first in range(0, n, rows)]
+
+
+def em_step(ratio: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """One iteration: ratio (event, particle) and weight (particle,), float32 -> the next weights."""
+    total = np.zeros(ratio.shape[1], np.float32)
+    for rows in _chunks(len(ratio), CACHED // ratio.shape[1]):
+        part = ratio[rows]
+        total += (1 / (part @ weight)) @ part
+    weight = weight * (total / len(ratio))
+    weight[weight < LEAST_WEIGHT] = 0.0
+    return weight / weight.sum(dtype=np.float64).astype(np.float32)
+
+
+def predictive(found: Pairs, weight: np.ndarray) -> float:
+    """Mean log likelihood of the events under the weighted particles."""
+    mixed = (found.ratio @ weight).astype(np.float64)
+    return float((np.log(mixed) + found.offset).mean())
+
+
+class Sample(NamedTuple):
+    """A prior as particles.
+
+    Attributes:
+        x: (particle, *x), physical units.
+        weight: (particle,), float32, sum 1.
+    """
+
+    x: np.ndarray
+    weight: np.ndarray
+
+    def resampled(self, rng: np.random.Generator) -> np.ndarray:
+        """As many particles of equal weight (systematic resampling)."""
+        edges = np.cumsum(self.weight, dtype=np.float64)
+        u = (rng.random() + np.arange(len(self.x))) / len(self.x) * edges[-1]
+        return self.x[np.minimum(np.searchsorted(edges, u, side="right"), len(self.x) - 1)]
+
+
+def equal(x: np.ndarray) -> Sample:
+    """Particles of equal weight."""
+    return Sample(x, np.full(len(x), 1 / len(x), np.float32))
+
+
+class Fit(NamedTuple):
+    """What the held-out members chose.
+
+    Attributes:
+        iterations: in each round.
+        gain: what the fit adds to the predictive log likelihood of a held-out member, in nats.
+    """
+
+    iterations: list[int]
+    gain: float
+
+
+Move = Callable[[Sample, int], Sample]
+"""Particles after a round, its number -> those that the next one begins with."""
+
+
+def choose(
+    at: Callable[[np.ndarray], LogLikelihood],
+    sample: Sample,
+    y: np.ndarray,
+    held_out: np.ndarray,
+    settings: Refine,
+    move: Move,
+) -> Fit:
+    """Iterations and rounds by the predictive likelihood of held-out members.
+
+    Args:
+        at: the likelihood of particles.
+        sample: the prior to begin with; none of its particles may come from a held-out member.
+        y: members that the weights are fitted to.
+        held_out: the others.
+        settings: of the refinement.
+        move: between two rounds.
+    """
+    iterations: list[int] = []
+    start = best = -math.inf
+    for number in range(settings.rounds):
+        likelihood = at(sample.x)
+        ours, theirs = (pairs(likelihood, some, len(sample.x)) for some in (y, held_out))
+        if not len(ours.ratio) or not len(theirs.ratio):
+            break
+        weight = sample.weight
+        chosen, reached, kept = 0, predictive(theirs, weight), weight
+        if number == 0:
+            start = reached
+        for k in range(1, settings.most_iterations + 1):
+            weight = em_step(ours.ratio, weight)
+            value = predictive(theirs, weight)
+            if value > reached:
+                chosen, reached, kept = k, value, weight
+            elif k - chosen >= PATIENCE:
+                break
+        if reached <= best:
+            break
+        iterations.append(chosen)
+        best = reached
+        sample = move(Sample(sample.x, kept), number)
+    return Fit(iterations, best - start if iterations else 0.0)
+
+
+class RefinedState(NamedTuple):
+    """One conditioning set.
+
+    Attributes:
+        inner: the state of the method whose draws were refined.
+        sample: the fitted prior.
+        likelihood: of its particles.
+        coordinates: in which draws are moved; None where they are not.
+        diagnostics: numbers of the fit.
+    """
+
+    inner: Any
+    sample: Sample
+    likelihood: LogLikelihood
+    coordinates: Coordinates | None
+    diagnostics: dict[str, float]
+
+
+class Refined(Method[RefinedState]):
+    """A method whose draws are refined, in place of that method.
+
+    Args:
+        inner: loaded; it gives posterior draws.
+        likelihood: artifact of a learned likelihood, or None for the problem's own.
+    """
+
+    def __init__(self, inner: Method[Any], likelihood: Path | None = None):
+        super().__init__(inner.spec, inner.problem, inner.context)
+        self.inner = inner
+        self.cost = inner.cost
+        self.block = inner.block
+        self.at: Callable[[np.ndarray], LogLikelihood] = lambda x: exact(self.problem, x)
+        if likelihood is not None:
+            from pullback.methods.likelihood import load_likelihood
+
+            self.at = load_likelihood(likelihood, self.context).at
+
+    def condition(self, ensemble: EnsembleReader, infer: Infer) -> RefinedState:
+        """Fit the prior of a set: draws of the inner method as particles, then EM."""
+        assert isinstance(infer, AmortisedInfer)
+        assert infer.refine is not None
+        settings = infer.refine
+        inner = self.inner.condition(ensemble, infer)
+        address = (*self.context.address, "refine", int(ensemble.read("event_id", 0, 1)[0]))
+        chosen = np.arange(ensemble.n)
+        if ensemble.n > settings.members:
+            chosen = np.sort(generator(*address, "members").choice(ensemble.n, settings.members, replace=False))
+        y, event_id, group = (_rows(ensemble, name, chosen) for name in ("y", "event_id", "group"))
+        sample, owner = self._particles(inner, y, event_id, infer, settings.particles, address)
+        held_out = _held_out(group, settings.holdout, generator(*address, "held out"))
+        coordinates = self._coordinates(sample.x, settings)
+
+        def move(sample: Sample, number: int) -> Sample:
+            rng = generator(*address, "move", number)
+            x = sample.resampled(rng)
+            if coordinates is None:
+                return equal(x)
+            h = float(bandwidth(len(x), x.shape[1], settings.jitter))
+            return equal(coordinates.smooth(x, h, rng.standard_normal(x.shape)))
+
+        fit = Fit([], 0.0)
+        if len(y) < LEAST_MEMBERS or not held_out.any():
+            log.warning("a set of %d members is not refined: at least %d are needed", len(y), LEAST_MEMBERS)
+        else:
+            ours = ~held_out[owner]
+            weight = sample.weight[ours]
+            begin = Sample(sample.x[ours], weight / weight.sum())
+            fit = choose(self.at, begin, y[~held_out], y[held_out], settings, move)
+        found = None
+        for number, iterations in enumerate(fit.iterations):
+            if number:
+                sample, found = move(sample, number - 1), None
+            if iterations:
+                found = pairs(self.at(sample.x), y, len(sample.x))
+                for _ in range(iterations):
+                    sample = Sample(sample.x, em_step(found.ratio, sample.weight))
+        likelihood = self.at(sample.x)
+        if found is None:
+            found = pairs(likelihood, y, len(sample.x))
+        log.info("refined with iterations %s, held-out gain %.4g nats an event", fit.iterations, fit.gain)
+        noticed = {
+            "refine_iterations": float(sum(fit.iterations)),
+            "refine_rounds": float(len(fit.iterations)),
+            "refine_gain": fit.gain,
+            "refine_particles": float(1 / np.square(sample.weight, dtype=np.float64).sum()),
+            **_ess(found.ratio, sample.weight),
+        }
+        return RefinedState(inner, sample, likelihood, coordinates, noticed)
+
+    def _particles(
+        self, inner: Any, y: np.ndarray, event_id: np.ndarray, infer: AmortisedInfer, most: int, address: tuple
+    ) -> tuple[Sample, np.ndarray]:
+        """Draws of the inner method for members y, and whose each is (particle,)."""
+        draws = -(-most // len(y))
+        asked = infer.model_copy(update={"draws": draws, "refine": None})
+        blocks = _chunks(len(y), self.inner.block)
+        chunks = [self.inner.draw(inner, y[rows], event_id[rows], asked) for rows in blocks]
+        x, ok, log_weight = (np.concatenate([chunk[i] for chunk in chunks]) for i in (0, 2, 1))
+        ok = ok & np.isfinite(log_weight) & np.isfinite(x).reshape(*ok.shape, -1).all(axis=-1)
+        log_weight = np.where(ok, log_weight, -np.inf)
+        weight = np.exp(log_weight - np.maximum(log_weight.max(axis=1, keepdims=True), np.finfo(float).min))
+        weight /= np.maximum(weight.sum(axis=1, keepdims=True), 1.0)
+        owner = np.repeat(np.arange(len(y)), draws)
+        kept = np.flatnonzero(ok)
+        if len(kept) > most:
+            kept = np.sort(generator(*address, "particles").choice(kept, most, replace=False))
+        flat = weight.reshape(-1)[kept]
+        return Sample(x.reshape(-1, *x.shape[2:])[kept], (flat / flat.sum()).astype(np.float32)), owner[kept]
+
+    def _coordinates(self, x: np.ndarray, settings: Refine) -> Coordinates | None:
+        """Those in which particles move; an array of many entries is not moved, for a kernel would blur it."""
+        return Coordinates(self.problem.x, x) if self.problem.x.is_vector and settings.jitter else None
+
+    def draw(self, state: RefinedState, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> Chunk:
+        """Draws from each event's responsibilities; an event that no particle explains gets the inner method's."""
+        pieces = []
+        for rows in _chunks(len(y), PAIRS // len(state.sample.x)):
+            pieces.append(self._draw(state, y[rows], event_id[rows], infer))
+        x, log_weight, ok = (np.concatenate([piece[i] for piece in pieces]) for i in range(3))
+        return Chunk(x, log_weight, ok)
+
+    def _draw(self, state: RefinedState, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> Chunk:
+        assert isinstance(infer, AmortisedInfer)
+        assert infer.refine is not None
+        address = (*self.context.address, "refine")
+        x, weight = state.sample
+        ratio, offset = _ratios(state.likelihood(y))
+        ratio *= weight
+        size = _effective(ratio)
+        edges = np.cumsum(ratio, axis=1, out=ratio)
+        picks = max(infer.draws, MOMENTS)
+        u = event_uniforms((*address, "choose"), event_id, (picks,)) * edges[:, -1:]
+        chosen = np.stack([np.searchsorted(*row, side="right") for row in zip(edges, u, strict=True)])
+        drawn = x[np.minimum(chosen, len(x) - 1)]
+        if state.coordinates is not None:
+            h = bandwidth(np.maximum(size, 1.0), x.shape[1], infer.refine.jitter)
+            eps = event_normals((*address, "jitter"), event_id, drawn.shape[1:])
+            drawn = state.coordinates.smooth(drawn, h, eps)
+        shape = (len(y), infer.draws)
+        chunk = Chunk(drawn[:, : infer.draws], np.zeros(shape), np.ones(shape, bool))
+        lost = ~np.isfinite(offset)
+        if lost.any():
+            log.warning("%d events are explained by no particle: they keep the draws of the method", int(lost.sum()))
+            own = self.inner.draw(state.inner, y[lost], event_id[lost], infer)
+            for ours, theirs in zip(chunk[:3], own[:3], strict=True):
+                ours[lost] = theirs
+        return chunk
+
+    def diagnostics(self, state: RefinedState) -> dict[str, float]:
+        """What the inner method notices, and of the fit:
+
+        ``refine_iterations``, ``refine_rounds``: of EM, and how many rounds they were made in. ``refine_gain``: of the
+        predictive log likelihood of a held-out member, in nats; a difference, so that the units of y do not matter.
+        ``refine_particles``: effective number of particles, 1 / sum_p w_p^2. ``refine_event_ess``, ``..._least``:
+        effective number of particles that an event's draws come from, median and least over members.
+        """
+        return {**self.inner.diagnostics(state.inner), **state.diagnostics}
+
+
+def _rows(ensemble: EnsembleReader, name: str, chosen: np.ndarray) -> np.ndarray:
+    """Some rows of a variable, read in pieces: what is held at once are these rows and one piece."""
+    found = []
+    for piece in _chunks(ensemble.n, max(1, len(chosen) // 4)):
+        rows = chosen[(chosen >= piece.start) & (chosen < piece.stop)]
+        if len(rows):
+            found.append(ensemble.read(name, piece.start, piece.stop)[rows - piece.start])
+    return np.concatenate(found)
+
+
+def _held_out(group: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """Which members are held out (member,), about this fraction; members of one group stay together."""
+    names, index = np.unique(group, return_inverse=True)
+    if len(names) < 2:
+        return np.zeros(len(group), bool)
+    out = np.zeros(len(names), bool)
+    out[rng.permutation(len(names))[: min(len(names) - 1, max(1, round(fraction * len(names))))]] = True
+    return out[index]
+
+
+def _ess(ratio: np.ndarray, weight: np.ndarray) -> dict[str, float]:
+    """Effective number of particles of the members' posteriors, 1 / sum_p r_ip^2: median and least."""
+    found = [np.zeros(0)]
+    for rows in _chunks(len(ratio), PAIRS // len(weight)):
+        found.append(_effective(ratio[rows] * weight))
+    ess = np.concatenate(found)
+    return {
+        "refine_event_ess": float(np.median(ess)) if len(ess) else 0.0,
+        "refine_event_ess_least": float(ess.min()) if len(ess) else 0.0,
+    }
+
+
+def _effective(share: np.ndarray) -> np.ndarray:
+    """(sum_p r_p)^2 / sum_p r_p^2 of each row of unnormalised responsibilities (event, particle)."""
+    squares = np.einsum("ep,ep->e", share, share)
+    return share.sum(axis=1) ** 2 / np.maximum(squares, TINY)
