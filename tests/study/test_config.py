@@ -72,6 +72,7 @@ def test_a_study_that_is_right_is_read():
             {"kind": "set-transformer", "hidden": 30, "heads": 4},
             ["multiple of heads"],
         ),
+        ("problems/toy/methods/ei/set_encoder", {"hidden": 8}, ["methods.ei.set_encoder.kind", "is needed"]),
         (
             "problems/waves",
             {**WAVES, "methods": {"c": {"kind": "cfm", "parameters": True}}},

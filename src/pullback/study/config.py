@@ -158,6 +158,8 @@ def _explain(raw: Any, source: str, error: ValidationError) -> str:
             near = difflib.get_close_matches(found, expected.split(", "), n=1)
             hint = f"; did you mean '{near[0]}'?" if near else ""
             lines.append(f"  {where}.kind: found '{found}', allowed: {expected}{hint}")
+        elif item["type"] == "union_tag_not_found":
+            lines.append(f"  {where}.kind: this key is needed and is not there (config/README.md lists the kinds)")
         elif item["type"] == "missing":
             lines.append(f"  {where}: this key is needed and is not there")
         else:
