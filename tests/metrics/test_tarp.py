@@ -5,7 +5,7 @@ from scipy import stats
 from pullback.ensembles.fields import Field
 from pullback.metrics.draws import Judged, Space, wrap
 from pullback.metrics.ranks import EXPECTED, distance_from_uniform, ranks
-from pullback.metrics.tarp import coverage, curve, local_references, project_observations, uniform_references
+from pullback.metrics.tarp import Others, coverage, curve, local_references, project_observations, uniform_references
 
 FIELD = Field.vector("x", ("a", "b"), "m")
 N, DRAWS = 3000, 60
@@ -26,15 +26,18 @@ def posterior(rng, covariance):
 
 def gaps(truth, x, y, rng):
     """Distances from uniform of both kinds of references."""
-    space, group = Space.of(FIELD, truth), np.arange(len(truth))
+    space = Space.of(FIELD, truth)
     scale, ties = truth.std(axis=0), rng.random((2, len(truth)))
-    references = uniform_references(truth, space, FIELD, group, ("t",)), local_references(truth, y, group)
+    other_y = 2 * rng.normal(size=(N, 2))
+    others = Others(other_y + rng.multivariate_normal([0, 0], CORRELATED, N), other_y, None)
+    references = uniform_references(truth, space, FIELD, others, ("t",)), local_references(y, others)
     return [
         distance_from_uniform(coverage(plain(x), truth, reference, space, scale, tie))
         for reference, tie in zip(references, ties, strict=True)
     ]
 
 
+NOBODY = Others(np.empty((0, 2)), np.empty((0, 2)), None)
 FLOOR = EXPECTED / np.sqrt(N)
 
 
@@ -43,6 +46,29 @@ def test_an_exact_posterior_is_covered():
     found = gaps(*posterior(rng, CORRELATED), rng)
     # 99.9 % of exact samplers lie below 1.95 / sqrt(n).
     assert max(found) < 1.95 / np.sqrt(N)
+
+
+def test_the_gap_of_an_exact_posterior_scatters_as_its_floor_says():
+    """Mean over repeats of sqrt(n) gap, with independent references and with the judged events as their own."""
+    rng = np.random.default_rng(8)
+    found = []
+    for _ in range(60):
+        y = 2 * rng.normal(size=(800, 2))
+        truth, x = y[:400] + rng.normal(size=(400, 2)), y[:400, None] + rng.normal(size=(400, 20, 2))
+        space = Space.of(FIELD, truth)
+        independent = Others(y[400:] + rng.normal(size=(400, 2)), y[400:], None)
+        own = Others(truth, y[:400], np.arange(400))
+        found.append(
+            [
+                distance_from_uniform(
+                    coverage(plain(x), truth, local_references(y[:400], others), space, np.ones(2), rng.random(400))
+                )
+                for others in (independent, own)
+            ]
+        )
+    mean = np.sqrt(400) * np.mean(found, axis=0) / EXPECTED
+    assert mean[0] == pytest.approx(1, abs=4 * 0.3 / np.sqrt(60))
+    assert 0.95 < mean[1] < 1.5
 
 
 def test_a_wrong_correlation_is_caught_while_every_marginal_looks_right():
@@ -79,7 +105,7 @@ def test_curve_is_that_of_an_independent_implementation(width):
     truth, x, _ = posterior(rng, width**2 * CORRELATED)
     truth, x = truth[:600], x[:600]
     space = Space.of(FIELD, truth)
-    references = uniform_references(truth, space, FIELD, np.arange(600), ("t",))
+    references = uniform_references(truth, space, FIELD, NOBODY, ("t",))
     scale = truth.max(axis=0) - truth.min(axis=0)
     u = coverage(plain(x), truth, references, space, scale, rng.random(600))
     found = curve(u, None)
@@ -99,7 +125,7 @@ def test_all_that_enters_a_distance_has_one_scale():
     found = []
     for factor in (np.ones(2), unit):
         space = Space.of(FIELD, truth * factor)
-        references = uniform_references(truth * factor, space, FIELD, np.arange(N), ("t",))
+        references = uniform_references(truth * factor, space, FIELD, NOBODY, ("t",))
         found.append(coverage(plain(x * factor), truth * factor, references, space, (truth * factor).std(axis=0), tie))
     assert found[0] == pytest.approx(found[1])
 
@@ -121,15 +147,15 @@ def test_references_are_of_other_groups_and_addressed():
     group = np.arange(300) // 3
     # Events of a group share their observation: the nearest are of the same group.
     y = np.repeat(rng.normal(size=(100, 3)), 3, axis=0) + 1e-6 * rng.normal(size=(300, 3))
-    near = local_references(truth, y, group)
+    near = local_references(y, Others(truth, y, group))
     where = np.array([np.flatnonzero((truth == one).all(axis=1))[0] for one in near])
     assert (group[where] != group).all()
     image = Field.array("x", ("row", "column"), (1, 2), "1")
-    other = uniform_references(truth, Space.of(image, truth), image, group, ("t",))
+    other = uniform_references(truth, Space.of(image, truth), image, Others(truth, y, group), ("t",))
     where = np.array([np.flatnonzero((truth == one).all(axis=1))[0] for one in other])
     assert (group[where] != group).all()
     space = Space.of(FIELD, truth)
-    again = [uniform_references(truth, space, FIELD, group, ("t",)) for _ in range(2)]
+    again = [uniform_references(truth, space, FIELD, NOBODY, ("t",)) for _ in range(2)]
     assert (again[0] == again[1]).all()
     assert ((again[0] >= space.low) & (again[0] <= space.high)).all()
 
@@ -139,5 +165,6 @@ def test_long_observations_keep_their_neighbours():
     rng = np.random.default_rng(7)
     y = rng.normal(size=(200, 500)).astype("f4")
     y[100:] = y[:100] + 0.05 * rng.normal(size=(100, 500))
-    found = local_references(np.arange(200.0)[:, None], project_observations(y, ("t",)), np.arange(200))
+    axes = project_observations(y, ("t",))
+    found = local_references(axes, Others(np.arange(200.0)[:, None], axes, np.arange(200)))
     assert found[:100, 0] == pytest.approx(np.arange(100) + 100)

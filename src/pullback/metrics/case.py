@@ -107,7 +107,7 @@ class Case:
         """What is ranked of the first n events."""
         if n not in self._credibility:
             address = (*self.address, self.name)
-            self._credibility[n] = Credibility(self.reader, n, self.space, problem, address)
+            self._credibility[n] = Credibility(self.reader, n, self.space, problem, address, self._reference)
         return self._credibility[n]
 
     def exact(self, problem: Problem | None) -> Exact | None:

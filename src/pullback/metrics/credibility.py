@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -27,11 +28,21 @@ class Credibility:
         space: how x is compared.
         problem: for the likelihood, or None.
         address: of the random numbers.
+        reference: index of independent pairs of the same prior, or None.
     """
 
-    def __init__(self, reader: EnsembleReader, n: int, space: Space, problem: Problem | None, address: seeding.Address):
+    def __init__(
+        self,
+        reader: EnsembleReader,
+        n: int,
+        space: Space,
+        problem: Problem | None,
+        address: seeding.Address,
+        reference: Path | None = None,
+    ):
         assert reader.x is not None
         self.reader, self.n, self.space, self.problem, self.address = reader, n, space, problem, address
+        self.reference = reference
         self.field = reader.x
         self.names = ranks.quantity_names(self.field, problem)
         self.metrics = [*(f"sbc_ks.{name}" for name in self.names), *tarp.KINDS]
@@ -46,19 +57,22 @@ class Credibility:
     def _truth(self) -> np.ndarray:
         return self.reader.read("x", 0, self.n).reshape(self.n, -1)
 
+    def _observations(self, reader: EnsembleReader, n: int) -> np.ndarray:
+        step = max(1, Y_VALUES // int(np.prod(reader.y.shape)))
+        parts = (reader.read("y", start, min(start + step, n)) for start in range(0, n, step))
+        return np.concatenate([tarp.project_observations(part.reshape(len(part), -1), self.address) for part in parts])
+
     @cached_property
     def _references(self) -> list[np.ndarray]:
-        group = self.reader.read("group", 0, self.n)
-        step = max(1, Y_VALUES // int(np.prod(self.reader.y.shape)))
-        y = [
-            tarp.project_observations(
-                (part := self.reader.read("y", start, min(start + step, self.n))).reshape(len(part), -1), self.address
-            )
-            for start in range(0, self.n, step)
-        ]
+        y = self._observations(self.reader, self.n)
+        others = tarp.Others(self._truth, y, self.reader.read("group", 0, self.n))
+        if self.reference is not None:
+            with EnsembleReader(self.reference) as other:
+                k = min(self.n, other.n)
+                others = tarp.Others(other.read("x", 0, k).reshape(k, -1), self._observations(other, k), None)
         return [
-            tarp.uniform_references(self._truth, self.space, self.field, group, self.address),
-            tarp.local_references(self._truth, np.concatenate(y), group),
+            tarp.uniform_references(self._truth, self.space, self.field, others, self.address),
+            tarp.local_references(y, others),
         ]
 
     def block(self, judged: Judged, truth: np.ndarray, start: int) -> np.ndarray:

@@ -6,8 +6,9 @@ for every method. Against them stand
 ``posterior_mean_error``
     root of the mean over events and components of ((mean - exact mean) / exact standard deviation)^2;
 ``posterior_covariance_error``
-    |C - C_exact|_F / |C_exact|_F, root of the ratio of means over events, both in units of the exact standard
-    deviations, so that components of different units count alike;
+    |C - C_exact|_F / |C_exact|_F, root of the ratio of means over events, both in units of the truth's standard
+    deviations, so that components of different units count alike (in units of each event's own posterior the few events
+    that are known best, where any error is many times the exact variance, would be all that counts);
 ``energy_score_excess``, ``crps_excess``
     mean score over the exact posterior's mean score on the same events, minus one: 0.01 is one per cent worse.
 
@@ -43,6 +44,9 @@ from pullback.problems.base import Problem
 BLOCK = 250
 """Events that are drawn together, with one pool."""
 
+LEAST_VARIANCE = 1e-10
+"""Of the truth's: a posterior that is narrower counts as so wide."""
+
 LEAST_DRAWS = 4
 """Fewer do not tell a covariance from its noise."""
 
@@ -74,14 +78,14 @@ def moments(draws: Judged, centre: np.ndarray, scale: np.ndarray, space: Space) 
     """Moments of (x - centre) / scale, angles wrapped about the centre; failures as imputed.
 
     Args:
-        draws: at least four. centre, scale: (event, component). space: of x.
+        draws: at least four. centre: (event, component). scale: (component,). space: of x.
     """
     count = draws.x.shape[1]
     weight = np.full(draws.ok.shape, 1.0 / count) if draws.weight is None else draws.weight
     # Effective numbers: for equal weights squares sum to 1 / draws.
     squares = (weight**2).sum(axis=1)
     rest = np.where(squares < 1 - 1e-12, 1 - squares, 1.0)
-    z = space.difference(draws.x.astype(np.float64), centre[:, None]) / scale[:, None]
+    z = space.difference(draws.x.astype(np.float64), centre[:, None]) / scale
     mean = np.einsum("ed,edf->ef", weight, z)
     z -= mean[:, None]
     covariance = np.einsum("ed,edf,edg->efg", weight, z, z, optimize=True) / rest[:, None, None]
@@ -144,20 +148,22 @@ class Exact:
         return self.sample(self.n, self.draws)
 
     @cached_property
-    def scale(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean (of angles, circular) and standard deviation of the exact draws, (event, component)."""
+    def centre(self) -> np.ndarray:
+        """Mean of the exact draws, of angles the circular one, (event, component)."""
         x = self.first.x.astype(np.float64)
-        centre = x.mean(axis=1)
         angle = np.arctan2(np.sin(x).mean(axis=1), np.cos(x).mean(axis=1))
-        centre = np.where(self.space.periodic, angle, centre)
-        spread = self.space.difference(x, centre[:, None]).std(axis=1, ddof=1)
-        least = 1e-6 * np.maximum(self.space.high - self.space.low, 1e-30)
-        return centre, np.maximum(spread, least)
+        return np.where(self.space.periodic, angle, x.mean(axis=1))
+
+    @cached_property
+    def scale(self) -> np.ndarray:
+        """Standard deviation of the truth (component,)."""
+        spread = self.truth.std(axis=0, dtype=np.float64)
+        return np.where(spread > 0, spread, 1.0)
 
     @cached_property
     def moments(self) -> Moments:
         """Moments of the exact draws."""
-        return moments(self.first, *self.scale, self.space)
+        return moments(self.first, self.centre, self.scale, self.space)
 
     @cached_property
     def scores(self) -> dict[str, np.ndarray]:
@@ -175,10 +181,10 @@ class Exact:
             draws: of the events from ``start`` on.
         """
         rows = slice(start, start + len(draws.x))
-        centre, scale = self.scale
-        ours = moments(draws, centre[rows], scale[rows], self.space)
+        ours = moments(draws, self.centre[rows], self.scale, self.space)
         theirs = Moments(*(part[rows] for part in self.moments))
-        squares = (ours.mean - theirs.mean) ** 2 - ours.variance_of_mean - theirs.variance_of_mean
+        variance = np.maximum(np.einsum("eff->ef", theirs.covariance), LEAST_VARIANCE)
+        squares = ((ours.mean - theirs.mean) ** 2 - ours.variance_of_mean - theirs.variance_of_mean) / variance
         frobenius = ours.size + theirs.size - 2 * np.einsum("efg,efg->e", ours.covariance, theirs.covariance)
         return np.column_stack([squares.mean(axis=1), frobenius, theirs.size])
 

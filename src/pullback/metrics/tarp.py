@@ -8,12 +8,15 @@ as in `pullback.metrics.ranks`, whose floor it shares. It sees what no component
 
 Two sets of references, for references that do not look at y pass draws that do not look at y either:
 
-    ``tarp_gap``          uniform over the range of the truth, as in the paper; for arrays the truth of another event;
-    ``tarp_gap.local``    the truth of the event with the nearest observation: far from most of the prior.
+    ``tarp_gap``          uniform over the range of the truth, as in the paper; for arrays a truth of the same prior;
+    ``tarp_gap.local``    the truth of the nearest observation in the family's reference split: far from most of the
+                          prior, and independent of the judged events (without that split, among these).
 
 Distances are Euclidean in units of the truth's standard deviation, for truths, draws and references alike (sbi before
 0.26.1 left the references out of this, which hides bias), angles wrapped.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,24 +37,39 @@ LEVELS = 50
 """Levels at which a coverage curve is kept."""
 
 
+class Others(NamedTuple):
+    """Pairs that references are taken from: independent ones of the same prior, or else the judged events themselves.
+
+    Attributes:
+        x: (event, component). y: as `project_observations` gives them (event, axis).
+        group: of each event, where they are the judged events themselves: no event is a reference of its own group.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    group: np.ndarray | None
+
+
 def uniform_references(
-    truth: np.ndarray, space: Space, field: Field, group: np.ndarray, address: seeding.Address
+    truth: np.ndarray, space: Space, field: Field, others: Others, address: seeding.Address
 ) -> np.ndarray:
     """A reference for each event (event, component) that knows nothing of it.
 
     Args:
-        truth: (event, component); only its range is used, or for arrays other events' truth.
+        truth: (event, component); only its range is used.
         space, field: of x.
-        group: of each event (event,).
+        others: an array's references are truths of these.
         address: of the random numbers.
     """
     rng = seeding.generator(*address, "references")
     if field.is_vector:
         return space.low + rng.random(truth.shape) * (space.high - space.low)
+    if others.group is None:
+        return others.x[rng.integers(len(others.x), size=len(truth))]
     n = len(truth)
     for _ in range(NEIGHBOURS):
         other = (np.arange(n) + 1 + rng.integers(n - 1)) % n
-        if (group != group[other]).all():
+        if (others.group != others.group[other]).all():
             break
     return truth[other]
 
@@ -64,22 +82,26 @@ def project_observations(y: np.ndarray, address: seeding.Address) -> np.ndarray:
     return y.astype(np.float64)
 
 
-def local_references(truth: np.ndarray, y: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """The truth of the event of another group whose observation is nearest, (event, component).
+def local_references(y: np.ndarray, others: Others) -> np.ndarray:
+    """The truth that belongs to the nearest observation among others, (event, component).
+
+    Given the observations, independent pairs leave events independent. Events that are each other's neighbours share a
+    distance, which makes the gap of an exact posterior scatter a little more than its floor says.
 
     Args:
-        truth: (event, component).
         y: observations as `project_observations` gives them (event, axis).
-        group: of each event (event,).
+        others: where it is looked for.
     """
     from scipy.spatial import cKDTree
 
     spread = y.std(axis=0)
-    axes = y / np.where(spread > 0, spread, 1.0)
-    count = min(NEIGHBOURS, len(y))
-    near = cKDTree(axes).query(axes, k=count)[1].reshape(len(y), count)
-    foreign = group[near] != group[:, None]
-    return truth[near[np.arange(len(y)), np.where(foreign.any(axis=1), foreign.argmax(axis=1), count - 1)]]
+    scale = np.where(spread > 0, spread, 1.0)
+    count = min(NEIGHBOURS, len(others.y)) if others.group is not None else 1
+    near = cKDTree(others.y / scale).query(y / scale, k=count)[1].reshape(len(y), count)
+    if others.group is None:
+        return others.x[near[:, 0]]
+    foreign = others.group[near] != others.group[:, None]
+    return others.x[near[np.arange(len(y)), np.where(foreign.any(axis=1), foreign.argmax(axis=1), count - 1)]]
 
 
 def coverage(

@@ -25,6 +25,7 @@ import numpy as np
 
 from pullback.ensembles.fields import Field
 from pullback.extras import require
+from pullback.problems.reweighting import choose
 from pullback.readers.idx import IdxError, read_idx
 from pullback.study.base import Capability, outside_path
 from pullback.study.problems import DigitsParams, DigitsProblem, DigitsSimulator
@@ -38,7 +39,6 @@ MOST_PLANS = 20_000
 """Plans kept in memory, of a few kilobytes each."""
 
 EXCESS = 1e-6
-ROWS = 256
 
 
 class Transport(NamedTuple):
@@ -140,17 +140,17 @@ class Digits:
             pairs = np.stack(np.meshgrid(nines, sixes, indexing="ij"), axis=-1).reshape(-1, 2)
         else:
             pairs = np.stack([rng.choice(nines, pool), rng.choice(sixes, pool)], axis=1)
-        x = self.frames(pairs, alpha).reshape(len(pairs), -1)
-        out = np.empty((len(y), draws, *self.x.shape), np.float32)
-        for start in range(0, len(y), ROWS):
-            rows = np.asarray(y[start : start + ROWS], np.float32).reshape(-1, x.shape[1])
-            logw = (2 * rows @ x.T - (rows != 0).astype(np.float32) @ (x**2).T) / (2 * self.options.noise_variance)
-            cumulative = np.cumsum(np.exp(logw - logw.max(axis=1, keepdims=True), dtype=np.float64), axis=1)
-            u = rng.random((len(rows), draws)) * cumulative[:, -1:]
-            for row, (edges, values) in enumerate(zip(cumulative, u, strict=True)):
-                chosen = np.minimum(np.searchsorted(edges, values, side="right"), len(x) - 1)
-                out[start + row] = x[chosen].reshape(draws, *self.x.shape)
-        return out
+        frames = self.frames(pairs, alpha)
+        x = frames.reshape(len(pairs), -1)
+
+        def log_likelihood(y: np.ndarray) -> np.ndarray:
+            rows = np.asarray(y, np.float32).reshape(len(y), -1)
+            # Without what is the same for all frames.
+            scaled = 2 * rows @ x.T - (rows != 0).astype(np.float32) @ (x**2).T
+            return scaled.astype(np.float64) / (2 * self.options.noise_variance)
+
+        index, _ = choose(log_likelihood, y, np.zeros(len(x)), draws, rng)
+        return frames[index]
 
     def frames(self, pairs: np.ndarray, alpha: float) -> np.ndarray:
         """Frames (pair, row, column), float32, of pairs (pair, 2) of a 9 and a 6 by their indices in ``images``."""

@@ -1,6 +1,7 @@
 """The report of a study: one self-contained page, and all metrics in one table."""
 
 import json
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,8 @@ from pullback.report.tables import (
 from pullback.study.base import Uniform
 from pullback.study.config import Problem, Study
 from pullback.study.problems import ProblemBase, is_inside
+
+log = logging.getLogger("pullback")
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,8 @@ def _problem(
     is_field = any(e.is_field for e in examples) or any(m.startswith("ssim") for m in metrics["metric"])
     rows = rows_by_metric(metrics)
     headline = spec.judging.headline
+    if headline and headline not in rows:
+        log.warning("%s: the headline '%s' is no metric of this problem; the usual one stands first", name, headline)
     chosen = headline if headline in rows else main_metric(rows, is_field)
     if chosen:
         view.main = metric_table(rows[chosen], chosen, series, families)
