@@ -5,6 +5,7 @@ import pytest
 from judged_files import NOISE, PLANE, plane, plane_posterior, write_ensemble
 
 from pullback.ensembles.fields import Field
+from pullback.ensembles.store import EnsembleWriter
 from pullback.metrics import checks
 from pullback.metrics.bootstrap import Replicas
 
@@ -131,6 +132,18 @@ def test_distance_to_the_nearest_seen_family(rng, tmp_path):
     assert found.n == 2000
     assert checks.SeenObservations(seen, 100).distance(PLANE[1], y, ("s",)).n == 100
     assert checks.SeenObservations([], 20_000).distance(PLANE[1], y, ("s",)) is None
+
+
+def test_of_a_sweep_the_nearest_ensemble_counts(rng, tmp_path):
+    near, far = plane(rng, 2000, 0.5), plane(rng, 2000, 4.0)
+    path = tmp_path / "sweep.h5"
+    with EnsembleWriter(path, x=PLANE[0], y=PLANE[1], spec="{}") as writer:
+        x, y = (np.concatenate([far[i], near[i]]) for i in range(2))
+        writer.append(y, np.arange(4000), x=x)
+        writer.ensembles(np.array([0, 2000, 4000]), np.array([[4.0], [0.5]]), ["centre"])
+    _, y = plane(rng, 2000)
+    found = checks.SeenObservations([path], 20_000).distance(PLANE[1], y, ("s",))
+    assert found.value == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize("side", [12, 40])

@@ -21,6 +21,9 @@ log = logging.getLogger("pullback")
 SEEN_VALUES = 4_000_000
 """Numbers of observations of a seen family that are compared."""
 
+SEEN_ENSEMBLES = 64
+"""Ensembles of a sweep that are compared, spread evenly over it."""
+
 TABLE_ROWS = 16_384
 
 ATTEMPTS = 20
@@ -140,29 +143,36 @@ def misfit_rows(found: Misfit, truth: Misfit | None, replicas: Replicas) -> list
 
 
 class SeenObservations:
-    """Observations of the seen families' train split, some of each, read once.
+    """Observations of the ensembles that were trained on: of each seen family, of a sweep up to `SEEN_ENSEMBLES`.
 
     Args:
-        paths: index files.
-        most: events of each at most.
+        paths: index files of the train split.
+        most: events of each ensemble at most.
     """
 
     def __init__(self, paths: list[Path], most: int):
         self.paths, self.most = paths, most
-        self._samples: dict[tuple[Path, int], np.ndarray] = {}
+        self._samples: dict[int, list[np.ndarray]] = {}
 
-    def _sample(self, path: Path, n: int) -> np.ndarray:
-        if (path, n) not in self._samples:
-            with EnsembleReader(path) as reader:
-                # A sweep's ensembles lie one after another: take events from all of them.
-                rows = np.unique(np.linspace(0, reader.n - 1, min(reader.n, n)).astype(int))
-                self._samples[path, n] = read_rows(reader, rows)
-        return self._samples[path, n]
+    def _ensembles(self, n: int) -> list[np.ndarray]:
+        """Up to n observations (event, component) of each ensemble, spread evenly over it."""
+        if n not in self._samples:
+            found = []
+            for path in self.paths:
+                with EnsembleReader(path) as reader:
+                    last = len(reader.offsets) - 2
+                    for ensemble in np.unique(np.linspace(0, last, min(last + 1, SEEN_ENSEMBLES)).astype(int)):
+                        first, stop = (int(edge) for edge in reader.offsets[ensemble : ensemble + 2])
+                        rows = np.unique(np.linspace(first, stop - 1, min(stop - first, n)).astype(int))
+                        found.append(read_rows(reader, rows))
+            self._samples[n] = found
+        return self._samples[n]
 
     def distance(self, field: Field, y: np.ndarray, address: seeding.Address) -> Measured | None:
-        """``seen_swd``: sliced distance from observations to the nearest seen training file's (a sweep as a whole).
+        """``seen_swd``: sliced distance from observations to the nearest ensemble that was trained on.
 
-        It says how far outside its training data a method works, whatever the method; on the scale of y.
+        It says how far outside its training priors a method works, whatever the method; on the scale of y. Samples of
+        one prior are not 0 apart: a few thousand events lie about as far as the floor of a distance of that size.
 
         Args:
             field: of y.
@@ -174,7 +184,8 @@ class SeenObservations:
         theta = distances.directions((*address, "y", "directions", 0), y.shape[1], DIRECTIONS)
         ours = space.standard(y[:n])
         found = [
-            distances.sliced_wasserstein(ours, space.standard(self._sample(path, n)), theta) for path in self.paths
+            distances.sliced_wasserstein(ours[: len(theirs)], space.standard(theirs), theta)
+            for theirs in self._ensembles(n)
         ]
         return Measured("seen_swd", min(found), None, None, None, n, space.unit) if found else None
 

@@ -128,7 +128,7 @@ _METRICS = (
     ("embedding_distance", "Embedding distance", "", "of the observations from the training sets; above 1 unlike them"),
     ("effective_pool_low", "Effective pool, worst 5 %", "higher", "of the events whose draws had the least choice"),
     ("effective_pool", "Effective pool", "higher", "candidates that a draw is chosen from, counted by their weights"),
-    ("seen_swd", "Distance to the nearest seen family", "", "between these observations and the training files'"),
+    ("seen_swd", "Distance to the nearest seen prior", "", "between these observations and a training ensemble's"),
     ("set_size_outside", "Sets of untrained size", "", "share of conditioning sets whose size was not trained"),
     ("set_size", "Smallest conditioning set", "", "observations in the smallest set"),
     ("failed_draws", "Failed draws", "lower", "share of draws that could not be made; they count against the method"),
