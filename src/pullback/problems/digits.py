@@ -133,7 +133,8 @@ class Digits:
         """Draws (event, draw, row, column) of the frames of a prior, by their likelihood.
 
         Exact where the prior has at most ``pool`` pairs of digits: all are taken, and the effective number is inf. Else
-        ``pool`` random ones stand for them. The exponent is linear in (y, [y != 0]): all events against all frames are two matrix products.
+        ``pool`` random ones stand for them. The exponent is linear in (y, [y != 0]): all events against all frames are
+        two matrix products.
         """
         alpha, (nines, sixes) = self._prior(params)
         exact = len(nines) * len(sixes) <= pool
