@@ -145,7 +145,7 @@ def test_exact_posterior_weighs_frames_by_their_likelihood(monkeypatch, pool):
     pairs = np.stack(np.divmod(np.arange(400), 20), axis=1)
     frames = SMALL.frames(pairs, 0.5).astype(float)
     draws = 4000
-    found = SMALL.exact_posterior(y, params, draws, pool, rng).astype(float)
+    found, ess = SMALL.exact_posterior(y, params, draws, pool, rng)
     for event in range(2):
         weight = np.exp(SMALL.log_likelihood(y[event], frames))
         weight /= weight.sum()
@@ -155,6 +155,8 @@ def test_exact_posterior_weighs_frames_by_their_likelihood(monkeypatch, pool):
         effective = draws if pool > 400 else pool / 400 / (weight**2).sum()
         scale = np.sqrt(variance.sum() / effective)
         assert np.linalg.norm(found[event].mean(0) - mean) < 5 * scale
+        # Of the finite prior all frames are weighed: nothing is approximated.
+        assert np.isinf(ess[event]) if pool > 400 else 1 <= ess[event] <= pool
 
 
 def test_held_out_digits_are_never_those_of_training():

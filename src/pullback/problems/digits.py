@@ -129,14 +129,16 @@ class Digits:
 
     def exact_posterior(
         self, y: np.ndarray, params: dict[str, Any], draws: int, pool: int, rng: np.random.Generator
-    ) -> np.ndarray:
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Draws (event, draw, row, column) of the frames of a prior, by their likelihood.
 
-        Exact where the prior has at most ``pool`` pairs of digits: all are taken. Else ``pool`` random ones stand for
-        them. The exponent is linear in (y, [y != 0]): all events against all frames are two matrix products.
+        Exact where the prior has at most ``pool`` pairs of digits: all are taken, and the effective number is inf. Else
+        ``pool`` random ones stand for them. The exponent is linear in (y, [y != 0]): all events against all frames are
+        two matrix products.
         """
         alpha, (nines, sixes) = self._prior(params)
-        if len(nines) * len(sixes) <= pool:
+        exact = len(nines) * len(sixes) <= pool
+        if exact:
             pairs = np.stack(np.meshgrid(nines, sixes, indexing="ij"), axis=-1).reshape(-1, 2)
         else:
             pairs = np.stack([rng.choice(nines, pool), rng.choice(sixes, pool)], axis=1)
@@ -149,8 +151,8 @@ class Digits:
             scaled = 2 * rows @ x.T - (rows != 0).astype(np.float32) @ (x**2).T
             return scaled.astype(np.float64) / (2 * self.options.noise_variance)
 
-        index, _ = choose(log_likelihood, y, np.zeros(len(x)), draws, rng)
-        return frames[index]
+        index, ess = choose(log_likelihood, y, np.zeros(len(x)), draws, rng)
+        return frames[index], np.full(len(y), np.inf) if exact else ess
 
     def frames(self, pairs: np.ndarray, alpha: float) -> np.ndarray:
         """Frames (pair, row, column), float32, of pairs (pair, 2) of a 9 and a 6 by their indices in ``images``."""
