@@ -34,6 +34,7 @@ def test_images_come_back(tmp_path, pack):
         (idx(IMAGES[:, 0, 0]), "with 1 axes, wanted unsigned bytes .type 8. with 3; are `images` and `labels` swapped"),
         (bytes([0, 0, 13, 3]) + bytes(12), "holds type 13"),
     ],
+    ids=["cut", "too-long", "header-cut", "packed-and-cut", "foreign", "empty", "labels", "type"],
 )
 def test_what_is_no_whole_idx_file_is_one_error(tmp_path, content, said):
     (tmp_path / "images").write_bytes(content)
