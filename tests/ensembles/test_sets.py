@@ -179,3 +179,21 @@ def test_parameters_of_all_training_ensembles(data, tmp_path):
     plain = write(tmp_path / "plain.h5", 0, 1, 60, theta=False)
     with pytest.raises(SetsError, match="states the parameters none"):
         TrainingData([plain], [plain], 1).parameters()
+
+
+def test_tilted_sets_are_of_one_ensemble_and_narrower(data):
+    if not data.in_memory:
+        with pytest.raises(SetsError, match=r"train\.tilt .*on disk"):
+            data.sets(generator("tilt"), 2, (40, 40), tilt=1.0)
+        return
+    narrower = []
+    for step in range(100):
+        sets = data.sets(generator("tilt", step), 1, (40, 40), tilt=1.0)
+        family, ensemble = sets.y[0, 0]
+        assert (sets.x[0, :, 0] // (50, 80)[int(family)] == ensemble).all()
+        narrower.append(sets.x[0].std() / (50, 80)[int(family)] * np.sqrt(12))
+    assert np.mean(narrower) < 0.9
+    once = data.sets(generator("tilt", 1), 3, (40, 40), tilt=0.5).x
+    np.testing.assert_array_equal(
+        data.sets(generator("tilt", 1), 3, (40, 40), share=slice(1, 2), tilt=0.5).x, once[1:2]
+    )

@@ -11,6 +11,7 @@ import numpy as np
 from pullback.ensembles.fields import Field
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.store import EnsembleReader
+from pullback.ensembles.tilt import window
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -153,6 +154,7 @@ class TrainingData:
         set_size: tuple[int, int],
         split: Part = "train",
         share: slice = slice(None),
+        tilt: float = 0.0,
     ) -> Sets:
         """Draw sets.
 
@@ -167,6 +169,10 @@ class TrainingData:
             set_size: least and most members.
             split: ``"train"`` or ``"validation"``.
             share: which of the sets are read and returned, for one of several processes; all are drawn.
+            tilt: fraction of the sets that are reweighted in x (`ensembles.tilt`), with replacement.
+
+        Raises:
+            SetsError: reweighting of data that are not in memory, or of truths that are arrays.
         """
         families = self._families[split]
         low, high = set_size
@@ -175,7 +181,7 @@ class TrainingData:
         for i in range(sets):
             family = families[i % len(families) if split == "validation" else int(rng.integers(len(families)))]
             ensemble = int(rng.integers(len(family.reader.offsets) - 1))
-            chosen.append((family, ensemble, self._members(rng, family, ensemble, size)))
+            chosen.append((family, ensemble, self._members(rng, family, ensemble, size, tilt)))
         most = max(
             members.stop - members.start if isinstance(members, slice) else len(members) for *_, members in chosen
         )
@@ -222,7 +228,9 @@ class TrainingData:
                 )
         return Parameters(names, np.concatenate([reader.theta for reader in readers]))  # type: ignore[misc]
 
-    def _members(self, rng: np.random.Generator, family: _Family, ensemble: int, size: int) -> np.ndarray | slice:
+    def _members(
+        self, rng: np.random.Generator, family: _Family, ensemble: int, size: int, tilt: float
+    ) -> np.ndarray | slice:
         first, last = family.bounds(ensemble)
         if size > last - first:
             if not family.capped:
@@ -234,14 +242,31 @@ class TrainingData:
                     last - first,
                 )
             size = last - first
+        if tilt and rng.random() < tilt:
+            return first + rng.choice(last - first, size, p=window(self._truths(family)[first:last], rng))
         if self.in_memory:
             return first + rng.choice(last - first, size, replace=False)
         start = first + int(rng.integers(last - first - size + 1))
         return slice(start, start + size)
 
-    def _events(self, family: _Family, members: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
-        if self.in_memory and (family.x is None or family.y is None):
+    def _truths(self, family: _Family) -> np.ndarray:
+        if not self.in_memory or len(self.x.shape) != 1:
+            raise SetsError(
+                "train.tilt reweights training sets by their truths, which must be vectors and in memory; found x "
+                f"of shape {self.x.shape}, {'in memory' if self.in_memory else 'on disk'}: raise train.memory_mb, or "
+                "set tilt to 0"
+            )
+        self._hold(family)
+        assert family.x is not None
+        return family.x
+
+    def _hold(self, family: _Family) -> None:
+        if family.x is None or family.y is None:
             family.x, family.y = self._seen(family.reader.read("x"), family.reader.read("y"))
+
+    def _events(self, family: _Family, members: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
+        if self.in_memory:
+            self._hold(family)
         if family.x is not None and family.y is not None:
             return family.x[members], family.y[members]
         assert isinstance(members, slice)

@@ -208,7 +208,8 @@ class _Fit:
 
     def _sets(self, part: Part, step: int) -> dict[str, Tensor]:
         rng = generator(*self.context.address, part, step, WHOLE_STEP)
-        drawn = self.data.sets(rng, self.train.sets, self.train.set_size, part, self.share.rows)
+        tilt = self.train.tilt if part == "train" else 0.0
+        drawn = self.data.sets(rng, self.train.sets, self.train.set_size, part, self.share.rows, tilt)
         return drawn.tensors(self.fabric.device)
 
     def _loss(self, part: Part, step: int, sets: dict[str, Tensor]) -> Tensor:

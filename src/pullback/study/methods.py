@@ -84,6 +84,13 @@ class Train(Closed):
     targets: int | None = Field(
         default=None, ge=1, description="members of each set that are targets in the loss; all when not given"
     )
+    tilt: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="fraction of the sets that are reweighted in x by a random window: priors beyond the seen ones, at "
+        "no cost in simulations (x a vector)",
+    )
     ema: float = Field(default=0.999, ge=0, lt=1, description="decay of the average of the weights that is kept")
     clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
     precision: Literal["auto", "float32"] = Field(
