@@ -117,6 +117,7 @@ def job(folder: Path, kind: str, families: dict[str, dict], results: list, **jud
         "resimulate_draws": 4,
         "examples": 3,
         "exact_events": 0,
+        "exact_families": None,
         "exact_draws": 200,
         "exact_pool": 200,
         "c2st_events": 0,

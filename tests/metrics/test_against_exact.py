@@ -229,6 +229,10 @@ def test_rows_of_a_whole_evaluation(tmp_path, monkeypatch):
     )
     ensembles = {"f": ensemble, "shifted": ensemble, "o": blind}
     table, _, _ = run(tmp_path, text, posteriors, ensembles)
+    left_out = json.loads(text)
+    left_out["judging"]["exact_families"] = ["shifted"]
+    skipped, _, _ = run(tmp_path, json.dumps(left_out), posteriors, ensembles)
+    assert not any(metric in ("c2st", "posterior_mean_error") for _, _, metric in skipped)
     names = {
         "posterior_mean_error",
         "posterior_covariance_error",

@@ -99,6 +99,7 @@ def test_a_study_that_is_right_is_read():
             {**WAVES, "judging": {"exact_events": 10}},
             ["waves.judging.exact_events", "kind 'fwi' gives", "leave it out"],
         ),
+        ("problems/toy/judging", {"exact_families": ["haf"]}, ["judging.exact_families", "did you mean 'half'?"]),
         (
             "problems/toy/families/half/read",
             {"files": {"test": ["a.root"]}, "y": {"pt": "a", "eta": "b", "phi": "c"}},

@@ -115,7 +115,9 @@ class Case:
 
         Under a shift the observations do not come from the problem's own likelihood, and nobody knows the posterior.
         """
-        comparable = self.known and self.params is not None and self.shift == "none"
+        chosen = self.judging["exact_families"]
+        wanted = chosen is None or self.name in chosen
+        comparable = wanted and self.known and self.params is not None and self.shift == "none"
         if not comparable or problem is None or "exact-posterior" not in problem.gives:
             return None
         if self._exact is None:

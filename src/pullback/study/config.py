@@ -352,6 +352,12 @@ def _judging_complaints(at: str, problem: Problem, gives: frozenset[Capability])
                 f"{at}.judging.{key}: compares with the exact posterior, and problem kind '{problem.kind}' gives "
                 f"{', '.join(sorted(gives))}; leave it out"
             )
+    judged = [name for name, family in problem.families.items() if "test" in family.splits]
+    for name in problem.judging.exact_families or []:
+        if name not in judged:
+            near = difflib.get_close_matches(name, judged, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            yield f"{at}.judging.exact_families: '{name}' has no test events here{hint}"
 
 
 def _method_complaints(at: str, problem: Problem, gives: frozenset[Capability], seen: list[str]) -> Iterator[str]:

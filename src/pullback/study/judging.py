@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from pullback.study.base import Closed
+from pullback.study.base import Closed, Name
 from pullback.study.methods import ExactInfer
 
 
@@ -34,6 +34,9 @@ class Judging(Closed):
         ge=0,
         description="events on which a classifier tells draws from exact ones (C2ST), where the problem gives them; "
         "5 trainings, seconds to minutes for each result; 0: none",
+    )
+    exact_families: list[Name] | None = Field(
+        default=None, description="families that are compared with the exact posterior; every one when not given"
     )
     headline: str | None = Field(
         default=None, description="metric whose table stands first in the report, such as energy_score"
