@@ -88,7 +88,7 @@ class Inputs:
 
     def arguments(self, folder: Path) -> dict[str, Any]:
         """Keyword arguments, with the outputs in a folder."""
-        names = {"page": "index.html", "table": "metrics.csv", "seeds": "seeds.csv"}
+        names = {"page": "index.html", "table": "metrics.csv", "seeds": "seeds.csv", "drawn": "figures.csv"}
         return {**self.__dict__, **{key: folder / "report" / name for key, name in names.items()}}
 
 

@@ -94,6 +94,7 @@ def test_judged_results_make_a_page(tmp_path, plan):
         page=page,
         table=table,
         seeds=tmp_path / "seeds.csv",
+        drawn=tmp_path / "figures.csv",
     )
     text = page.read_text()
     # gaussian: overview, ranks, coverage, two families with clouds and spectra; waves: the first three, two families

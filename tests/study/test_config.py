@@ -50,6 +50,14 @@ def test_a_study_that_is_right_is_read():
     assert study.problems["toy"].methods["ei"].train.steps == 10
 
 
+def test_figures_are_of_numbers_that_the_study_has():
+    xs = ["network_calls", "set_size", "seen_swd", "family", "params.gamma", "simulator.dimension", "method.k"]
+    figures = [{"y": "swd_draw", "x": x} for x in [*xs, "method.train.learning_rate", "infer.steps"]]
+    study = load_study({**BASE, "figures": [*figures, {"y": "crps", "x": "infer.steps", "methods": ["e*"]}]})
+    assert [f.takes(methods="ei", families="half") for f in study.figures] == [True] * 10
+    assert not study.figures[-1].takes(methods="oracle")
+
+
 @pytest.mark.parametrize(
     ("path", "value", "says"),
     [
@@ -124,6 +132,18 @@ def test_a_study_that_is_right_is_read():
         ),
         ("problems/toy/likelihoods", {"exact": {"kind": "gmm"}}, ["likelihoods.exact", "another name"]),
         ("problems/toy/likelihoods", {"gmm": {"kind": "gmm", "comonents": 2}}, ["likelihoods.gmm", "'components'"]),
+        ("figures", [{"y": "crps", "x": "method.k", "titel": "a"}], ["figures[0].titel", "did you mean 'title'?"]),
+        ("figures", [{"y": "crps", "x": "network_cals"}], ["figures[0].x", "did you mean 'network_calls'?"]),
+        ("figures", [{"y": "crps", "x": "params.gama"}], ["figures[0].x", "did you mean 'params.gamma'?"]),
+        ("figures", [{"y": "crps", "x": "method.k", "methods": ["oracle"]}], ["'method.k' is no number here"]),
+        ("figures", [{"y": "crps", "x": "method.train.step"}], ["did you mean 'method.train.steps'?"]),
+        (
+            "figures",
+            [{"y": "crps", "x": "method", "families": ["hal"]}],
+            ["figures[0].families: 'hal' is none of half", "'half'?"],
+        ),
+        ("figures", [{"y": "crps", "x": "method", "infer": ["fast-*"]}], ["figures[0].infer: 'fast-*' is none of"]),
+        ("figures", [{"y": "crps", "x": "method", "log": "z"}], ["figures[0].log"]),
         ("config_version", 2, ["config_version", "found 2"]),
         ("study", "a/b", ["study"]),
     ],

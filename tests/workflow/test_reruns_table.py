@@ -323,6 +323,7 @@ STUDY: dict[str, tuple[str, Any, str]] = {
     "a family is removed": ("problems.line.families.noisy", None, r"line/(cfm|oracle)\."),
     "`judging`": ("problems.line.judging.bootstrap", 7, "line/"),
     "`headline` of `judging`": ("problems.line.judging.headline", "crps", "nothing"),
+    "`figures`": ("figures", [{"y": "swd_draw", "x": "params.gamma"}], "nothing"),
     "`train` of a method": ("problems.line.methods.cfm.train.steps", 7, "line/cfm"),
     "`network` of a method": ("problems.line.methods.cfm.network", {"kind": "mlp", "width": 8}, "line/cfm"),
     "`train` of a prior": ("problems.jets.priors.edm.train.learning_rate", 0.1, "jets/(edm|unguided)"),

@@ -38,6 +38,7 @@ def test_everything_is_there_with_its_log_and_benchmark(done):
         # Second outputs of a job.
         "report/metrics",
         "report/seeds",
+        "report/figures",
         "metrics/line/random.cost",
         "metrics/line/random.examples",
     }
@@ -63,6 +64,7 @@ def test_the_report_of_snakemake_builds(done):
         "results/tiny/report/index.html",
         "results/tiny/report/metrics.csv",
         "results/tiny/report/seeds.csv",
+        "results/tiny/report/figures.csv",
         "results/tiny/receipt.json",
     }
     assert set(categories["Metrics"]["line"]) == {

@@ -28,7 +28,7 @@ rule resolve:
 
 rule report:
     """Write the page: one self-contained HTML file, with every method beside every other.
-    And two tables of all metrics: of every seed, and as means over seeds."""
+    And three tables: all metrics of every seed, their means over seeds, and what the study's figures show."""
     input:
         study=graph.resolved(),
         metrics=graph.metrics(),
@@ -54,6 +54,12 @@ rule report:
             caption="../report/seeds.rst",
             category="Study",
             labels={"study": S, "result": "means over seeds"},
+        ),
+        drawn=report(
+            paths.drawn(S),
+            caption="../report/drawn.rst",
+            category="Study",
+            labels={"study": S, "result": "what the figures show"},
         ),
     log:
         paths.log(paths.report(S)),

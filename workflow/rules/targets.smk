@@ -10,6 +10,7 @@ rule all:
         paths.report(S),
         paths.table(S),
         paths.seeds(S),
+        paths.drawn(S),
         paths.receipt(S),
         # They are made anyway; named here, one that was deleted is made again.
         graph.metrics(),

@@ -16,4 +16,5 @@ with job_log(snakemake.log[0]):
         page=Path(snakemake.output.page),
         table=Path(snakemake.output.table),
         seeds=Path(snakemake.output.seeds),
+        drawn=Path(snakemake.output.drawn),
     )

@@ -84,23 +84,34 @@ def axes_at(figure: Any, left: float, bottom: float, width: float, height: float
     return figure.add_axes((left / across, bottom / up, width / across, height / up), **more)
 
 
-def tag(artists: Any, series: Series) -> None:
-    """Mark what belongs to one series, so that the page can hide it."""
+def tag(artists: Any, *series: Series) -> None:
+    """Mark what belongs to one series, or to several together, so that the page can hide it with (all of) them."""
     for artist in artists if isinstance(artists, Iterable) else (artists,):
         if isinstance(artist, Iterable) and not hasattr(artist, "set_gid"):
-            tag(artist, series)
+            tag(artist, *series)
         elif artist is not None:
-            artist.set_gid(f"series-{series.index}")
+            indices = "-".join(str(one.index) for one in series)
+            artist.set_gid(f"{'series' if len(series) == 1 else 'several'}-{indices}")
 
 
-def legend(figure: Any, handles: Sequence[Any], top: float, left: float = 0.62) -> None:
-    """One line of legend with its upper edge ``top`` inches below the figure's."""
+def legend_columns(labels: Sequence[str], width: float) -> tuple[int, int]:
+    """Most columns of a legend that fit into a width in inches, and how many lines it then has."""
+    count = len(labels)
+    for lines in range(1, count + 1):
+        filled = [labels[i : i + lines] for i in range(0, count, lines)]
+        if sum(0.5 + 0.078 * max(map(len, column)) for column in filled) <= width:
+            return len(filled), lines
+    return 1, max(count, 1)
+
+
+def legend(figure: Any, handles: Sequence[Any], top: float, left: float = 0.62, columns: int | None = None) -> None:
+    """A legend with its upper edge ``top`` inches below the figure's: one line, or filled column by column."""
     across, up = figure.get_size_inches()
     figure.legend(
         handles=handles,
         loc="upper left",
         bbox_to_anchor=(left / across, 1 - top / up),
-        ncols=max(len(handles), 1),
+        ncols=columns or max(len(handles), 1),
         borderaxespad=0,
         columnspacing=1.6,
         handletextpad=0.5,
@@ -136,7 +147,7 @@ def finish(figure: Any, key: str, alt: str, caption: str) -> Drawing:
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    svg = re.sub(r'id="series-(\d+)"', r'data-series="\1"', svg)
+    svg = re.sub(r'id="(series|several)-([\d-]+)"', r'data-\1="\2"', svg)
     used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
     svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{key}-{m[1]}"' if m[1] in used else "", svg)
     svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{key}-", svg)

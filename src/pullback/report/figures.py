@@ -56,7 +56,7 @@ def generalisation(
         figure = new_figure(WIDTH, 0.4 + above + below)
         handles = [handle(series[i]) for i in shown]
         has_floor = any(c and math.isfinite(c.floor) for _, m in rows for c in m)
-        legend(figure, handles + ([_floor_handle()] if has_floor else []), 0.05)
+        legend(figure, handles + ([floor_handle()] if has_floor else []), 0.05)
         if numeric:
             axes = axes_at(figure, 0.75, below + 0.5, WIDTH - 1.0, above - 0.55)
             name = next(iter(parameters))
@@ -73,7 +73,8 @@ def generalisation(
         return finish(figure, key, alt, caption)
 
 
-def _floor_handle() -> Any:
+def floor_handle() -> Any:
+    """The legend entry of the sampling floor."""
     from matplotlib.lines import Line2D
 
     return Line2D([], [], color=FLOOR, linewidth=4, label="sampling floor")
@@ -89,14 +90,7 @@ def _against_parameter(
 ) -> None:
     rows = sorted(rows, key=lambda row: row[0].parameter[1] if row[0].parameter else 0.0)
     x = np.array([f.parameter[1] if f.parameter else np.nan for f, _ in rows])
-    for low, high in support:
-        axes.axvspan(low, high, color="#eef3f8", linewidth=0)
-    if support:
-        middle = max(support, key=lambda r: r[1] - r[0])
-        axes.text(
-            sum(middle) / 2, 0.975, "trained range", transform=axes.get_xaxis_transform(), ha="center", va="top",
-            fontsize=8, color="#57606a",
-        )  # fmt: skip
+    shade_trained(axes, support)
     floor = np.array([_floor(m) for _, m in rows])
     if np.isfinite(floor).any():
         axes.fill_between(x, 1e-12, floor, color=FLOOR, alpha=0.25, linewidth=0)
@@ -112,6 +106,18 @@ def _against_parameter(
     _scale(axes, "y", values)
     axes.set_xlabel(name)
     axes.grid(axis="y")
+
+
+def shade_trained(axes: Any, support: Sequence[tuple[float, float]]) -> None:
+    """Mark the ranges of the parameter on the x axis that were trained on."""
+    for low, high in support:
+        axes.axvspan(low, high, color="#eef3f8", linewidth=0)
+    if support:
+        middle = max(support, key=lambda r: r[1] - r[0])
+        axes.text(
+            sum(middle) / 2, 0.975, "trained range", transform=axes.get_xaxis_transform(), ha="center", va="top",
+            fontsize=8, color="#57606a",
+        )  # fmt: skip
 
 
 _PARTS = ("value", "low", "high")

@@ -7,6 +7,13 @@
       document.querySelectorAll(wanted).forEach(function (element) {
         element.classList.toggle(hidden, !event.target.checked);
       });
+      // A line of several series is there as long as one of them is.
+      document.querySelectorAll("[data-several]").forEach(function (element) {
+        var shown = element.dataset.several.split("-").some(function (index) {
+          return document.querySelector('input[data-toggle="series"][value="' + index + '"]').checked;
+        });
+        element.classList.toggle("without-series", !shown);
+      });
     };
   }
   document.querySelectorAll("input[data-toggle]").forEach(function (box) {

@@ -15,9 +15,10 @@ from pullback.ensembles.leftovers import refuse_leftovers
 from pullback.extras import require
 from pullback.metrics.table import COLUMNS, COST_COLUMNS, write_table
 from pullback.problems.base import make_problem
-from pullback.report import calibration, figures, maps, pictures
+from pullback.report import calibration, figures, maps, pictures, plots
 from pullback.report.drawing import Drawing
 from pullback.report.examples import Example, read_examples, with_coordinates
+from pullback.report.lines import LINE_COLUMNS, Plot, calls_of_a_draw, make_plots, trained_ranges
 from pullback.report.receipt import versions, write_text
 from pullback.report.seeds import SEED_COLUMNS, seed_rows
 from pullback.report.style import INK, LABEL_TEXT, ROLE_TEXT, ROLES, Series, main_metric, make_series, number
@@ -35,7 +36,6 @@ from pullback.report.tables import (
     rows_by_metric,
     truth_free,
 )
-from pullback.study.base import Uniform
 from pullback.study.config import Problem, Study
 from pullback.study.problems import ProblemBase, is_inside
 
@@ -92,8 +92,9 @@ def write_report(
     page: Path,
     table: Path,
     seeds: Path,
+    drawn: Path,
 ) -> None:
-    """Write the page of a study, the table of all its metrics and that of their means over seeds.
+    """Write the page of a study, the table of all its metrics, that of their means over seeds and that of its figures.
 
     Args:
         job: ``Plan.report_job()``: the study, and the folder of its file.
@@ -104,6 +105,7 @@ def write_report(
         page: HTML file; everything it shows is inside it.
         table: CSV file: the rows of ``metrics``, one table after the other.
         seeds: CSV file: one row for the rows of all seeds (columns: `pullback.report.seeds`).
+        drawn: CSV file: what the study's `figures` show (columns: `pullback.report.lines`).
 
     Raises:
         ReportError: an input cannot be read or lacks a column; nothing is written.
@@ -135,14 +137,43 @@ def write_report(
         )
         for position, (name, spec) in enumerate(study.problems.items())
     ]
+    asked = _asked(study, numbers, cost, found, series)
     here = Path(page).parent
-    html = _render(study, problems, series, *(os.path.relpath(path, here) for path in (table, seeds)))
+    html = _render(study, problems, series, asked, *(os.path.relpath(path, here) for path in (table, seeds, drawn)))
     write_text(table, text.to_csv(index=False, lineterminator="\n"))
     write_table(seeds, SEED_COLUMNS, seed_rows(numbers.to_dict("records")))
+    write_table(drawn, LINE_COLUMNS, (row for plot, _ in asked for row in plot.rows()))
     write_text(page, html)
 
 
-def _render(study: Study, problems: list[ProblemView], series: list[Series], table: str, seeds: str) -> str:
+def _asked(
+    study: Study, metrics: Any, costs: Any, examples: Sequence[Example], series: Sequence[Series]
+) -> list[tuple[Plot, Drawing | None]]:
+    """The figures that the study asks for; one that has nothing to show is told here and on the page."""
+    if not study.figures:
+        return []
+    parts = {name: metrics[metrics["problem"] == name] for name in study.problems}
+    families = {
+        name: problem_families(study.problems[name], part, [e for e in examples if e.problem == name])
+        for name, part in parts.items()
+    }
+    rows = {name: rows_by_metric(part) for name, part in parts.items()}
+    found = make_plots(study, rows, calls_of_a_draw(costs), families, series)
+    for plot in found:
+        if plot.note:
+            log.warning("figures[%d], '%s', is not drawn: %s", plot.number - 1, plot.title, plot.note)
+    return [(plot, plots.draw(f"g{plot.number}", plot)) for plot in found]
+
+
+def _render(
+    study: Study,
+    problems: list[ProblemView],
+    series: list[Series],
+    asked: list[tuple[Plot, Drawing | None]],
+    table: str,
+    seeds: str,
+    drawn: str,
+) -> str:
     jinja2 = require("jinja2", extra="judge")
     here = Path(__file__).parent
     environment = jinja2.Environment(
@@ -162,6 +193,8 @@ def _render(study: Study, problems: list[ProblemView], series: list[Series], tab
         series=series,
         table=table,
         seeds=seeds,
+        drawn=drawn,
+        asked=asked,
         labels={name: meaning for name, meaning in LABEL_TEXT.items() if name in used},
         roles=[role for role in ROLES if role in present],
         role_text=ROLE_TEXT,
@@ -255,16 +288,6 @@ def problem_families(spec: ProblemBase, metrics: Any, examples: Sequence[Example
             f.name,
         ),
     )
-
-
-def trained_ranges(spec: ProblemBase) -> dict[str, list[tuple[float, float]]]:
-    """Ranges of parameters that sweeps are trained on, by parameter."""
-    ranges: dict[str, list[tuple[float, float]]] = {}
-    for family in spec.families.values():
-        for name, value in family.params.items() if family.sweep else ():
-            if isinstance(value, dict) and "uniform" in value:
-                ranges.setdefault(name, []).extend(Uniform(**value).intervals)
-    return ranges
 
 
 def _sentence(kind: type) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, cast, get_args
 import yaml
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
 
+from pullback.study import figures as study_figures
 from pullback.study import methods as method_kinds
 from pullback.study.base import Capability, Closed, Name, Split, outside_path
 from pullback.study.plugins import problem_class
@@ -56,6 +57,9 @@ class Study(Closed):
     threads: int = Field(default=1, ge=1, description="CPU threads of training and inference (part of the result)")
     accelerator: Literal["auto", "cpu", "gpu"] = Field(default="auto", description="auto: a GPU where there is one")
     problems: dict[Name, Problem] = Field(min_length=1)
+    figures: list[study_figures.Figure] = Field(
+        default=[], description="what the report draws beside its tables: one metric against one quantity"
+    )
 
     def family(self, problem: str, family: str) -> Family:
         """A family by name."""
@@ -278,6 +282,7 @@ def _complaints(study: Study, folder: Path) -> Iterator[str]:
         yield from _family_complaints(at, problem)
         yield from _method_complaints(at, problem, gives, study.seen(name))
         yield from _judging_complaints(at, problem, gives)
+    yield from study_figures.complaints(study.figures, study.problems)
 
 
 def _family_complaints(at: str, problem: Problem) -> Iterator[str]:

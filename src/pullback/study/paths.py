@@ -98,6 +98,11 @@ def seeds(study: str) -> str:
     return f"{RESULTS}/{study}/report/seeds.csv"
 
 
+def drawn(study: str) -> str:
+    """What the study's own figures show, CSV."""
+    return f"{RESULTS}/{study}/report/figures.csv"
+
+
 def resolved(study: str, digest: str) -> str:
     """The study as it ran, every default filled in, JSON; the digest of that text is in the name."""
     return f"{RESULTS}/{study}/study-{digest}.json"

@@ -1,0 +1,127 @@
+"""Figures that a study asks for: one metric against one quantity, over many results."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from pullback.study.base import Closed
+from pullback.study.problems import ProblemBase
+
+WORDS = ("network_calls", "set_size", "seen_swd", "problem", "family", "method")
+"""What x may be by itself. The first three are numbers of a result, the others categories."""
+GROUPS = ("params", "simulator", "method", "infer")
+"""What x may be a number of: ``params.gamma``, ``simulator.dimension``, ``method.k``, ``infer.steps``."""
+FILTERS = ("problems", "families", "methods", "infer")
+
+Patterns = list[str]
+
+
+class Figure(Closed):
+    """One metric against one quantity: a panel for each family, unless x runs over families, and a line for the
+    results that differ in nothing but x."""
+
+    title: str = Field(default="", description="headline; made of y and x when not given")
+    y: str = Field(description="a metric, such as swd_draw or energy_score_excess")
+    x: str = Field(
+        description="network_calls (of one draw), set_size, seen_swd (distance of a family from the training priors), "
+        "problem, family, method, or a number of the study: params.<name> of families, simulator.<name> of problems, "
+        "method.<name>, infer.<name>"
+    )
+    problems: Patterns | None = Field(
+        default=None, min_length=1, description="only these: names, or patterns such as d-*; every one when not given"
+    )
+    families: Patterns | None = Field(default=None, min_length=1, description="only these, likewise")
+    methods: Patterns | None = Field(default=None, min_length=1, description="only these, likewise")
+    infer: Patterns | None = Field(default=None, min_length=1, description="only these inferences, likewise")
+    log: Literal["auto", "none", "x", "y", "both"] = Field(
+        default="auto", description="logarithmic axes; auto: where values span more than a factor of 10"
+    )
+
+    def takes(self, **names: str) -> bool:
+        """Whether a result is drawn; ``names`` by filter: ``problems="d-2", methods="cfm"``."""
+        return all(_matches(getattr(self, key), name) for key, name in names.items())
+
+
+def _matches(patterns: Patterns | None, name: str) -> bool:
+    return patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def numbers(settings: Any, prefix: str = "") -> dict[str, float]:
+    """The numbers of a model or mapping by their path, pieces joined by dots: ``{"k": 3, "train.steps": 3000}``."""
+    if isinstance(settings, BaseModel):
+        settings = settings.model_dump(mode="json")
+    found: dict[str, float] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= numbers(value, f"{prefix}{key}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[prefix + key] = float(value)
+    return found
+
+
+def family_numbers(problem: ProblemBase, family: str) -> dict[str, float]:
+    """Parameters of a family, or of the one it takes its events from, that are numbers."""
+    declared = problem.families[family]
+    return numbers((problem.families[declared.take.family] if declared.take else declared).params)
+
+
+def complaints(figures: Sequence[Figure], problems: Mapping[str, ProblemBase]) -> Iterator[str]:
+    """What is wrong with the figures of a study, one line each."""
+    for position, figure in enumerate(figures):
+        at = f"figures[{position}]"
+        taken = [problem for name, problem in problems.items() if figure.takes(problems=name)]
+        methods = [(n, m) for problem in taken for n, m in problem.methods.items() if figure.takes(methods=n)]
+        known: dict[str, dict[str, None]] = {
+            "problems": dict.fromkeys(problems),
+            "families": dict.fromkeys(n for p in taken for n, f in p.families.items() if "test" in f.splits),
+            "methods": dict.fromkeys(n for p in taken for n in p.methods),
+            "infer": dict.fromkeys(n for _, m in methods for n in m.infer),
+        }
+        wrong = list(_filter_complaints(at, figure, known))
+        # What a wrong filter leaves over says nothing about x.
+        yield from wrong or _x_complaints(at, figure, taken, [m for _, m in methods])
+
+
+def _filter_complaints(at: str, figure: Figure, known: Mapping[str, Mapping[str, None]]) -> Iterator[str]:
+    for key in FILTERS:
+        for pattern in getattr(figure, key) or ():
+            if not any(_matches([pattern], name) for name in known[key]):
+                yield f"{at}.{key}: '{pattern}' is none of {_listed(known[key])}{_nearest(pattern, known[key])}"
+                return
+
+
+def _x_complaints(at: str, figure: Figure, problems: Sequence[ProblemBase], methods: Sequence[Any]) -> Iterator[str]:
+    group, _, name = figure.x.partition(".")
+    if figure.x in WORDS:
+        return
+    if group not in GROUPS or not name:
+        words = (*WORDS, *(f"{group}.<name>" for group in GROUPS))
+        yield f"{at}.x: '{figure.x}' is none of {_listed(words)}{_nearest(figure.x, words)}"
+        return
+    sources: list[dict[str, float]] = {
+        "params": lambda: [
+            family_numbers(p, n)
+            for p in problems
+            for n, f in p.families.items()
+            if "test" in f.splits and figure.takes(families=n)
+        ],
+        "simulator": lambda: [numbers(getattr(p, "simulator", {})) for p in problems],
+        "method": lambda: [numbers(m.model_dump(mode="json", exclude={"infer"})) for m in methods],
+        "infer": lambda: [numbers(i) for m in methods for n, i in m.infer.items() if figure.takes(infer=n)],
+    }[group]()
+    known = dict.fromkeys(f"{group}.{key}" for source in sources for key in source)
+    if figure.x not in known:
+        yield f"{at}.x: '{figure.x}' is no number here: {_listed(known) or 'there is none'}{_nearest(figure.x, known)}"
+
+
+def _listed(names: Any) -> str:
+    names = list(names)
+    return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+
+
+def _nearest(word: str, names: Any) -> str:
+    near = difflib.get_close_matches(word, list(names), n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
