@@ -28,7 +28,7 @@ PROBLEM = Gaussian(GaussianSimulator())
 TRAIN = {"steps": 600, "sets": 4, "set_size": [8, 32], "validate_every": 150, "checkpoint_every": 20}
 NETWORK = {"kind": "mlp", "width": 16, "depth": 2}
 EVENTS = 40
-ENCODER = {"hidden": 8, "heads": 2, "inducing": 4}
+ENCODER = {"kind": "set-transformer", "hidden": 8, "heads": 2, "inducing": 4}
 METHODS: dict[str, dict[str, Any]] = {
     "cfm": {"kind": "cfm", "network": NETWORK},
     "ei-fm": {"kind": "ei-fm", "network": NETWORK, "k": 2, "set_encoder": ENCODER},
