@@ -19,7 +19,7 @@ from pullback.study.methods import AmortisedInfer as Infer
 from pullback.study.methods import Hvae as Spec
 from pullback.study.methods import Mlp, SetTransformer, Train
 
-TRAIN = Train(steps=300, sets=8, set_size=(16, 64), targets=32, learning_rate=5e-3, ema=0.98, validate_every=100)
+TRAIN = Train(steps=600, sets=8, set_size=(16, 64), targets=32, learning_rate=5e-3, ema=0.98, validate_every=100)
 SPEC = Spec(
     kind="hvae",
     k=2,
@@ -190,7 +190,8 @@ def test_draws_know_the_observation_and_the_set(artifact, tmp_path):
     for mean in (-1.5, 1.5):
         reader = write(tmp_path / f"{mean}.h5", [mean], 500, 5)
         model = model_of(artifact)
-        state = model.condition(reader, infer)
+        # As large as the largest set of the training.
+        state = model.condition(reader.window(0, 64), infer)
         y, x = reader.read("y"), reader.read("x")
         chunk = model.draw(state, y, reader.read("event_id"), infer)
         assert chunk.x.shape == (500, 50, 2)

@@ -30,6 +30,7 @@ PART = Path("results/faults/posteriors/line/cfm/two/seed-0/plus/part-001.h5")
 METRICS = Path("results/faults/metrics/line/cfm.csv")
 PAGE = Path("results/faults/report/index.html")
 TABLE = PAGE.with_name("metrics.csv")
+MORE_TABLES = [TABLE.replace("metrics.csv", f"{name}.csv") for name in ("seeds", "figures")]
 
 
 def run(folder, *targets, options=(), study="faults.yaml", **environment):
@@ -208,7 +209,7 @@ def test_a_folder_that_cannot_take_a_run_is_one_line(finished, folder, tmp_path)
             r"^\S+/bare/.snakemake cannot be written \(its file system is read-only\): make it writable, or run in",
         )
 
-    remove(folder, PAGE, TABLE)
+    remove(folder, PAGE, TABLE, *MORE_TABLES)
     with read_only(folder / "results"):
         refused(folder, r"^\S+/results/faults cannot be written \(its file system is read-only\)")
     logs = folder / "results/faults/logs"
