@@ -7,9 +7,8 @@
 
 Changes, and why: attention divides by sqrt(head width); members may carry weights; for images and gathers what is
 attended to and the input of rFF are normalised (pre-LN: stable at larger learning rates). Observations that are vectors
-are not: for them the softmax average of y under scores q.y is the gradient of the log moment generating function,
-which for Gaussian observations is mean + covariance q. Embeddings that are linear in the moments go on beyond the
-training priors, where normalised members saturate.
+are not, as published: for them the softmax average of y under scores q.y is the gradient of the log moment generating
+function, which for Gaussian observations is mean + covariance q, linear in the moments.
 
 A member of weight w attends as w copies of it would: a_j = w_j exp(s_j) / sum_i w_i exp(s_i), the average under the
 reweighted ensemble. Weights may be negative, as those of next-to-leading-order event generators are: a member and its
