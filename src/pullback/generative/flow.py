@@ -25,11 +25,11 @@ def interpolate(x0: Tensor, x1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """The point x_t of the path and the velocity x_1 - x_0 there.
 
     Args:
-        x0: noise (B, *x).
-        x1: data (B, *x).
-        t: times (B,).
+        x0: noise (..., *x).
+        x1: data (..., *x).
+        t: times (...).
     """
-    t = t.reshape(-1, *(1,) * (x1.ndim - 1))
+    t = t.reshape(*t.shape, *(1,) * (x1.ndim - t.ndim))
     return (1 - t) * x0 + t * x1, x1 - x0
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from pullback.ensembles.fields import Field
-from pullback.ensembles.scaling import Scaling
+from pullback.ensembles.scaling import Scaling, wrap
 
 JITTER_FLOOR = 1e-12
 """Added to the diagonal of a covariance, in units of the sample's variances: a sample of copies has none."""
@@ -63,7 +63,7 @@ class Coordinates:
             mean + np.sqrt(1 - h**2) * away + h * (eps @ np.swapaxes(np.linalg.cholesky(covariance + floor), -1, -2))
         )
         out = self._scaling.decode_x(moved, moved)
-        out[..., self._periodic] = np.mod(out[..., self._periodic] + np.pi, 2 * np.pi) - np.pi
+        out[..., self._periodic] = wrap(out[..., self._periodic])
         return self._field.project(out.reshape(-1, out.shape[-1]))[0].reshape(out.shape)
 
     def _mean(self, z: np.ndarray) -> np.ndarray:

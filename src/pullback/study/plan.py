@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, cast
 
-from pullback.study.base import SPLITS, Split, asked, canonical, outside_path
+from pullback.study.base import SPLITS, Capability, Split, asked, canonical, outside_path
 from pullback.study.config import Study, answers_from_reference, family_files, resolve_otherwise
 from pullback.study.plugins import plugin_file, problem_class
 from pullback.study.problems import BUILT_IN_PROBLEMS, CommandProblem, DigitsProblem, Family, UnfoldingProblem
@@ -297,8 +297,7 @@ class Plan:
     def reference(self, problem: str, method: str, family: str) -> list[tuple[str, str, Split]]:
         """The split (problem, family, split) whose truth stands for the prior, where a method answers from one."""
         spec = self.study.problems[problem]
-        gives = getattr(spec, "gives", None) or frozenset(problem_class(spec.kind, Path(self.folder)).gives)
-        if not answers_from_reference(spec.methods[method], gives):
+        if not answers_from_reference(spec.methods[method], self._gives(problem)):
             return []
         return [(problem, self.base(problem, family), "reference")]
 
@@ -399,12 +398,16 @@ class Plan:
 
     def _compares_with_exact(self, problem: str) -> bool:
         """Whether judging draws from the exact posterior, and so is told the parameters of families."""
+        judging = self.study.problems[problem].judging
+        asked_for = judging.exact_events or judging.c2st_events
+        return bool(asked_for) and "exact-posterior" in self._gives(problem)
+
+    def _gives(self, problem: str) -> frozenset[Capability]:
+        """Capabilities of a problem; those of the user's own stand in its class."""
         spec = self.study.problems[problem]
-        if not (spec.judging.exact_events or spec.judging.c2st_events):
-            return False
         if spec.kind in BUILT_IN_PROBLEMS:
-            return "exact-posterior" in spec.gives
-        return "exact-posterior" in problem_class(spec.kind, Path(self.folder)).gives
+            return spec.gives
+        return frozenset(problem_class(spec.kind, Path(self.folder)).gives)
 
     def results(self, problem: str, method: str) -> list[tuple[str, int, str]]:
         """(infer, seed, family) of every posterior of one method."""

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from pullback.ensembles.scaling import Scaling
 from pullback.generative.share import Noise
-from pullback.methods.amortised.model import VECTOR_ROWS, AmortisedModel
+from pullback.methods.amortised.model import VECTOR_ROWS, AmortisedModel, target_weights
 from pullback.networks.build import build_set_encoder
 from pullback.networks.encoders import observation_encoder
 from pullback.seeding import event_normals, integer_seed
@@ -90,7 +90,6 @@ class HvaeNet(nn.Module):
             layers = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.GELU())]
             return nn.Sequential(*layers, nn.Linear(width, 2 * outputs))
 
-        self.theta = None
         self.encoder = build_set_encoder(spec.set_encoder, scaling.y_shape, 2 * spec.k)
         self.observe = observation_encoder(scaling.y_shape, width)
         self._prior = gaussian(0, spec.latent)
@@ -125,7 +124,7 @@ def negative_elbo(
     mean, log_std = split(model.context(sets), SET_LOG_STD)
     c = mean + log_std.exp() * noise.normal(mean.shape)
     x, y = sets["x"][:, :targets], sets["y"][:, :targets]
-    share = (sets["mask"] * sets["weight"] if "weight" in sets else sets["mask"])[:, :targets].flatten()
+    share = target_weights(sets, targets)
     members = x.shape[1]
     eps = noise.normal((len(c), members, latent)).flatten(0, 1)
     x, y, each = x.flatten(0, 1), y.flatten(0, 1), c.repeat_interleave(members, dim=0)

@@ -80,6 +80,12 @@ class ConditionalNet(nn.Module):
         return None
 
 
+def target_weights(sets: dict[str, Tensor], targets: int | None) -> Tensor:
+    """What each of the first ``targets`` members counts in a loss (set * target,): its weight, 0 in padding."""
+    share = sets["mask"] * sets["weight"] if "weight" in sets else sets["mask"]
+    return share[:, :targets].flatten()
+
+
 def path_loss(
     model: ConditionalNet, path: NoisePath, sets: dict[str, Tensor], noise: Noise, targets: int | None
 ) -> tuple[Tensor, Tensor]:
@@ -90,7 +96,7 @@ def path_loss(
     """
     context = model.context(sets)
     x, y = sets["x"][:, :targets], sets["y"][:, :targets]
-    share = (sets["mask"] * sets["weight"] if "weight" in sets else sets["mask"])[:, :targets].flatten()
+    share = target_weights(sets, targets)
     x_t, t, target = path.point(x, noise)
     said = model.network(x_t.flatten(0, 1), t.flatten(), y.flatten(0, 1), context)
     error = (said - target.flatten(0, 1)).square().flatten(1).mean(dim=1)

@@ -33,10 +33,6 @@ class Path(Protocol):
         ...
 
 
-def _rows(t: Tensor, x: Tensor) -> Tensor:
-    return t.reshape(*t.shape, *(1,) * (x.dim() - t.dim()))
-
-
 def spread_times(noise: Noise, x: Tensor) -> Tensor:
     """Times (S, T) in [0, 1), each uniform, those of a set evenly spread: less noise in the loss than independent ones.
 
@@ -52,7 +48,8 @@ class FlowPath:
     def point(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
         """See `Path`."""
         start, t = noise.normal(x.shape), spread_times(noise, x)
-        return torch.lerp(start, x, _rows(t, x)), t, x - start
+        x_t, velocity = flow.interpolate(start, x, t)
+        return x_t, t, velocity
 
     def sample(self, predict: Predict, start: Tensor, infer: Infer, normals: Normals) -> Tensor:
         """See `Path`."""
