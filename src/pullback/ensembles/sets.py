@@ -20,6 +20,7 @@ log = logging.getLogger("pullback")
 
 Part = Literal["train", "validation"]
 WINDOWS = 16
+SCALING_EVENTS = 50_000
 
 
 class SetsError(ValueError):
@@ -132,6 +133,10 @@ class TrainingData:
         self._scaling = scaling
         for family in (*self._families["train"], *self._families["validation"]):
             family.x = family.y = None
+
+    def fit_scaling(self, rng: np.random.Generator) -> Scaling:
+        """How networks see x and y, fitted on `SCALING_EVENTS` training events."""
+        return Scaling.fit(self.x, self.y, *self.sample_for_scaling(SCALING_EVENTS, rng))
 
     def sample_for_scaling(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """About n training events x (event, *x), y (event, *y), as many of each family; physical units.

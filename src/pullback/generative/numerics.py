@@ -22,6 +22,14 @@ def pick_device(accelerator: str) -> torch.device:
 
 
 @contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Torch's global stream on the CPU begins at ``seed``, as for a network's first weights; then it is as before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
 def numerics(threads: int, gpu: bool) -> Iterator[None]:
     """This many threads and deterministic algorithms; what was set before comes back.
 

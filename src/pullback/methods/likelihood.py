@@ -26,13 +26,12 @@ from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import TrainingData
 from pullback.extras import require
 from pullback.generative.checkpoint import load_artifact
-from pullback.generative.numerics import numerics, pick_device
+from pullback.generative.numerics import numerics, pick_device, seeded
 from pullback.generative.share import Noise
 from pullback.methods.base import Context, Method, TrainJob
 from pullback.seeding import generator, integer_seed
 from pullback.study import methods as study
 
-SCALING_EVENTS = 50_000
 KIND = "likelihood"
 ROWS = 4096
 """Particles whose parameters are computed together."""
@@ -57,10 +56,8 @@ class GmmLikelihood(Method[None]):
 
         _refuse(data.x, data.y)
         address = self.context.address
-        sample = data.sample_for_scaling(SCALING_EVENTS, generator(*address, "scaling"))
-        scaling = Scaling.fit(data.x, data.y, *sample)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(integer_seed(*address, "weights"))
+        scaling = data.fit_scaling(generator(*address, "scaling"))
+        with seeded(integer_seed(*address, "weights")):
             model = _build(self.spec, scaling)
         size = self.spec.model_dump(mode="json", exclude={"train"})
         meta = {"kind": KIND, "size": size, "scaling": scaling.to_dict(), "trained_on": data.digests}

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from pullback.ensembles.scaling import Scaling
+from pullback.generative.numerics import seeded
 from pullback.generative.share import Noise
 from pullback.methods.amortised.model import VECTOR_ROWS, AmortisedModel, target_weights
 from pullback.networks.build import build_set_encoder
@@ -149,8 +150,7 @@ class Hvae(AmortisedModel):
         return loss
 
     def _build(self, scaling: Scaling, theta: np.ndarray | None) -> HvaeNet:  # type: ignore[override]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(integer_seed(*self.context.address, "weights"))
+        with seeded(integer_seed(*self.context.address, "weights")):
             return HvaeNet(self.spec, scaling)
 
     def _draw(

@@ -26,7 +26,7 @@ from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader
 from pullback.generative.checkpoint import load_artifact
-from pullback.generative.numerics import numerics, pick_device
+from pullback.generative.numerics import numerics, pick_device, seeded
 from pullback.generative.share import Noise
 from pullback.methods.amortised import conditioning
 from pullback.methods.amortised.paths import Path as NoisePath
@@ -41,7 +41,6 @@ log = logging.getLogger("pullback")
 
 Spec = Cfm | Cddpm | EiFm | EiDdpm | Regression
 
-SCALING_EVENTS = 50_000
 
 VECTOR_ROWS = 4096
 ARRAY_ROWS = 128
@@ -127,8 +126,7 @@ class AmortisedModel(Method[ModelState]):
         from pullback.generative.loop import fit
 
         address = self.context.address
-        sample = data.sample_for_scaling(SCALING_EVENTS, generator(*address, "scaling"))
-        scaling = Scaling.fit(data.x, data.y, *sample)
+        scaling = data.fit_scaling(generator(*address, "scaling"))
         told = data.parameters() if isinstance(self.spec, Told) and self.spec.parameters else None
         theta = None if told is None else np.stack([told.values.mean(axis=0), told.values.std(axis=0)])
         model = self._build(scaling, theta)
@@ -161,8 +159,7 @@ class AmortisedModel(Method[ModelState]):
         return loss
 
     def _build(self, scaling: Scaling, theta: np.ndarray | None) -> ConditionalNet:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(integer_seed(*self.context.address, "weights"))
+        with seeded(integer_seed(*self.context.address, "weights")):
             return ConditionalNet(self.spec, scaling.x_shape, scaling.y_shape, theta)
 
     def _training_signatures(self, model: ConditionalNet, data: TrainingData) -> dict[str, Any]:

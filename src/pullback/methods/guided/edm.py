@@ -16,14 +16,13 @@ from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import TrainingData
 from pullback.generative.checkpoint import load_artifact
 from pullback.generative.edm import SIGMA_DATA, EdmDenoiser, edm_loss
-from pullback.generative.numerics import pick_device
+from pullback.generative.numerics import pick_device, seeded
 from pullback.generative.share import Noise
 from pullback.methods.base import Method, TrainJob
 from pullback.networks.build import build_network
 from pullback.seeding import generator, integer_seed
 from pullback.study import methods as study
 
-SCALING_EVENTS = 50_000
 KIND = "diffusion-prior"
 PREDICTION = "edm-x0"
 """E[x_0 | x_t] by the preconditioning of `generative.edm`."""
@@ -76,10 +75,8 @@ class EdmPrior(Method[None]):
                 "x has a periodic quantity, which is learnt relative to y; a prior of x alone needs other transforms"
             )
         address = self.context.address
-        sample = data.sample_for_scaling(SCALING_EVENTS, generator(*address, "scaling"))
-        scaling = Scaling.fit(data.x, data.y, *sample)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(integer_seed(*address, "weights"))
+        scaling = data.fit_scaling(generator(*address, "scaling"))
+        with seeded(integer_seed(*address, "weights")):
             model = _build(self.spec.network, scaling)
         meta = {
             "kind": KIND,
