@@ -105,11 +105,27 @@ def test_killed_and_rerun_is_the_uninterrupted_training_bit_for_bit(tmp_path):
     assert not (folder / "checkpoints" / "f1").exists()
 
 
-def interrupted(folder: Path, step: int = 35) -> list[Path]:
+def interrupted(folder: Path, step: int = 35, **more) -> list[Path]:
     folder.mkdir()
     with pytest.raises(KeyboardInterrupt):
-        train_here(folder, dies_at=step)
+        train_here(folder, dies_at=step, **more)
     return sorted((folder / "checkpoints" / "f1").iterdir())
+
+
+def test_muon_goes_on_from_a_checkpoint_as_if_uninterrupted(tmp_path):
+    def deeper():
+        return {
+            "model": nn.Sequential(make_model(), nn.Linear(2, 16), nn.GELU(), nn.Linear(16, 16), nn.Linear(16, 2)),
+            "train": SETTINGS.model_copy(update={"optimizer": "muon"}),
+        }
+
+    whole_folder = tmp_path / "whole"
+    whole_folder.mkdir()
+    torch.manual_seed(6)
+    whole = train_here(whole_folder, **deeper())
+    torch.manual_seed(6)
+    assert interrupted(tmp_path / "killed", **deeper())
+    assert_same(train_here(tmp_path / "killed", **deeper()), whole)
 
 
 @pytest.mark.parametrize("damage", ["cut", "bit", "empty"])

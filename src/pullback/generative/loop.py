@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import Part, TrainingData
 from pullback.generative.checkpoint import CheckpointError, Checkpoints, save_artifact
+from pullback.generative.muon import Muon
 from pullback.generative.numerics import numerics, pick_device
 from pullback.generative.share import Noise, Share
 from pullback.methods.base import Context, TrainJob
@@ -65,6 +66,13 @@ def learning_rate(step: int, train: Train) -> float:
 def ema_decay(step: int, train: Train) -> float:
     """Decay of the average after step 0, 1, ...: shorter at first, so that it forgets the random start."""
     return min(train.ema, (1 + step) / (10 + step))
+
+
+def make_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:
+    """Of all parameters."""
+    if train.optimizer == "muon":
+        return Muon(model.parameters(), lr=train.learning_rate)
+    return torch.optim.Adam(model.parameters(), lr=train.learning_rate, fused=True)
 
 
 class _Step(nn.Module):
@@ -158,8 +166,7 @@ class _Fit:
         )
         self.gpu = fabric.device.type == "cuda"
         self.share = Share(train.sets, fabric.global_rank, fabric.world_size)
-        optimizer = torch.optim.Adam(model.parameters(), lr=train.learning_rate, fused=True)
-        self.step_module, self.optimizer = fabric.setup(_Step(model, loss), optimizer)
+        self.step_module, self.optimizer = fabric.setup(_Step(model, loss), make_optimizer(model, train))
         # The model's own tensors: changed in place by every step and by load_state_dict.
         self.current = {name: value.detach() for name, value in model.state_dict().items()}
         self.ema = {name: value.clone() for name, value in self.current.items()}
