@@ -13,7 +13,8 @@ from pullback.metrics.c2st import correct, features
 from pullback.metrics.calibration import SortedDraws
 from pullback.metrics.draws import Space, wrap
 from pullback.metrics.energy import energy_score
-from pullback.metrics.exact import Exact, moments, unweighted
+from pullback.metrics.exact import Exact, ExactError, moments, unweighted
+from pullback.problems.true_prior import ByParameters, ByTruth
 from pullback.study import load_study
 from pullback.study.plan import Plan
 
@@ -21,24 +22,26 @@ COVARIANCE = np.array([[0.5, 0.3], [0.3, 0.4]])
 
 
 class Linear:
-    """p(x|y) = N(y, COVARIANCE); `pairs` says that the pool's effective size is given too."""
+    """p(x|y) = N(y, COVARIANCE)."""
 
     gives = frozenset({"exact-posterior"})
-    pairs = False
 
     def exact_posterior(self, y, params, draws, pool, rng):
         x = y[:, None] + rng.multivariate_normal([0, 0], params["scale"] * COVARIANCE, (len(y), draws))
-        return (x.astype(np.float32), np.ones(len(y))) if self.pairs else x.astype(np.float32)
+        return x.astype(np.float32), np.full(len(y), np.inf)
 
 
-def family(n, draws=300, pairs=False):
+def twice(problem, params):
+    prior = ByParameters(problem, params, 100)
+    return prior, prior
+
+
+def family(n, draws=300):
     rng = np.random.default_rng(0)
     y = 2 * rng.normal(size=(n, 2))
     truth = y + rng.multivariate_normal([0, 0], COVARIANCE, n)
-    problem = Linear()
-    problem.pairs = pairs
     space = Space.of(PLANE[0], truth)
-    return Exact(problem, {"scale": 1.0}, y, truth, space, PLANE[0], draws, 100, ("t",)), y, truth
+    return Exact(*twice(Linear(), {"scale": 1.0}), y, truth, space, PLANE[0], draws, ("t",)), y, truth
 
 
 def answer(exact, y, truth, draws, shift=0.0, covariance=COVARIANCE, seed=1):
@@ -91,12 +94,12 @@ def test_the_excess_is_that_of_the_scores_themselves():
         gives = frozenset({"exact-posterior"})
 
         def exact_posterior(self, y, params, draws, pool, rng):
-            return rng.normal(size=(len(y), draws, 1))
+            return rng.normal(size=(len(y), draws, 1)), np.full(len(y), np.inf)
 
     truth = rng.normal(size=(n, 1))
     field = Field.vector("x", ("a",), "m")
     space = Space.of(field, truth)
-    exact = Exact(Line(), {}, np.zeros((n, 1)), truth, space, field, 100, 100, ("t",))
+    exact = Exact(*twice(Line(), {}), np.zeros((n, 1)), truth, space, field, 100, ("t",))
     judged = unweighted(s * rng.normal(size=(n, 100, 1)))
     crps = SortedDraws(judged, space).crps(truth, truth)[:, 0]
     rows = exact.measure(exact.errors(judged), 100, {"crps": crps}, Replicas(np.arange(n), 100, rng))
@@ -136,20 +139,62 @@ def test_angles_have_no_edge():
         gives = frozenset({"exact-posterior"})
 
         def exact_posterior(self, y, params, draws, pool, rng):
-            return wrap(np.pi + 0.3 * rng.normal(size=(len(y), draws, 1)))
+            return wrap(np.pi + 0.3 * rng.normal(size=(len(y), draws, 1))), np.full(len(y), np.inf)
 
     truth = wrap(np.pi + 0.3 * rng.normal(size=(400, 1)))
-    exact = Exact(Around(), {}, np.zeros((400, 1)), truth, Space.of(field, truth), field, 300, 100, ("t",))
+    exact = Exact(*twice(Around(), {}), np.zeros((400, 1)), truth, Space.of(field, truth), field, 300, ("t",))
     judged = unweighted(wrap(np.pi + 0.15 + 0.3 * rng.normal(size=(400, 100, 1))))
     rows = exact.measure(exact.errors(judged), 100, {}, Replicas(np.arange(400), 20, rng))
     assert rows[0].value == pytest.approx(0.5, rel=0.05)
     assert features(np.full((3, 1), np.pi), field) == pytest.approx(np.tile([0.0, -1.0], (3, 1)), abs=1e-6)
 
 
-def test_the_effective_size_beside_the_draws_is_no_draw():
-    plain, *_ = family(300)
-    pairs, *_ = family(300, pairs=True)
-    assert (plain.first.x == pairs.first.x).all()
+class Twin(Linear):
+    """The same posterior, known by its likelihood: y = x + noise, a prior so wide that it does not count."""
+
+    gives = frozenset({"likelihood"})
+
+    def log_likelihood(self, y, x):
+        away = y - x
+        return -0.5 * np.einsum("...i,ij,...j->...", away, np.linalg.inv(COVARIANCE), away)
+
+
+def test_truth_weighted_by_the_likelihood_gives_the_closed_form():
+    """x ~ U[-6, 6]^2 and y = x + N(0, COVARIANCE): p(x|y) = N(y, COVARIANCE) away from the edges."""
+    rng = np.random.default_rng(6)
+    y = rng.uniform(-3, 3, (300, 2))
+    truth = y + rng.multivariate_normal([0, 0], COVARIANCE, 300)
+    reference = ByTruth(Twin(), rng.uniform(-6, 6, (40_000, 2)), np.zeros(40_000))
+    space = Space.of(PLANE[0], truth)
+    exact = Exact(*reference.halves(), y, truth, space, PLANE[0], 200, ("t",))
+    # A half has 20,000 truths in 144 of area, and 2 pi sqrt(det) = 2.1 of posterior: some 290, so that means and
+    # covariances of finite draws have errors of about sqrt(1 / 290) and sqrt(2 / 290).
+    rows = {
+        row.metric: row for row in exact.measure(exact.errors(exact.sample(300, 200, "other")), 200, {}, replicas())
+    }
+    assert rows["posterior_mean_error"].value < 2 * 290**-0.5
+    assert rows["posterior_covariance_error"].value < 2 * (2 / 290) ** 0.5
+    known = answer(exact, y, truth, 100)
+    assert known["posterior_mean_error"].value < 2 * 290**-0.5
+    shifted = answer(exact, y, truth, 100, shift=np.array([0.4, -0.4]))
+    expected = np.sqrt((0.16 / np.diag(COVARIANCE)).mean())
+    assert shifted["posterior_mean_error"].value == pytest.approx(expected, rel=0.1)
+
+
+def replicas():
+    return Replicas(np.arange(300), 20, np.random.default_rng(7))
+
+
+def test_an_observation_that_no_truth_can_have_made_is_said():
+    class Sharp(Twin):
+        def log_likelihood(self, y, x):
+            return np.where(np.abs(y - x).max(axis=-1) < 1, 0.0, -np.inf)
+
+    reference = ByTruth(Sharp(), np.random.default_rng(8).uniform(-6, 6, (4000, 2)), np.zeros(4000))
+    y = np.array([[0.0, 0.0], [20.0, 0.0]])
+    exact = Exact(*reference.halves(), y, y, Space.of(PLANE[0], y), PLANE[0], 10, ("t",))
+    with pytest.raises(ExactError, match="1 of 2 observations cannot have been made"):
+        exact.sample(2, 10)
 
 
 # C2ST
@@ -196,7 +241,12 @@ class Known(Plane):
 
     def exact_posterior(self, y, params, draws, pool, rng):
         mean = params["centre"] + 0.8 * (y - params["centre"])
-        return (mean[:, None] + 0.2**0.5 * rng.standard_normal((len(y), draws, 2))).astype(np.float32)
+        x = mean[:, None] + 0.2**0.5 * rng.standard_normal((len(y), draws, 2))
+        return x.astype(np.float32), np.full(len(y), np.inf)
+
+
+class Likely(Known):
+    gives = frozenset({"pairs", "prior", "forward", "likelihood"})
 """
 
 
@@ -254,6 +304,33 @@ def test_rows_of_a_whole_evaluation(tmp_path, monkeypatch):
     assert float(table["bad", "f", "energy_score_excess"]["low"]) > 0
     assert value["bad", "f", "sbc_ks.log_likelihood"] > 0
     assert {"sbc_ks.a", "sbc_ks.b", "tarp_gap", "tarp_gap.local"} <= {m for i, f, m in table if f == "shifted"}
+
+
+def test_a_whole_evaluation_against_the_reference_split(tmp_path, monkeypatch):
+    """The problem gives its likelihood alone; without a reference there is nothing to compare with."""
+    import judged_files
+
+    monkeypatch.setattr(judged_files, "SIMULATOR", judged_files.SIMULATOR + EXACT)
+    rng = np.random.default_rng(9)
+    x, y = plane(rng, 400)
+    ensemble = write_ensemble(tmp_path / "e.h5", PLANE, x, y)
+    reference = write_ensemble(tmp_path / "r.h5", PLANE, *plane(rng, 20_000))
+    results = [["good", 0, "f"], ["bad", 0, "f"], ["good", 0, "without"]]
+    posteriors = [
+        write_posterior(tmp_path / f"{i}.p.h5", ensemble, PLANE[0], plane_posterior(rng, y, 40, centre))
+        for i, centre in enumerate((0.0, 1.0, 0.0))
+    ]
+    text = job(tmp_path, "Likely", {"f": {}, "without": {}}, results, exact_events=300, c2st_events=300)
+    ensembles = {"f": ensemble, "without": ensemble}
+    table, _, _ = run(tmp_path, text, posteriors, ensembles, {"f": reference})
+    assert ("good", "without", "posterior_mean_error") not in table
+    value = {key: float(row["value"]) for key, row in table.items()}
+    # Half of the reference has 10,000 truths in 2 pi; posteriors of 2 pi 0.2: some 2,000 in the middle, tens outside.
+    assert value["good", "f", "posterior_mean_error"] < 0.12
+    assert value["bad", "f", "posterior_mean_error"] == pytest.approx(0.2 / 0.2**0.5, rel=0.1)
+    assert abs(value["good", "f", "energy_score_excess"]) < 0.02 < value["bad", "f", "energy_score_excess"]
+    # Means 0.45 standard deviations apart in each of two directions: at best 0.5 + erf(0.63 / 2^1.5) / 2 = 0.62.
+    assert value["good", "f", "c2st"] < 0.56 < value["bad", "f", "c2st"] + 0.03
 
 
 def test_only_a_job_that_asks_is_told_parameters():

@@ -9,10 +9,10 @@ from scipy import stats
 
 from pullback.ensembles.leftovers import LeftoverError
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, PosteriorReader
-from pullback.methods.classical.oracle import OracleError
 from pullback.methods.infer import infer
 from pullback.problems.base import make_problem
 from pullback.problems.reweighting import choose
+from pullback.problems.true_prior import TruePriorError
 from pullback.simulators import detector
 
 PROBLEM = make_problem("unfolding", {})
@@ -150,7 +150,7 @@ def test_weights_of_the_reference_count(tmp_path):
     assert 0 < ok.mean() <= 1
     assert posterior.read("x")[ok][:, 0].max() <= 60
     signed = write(tmp_path / "signed.h5", 5000, 7, weight=np.where(x[:, 0] < 60, 1.0, -1.0))
-    with pytest.raises(OracleError, match="weights are negative"):
+    with pytest.raises(TruePriorError, match="weights are negative"):
         infer(job(), test, tmp_path / "q.h5", reference=signed)
 
 

@@ -17,6 +17,7 @@ from pullback.metrics.exact import Exact
 from pullback.metrics.floors import Distances, Measured
 from pullback.metrics.images import label_range
 from pullback.problems.base import Problem
+from pullback.problems.true_prior import ByParameters, ByTruth, TruePrior
 
 log = logging.getLogger("pullback")
 
@@ -117,25 +118,33 @@ class Case:
         """
         chosen = self.judging["exact_families"]
         wanted = chosen is None or self.name in chosen
-        comparable = wanted and self.known and self.params is not None and self.shift == "none"
-        if not comparable or problem is None or "exact-posterior" not in problem.gives:
+        if not wanted or not self.known or self.shift != "none" or problem is None:
             return None
         if self._exact is None:
+            priors = self._true_prior(problem)
+            if priors is None:
+                return None
             assert self.reader.x is not None
-            assert self.params is not None
             events, other = (min(self.judging[key], self.reader.n) for key in ("exact_events", "c2st_events"))
             self._exact = Exact(
-                problem,
-                self.params,
+                *priors,
                 self.reader.read("y", 0, max(events, other)),
                 self.flat("x", 0, events),
                 self.space,
                 self.reader.x,
                 self.judging["exact_draws"],
-                self.judging["exact_pool"],
                 (*self.address, self.name),
             )
         return self._exact
+
+    def _true_prior(self, problem: Problem) -> tuple[TruePrior, TruePrior] | None:
+        """The family's prior twice, for draws that are independent of each other."""
+        if "exact-posterior" in problem.gives and self.params is not None:
+            own = ByParameters(problem, self.params, self.judging["exact_pool"])
+            return own, own
+        if "likelihood" in problem.gives and self._reference is not None:
+            return ByTruth.read(problem, self._reference).halves()
+        return None
 
     def truth_misfit(self, problem: Problem, n: int) -> checks.Misfit | None:
         """The misfit of the truth itself for the first n events."""

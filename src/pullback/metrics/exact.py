@@ -1,7 +1,7 @@
-"""Posteriors measured against the exact one, where the problem gives it and the family's parameters are known.
+"""Posteriors measured against the exact one, where it is known (`problems.true_prior`).
 
-For the first events of a family the problem draws from p(x|y) under the family's true prior; these draws are the same
-for every method. Against them stand
+For the first events of a family draws are made from p(x|y) under the family's true prior; they are the same for every
+method. Against them stand
 
 ``posterior_mean_error``
     root of the mean over events and components of ((mean - exact mean) / exact standard deviation)^2;
@@ -26,8 +26,9 @@ roots it is the root of the second set's square plus one standard error of it (i
 is not itself zero half of the time).
 """
 
+import logging
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,7 +40,9 @@ from pullback.metrics.calibration import SortedDraws
 from pullback.metrics.draws import Judged, Space
 from pullback.metrics.energy import energy_score
 from pullback.metrics.floors import Measured
-from pullback.problems.base import Problem
+from pullback.problems.true_prior import TruePrior
+
+log = logging.getLogger("pullback")
 
 BLOCK = 250
 """Events that are drawn together, with one pool."""
@@ -52,10 +55,28 @@ LEAST_DRAWS = 4
 
 
 def unweighted(x: np.ndarray) -> Judged:
-    """Draws (event, draw, *x) of which none failed, ready to be judged."""
+    """Draws (event, draw, *x) without weights, ready to be judged.
+
+    Raises:
+        ExactError: a draw is not finite.
+    """
     x = x.reshape(*x.shape[:2], -1)
-    ok = np.ones(x.shape[:2], bool)
+    ok = np.isfinite(x).all(axis=2)
+    if not ok.all():
+        raise ExactError(
+            f"{int((~ok.all(axis=1)).sum())} of {len(x)} observations cannot have been made by any truth of the "
+            "reference split: give the family a larger one (size.reference), or name the families that are compared "
+            "with the exact posterior in judging.exact_families"
+        )
     return Judged(x, None, ok, x[:, 0], ok[:, 0])
+
+
+def _median_least(values: np.ndarray) -> tuple[float, float]:
+    return float(np.median(values)), float(values.min())
+
+
+class ExactError(ValueError):
+    """The exact posterior of some event is not known."""
 
 
 class Moments(NamedTuple):
@@ -104,43 +125,46 @@ class Exact:
     """Exact posterior draws of a family's first events.
 
     Args:
-        problem: gives `exact-posterior`.
-        params: of the family's prior.
+        prior: of the family.
+        other: the same prior, for draws that are independent of those from ``prior`` (floors).
         y: observations (event, *y).
         truth: of as many first events as are judged by moments and scores (event, component).
         space, field: of x.
-        draws, pool: of each event, and candidates that they are chosen from.
+        draws: of each event.
         address: of the random numbers.
     """
 
     def __init__(
         self,
-        problem: Problem,
-        params: dict[str, Any],
+        prior: TruePrior,
+        other: TruePrior,
         y: np.ndarray,
         truth: np.ndarray,
         space: Space,
         field: Field,
         draws: int,
-        pool: int,
         address: seeding.Address,
     ):
-        self.problem, self.params, self.y, self.truth = problem, params, y, truth
+        self.prior, self.other, self.y, self.truth = prior, other, y, truth
         self.space, self.field = space, field
-        self.draws, self.pool, self.address = draws, pool, address
+        self.draws, self.address = draws, address
         self.n = len(truth)
         self._floors: dict[tuple[int, int], tuple[float, float]] = {}
         self._c2st: dict[int, tuple[np.ndarray, float]] = {}
 
     def sample(self, n: int, draws: int, *name: str | int) -> Judged:
-        """Draws for the first n events (event, draw, component); another name, independent ones."""
-        blocks = []
+        """Draws for the first n events (event, draw, component); with a name, independent ones."""
+        prior = self.other if name else self.prior
+        blocks, worth = [], []
         for start in range(0, n, BLOCK):
             rng = seeding.generator(*self.address, "exact", *name, start)
-            found: Any = self.problem.exact_posterior(self.y[start : start + BLOCK], self.params, draws, self.pool, rng)
-            # A problem may say the effective size of its pool beside the draws.
-            blocks.append(found[0] if isinstance(found, tuple) else found)
-        return unweighted(np.concatenate(blocks)[:n])
+            x, effective = prior.draw(self.y[start : start + BLOCK], draws, rng)
+            blocks.append(x)
+            worth.append(effective)
+        x, effective = np.concatenate(blocks)[:n], np.concatenate(worth)[:n]
+        if np.isfinite(effective).all():
+            log.info("exact draws: median effective candidates of an event %.4g, least %.4g", *_median_least(effective))
+        return unweighted(x)
 
     @cached_property
     def first(self) -> Judged:

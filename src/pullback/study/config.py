@@ -326,12 +326,17 @@ def answers_from_reference(method: method_kinds.MethodBase, gives: frozenset[Cap
     return "likelihood" in method.needs_either and "exact-posterior" not in gives
 
 
+def _has_reference(problem: Problem, name: str) -> bool:
+    """Whether a judged family, or the one that it is taken from, has an independent truth."""
+    take = resolve_otherwise(problem.families[name]).take if name in problem.families else None
+    base = problem.families.get(take.family if take else name)
+    return base is None or ("reference" in base.splits and (base.read is None or "reference" in base.read.files))
+
+
 def _reference_complaints(here: str, problem: Problem, method: method_kinds.Method, judged: list[str]) -> Iterator[str]:
     for infer_name, infer in method.infer.items():
         for name in judged if infer.families is None else infer.families:
-            take = resolve_otherwise(problem.families[name]).take if name in problem.families else None
-            base = problem.families.get(take.family if take else name)
-            if base and not ("reference" in base.splits and (base.read is None or "reference" in base.read.files)):
+            if not _has_reference(problem, name):
                 yield (
                     f"{here}.infer.{infer_name}: '{method.kind}' answers from the reference split, and '{name}' has "
                     "none here: list the families that have one in `families`"
@@ -352,13 +357,18 @@ def _twice(at: str, families: dict[str, Family]) -> Iterator[str]:
 
 def _judging_complaints(at: str, problem: Problem, gives: frozenset[Capability]) -> Iterator[str]:
     for key in ("exact_events", "c2st_events"):
-        if getattr(problem.judging, key) and "exact-posterior" not in gives:
+        if getattr(problem.judging, key) and not gives & {"exact-posterior", "likelihood"}:
             yield (
                 f"{at}.judging.{key}: compares with the exact posterior, and problem kind '{problem.kind}' gives "
                 f"{', '.join(sorted(gives))}; leave it out"
             )
     judged = [name for name, family in problem.families.items() if "test" in family.splits]
     for name in problem.judging.exact_families or []:
+        if name in judged and "exact-posterior" not in gives and not _has_reference(problem, name):
+            yield (
+                f"{at}.judging.exact_families: problem kind '{problem.kind}' knows the posterior by its reference "
+                f"split, and '{name}' has none"
+            )
         if name not in judged:
             near = difflib.get_close_matches(name, judged, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else ""

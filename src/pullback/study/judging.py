@@ -20,8 +20,8 @@ class Judging(Closed):
     exact_events: int = Field(
         default=0,
         ge=0,
-        description="events of each family whose posterior is compared with the exact one, where the problem gives it: "
-        "mean, covariance, energy score, CRPS",
+        description="events of each family whose posterior is compared with the exact one, where the problem gives "
+        "it, or its likelihood and the family a reference split: mean, covariance, energy score, CRPS",
     )
     exact_draws: int = Field(default=200, ge=4, description="exact draws of each such event")
     exact_pool: int = Field(
@@ -32,7 +32,7 @@ class Judging(Closed):
     c2st_events: int = Field(
         default=0,
         ge=0,
-        description="events on which a classifier tells draws from exact ones (C2ST), where the problem gives them; "
+        description="events on which a classifier tells draws from exact ones (C2ST), where there are any; "
         "5 trainings, seconds to minutes for each result; 0: none",
     )
     exact_families: list[Name] | None = Field(

@@ -1,0 +1,98 @@
+"""The posterior under a family's true prior: no method but the oracle is told it, and all are judged against it.
+
+Where the problem gives it: the problem's own, from the parameters of the prior. Where it gives the likelihood alone:
+the family's reference split, truth that is independent of the events that are judged, stands for the prior and is
+weighted by the likelihood, which is exact as the reference grows.
+"""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from pullback.ensembles.sets import nominal
+from pullback.ensembles.store import EnsembleReader
+from pullback.problems.base import Problem
+from pullback.problems.reweighting import choose
+
+
+class TruePriorError(ValueError):
+    """Truth that cannot stand for a prior."""
+
+
+class TruePrior(Protocol):
+    """Draws from the posterior under one prior."""
+
+    def draw(self, y: np.ndarray, draws: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draws x (event, draw, *x) from p(x|y), and the effective number of candidates of each event (event,).
+
+        NaN where no candidate can have made the observation; inf where draws are exact.
+        """
+        ...
+
+
+class ByParameters:
+    """The problem's own exact posterior.
+
+    Args:
+        problem: gives `exact-posterior`.
+        params: of the prior.
+        pool: candidates that draws are chosen from, for a problem that needs them.
+    """
+
+    def __init__(self, problem: Problem, params: dict[str, Any], pool: int):
+        self.problem, self.params, self.pool = problem, params, pool
+
+    def draw(self, y: np.ndarray, draws: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """See `TruePrior`."""
+        return self.problem.exact_posterior(y, self.params, draws, self.pool, rng)
+
+
+class ByTruth:
+    """An independent sample of the truth, weighted by the likelihood.
+
+    Args:
+        problem: gives `likelihood`.
+        truth: (truth, *x).
+        log_weight: of each truth (truth,).
+    """
+
+    def __init__(self, problem: Problem, truth: np.ndarray, log_weight: np.ndarray):
+        self.problem, self.truth, self.log_weight = problem, truth, log_weight
+
+    @classmethod
+    def read(cls, problem: Problem, reference: Path) -> "ByTruth":
+        """From the index of a reference split.
+
+        Raises:
+            TruePriorError: a weight is negative.
+        """
+        with EnsembleReader(reference) as reader:
+            truth = reader.read("x")
+            weight = nominal(reader.read("weight")) if "weight" in reader.columns else np.ones(reader.n)
+        if (weight < 0).any():
+            raise TruePriorError(
+                f"{reference}: {int((weight < 0).sum())} of {len(weight)} weights are negative; draws are chosen by "
+                "weight, so that truth of weights that are not negative is needed"
+            )
+        with np.errstate(divide="ignore"):
+            return cls(problem, truth, np.log(weight))
+
+    def halves(self) -> "tuple[ByTruth, ByTruth]":
+        """Two that share no truth: their draws are independent, what one is from the other is noise."""
+        middle = len(self.truth) // 2
+        first, second = slice(None, middle), slice(middle, None)
+        return tuple(ByTruth(self.problem, self.truth[half], self.log_weight[half]) for half in (first, second))  # type: ignore[return-value]
+
+    def draw(self, y: np.ndarray, draws: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """See `TruePrior`; a problem's symmetries make more of a truth (`Problem.posterior_from_truth`)."""
+        own = getattr(self.problem, "posterior_from_truth", None)
+        if own is not None:
+            return own(y, self.truth, self.log_weight, draws, rng)
+
+        def log_likelihood(some: np.ndarray) -> np.ndarray:
+            return self.problem.log_likelihood(some[:, None], self.truth)
+
+        index, ess = choose(log_likelihood, y, self.log_weight, draws, rng)
+        possible = (index >= 0).reshape(*index.shape, *(1,) * (self.truth.ndim - 1))
+        return np.where(possible, self.truth[index], np.nan), ess
