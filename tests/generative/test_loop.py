@@ -18,7 +18,7 @@ from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.generative.checkpoint import ArtifactError, CheckpointError, load_artifact
 from pullback.generative.loop import COLUMNS, TrainingError, ema_decay, fit, learning_rate
 from pullback.methods.base import Context, TrainJob
-from pullback.study.methods import Train
+from pullback.study.learning import Train
 
 SETTINGS = Train(
     steps=60, sets=3, set_size=(4, 16), validate_every=20, checkpoint_every=10, learning_rate=0.01, ema=0.9, clip=1.0

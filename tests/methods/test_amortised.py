@@ -17,18 +17,9 @@ from pullback.methods.base import Context, TrainJob
 from pullback.methods.run import checkpoint_folder, train
 from pullback.seeding import event_normals
 from pullback.study.base import canonical
-from pullback.study.methods import (
-    Cddpm,
-    Cfm,
-    DdpmInfer,
-    EiFm,
-    FlowInfer,
-    Mlp,
-    PointInfer,
-    Regression,
-    SetTransformer,
-    Train,
-)
+from pullback.study.inference import DdpmInfer, FlowInfer, PointInfer
+from pullback.study.learning import Mlp, SetTransformer, Train
+from pullback.study.methods import Cddpm, Cfm, EiFm, Regression
 
 X = Field.vector("x", ["a"], "m")
 Y = Field.vector("y", ["b"], "m")

@@ -15,9 +15,9 @@ from pullback.generative.share import Noise, Share
 from pullback.methods.amortised import hvae as module
 from pullback.methods.amortised.hvae import SET_LOG_STD, Hvae, HvaeNet, kl, kl_terms, log_normal, negative_elbo, split
 from pullback.methods.base import Context, TrainJob
-from pullback.study.methods import AmortisedInfer as Infer
+from pullback.study.inference import AmortisedInfer as Infer
+from pullback.study.learning import Mlp, SetTransformer, Train
 from pullback.study.methods import Hvae as Spec
-from pullback.study.methods import Mlp, SetTransformer, Train
 
 TRAIN = Train(steps=600, sets=8, set_size=(16, 64), targets=32, learning_rate=5e-3, ema=0.98, validate_every=100)
 SPEC = Spec(

@@ -12,7 +12,8 @@ from pullback.methods.base import Chunk, Context, Method, TrainJob, Unfolded
 from pullback.methods.infer import answer, infer, pieces
 from pullback.problems.gaussian import Gaussian
 from pullback.seeding import event_normals, generator
-from pullback.study.methods import Infer, Oracle, RandomTruth
+from pullback.study.inference import Infer
+from pullback.study.methods import Oracle, RandomTruth
 from pullback.study.problems import GaussianSimulator
 
 PROBLEM = Gaussian(GaussianSimulator())

@@ -15,6 +15,7 @@ from pullback.methods.likelihood import GmmLikelihood, LikelihoodError, load_lik
 from pullback.methods.run import train
 from pullback.problems.gaussian import Gaussian
 from pullback.study import methods as study
+from pullback.study.learning import Train
 from pullback.study.problems import GaussianSimulator
 
 torch.set_num_threads(1)
@@ -26,7 +27,7 @@ SPEC = study.GmmLikelihood(
     components=1,
     width=32,
     depth=2,
-    train=study.Train(steps=600, sets=1, set_size=(384, 384), learning_rate=5e-3, ema=0.98, validate_every=300),
+    train=Train(steps=600, sets=1, set_size=(384, 384), learning_rate=5e-3, ema=0.98, validate_every=300),
 )
 
 

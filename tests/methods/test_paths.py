@@ -4,7 +4,7 @@ import torch
 
 from pullback.generative.share import Noise, Share
 from pullback.methods.amortised.paths import DdpmPath, DirectPath, FlowPath, spread_times
-from pullback.study.methods import DdpmInfer, FlowInfer, PointInfer
+from pullback.study.inference import DdpmInfer, FlowInfer, PointInfer
 
 torch.set_num_threads(1)
 

@@ -10,6 +10,8 @@ from pullback.methods.base import Context, TrainJob
 from pullback.methods.guided.edm import EdmPrior, PriorError, load_prior
 from pullback.methods.guided.prior_draws import PriorDraws
 from pullback.study import methods as study
+from pullback.study.inference import DiffusionInfer
+from pullback.study.learning import Mlp, Train
 
 torch.set_num_threads(1)
 
@@ -20,8 +22,8 @@ COVARIANCE = np.array([[100.0, 3.0], [3.0, 0.25]])
 CONTEXT = Context((0, "problem", "edm", 0), accelerator="cpu")
 SPEC = study.EdmPrior(
     kind="edm",
-    network=study.Mlp(width=32, depth=2),
-    train=study.Train(steps=300, sets=4, set_size=(64, 64), learning_rate=5e-3, ema=0.98, validate_every=100),
+    network=Mlp(width=32, depth=2),
+    train=Train(steps=300, sets=4, set_size=(64, 64), learning_rate=5e-3, ema=0.98, validate_every=100),
 )
 
 
@@ -53,7 +55,7 @@ def artifact(tmp_path_factory):
 def test_a_trained_prior_draws_from_what_it_was_trained_on(artifact):
     method = PriorDraws(None, Problem(), CONTEXT)
     method.load(None, artifact, [])
-    infer = study.DiffusionInfer(levels=40, draws=2000)
+    infer = DiffusionInfer(levels=40, draws=2000)
     x = method.draw(None, np.zeros((1, 1), np.float32), np.array([7]), infer).x[0]
     scale = np.sqrt(np.diag(COVARIANCE))
     np.testing.assert_allclose((x.mean(axis=0) - MEAN) / scale, 0, atol=0.15)

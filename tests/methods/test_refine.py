@@ -12,7 +12,7 @@ from pullback.methods.refine import Refined, Sample, choose, em_step, equal, exa
 from pullback.metrics.distances import sliced_wasserstein
 from pullback.problems.gaussian import Gaussian
 from pullback.seeding import generator
-from pullback.study.methods import AmortisedInfer, Refine
+from pullback.study.inference import AmortisedInfer, Refine
 from pullback.study.problems import GaussianSimulator
 
 PROBLEM = Gaussian(GaussianSimulator())

@@ -14,7 +14,8 @@ from pullback.methods.infer import answer, infer
 from pullback.methods.resume import Finished
 from pullback.methods.run import train
 from pullback.stopping import Stopped
-from pullback.study.methods import Infer, RandomTruth
+from pullback.study.inference import Infer
+from pullback.study.methods import RandomTruth
 
 
 def last_checkpoint(folder: Path) -> int:

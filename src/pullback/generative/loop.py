@@ -30,7 +30,7 @@ from pullback.generative.share import Noise, Share
 from pullback.methods.base import Context, TrainJob
 from pullback.seeding import generator, integer_seed
 from pullback.stopping import Stopped
-from pullback.study.methods import Train
+from pullback.study.learning import Train
 from pullback.whole import write_whole
 
 log = logging.getLogger("pullback")

@@ -18,7 +18,7 @@ from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, PosteriorReader
 from pullback.problems.base import Problem
 from pullback.study.base import Closed
-from pullback.study.methods import Infer
+from pullback.study.inference import Infer
 
 State = TypeVar("State")
 

@@ -22,7 +22,7 @@ from pullback.methods.run import checkpoint_folder, method_spec
 from pullback.problems.base import make_problem
 from pullback.stopping import Clock, Stopped
 from pullback.study.base import Closed
-from pullback.study.methods import Infer
+from pullback.study.inference import Infer
 from pullback.study.plugins import load_class
 
 log = logging.getLogger("pullback")

@@ -33,7 +33,7 @@ from pullback.methods.base import Chunk, Method
 from pullback.methods.kernel import Coordinates, bandwidth
 from pullback.problems.base import Problem
 from pullback.seeding import event_normals, event_uniforms, generator
-from pullback.study.methods import AmortisedInfer, Infer, Refine
+from pullback.study.inference import AmortisedInfer, Infer, Refine
 
 log = logging.getLogger("pullback")
 

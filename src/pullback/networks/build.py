@@ -7,7 +7,7 @@ from pullback.networks.encoders import Shape
 from pullback.networks.mlp import ResidualMlp
 from pullback.networks.set_transformer import SetTransformer
 from pullback.networks.unet import Unet
-from pullback.study import methods as study
+from pullback.study import learning as study
 
 
 def build_network(spec: study.Mlp | study.Unet, x_shape: Shape, y_shape: Shape | None, context: int) -> nn.Module:

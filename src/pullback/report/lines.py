@@ -11,9 +11,9 @@ from pullback.report.seeds import Measured, measure
 from pullback.report.style import Series, metric_text, with_unit
 from pullback.report.tables import Family, Rows
 from pullback.study.base import Uniform, canonical
-from pullback.study.config import Study
 from pullback.study.figures import Figure, family_numbers, numbers
 from pullback.study.methods import Ensemble
+from pullback.study.model import Study
 from pullback.study.problems import ProblemBase
 
 LINE_COLUMNS = (

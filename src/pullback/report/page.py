@@ -36,7 +36,7 @@ from pullback.report.tables import (
     rows_by_metric,
     truth_free,
 )
-from pullback.study.config import Problem, Study
+from pullback.study.model import Problem, Study
 from pullback.study.problems import ProblemBase, is_inside
 
 log = logging.getLogger("pullback")

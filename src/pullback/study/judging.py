@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from pullback.study.base import Closed, Name
-from pullback.study.methods import ExactInfer
+from pullback.study.inference import ExactInfer
 
 
 class Judging(Closed):

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, cast
 
 from pullback.study.base import SPLITS, Capability, Split, asked, canonical, outside_path
-from pullback.study.config import Study, answers_from_reference, family_files, resolve_otherwise
+from pullback.study.complaints import answers_from_reference
+from pullback.study.model import Study, family_files, resolve_otherwise
 from pullback.study.plugins import plugin_file, problem_class
 from pullback.study.problems import BUILT_IN_PROBLEMS, CommandProblem, DigitsProblem, Family, UnfoldingProblem
 

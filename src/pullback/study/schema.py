@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pullback.study.config import Study
+from pullback.study.model import Study
 from pullback.study.problems import BUILT_IN_PROBLEMS
 
 SCHEMA = Path("workflow/schemas/study.schema.json")

@@ -35,7 +35,7 @@ from pullback.networks.build import build_set_encoder
 from pullback.networks.encoders import observation_encoder
 from pullback.seeding import event_normals, integer_seed
 from pullback.study import methods as study
-from pullback.study.methods import Infer
+from pullback.study.inference import Infer
 
 LOG_STD = 7.0
 """Standard deviations lie within exp(+-LOG_STD), in units of the scaled x."""

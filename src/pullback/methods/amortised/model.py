@@ -35,7 +35,8 @@ from pullback.methods.base import Chunk, Method, TrainJob
 from pullback.networks.build import build_network, build_set_encoder
 from pullback.networks.encoders import Shape
 from pullback.seeding import event_normals, generator, integer_seed
-from pullback.study.methods import AmortisedInfer, Cddpm, Cfm, EiDdpm, EiFm, Ensemble, Infer, Regression, Told
+from pullback.study.inference import AmortisedInfer, Infer
+from pullback.study.methods import Cddpm, Cfm, EiDdpm, EiFm, Ensemble, Regression, Told
 
 log = logging.getLogger("pullback")
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from pullback.generative import ddpm, flow
 from pullback.generative.share import Noise
-from pullback.study.methods import Cddpm, Cfm, DdpmInfer, EiDdpm, EiFm, FlowInfer, Infer, Regression
+from pullback.study.inference import DdpmInfer, FlowInfer, Infer
+from pullback.study.methods import Cddpm, Cfm, EiDdpm, EiFm, Regression
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 """The network: x_t (B, *x), t (1,) -> (B, *x)."""

@@ -12,7 +12,7 @@ import numpy as np
 from pullback.methods.base import Chunk, Method
 from pullback.problems.true_prior import ByParameters, ByTruth
 from pullback.seeding import generator
-from pullback.study.methods import ExactInfer, Infer
+from pullback.study.inference import ExactInfer, Infer
 
 LOW_QUANTILE = 0.05
 

@@ -7,7 +7,7 @@ import numpy as np
 from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Chunk, Method
 from pullback.seeding import generator
-from pullback.study.methods import Infer
+from pullback.study.inference import Infer
 
 POOL = 20_000
 """Truths kept of each seen family: its first ones."""

@@ -22,6 +22,7 @@ from pullback.methods.base import Method, TrainJob
 from pullback.networks.build import build_network
 from pullback.seeding import generator, integer_seed
 from pullback.study import methods as study
+from pullback.study.learning import Network
 
 KIND = "diffusion-prior"
 PREDICTION = "edm-x0"
@@ -100,7 +101,7 @@ def _loss(model: nn.Module, sets: dict[str, Tensor], noise: Noise) -> tuple[Tens
     return edm_loss(model, x[mask], level[mask], n[mask]).sum(), mask.sum()
 
 
-def _build(network: study.Network, scaling: Scaling) -> EdmDenoiser:
+def _build(network: Network, scaling: Scaling) -> EdmDenoiser:
     return EdmDenoiser(build_network(network, scaling.x_shape, None, 0))
 
 
@@ -123,7 +124,7 @@ def load_prior(artifact: Path | str, accelerator: str = "cpu") -> tuple[LoadedPr
             "give the file of a diffusion prior (priors: of the study)"
         )
     scaling = Scaling.from_dict(meta["scaling"])
-    network: study.Network = TypeAdapter(study.Network).validate_python(meta["network"])
+    network: Network = TypeAdapter(Network).validate_python(meta["network"])
     model = _build(network, scaling)
     model.load_state_dict(weights)
     device = pick_device(accelerator)

@@ -35,7 +35,7 @@ from pullback.generative.numerics import numerics
 from pullback.methods.base import Chunk, Method
 from pullback.methods.guided.edm import PriorError, load_prior
 from pullback.seeding import event_normals, generator
-from pullback.study.methods import EnkgInfer, Infer
+from pullback.study.inference import EnkgInfer, Infer
 
 log = logging.getLogger("pullback")
 

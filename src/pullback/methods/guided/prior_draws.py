@@ -5,7 +5,7 @@ import torch
 
 from pullback.generative.edm import euler_ode, karras_grid
 from pullback.methods.guided.enkg import DiffusionMethod
-from pullback.study.methods import DiffusionInfer
+from pullback.study.inference import DiffusionInfer
 
 
 class PriorDraws(DiffusionMethod):

@@ -1,0 +1,85 @@
+"""A study as one typed model."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import Discriminator, Field, Tag
+
+from pullback.study import figures as study_figures
+from pullback.study.base import Closed, Name, Split, outside_path
+from pullback.study.problems import (
+    BUILT_IN_PROBLEMS,
+    CommandProblem,
+    CustomProblem,
+    DigitsProblem,
+    Family,
+    FwiProblem,
+    GaussianProblem,
+    UnfoldingProblem,
+)
+
+
+def _kind(value: Any) -> str:
+    kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+    return kind if kind in BUILT_IN_PROBLEMS else "custom"
+
+
+Problem = Annotated[
+    Annotated[GaussianProblem, Tag("gaussian")]
+    | Annotated[FwiProblem, Tag("fwi")]
+    | Annotated[UnfoldingProblem, Tag("unfolding")]
+    | Annotated[DigitsProblem, Tag("digits")]
+    | Annotated[CommandProblem, Tag("command")]
+    | Annotated[CustomProblem, Tag("custom")],
+    Discriminator(_kind),
+]
+
+
+class Study(Closed):
+    """One config file, complete in what it runs."""
+
+    config_version: Literal[1] = Field(description="version of this file format")
+    study: Name = Field(description="name of the study and of its results folder: the file's stem")
+    title: str = Field(default="", description="headline of the report")
+    seed: int = Field(default=0, ge=0, description="root of every random number of the study")
+    seeds: int = Field(default=1, ge=1, description="repeats of training and inference: seed-0, seed-1, ...")
+    threads: int = Field(default=1, ge=1, description="CPU threads of training and inference (part of the result)")
+    accelerator: Literal["auto", "cpu", "gpu"] = Field(default="auto", description="auto: a GPU where there is one")
+    problems: dict[Name, Problem] = Field(min_length=1)
+    figures: list[study_figures.Figure] = Field(
+        default=[], description="what the report draws beside its tables: one metric against one quantity"
+    )
+
+    def family(self, problem: str, family: str) -> Family:
+        """A family by name."""
+        return self.problems[problem].families[family]
+
+    def seen(self, problem: str) -> list[str]:
+        """Names of the families that are trained on, in the order of the file."""
+        return [name for name, family in self.problems[problem].families.items() if family.role == "seen"]
+
+    def judged(self, problem: str) -> list[str]:
+        """Names of the families that methods answer: every one with a test split."""
+        return [name for name, family in self.problems[problem].families.items() if "test" in family.splits]
+
+    def infer_families(self, problem: str, method: str, infer: str) -> list[str]:
+        """The judged families that one inference runs on."""
+        chosen = self.problems[problem].methods[method].infer[infer].families
+        return self.judged(problem) if chosen is None else chosen
+
+
+def family_files(family: Family, split: str) -> list[str]:
+    """The outside files of one split."""
+    if family.read is None:
+        return []
+    return [outside_path(name) for name in family.read.files.get(cast(Split, split), [])]
+
+
+def resolve_otherwise(family: Family) -> Family:
+    """The family as it runs here: `otherwise` in place of `read` when a file of `read` is not there."""
+    if family.read is None or family.otherwise is None:
+        return family
+    files = [name for split in family.read.files for name in family_files(family, split)]
+    if files and all(Path(name).exists() for name in files):
+        return family.model_copy(update={"otherwise": None})
+    return family.model_copy(update={"read": None, "take": family.otherwise, "otherwise": None})
