@@ -65,6 +65,25 @@ def set_up_jobs(threads: int) -> None:
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**31 - 1))
 
 
+DEFAULT_RATE = (100, 1)
+"""Snakemake's default of --max-jobs-per-timespan: jobs, seconds."""
+
+
+def choose_when_jobs_end(settings: Any) -> None:
+    """Take away Snakemake's default limit of the rate of jobs; one that the user gave stays.
+
+    Under any limit each job that ends leaves a timer that looks at all ready jobs again every second, for the rest of
+    the run: of a study with 470 jobs Snakemake itself came to take a core and more. Without a limit jobs are chosen
+    when one ends, which is when there is something to choose.
+
+    Args:
+        settings: Snakemake's scheduling settings; None in a process that schedules nothing.
+    """
+    limit = getattr(settings, "max_jobs_per_timespan", None)
+    if limit is not None and (limit.max_jobs, limit.timespan) == DEFAULT_RATE:
+        settings.max_jobs_per_timespan = None
+
+
 def one_of(names: Iterable[str | int]) -> str:
     """A wildcard constraint: exactly these names. One that nothing matches when there are none."""
     return "|".join(re.escape(str(name)) for name in sorted(set(names), key=str)) or r"(?!)"
