@@ -38,3 +38,12 @@ def test_event_normals_are_standard_and_independent():
 
 def test_integer_seed_stays_below_its_bits():
     assert all(0 <= integer_seed("x", i, bits=20) < 2**20 for i in range(50))
+
+
+def test_an_event_s_numbers_are_those_of_its_counter_block():
+    """NumPy's Philox started at the event's block gives the same, whatever was drawn for the events before."""
+    ids = np.array([7, 0, 123_456_789_012, 7])
+    found = event_normals(("a", 1), ids, (3, 2))
+    for row, event_id in zip(found, ids, strict=True):
+        philox = np.random.Philox(key=integer_seed("a", 1, bits=128), counter=[0, 0, int(event_id), 0])
+        assert np.array_equal(np.random.Generator(philox).standard_normal((3, 2), dtype=np.float32), row)

@@ -36,16 +36,17 @@ def numerics(threads: int, gpu: bool) -> Iterator[None]:
     On a GPU an operation without a deterministic form only warns: there a training is repeatable as far as CUDA allows.
     """
     filling: Any = torch.utils.deterministic
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), filling.fill_uninitialized_memory
+    before = torch.get_num_threads(), torch.get_deterministic_debug_mode(), filling.fill_uninitialized_memory
     if gpu:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=gpu)
+    # The same as torch.use_deterministic_algorithms, which also tells torch's compiler and imports it for that: 4 s.
+    torch.set_deterministic_debug_mode("warn" if gpu else "error")
     # Filling every new tensor before it is written guards against reading it too early; here it only costs time.
     filling.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1])
+        torch.set_deterministic_debug_mode(before[1])
         filling.fill_uninitialized_memory = before[2]
