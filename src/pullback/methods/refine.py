@@ -396,5 +396,5 @@ def _ess(ratio: np.ndarray, weight: np.ndarray) -> dict[str, float]:
 
 def _effective(share: np.ndarray) -> np.ndarray:
     """(sum_p r_p)^2 / sum_p r_p^2 of each row of unnormalised responsibilities (event, particle)."""
-    squares = np.einsum("ep,ep->e", share, share)
+    squares = np.vecdot(share, share)
     return share.sum(axis=1) ** 2 / np.maximum(squares, TINY)

@@ -24,9 +24,9 @@ UNITS = 10
 """Units of a hidden layer for each component."""
 
 MOST_UNITS = 200
-MOST_ROUNDS = 200
-"""Passes through the training rows at most. Thousands of events stop before 100, when the loss no longer falls; with
-hundreds the 1000 of sbibm would only learn the rows by heart."""
+MOST_ROUNDS = 50
+"""Passes through the training rows at most. With a thousand events more of them only learn the rows by heart: between
+Gaussians 0.3 of their width apart the accuracy on rows left out is 0.594 after 50, 0.591 after 100, 0.577 after 200."""
 
 
 def features(values: np.ndarray, field: Field) -> np.ndarray:
