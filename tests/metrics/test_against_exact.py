@@ -325,6 +325,10 @@ def test_a_whole_evaluation_against_the_reference_split(tmp_path, monkeypatch):
     table, _, _ = run(tmp_path, text, posteriors, ensembles, {"f": reference})
     assert ("good", "without", "posterior_mean_error") not in table
     value = {key: float(row["value"]) for key, row in table.items()}
+    unasked = job(tmp_path, "Likely", {"f": {}, "without": {}}, results)
+    plain, _, _ = run(tmp_path, unasked, posteriors, ensembles, {"f": reference})
+    assert ("good", "f", "energy_score") in plain
+    assert ("good", "f", "energy_score_excess") not in plain
     # Half of the reference has 10,000 truths in 2 pi; posteriors of 2 pi 0.2: some 2,000 in the middle, tens outside.
     assert value["good", "f", "posterior_mean_error"] < 0.12
     assert value["bad", "f", "posterior_mean_error"] == pytest.approx(0.2 / 0.2**0.5, rel=0.1)

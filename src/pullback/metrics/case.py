@@ -117,7 +117,8 @@ class Case:
         Under a shift the observations do not come from the problem's own likelihood, and nobody knows the posterior.
         """
         chosen = self.judging["exact_families"]
-        wanted = chosen is None or self.name in chosen
+        asked_for = self.judging["exact_events"] or self.judging["c2st_events"]
+        wanted = asked_for and (chosen is None or self.name in chosen)
         if not wanted or not self.known or self.shift != "none" or problem is None:
             return None
         if self._exact is None:
