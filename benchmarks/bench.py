@@ -100,8 +100,10 @@ def ensemble_inverse() -> None:
         e = ours.context({"y": y[:1], "mask": mask[:1]})
         midpoint(lambda x, t: ours.network(x, t, y[0], e), torch.randn(4000, 2), 4)
 
-    theirs, few = best(lambda: plain.sample(y[0]), sample, rounds=3)
-    say("sampling: midpoint, 8 network calls", 4000 / few, 4000 / theirs, "events/s", "plain EI-FM, 100 Euler calls")
+    theirs, sampled = best(lambda: plain.sample(y[0]), sample, rounds=3)
+    say(
+        "sampling: midpoint, 8 network calls", 4000 / sampled, 4000 / theirs, "events/s", "plain EI-FM, 100 Euler calls"
+    )
 
 
 def files() -> None:

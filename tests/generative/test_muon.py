@@ -19,6 +19,13 @@ def gradients(network, step):
     return [torch.randn(p.shape, generator=generator) for p in network.parameters()]
 
 
+def advance(network, optimizer, step):
+    """One step of an optimizer with the gradients of that step."""
+    for p, gradient in zip(network.parameters(), gradients(network, step), strict=True):
+        p.grad = gradient
+    optimizer.step()
+
+
 @pytest.mark.parametrize("shape", [(32, 32), (20, 50), (50, 20)])
 def test_singular_values_become_about_one_and_vectors_stay(shape):
     torch.manual_seed(1)
@@ -41,11 +48,8 @@ def test_hidden_matrices_move_as_torch_s_own_muon_moves_them():
     other = torch.optim.Muon(hidden, lr=MATRIX_RATE * RATE, weight_decay=0.0)
     start = [p.detach().clone() for p in hidden]
     for step in range(5):
-        for network in (ours, theirs):
-            for p, gradient in zip(network.parameters(), gradients(network, step), strict=True):
-                p.grad = gradient.clone()
-        mine.step()
-        other.step()
+        advance(ours, mine, step)
+        advance(theirs, other, step)
     found = [p for p in ours.parameters() if is_hidden_matrix(p)]
     for a, b, first in zip(found, hidden, start, strict=True):
         # Torch's iterates in bfloat16 (8 bits): five steps amplify 2^-9 some ten times.
@@ -58,11 +62,8 @@ def test_the_rest_moves_as_adam_moves_it():
     rest = [p for p in theirs.parameters() if not is_hidden_matrix(p)]
     other = torch.optim.Adam(rest, lr=RATE, fused=True)
     for step in range(5):
-        for network in (ours, theirs):
-            for p, gradient in zip(network.parameters(), gradients(network, step), strict=True):
-                p.grad = gradient.clone()
-        mine.step()
-        other.step()
+        advance(ours, mine, step)
+        advance(theirs, other, step)
     for a, b in zip((p for p in ours.parameters() if not is_hidden_matrix(p)), rest, strict=True):
         assert torch.equal(a, b)
 
@@ -70,11 +71,6 @@ def test_the_rest_moves_as_adam_moves_it():
 def test_its_state_is_saved_and_loaded():
     whole, first, second = model(), model(), model()
     optimizers = [Muon(network.parameters(), lr=RATE) for network in (whole, first, second)]
-
-    def advance(network, optimizer, step):
-        for p, gradient in zip(network.parameters(), gradients(network, step), strict=True):
-            p.grad = gradient
-        optimizer.step()
 
     for step in range(4):
         advance(whole, optimizers[0], step)

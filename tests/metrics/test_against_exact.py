@@ -334,7 +334,7 @@ def test_a_whole_evaluation_against_the_reference_split(tmp_path, monkeypatch):
     assert value["bad", "f", "posterior_mean_error"] == pytest.approx(0.2 / 0.2**0.5, rel=0.1)
     assert abs(value["good", "f", "energy_score_excess"]) < 0.02 < value["bad", "f", "energy_score_excess"]
     # Means 0.45 standard deviations apart in each of two directions: at best 0.5 + erf(0.63 / 2^1.5) / 2 = 0.62.
-    assert value["good", "f", "c2st"] < 0.56 < value["bad", "f", "c2st"] + 0.03
+    assert value["good", "f", "c2st"] < 0.56 < value["bad", "f", "c2st"]
 
 
 def test_only_a_job_that_asks_is_told_parameters():

@@ -71,10 +71,6 @@ def unweighted(x: np.ndarray) -> Judged:
     return Judged(x, None, ok, x[:, 0], ok[:, 0])
 
 
-def _median_least(values: np.ndarray) -> tuple[float, float]:
-    return float(np.median(values)), float(values.min())
-
-
 class ExactError(ValueError):
     """The exact posterior of some event is not known."""
 
@@ -163,7 +159,11 @@ class Exact:
             worth.append(effective)
         x, effective = np.concatenate(blocks)[:n], np.concatenate(worth)[:n]
         if np.isfinite(effective).all():
-            log.info("exact draws: median effective candidates of an event %.4g, least %.4g", *_median_least(effective))
+            log.info(
+                "exact draws: median effective candidates of an event %.4g, least %.4g",
+                np.median(effective),
+                effective.min(),
+            )
         return unweighted(x)
 
     @cached_property

@@ -81,8 +81,10 @@ class ByTruth:
     def halves(self) -> "tuple[ByTruth, ByTruth]":
         """Two that share no truth: their draws are independent, what one is from the other is noise."""
         middle = len(self.truth) // 2
-        first, second = slice(None, middle), slice(middle, None)
-        return tuple(ByTruth(self.problem, self.truth[half], self.log_weight[half]) for half in (first, second))  # type: ignore[return-value]
+        return (
+            ByTruth(self.problem, self.truth[:middle], self.log_weight[:middle]),
+            ByTruth(self.problem, self.truth[middle:], self.log_weight[middle:]),
+        )
 
     def draw(self, y: np.ndarray, draws: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """See `TruePrior`; a problem's symmetries make more of a truth (`Problem.posterior_from_truth`)."""

@@ -10,9 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from pullback.study.complaints import complaints
 from pullback.study.model import Study
-from pullback.study.problems import (
-    CustomProblem,
-)
+from pullback.study.problems import CustomProblem
 
 CONFIG_VERSION = 1
 
