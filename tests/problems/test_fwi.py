@@ -8,7 +8,8 @@ import pytest
 from pullback.problems.base import Problem, make_problem
 from pullback.problems.fwi import Fwi, VelocityError
 from pullback.seeding import generator
-from pullback.study.problems import FwiProblem, FwiSimulator
+from pullback.study.problems import FwiProblem
+from pullback.study.waves import FwiSimulator
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def problem() -> Problem:
 
 def test_fields(problem):
     assert isinstance(problem, Fwi)
-    assert problem.gives == FwiProblem.gives == {"pairs", "prior", "forward"}
+    assert problem.gives == FwiProblem.gives == {"pairs", "prior", "forward", "gradient"}
     assert (problem.block, problem.fail) == (FwiProblem.block, "error")
     assert (problem.x.dims, problem.x.shape, problem.x.units) == (("depth", "offset"), (32, 32), ("m/s",))
     assert (problem.x.low, problem.x.high) == ((1500.0,), (4500.0,))
@@ -111,3 +112,50 @@ def test_preflight(problem):
 def test_preflight_refuses_an_unstable_step():
     with pytest.raises(ValueError, match=r"unstable: Courant number .*use a time step of at most 0\.002\d+ s"):
         Fwi(FwiSimulator(time_step=0.004)).preflight()
+
+
+COARSE = {"x_cells": [12, 10], "depth_cells": 34, "offset_cells": 28, "record_length": 0.64}
+
+
+def test_x_on_fewer_nodes_is_interpolated():
+    """The rule that is stated: linear between nodes, corners in one place."""
+    problem = Fwi(FwiSimulator(**COARSE))
+    assert problem.x.shape == (12, 10)
+    assert problem.y.shape == (3, 40, 32)
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(2000, 3000, (2, 2, 2))
+    z, x = np.linspace(0, 1, 12)[:, None], np.linspace(0, 1, 10)
+    plane = corners[:, :1, :1] * (1 - z) * (1 - x) + corners[:, :1, 1:] * (1 - z) * x
+    plane = plane + corners[:, 1:, :1] * z * (1 - x) + corners[:, 1:, 1:] * z * x
+    fine = problem.finer(plane)
+    assert fine.shape == (2, 34, 28)
+    np.testing.assert_allclose(fine[:, [0, 0, -1, -1], [0, -1, 0, -1]], corners.reshape(2, 4))
+    # Bilinear stays bilinear.
+    np.testing.assert_allclose(np.diff(fine, 2, axis=1), 0, atol=1e-9)
+    y, ok = problem.forward(plane)
+    assert ok.all()
+    twin = Fwi(FwiSimulator(**{**COARSE, "x_cells": None}))
+    assert np.array_equal(twin.forward(fine)[0], y)
+
+
+def test_the_gradient_of_a_coarse_x():
+    """By differences, in the direction of single nodes."""
+    problem = Fwi(FwiSimulator(**COARSE, boundary="pml"))
+    x = problem.sample_prior(np.random.default_rng(1), 2, {"geology": "gradient"}).astype(np.float64)
+    observed, _ = problem.forward(1.02 * x)
+
+    def objective(y, events):
+        gap = (y - observed[events]).astype(np.float64)
+        return 0.5 * (gap**2).sum(axis=(1, 2, 3)), gap
+
+    _, slope, ok = problem.gradient(x, objective)
+    assert ok.all()
+    assert slope.shape == x.shape
+    for node in ((3, 4), (8, 0), (11, 9)):
+        step = np.zeros_like(x)
+        step[:, node[0], node[1]] = 2.0
+        ahead, behind = (objective(problem.forward(x + s * step)[0], np.arange(2))[0] for s in (1, -1))
+        # float32 data: the difference of two sums that agree to a part in a hundred.
+        np.testing.assert_allclose(
+            slope[:, node[0], node[1]], (ahead - behind) / 4.0, rtol=0.02, atol=1e-3 * np.abs(slope).max()
+        )

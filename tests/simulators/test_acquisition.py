@@ -7,19 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from reference import shot
+from settings import COMPACT
 
 from pullback.problems.fwi import Fwi
-from pullback.simulators.acquisition import (
-    Acquisition,
-    AcquisitionError,
-    cfl_limit,
-    check,
-    phase_velocity_error,
-)
-from pullback.simulators.wavelets import BANDWIDTH, ricker
-from pullback.study.problems import FwiSimulator
-
-COMPACT = Fwi(FwiSimulator()).acquisition
+from pullback.simulators.acquisition import Acquisition, AcquisitionError, cfl_limit
+from pullback.simulators.preflight import check, phase_velocity_error
+from pullback.simulators.wavelets import BANDWIDTH, FAINT, Recorded, Ricker, WaveletError
+from pullback.study.waves import FwiSimulator
 
 
 def test_the_default_settings_pass_without_a_warning():
@@ -106,18 +100,22 @@ def test_dispersion_of_the_time_step_alone():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"peak_frequency": 20.0}, r"1\.50 points per wavelength at 50 Hz.*at most 7\.5 Hz"),
+        ({"wavelet": Ricker(20.0)}, r"1\.50 points per wavelength at 50 Hz.*at most 7\.5 Hz"),
         (
-            {"output_every": 20, "steps": 500},
+            {"output_interval": 0.04, "samples": 25},
             r"recorded every 0\.04 s, which aliases 18\.75 Hz: record at least every 0\.0267",
         ),
-        ({"receivers": ((1, 0), (1, 32))}, r"receiver at depth 20 m, offset 640 m is outside the model.*620 m wide"),
-        ({"sources": ((-1, 3),)}, r"source at depth -20 m"),
+        (
+            {"receivers": ((20.0, 0.0), (20.0, 640.0))},
+            r"receiver at depth 20 m, offset 640 m is outside the model.*620 m wide",
+        ),
+        ({"sources": ((-20.0, 60.0),)}, r"source at depth -20 m"),
+        ({"sources": ((0.0, 60.0),), "free_surface": True}, r"source at depth 0 m lies on the free surface"),
         ({"sources": ()}, "no source"),
         ({"velocity_min": 1.5, "velocity_max": 4.5}, r"4\.5 m/s, which looks like km/s"),
         ({"velocity_min": 4500.0, "velocity_max": 1500.0}, "wanted 0 < velocity_min < velocity_max"),
         ({"border_cells": 1}, "at least 2"),
-        ({"steps": 511}, "whole number of samples"),
+        ({"samples": 0}, "at least 1"),
         ({"space_order": 6}, r"there are \[4, 8\]"),
     ],
 )
@@ -129,10 +127,10 @@ def test_settings_that_cannot_work(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"peak_frequency": 9.0, "output_every": 4}, r"3\.33 points per wavelength at 22\.5 Hz"),
-        ({"steps": 400}, r"the record of 0\.8 s ends before the bottom answers in a model of 1500 m/s \(0\.973 s"),
+        ({"wavelet": Ricker(9.0), "output_interval": 0.008}, r"3\.33 points per wavelength at 22\.5 Hz"),
+        ({"samples": 50}, r"the record of 0\.8 s ends before the bottom answers in a model of 1500 m/s \(0\.973 s"),
         (
-            {"border_cells": 12, "time_step": 0.0016, "output_every": 8, "steps": 640},
+            {"border_cells": 12, "time_step": 0.0016, "output_interval": 0.0128},
             r"border is 0\.40 wavelengths.*at least 15 cells",
         ),
     ],
@@ -145,39 +143,72 @@ def test_settings_that_are_doubtful(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"source_depth": 25.0}, "25 is not a multiple of 20"),
-        ({"output_interval": 0.015}, r"0\.015 is not a multiple of 0\.002"),
-        ({"record_length": 1.0}, r"1 is not a multiple of 0\.016"),
+        ({"record_length": 1.0}, r"62\.5 samples: take a whole number, a record of 0\.992 s"),
+        ({"output_interval": 0.015}, r"68\.2667 samples"),
     ],
 )
-def test_what_falls_between_cells_and_steps(change, message):
+def test_a_record_of_half_a_sample(change, message):
     with pytest.raises(AcquisitionError, match=message):
         Fwi(FwiSimulator(**change))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"preset": "opnfwi"}, "'compact', 'openfwi'"),
+        ({"sources": 0}, "at least one"),
+        ({"receivers": []}, "at least one"),
+        ({"x_cells": (40, 32)}, r"found \[40, 32\], wanted at least 2 nodes"),
+        ({"wavelet": "w.npy"}, "belong together"),
+    ],
+)
+def test_settings_that_contradict_each_other(change, message):
+    with pytest.raises(ValueError, match=message):
+        FwiSimulator(**change)
+
+
+def test_presets_fill_what_is_not_given():
+    simulator = FwiSimulator(preset="openfwi", border_cells=40)
+    assert (simulator.depth_cells, simulator.border_cells, simulator.peak_frequency) == (70, 40, 15.0)
+    # What is written into a job has every value, and means the same when it is read back.
+    assert FwiSimulator.model_validate(simulator.model_dump(mode="json")) == simulator
+    assert check(Fwi(FwiSimulator(preset="fwi32")).acquisition)["grid_points"] == 150 * 150
+    assert check(Fwi(FwiSimulator(preset="marmousi")).acquisition)["warnings"] == []
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.77])
+def test_positions_between_nodes(share):
+    """The windowed sinc reads a wave of four points per wavelength, at any angle, to parts in a hundred."""
+    a = replace(COMPACT, boundary="pml")
+    position = (200.0 + share * 20, 300.0 + (1 - share) * 20)
+    nodes = a.nodes([position])
+    assert len(nodes.rows) == (1 if share == 0 else 64)
+    z, x = (nodes.rows - a.border_cells) * 20.0, (nodes.columns - a.border_cells) * 20.0
+    for angle in (0.0, 0.4, np.pi / 4):
+        k = 2 * np.pi / 80 * np.array([np.cos(angle), np.sin(angle)])
+        read = nodes.read(np.exp(1j * (k[0] * z + k[1] * x)))
+        assert abs(read[0] - np.exp(1j * (k[0] * position[0] + k[1] * position[1]))) < 0.02
+
+
+def test_reading_and_driving_are_transposed():
+    rng = np.random.default_rng(0)
+    a = replace(COMPACT, free_surface=True, receivers=((7.0, 33.0), (20.0, 40.0), (25.0, 0.0)), output_interval=0.0137)
+    nodes = a.nodes(a.receivers)
+    values, positions = rng.standard_normal((3, len(nodes.rows))), rng.standard_normal((3, 3))
+    assert (nodes.read(values) * positions).sum() == pytest.approx((values * nodes.drive(positions)).sum())
+    record, samples = rng.standard_normal((a.steps, 2)), rng.standard_normal((a.samples, 2))
+    assert (a.sampled(record) * samples).sum() == pytest.approx((record * a.unsampled(samples)).sum())
+
+
 def test_openfwi_positions():
-    a = Acquisition.surface(
-        **{
-            k: getattr(COMPACT, k)
-            for k in ("peak_frequency", "border_cells", "space_order", "velocity_min", "velocity_max")
-        },
-        depth_cells=70,
-        offset_cells=70,
-        spacing=10.0,
-        time_step=1e-3,
-        record_length=1.0,
-        output_interval=1e-3,
-        sources=5,
-        receivers=70,
-        depth=10.0,
-    )
-    assert [offset for _, offset in a.sources] == [0, 17, 34, 52, 69]
-    assert a.receivers == tuple((1, i) for i in range(70))
+    a = Fwi(FwiSimulator(preset="openfwi")).acquisition
+    assert [offset for _, offset in a.sources] == [0, 170, 340, 520, 690]
+    assert a.receivers == tuple((10.0, 10.0 * i) for i in range(70))
 
 
 def test_ricker_wavelet():
     f, dt = 7.5, 0.002
-    w = ricker(f, dt, 400)
+    w = Ricker(f).sampled(dt, 400)
     length = 2 * int(1.1 / (f * dt)) + 1
     assert np.argmax(w) == length // 2
     assert w.max() == 1
@@ -189,6 +220,26 @@ def test_ricker_wavelet():
     u = BANDWIDTH
     at_edge = np.interp(u * f, frequencies, spectrum) / spectrum.max()
     assert at_edge == pytest.approx(u**2 * np.exp(1 - u**2), rel=0.05)
+
+
+def test_a_recorded_wavelet(tmp_path):
+    """A Ricker wavelet in a file is the Ricker wavelet: its values between samples, its frequencies, its peak."""
+    ricker = Ricker(10.0)
+    np.save(tmp_path / "w.npy", ricker.sampled(0.002, 121))
+    np.savetxt(tmp_path / "w.txt", ricker.sampled(0.002, 121))
+    for name in ("w.npy", "w.txt"):
+        read = Recorded.read(tmp_path / name, 0.002)
+        b = (np.pi * 10.0 * (np.arange(200) * 0.001 - ricker.delay(0.002))) ** 2
+        np.testing.assert_allclose(read.sampled(0.001, 200), (1 - 2 * b) * np.exp(-b), atol=0.01)
+        assert read.frequency == pytest.approx(10, abs=0.3)
+        assert read.frequency_max == pytest.approx(25, rel=0.05)
+        assert read.delay(0.001) == ricker.delay(0.002)
+    assert pytest.approx(BANDWIDTH**2 * np.exp(1 - BANDWIDTH**2)) == FAINT
+    np.save(tmp_path / "bad.npy", np.zeros((3, 3)))
+    with pytest.raises(WaveletError, match=r"shape \(3, 3\).*along one axis"):
+        Recorded.read(tmp_path / "bad.npy", 0.002)
+    with pytest.raises(WaveletError, match="not a wavelet"):
+        Recorded.read(tmp_path / "none.txt", 0.002)
 
 
 def test_a_record_without_the_bottom_is_refused_for_inversion(caplog):

@@ -6,7 +6,7 @@ from pullback.ensembles.fields import Field
 from pullback.metrics.calibration import COVERAGES, LEAST_DRAWS_COVERAGE, LEAST_DRAWS_POINT, SortedDraws
 from pullback.metrics.draws import Judged, Space
 from pullback.metrics.energy import energy_score
-from pullback.metrics.images import has_ssim, ssim
+from pullback.metrics.images import has_ssim, psnr, ssim
 
 MOST_FEATURES = 16
 """Vectors with more features get no rows for each of them."""
@@ -56,10 +56,11 @@ def _errors(kind: str, squares: np.ndarray, magnitudes: np.ndarray, space: Space
 def _image_scores(
     kind: str, estimate: np.ndarray, truth: np.ndarray, field: Field, labels: tuple[float, float]
 ) -> dict[str, tuple[np.ndarray, str]]:
-    """relative_l2 and SSIM of an array."""
+    """relative_l2, PSNR and SSIM of an array."""
     norm = np.linalg.norm(truth.astype(np.float64), axis=1)
     error = np.linalg.norm(estimate.astype(np.float64) - truth, axis=1)
     out = {f"relative_l2_{kind}": (error / np.where(norm > 0, norm, 1.0), "1")}
+    out[f"psnr_{kind}"] = (psnr(error**2 / truth.shape[1], *labels), "dB")
     if has_ssim(field.shape):
         shape = (-1, *field.shape)
         out[f"ssim_{kind}"] = (ssim(estimate.reshape(shape), truth.reshape(shape), *labels), "1")
@@ -72,9 +73,9 @@ def score_block(
     """Every score of a block of events: name -> (values (event,), unit).
 
     ``mse``, ``mae`` (mean over components; of angles, of the wrapped difference; over mixed units, on the truth's
-    standard deviations), for arrays ``relative_l2`` and ``ssim``: each ``_draw`` of one draw, as papers do, and
-    ``_point`` of the mean (mse, relative_l2, ssim) or the median (mae) of at least 32 draws. An error of one draw is
-    not minimal at the best posterior: the least mse_draw of an exact one is twice the posterior variance. The sum
+    standard deviations), for arrays ``relative_l2``, ``psnr`` and ``ssim``: each ``_draw`` of one draw, as papers do,
+    and ``_point`` of the mean (mse, relative_l2, psnr, ssim) or the median (mae) of at least 32 draws. An error of one
+    draw is not minimal at the best posterior: the least mse_draw of an exact one is twice the posterior variance. The sum
     over components, E|x - x_hat|^2, is mse times their number.
 
     Args:

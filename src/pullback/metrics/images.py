@@ -16,6 +16,16 @@ def label_range(field: Field, truth: np.ndarray) -> tuple[float, float]:
     return float(truth.min()), float(truth.max())
 
 
+PSNR_MOST = 100.0
+"""dB: an error of nothing counts as this, so that means stay finite."""
+
+
+def psnr(mse: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Peak signal-to-noise ratio 10 log10((high - low)^2 / mse) of mean squared errors (event,), in dB."""
+    least = (high - low) ** 2 * 10 ** (-PSNR_MOST / 10)
+    return 10 * np.log10((high - low) ** 2 / np.maximum(np.asarray(mse, np.float64), least))
+
+
 def has_ssim(shape: tuple[int, ...]) -> bool:
     """Whether SSIM is defined: two dimensions, each at least as wide as the window."""
     return len(shape) == 2 and min(shape) >= WINDOW

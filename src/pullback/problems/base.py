@@ -1,5 +1,6 @@
 """What a problem is to the rest of the package."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -37,6 +38,15 @@ class Problem(Protocol):
 
     def forward(self, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Observations y (event, *y) of x (event, *x), and which simulations succeeded (event,) bool. [forward]"""
+        ...
+
+    def gradient(
+        self, x: np.ndarray, objective: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """An objective of F(x) and its derivative by x: values (event,), (event, *x), ok (event,). [gradient]
+
+        ``objective(y, events)`` gives, for some events by their indices, values (event,) and their derivative by y.
+        """
         ...
 
     def log_likelihood(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -1,18 +1,22 @@
 """Full-waveform inversion: velocity models x (depth, offset) and their noise-free shot gathers y (source, time,
 receiver).
 
-The simulated model is exactly the x that is inferred: nothing is smoothed, resampled or clipped between them.
+What is simulated is exactly the x that is inferred, or with ``x_cells`` its linear interpolation to the simulation's
+nodes: simulating a draw again adds no error of its own.
 """
 
 import time
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 
 from pullback.ensembles.fields import Coordinate, Field
-from pullback.simulators.acquisition import Acquisition, AcquisitionError
-from pullback.study.base import Capability
-from pullback.study.problems import FwiParams, FwiProblem, FwiSimulator
+from pullback.simulators.acquisition import Acquisition, AcquisitionError, evenly
+from pullback.simulators.wavelets import Recorded, Ricker
+from pullback.study.base import Capability, outside_path
+from pullback.study.problems import FwiProblem
+from pullback.study.waves import FwiParams, FwiSimulator
 
 
 class VelocityError(ValueError):
@@ -26,43 +30,31 @@ class Fwi:
         options: the problem's ``simulator`` block.
 
     Raises:
-        AcquisitionError: depths and times that fall between cells and steps. Physics is checked by ``preflight``.
+        AcquisitionError: a record length that is no whole number of samples. Physics is checked by ``preflight``.
+        WaveletError: a wavelet file that cannot be read.
     """
 
     gives: ClassVar[frozenset[Capability]] = FwiProblem.gives
 
     def __init__(self, options: FwiSimulator):
         self.options = options
-        self.acquisition = a = Acquisition.surface(
-            depth_cells=options.depth_cells,
-            offset_cells=options.offset_cells,
-            spacing=options.spacing,
-            time_step=options.time_step,
-            record_length=options.record_length,
-            output_interval=options.output_interval,
-            peak_frequency=options.peak_frequency,
-            border_cells=options.border_cells,
-            space_order=options.space_order,
-            sources=options.sources,
-            receivers=options.receivers,
-            depth=options.source_depth,
-            velocity_min=options.velocity_min,
-            velocity_max=options.velocity_max,
-        )
+        self.acquisition = a = _acquisition(options)
         self.block = FwiProblem.block
         self.fail = "error"
-
-        def metres(indices: Any) -> Coordinate:
-            return Coordinate(np.asarray(indices, dtype=np.float64) * a.spacing, "m")
-
+        self.shape = options.x_cells or options.shape
+        self._finer = [_interpolation(n, m) for n, m in zip(self.shape, a.shape, strict=True)]
+        extent = [(n - 1) * a.spacing for n in a.shape]
         self.x = Field.array(
             "x",
             ("depth", "offset"),
-            a.shape,
+            self.shape,
             "m/s",
             low=(a.velocity_min,),
             high=(a.velocity_max,),
-            coordinates={"depth": metres(range(a.depth_cells)), "offset": metres(range(a.offset_cells))},
+            coordinates={
+                name: Coordinate(np.linspace(0, length, n), "m")
+                for name, length, n in zip(("depth", "offset"), extent, self.shape, strict=True)
+            },
         )
         self.y = Field.array(
             "y",
@@ -71,9 +63,9 @@ class Fwi:
             "1",
             transforms=("symlog",),
             coordinates={
-                "source": metres([offset for _, offset in a.sources]),
+                "source": Coordinate(np.array([offset for _, offset in a.sources]), "m"),
                 "time": Coordinate(a.times, "s"),
-                "receiver": metres([offset for _, offset in a.receivers]),
+                "receiver": Coordinate(np.array([offset for _, offset in a.receivers]), "m"),
             },
         )
 
@@ -81,16 +73,23 @@ class Fwi:
         """Velocity models (n, depth, offset), float32, m/s; ``params`` as in ``FwiParams``."""
         from pullback.simulators import geology
 
-        p = FwiParams.model_validate(params)
+        p, a = FwiParams.model_validate(params), self.acquisition
+        if p.tiles:
+            from pullback.readers.velocity import sample_tiles
+
+            extent = ((a.depth_cells - 1) * a.spacing, (a.offset_cells - 1) * a.spacing)
+            models = sample_tiles(p.tiles, rng, n, self.shape, extent)
+            return np.clip(models, a.velocity_min, a.velocity_max).astype(np.float32)
         return geology.sample(
             p.geology,
             rng,
             n,
-            self.acquisition.shape,
+            self.shape,
             layers=p.layers,
             sorted=p.sorted,
-            low=self.acquisition.velocity_min,
-            high=self.acquisition.velocity_max,
+            rough=p.rough,
+            low=a.velocity_min,
+            high=a.velocity_max,
         )
 
     def forward(self, x: np.ndarray, rng: np.random.Generator | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -109,13 +108,40 @@ class Fwi:
         """
         from pullback.simulators.acoustic import shared_engine
 
-        self._check_velocities(np.asarray(x))
-        return shared_engine(self.acquisition).batch(x)
+        x = np.asarray(x)
+        self._check_velocities(x)
+        return shared_engine(self.acquisition).batch(self.finer(x))
+
+    def gradient(
+        self, x: np.ndarray, objective: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """An objective of the gathers and its derivative by x, by the adjoint of the simulation.
+
+        Args:
+            x: (event, depth, offset), m/s.
+            objective: of y (event, source, time, receiver) and the events' indices (event,): values (event,), and
+                their derivative by y; called with some of the events at a time, those alone that can be simulated.
+
+        Returns:
+            Values (event,), derivatives (event, depth, offset) by m/s, ok (event,); NaN where ok is False.
+        """
+        from pullback.simulators.acoustic import shared_engine
+
+        x = np.asarray(x)
+        self._check_velocities(x)
+        value, slope, ok = shared_engine(self.acquisition).gradient(self.finer(x), objective)
+        depth, offset = self._finer
+        return value, depth.T @ slope @ offset, ok
+
+    def finer(self, x: np.ndarray) -> np.ndarray:
+        """x (event, depth, offset) on the nodes of the simulation, float64, by linear interpolation."""
+        depth, offset = self._finer
+        return x.astype(np.float64) if x.shape[1:] == self.acquisition.shape else depth @ x @ offset.T
 
     def _check_velocities(self, x: np.ndarray) -> None:
         a = self.acquisition
-        if x.ndim != 3 or x.shape[1:] != a.shape:
-            raise VelocityError(f"velocity models of shape {x.shape}: wanted (event, {a.shape[0]}, {a.shape[1]})")
+        if x.ndim != 3 or x.shape[1:] != self.shape:
+            raise VelocityError(f"velocity models of shape {x.shape}: wanted (event, {self.shape[0]}, {self.shape[1]})")
         finite = x[np.isfinite(x)]
         if not finite.size:
             return
@@ -137,7 +163,7 @@ class Fwi:
         """Check the settings, compile what all jobs share, and time one model.
 
         Returns:
-            The numbers of ``pullback.simulators.acquisition.check``, and ``seconds_per_model`` as measured here.
+            The numbers of ``pullback.simulators.preflight.check``, and ``seconds_per_model`` as measured here.
 
         Raises:
             AcquisitionError: settings that cannot work, or a record in which the bottom is never seen, with a remedy.
@@ -166,3 +192,44 @@ class Fwi:
                 f"with a time step of {a.time_step:g} s: use a smaller one"
             )
         return {**checks, "seconds_per_model": seconds}
+
+
+def _acquisition(o: FwiSimulator) -> Acquisition:
+    """Settings of the simulation from those of the study."""
+    samples = o.record_length / o.output_interval
+    if abs(samples - round(samples)) > 1e-6 * samples:
+        raise AcquisitionError(
+            f"a record of {o.record_length:g} s sampled every {o.output_interval:g} s has {samples:.6g} samples: "
+            f"take a whole number, a record of {max(1, round(samples)) * o.output_interval:g} s for one"
+        )
+
+    def line(where: int | list[float], depth: float) -> tuple[tuple[float, float], ...]:
+        offsets = evenly(where, o.offset_cells, o.spacing) if isinstance(where, int) else where
+        return tuple((depth, offset) for offset in offsets)
+
+    wavelet = Ricker(o.peak_frequency)
+    if o.wavelet:
+        assert o.wavelet_interval is not None
+        wavelet = Recorded.read(outside_path(o.wavelet), o.wavelet_interval)
+    return Acquisition(
+        depth_cells=o.depth_cells,
+        offset_cells=o.offset_cells,
+        spacing=o.spacing,
+        time_step=o.time_step,
+        samples=round(samples),
+        output_interval=o.output_interval,
+        wavelet=wavelet,
+        border_cells=o.border_cells,
+        boundary=o.boundary,
+        free_surface=o.free_surface,
+        space_order=o.space_order,
+        sources=line(o.sources, o.source_depth),
+        receivers=line(o.receivers, o.source_depth if o.receiver_depth is None else o.receiver_depth),
+        velocity_min=o.velocity_min,
+        velocity_max=o.velocity_max,
+    )
+
+
+def _interpolation(coarse: int, fine: int) -> np.ndarray:
+    """(fine, coarse): linear interpolation between nodes of two grids that share their ends."""
+    return np.stack([np.interp(np.linspace(0, coarse - 1, fine), np.arange(coarse), row) for row in np.eye(coarse)], 1)

@@ -15,7 +15,7 @@ from pullback.joblog import progress
 from pullback.problems.base import Problem, make_problem
 from pullback.seeding import generator
 from pullback.study.base import Uniform
-from pullback.study.problems import MissingShift, NoiseShift, ScaleShift, Shift
+from pullback.study.problems import MissingShift, NoiseShift, ScaleShift, Shift, SimulatorShift
 from pullback.whole import atomic
 
 log = logging.getLogger("pullback")
@@ -138,18 +138,59 @@ def derive(job: str, base: Path | str, out: Path | str) -> None:
     refuse_leftovers(spec, base=[Path(base)])
     shift = TypeAdapter(Shift).validate_python(spec["shift"]) if spec["shift"] else None
     attributes = {"problem": spec["problem"], "family": spec["family"], "split": "test", "base": spec["base"]}
+    again = _Again(spec, shift) if isinstance(shift, SimulatorShift) else None
+    step = again.block if again else SHIFT_ROWS
     with EnsembleReader(base) as reader:
         extra = [name for name in reader.columns if name not in ("x", "y", "event_id", "group")]
         columns = {name: Column(reader.read(name, 0, 1).dtype.str) for name in extra}
         x = reader.x if spec["truth"] else None
         with EnsembleWriter(out, x=x, y=reader.y, spec=job, attributes=attributes, columns=columns) as writer:
-            for start in range(0, reader.n, SHIFT_ROWS):
-                rows = {name: reader.read(name, start, start + SHIFT_ROWS) for name in reader.columns}
+            for start in progress(range(0, reader.n, step), -(-reader.n // step), "derive"):
+                rows = {name: reader.read(name, start, start + step) for name in reader.columns}
                 rng = generator(spec["seed"], spec["problem"], spec["family"], "shift", start)
+                y = rows.pop("y")
+                if again:
+                    y = again.observations(rows["x"], start // step, rng)
+                elif shift:
+                    y = apply_shift(shift, y, reader.y, rng)
                 if x is None:
                     rows.pop("x", None)
-                y = apply_shift(shift, rows.pop("y"), reader.y, rng) if shift else rows.pop("y")
                 writer.append(y, rows.pop("event_id"), **rows)
+
+
+class _Again:
+    """Truth simulated with other settings.
+
+    Args:
+        spec: `Plan.derive_job`, parsed.
+        shift: what changes.
+
+    Raises:
+        SimulationError: y would have another shape.
+    """
+
+    def __init__(self, spec: dict[str, Any], shift: SimulatorShift):
+        made = (spec["kind"], {**spec["simulator"], **shift.change}, spec.get("folder", "."))
+        problem = make_problem(spec["kind"], spec["simulator"], spec.get("folder", "."))
+        self.problem, self.spec, self.block = make_problem(*made), spec, spec["block"]
+        if self.problem.y.shape != problem.y.shape:
+            raise SimulationError(
+                f"shift.change {shift.change} gives y of shape {self.problem.y.shape}, methods know {problem.y.shape}: "
+                "leave what y is made of as it is"
+            )
+
+    def observations(self, x: np.ndarray, block: int, rng: np.random.Generator) -> np.ndarray:
+        """y (event, *y) of a block of truths (event, *x), or of the same draws in the other settings' shape."""
+        if x.shape[1:] != self.problem.x.shape:
+            address = (self.spec["seed"], self.spec["problem"], self.spec["base"], "test", block)
+            x = self.problem.sample_prior(generator(*address), len(x), self.spec["params"])
+        y, ok = self.problem.forward(x, rng)
+        if not ok.all():
+            raise SimulationError(
+                f"{int((~ok).sum())} of {len(ok)} truths cannot be simulated with the shift's settings, the first is "
+                f"event {int(np.argmin(ok))} of block {block}: change less"
+            )
+        return y
 
 
 def apply_shift(

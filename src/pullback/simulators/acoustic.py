@@ -1,185 +1,83 @@
 r"""Shot gathers of 2-D velocity models: the constant-density acoustic wave equation on Devito.
 
-    p_tt + kappa p_t = v^2 (p_zz + p_xx) + v^2 w(t) delta(source)
+`propagators` has the scheme and its operators; here are the arrays, the order of the calls and what can go wrong. With
+its sponge and a border of 120 cells a real OpenFWI record is met to 7e-4: outside the border the field is zero, in
+OpenFWI's programme it wraps around, and with the wrap the same scheme meets the record to rounding (1e-5). Velocities
+are continued into the border from the edge of the model.
 
-One step of the scheme of the OpenFWI data (Deng et al. 2022), with alpha = (v dt / dx)^2, k = kappa dt, L the stencil
-sum and the damping term taken backwards in time:
-
-    p^{n+1} = (2 - k) p^n - (1 - k) p^{n-1} + alpha L p^n,    then  p^{n+1}_{source} += (v dt)^2 w^n
-
-kappa grows quadratically through the border to 3 v_min ln(1e7) / (2 a), with v_min the slowest velocity of the model
-(so it differs between models). Velocities are continued into the border from the edge of the model.
-
-Outside the border the field is zero; in OpenFWI's programme it wraps around. A real OpenFWI record (border of 120
-cells) is met to 7e-4 because of this, and to rounding (1e-5) by the same scheme with the wrap.
-
-Devito's part is one operator without any number in it: alpha, k, positions and wavelet are run-time arrays, models and
-shots are two plain outer dimensions. It is built and compiled once per process and serves every size, geometry and
-velocity; a second process finds the compiled code in Devito's cache.
+In float32; `dtype` float64 is for proofs.
 """
 
 import functools
 import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 
-from pullback.extras import require
-from pullback.simulators.acquisition import STENCILS, Acquisition, AcquisitionError, check, sponge_strength
-from pullback.simulators.wavelets import ricker
+from pullback.simulators.acquisition import Acquisition, AcquisitionError, sponge_strength
+from pullback.simulators.preflight import check
+from pullback.simulators.propagators import Sizes, Task, propagator
 
 log = logging.getLogger("pullback")
 
 WORKING_SET = 2 << 20
 """Bytes of wave fields that are stepped together: about a second-level cache."""
 
+LAYER_REFLECTION, LAYER_POWER = 1e-4, 2
+"""The matched layer: what a plane wave at normal incidence at velocity_max should leave of itself, and the power with
+which the damping rises."""
+
+Objective = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Of shot gathers (event, source, time, receiver) and the indices of their events (event,): a number for each event
+(event,), and its derivative by the gathers."""
+
 
 class SimulationError(ValueError):
     """A simulation that was asked for alone and has no result."""
 
 
-class _Symbols:
-    """Devito's objects for one space order: the operator, and functions of any size under the operator's names."""
-
-    def __init__(self, space_order: int):
-        devito = require("devito", "waves")
-        # A tiny 2-D grid per core: OpenMP barriers cost more than they give, and parallelism is over processes.
-        devito.configuration["log-level"] = "ERROR"
-        devito.configuration["language"] = "C"
-        devito.configuration["autotuning"] = "off"
-        self.devito = devito
-        self.space_order = space_order
-        self.model, self.shot, self.receiver = (devito.Dimension(name) for name in ("m", "s", "r"))
-        self.z, self.x = devito.SpaceDimension("z"), devito.SpaceDimension("x")
-        fields = self.fields((8, 8), models=1, sources=1, receivers=1, steps=2)
-        self.operator = self._operator(fields)
-
-    def fields(
-        self, padded: tuple[int, int], *, models: int, sources: int, receivers: int, steps: int
-    ) -> dict[str, Any]:
-        """Arrays of one run, by the operator's argument names."""
-        devito, half = self.devito, self.space_order // 2
-        grid = devito.Grid(shape=padded, dimensions=(self.z, self.x), dtype=np.float32)
-        step, time = grid.stepping_dim, grid.time_dim
-        m, s, r, z, x = self.model, self.shot, self.receiver, self.z, self.x
-
-        def table(name: str, dimensions: tuple, shape: tuple, dtype: type = np.float32) -> Any:
-            return devito.Function(name=name, dimensions=dimensions, shape=shape, space_order=0, dtype=dtype, grid=grid)
-
-        return {
-            "u": devito.TimeFunction(
-                name="u",
-                grid=grid,
-                dimensions=(step, m, s, z, x),
-                shape=(3, models, sources, *padded),
-                time_order=2,
-                space_order=(self.space_order, half, half),
-            ),
-            "alpha": table("alpha", (m, z, x), (models, *padded)),
-            "damp": table("damp", (m,), (models,)),
-            "ramp": table("ramp", (z, x), padded),
-            "amplitude": table("amplitude", (m, s), (models, sources)),
-            "wavelet": table("wavelet", (time,), (steps,)),
-            "source_z": table("source_z", (s,), (sources,), np.int32),
-            "source_x": table("source_x", (s,), (sources,), np.int32),
-            "receiver_z": table("receiver_z", (r,), (receivers,), np.int32),
-            "receiver_x": table("receiver_x", (r,), (receivers,), np.int32),
-            "record": table("record", (time, m, s, r), (steps, models, sources, receivers)),
-        }
-
-    def _operator(self, f: dict[str, Any]) -> Any:
-        m, s, r, z, x = self.model, self.shot, self.receiver, self.z, self.x
-        u = f["u"]
-        t, time = u.grid.stepping_dim, u.grid.time_dim
-        weights = STENCILS[self.space_order]
-        stencil = 2 * weights[0] * u[t, m, s, z, x]
-        for j, w in enumerate(weights[1:], start=1):
-            stencil += w * (u[t, m, s, z - j, x] + u[t, m, s, z + j, x] + u[t, m, s, z, x - j] + u[t, m, s, z, x + j])
-        k = f["damp"][m] * f["ramp"][z, x]
-        step = (2 - k) * u[t, m, s, z, x] - (1 - k) * u[t - 1, m, s, z, x] + f["alpha"][m, z, x] * stencil
-        at_source = u[t + 1, m, s, f["source_z"][s], f["source_x"][s]]
-        at_receiver = u[t + 1, m, s, f["receiver_z"][r], f["receiver_x"][r]]
-        return self.devito.Operator(
-            [
-                self.devito.Eq(u[t + 1, m, s, z, x], step),
-                self.devito.Inc(at_source, f["amplitude"][m, s] * f["wavelet"][time]),
-                self.devito.Eq(f["record"][time, m, s, r], at_receiver),
-            ],
-            name=f"Acoustic{self.space_order}",
-        )
-
-    def compile(self) -> None:
-        """Compile, or find the compiled code in Devito's cache; one process at a time."""
-        compiler = self.devito.configuration["compiler"]
-        with _one_at_a_time(Path(compiler.get_jit_dir()) / "pullback.lock"):
-            # codepy's own lock is a bare file: a process killed while compiling leaves it, and everyone after waits
-            # forever. Nobody else compiles this operator while we hold ours, so one that is there is such a leftover.
-            name = getattr(self.operator, "_soname", None)
-            if name:
-                (Path(compiler.get_codepy_dir()) / name[:7] / "lock").unlink(missing_ok=True)
-            self.operator.cfunction  # noqa: B018 (the property compiles)
-
-
-@contextmanager
-def _one_at_a_time(path: Path) -> Iterator[None]:
-    """Hold a lock between processes of this machine that the kernel drops when its holder dies."""
-    import fcntl
-
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-@functools.cache
-def _symbols(space_order: int) -> _Symbols:
-    symbols = _Symbols(space_order)
-    symbols.compile()
-    return symbols
-
-
 class AcousticEngine:
-    """Shot gathers for one acquisition. Settings are checked and arrays allocated here, the operator is shared.
+    """Waves of one acquisition. Settings are checked here; operators are shared, arrays made when first needed.
 
     Args:
         acquisition: the settings.
         models: models stepped together; by default as many as fit a second-level cache.
+        dtype: of the wave fields.
 
     Attributes:
         checks: the numbers of the pre-flight checks.
-        calls: models simulated so far.
+        calls: simulations so far, of one model with all its shots; a gradient counts three, a Born field two.
+        segment: steps between checkpoints of a gradient: even, so that the adjoint's two time levels meet across
+            segments. The default keeps the fewest fields.
 
     Raises:
         AcquisitionError: settings that cannot work.
     """
 
-    def __init__(self, acquisition: Acquisition, models: int | None = None):
+    def __init__(
+        self, acquisition: Acquisition, models: int | None = None, dtype: Literal["float32", "float64"] = "float32"
+    ):
         a = self.acquisition = acquisition
         self.checks = check(a)
         self.calls = 0
-        padded = (a.depth_cells + 2 * a.border_cells, a.offset_cells + 2 * a.border_cells)
-        model_bytes = 4 * (3 * len(a.sources) + 1) * padded[0] * padded[1]
+        self.segment = 2 * math.ceil(math.sqrt(a.steps / 2))
+        self.dtype = np.dtype(dtype)
+        model_bytes = self.dtype.itemsize * (2 * len(a.sources) + 1) * math.prod(a.padded)
         self.models = models or max(1, min(16, WORKING_SET // model_bytes))
-        self._symbols = _symbols(a.space_order)
-        f = self._fields = self._symbols.fields(
-            padded, models=self.models, sources=len(a.sources), receivers=len(a.receivers), steps=a.steps
-        )
-        f["ramp"].data[...] = _ramp(*a.shape, a.border_cells)
-        f["wavelet"].data[...] = ricker(a.peak_frequency, a.time_step, a.steps)
-        for name, nodes in (("source", a.sources), ("receiver", a.receivers)):
-            rows, columns = np.array(nodes).T + a.border_cells
-            f[f"{name}_z"].data[...], f[f"{name}_x"].data[...] = rows, columns
+        self._propagator = propagator(replace(a.scheme, dtype=dtype))
+        self._receivers = a.nodes(a.receivers)
+        self._sources = [a.nodes([position]) for position in a.sources]
+        self._points = max(len(source.rows) for source in self._sources)
+        self._wavelet = a.wavelet.sampled(a.time_step, a.steps)
         # A stable wave never exceeds what its source puts in, step by step; a hundredfold leaves focusing all its room.
-        self._drive = 100 * float(np.abs(f["wavelet"].data).sum())
+        self._drive = 100 * float(np.abs(self._wavelet).sum())
+        self._arrays: dict[tuple[Task, int], dict[str, Any]] = {}
 
     def shots(self, velocity: np.ndarray) -> np.ndarray:
-        """Shot gathers (source, time, receiver), float32, of one model (depth, offset) in m/s.
+        """Shot gathers (source, time, receiver) of one model (depth, offset) in m/s.
 
         Raises:
             AcquisitionError: a model of the wrong shape.
@@ -204,32 +102,223 @@ class AcousticEngine:
             velocities: (event, depth, offset), m/s.
 
         Returns:
-            y (event, source, time, receiver) float32 and ok (event,) bool. Where ok is False (non-finite or
-            non-positive velocities, an unstable time step, a field that blew up), y is NaN.
+            y (event, source, time, receiver) and ok (event,) bool. Where ok is False (non-finite or non-positive
+            velocities, an unstable time step, a field that blew up), y is NaN.
 
         Raises:
             AcquisitionError: models of the wrong shape.
         """
-        a = self.acquisition
-        velocities = np.asarray(velocities, dtype=np.float64)
-        if velocities.ndim != 3 or velocities.shape[1:] != a.shape:
-            raise AcquisitionError(
-                f"velocities of shape {velocities.shape}: wanted (event, {a.shape[0]}, {a.shape[1]})"
-            )
-        y = np.full((len(velocities), *a.data_shape), np.nan, dtype=np.float32)
+        velocities = self._checked(velocities)
+        y = np.full((len(velocities), *self.acquisition.data_shape), np.nan, dtype=self.dtype)
         ok = self._can_run(velocities)
-        runnable = np.flatnonzero(ok)
-        for start in range(0, len(runnable), self.models):
-            events = runnable[start : start + self.models]
-            record, limit = self._run(velocities[events])
-            # Written so that NaN counts as blown up.
-            good = np.abs(record).max(axis=(1, 2, 3)) <= limit
-            y[events[good]] = record[good]
-            ok[events[~good]] = False
+        f = self._fields("forward")
+        for events in self._batches(ok):
+            limit = self._load(f, velocities[events])
+            self._apply("forward", f, len(events))
+            y[events], ok[events] = self._gathers(f["record"], len(events), limit)
+        return self._counted(y, ok, 1)
+
+    def born(self, velocities: np.ndarray, changes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Shot gathers and their derivative in a direction: the single-scattered (Born) field.
+
+        The damping of a sponge is held at what the background has.
+
+        Args:
+            velocities, changes: (event, depth, offset), m/s.
+
+        Returns:
+            y and its derivative (event, source, time, receiver), and ok (event,), as in `batch`.
+        """
+        a, velocities = self.acquisition, self._checked(velocities)
+        changes = np.asarray(changes, dtype=np.float64)
+        y = np.full((len(velocities), *a.data_shape), np.nan, dtype=self.dtype)
+        dy = y.copy()
+        ok = self._can_run(velocities)
+        f = self._fields("born")
+        for events in self._batches(ok):
+            limit = self._load(f, velocities[events])
+            f["ratio"].data[: len(events)] = self._padded(2 * changes[events] / velocities[events])
+            self._apply("born", f, len(events))
+            y[events], ok[events] = self._gathers(f["record"], len(events), limit)
+            dy[events] = self._gathers(f["echo"], len(events), limit)[0]
+        dy[~ok] = np.nan
+        y, ok = self._counted(y, ok, 2)
+        return y, dy, ok
+
+    def adjoint(self, velocities: np.ndarray, gathers: np.ndarray) -> np.ndarray:
+        """The transpose of the map from wavelets, one for each shot, to shot gathers.
+
+        Args:
+            velocities: (event, depth, offset), m/s; all must be able to run.
+            gathers: (event, source, time, receiver).
+
+        Returns:
+            (event, source, step): the derivative of sum(gathers * y) by each shot's wavelet at each time step.
+        """
+        velocities = self._checked(velocities)
+        out = np.empty((len(velocities), len(self._sources), self.acquisition.steps), self.dtype)
+        f = self._fields("adjoint")
+        for events in self._batches(np.ones(len(velocities), dtype=bool)):
+            self._load(f, velocities[events])
+            f["record"].data[:, : len(events)] = self._spread(gathers[events])
+            self._apply("adjoint", f, len(events))
+            back = np.asarray(f["back"].data[:, : len(events)])
+            weights = np.stack([np.pad(s.weights[0], (0, self._points - len(s.rows))) for s in self._sources])
+            out[events] = np.einsum("tmsp,sp->mst", back, weights) * self.acquisition.spacing**2
         self.calls += len(velocities)
-        if not ok.all():
-            log.warning("%d of %d wave simulations failed", np.count_nonzero(~ok), len(ok))
-        return y, ok
+        return out
+
+    def gradient(self, velocities: np.ndarray, objective: Objective) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The derivative of an objective of the gathers by the velocities, exact for the discrete scheme.
+
+        The field is kept at checkpoints and recomputed from them, so memory grows with the square root of the number of
+        steps. The damping of a sponge is held at what the model has.
+
+        Args:
+            velocities: (event, depth, offset), m/s.
+            objective: called with some of the events at a time, and with those alone that can be simulated.
+
+        Returns:
+            Values (event,), derivatives (event, depth, offset) by m/s, and ok (event,); NaN where ok is False.
+        """
+        a, velocities = self.acquisition, self._checked(velocities)
+        value = np.full(len(velocities), np.nan)
+        slope = np.full(velocities.shape, np.nan)
+        ok = self._can_run(velocities)
+        for events in self._batches(ok):
+            y, good, segments = self._forward_with_checkpoints(velocities[events])
+            ok[events] = good
+            if not good.all():
+                # A model that blew up shares its batch with sound ones: these are done again without it.
+                for event in events[good]:
+                    part = self.gradient(velocities[[event]], lambda y, _, event=event: objective(y, np.array([event])))
+                    value[event], slope[event] = part[0][0], part[1][0]
+                continue
+            value[events], residual = objective(y, events)
+            by_alpha = self._backward(velocities[events], self._spread(residual), segments)
+            slope[events] = by_alpha * 2 * velocities[events] * (a.time_step / a.spacing) ** 2
+        _, ok = self._counted(slope, ok, 3)
+        return value, slope, ok
+
+    def _forward_with_checkpoints(self, velocities: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[Any]]:
+        """Gathers, which are good, and the fields before each segment of steps."""
+        f, steps, count = self._fields("forward"), self.acquisition.steps, len(velocities)
+        limit = self._load(f, velocities)
+        segments = []
+        for first in range(0, steps, self.segment):
+            names = [name for name in f if name == "u" or name.startswith(("psi_", "zeta_"))]
+            segments.append((first, {name: np.array(f[name].data_with_halo) for name in names}))
+            self._apply("forward", f, count, first, min(first + self.segment, steps))
+        return *self._gathers(f["record"], count, limit), segments
+
+    def _backward(self, velocities: np.ndarray, drive: np.ndarray, segments: list[Any]) -> np.ndarray:
+        """The derivative by alpha (model, depth, offset) of the objective whose residual at the nodes is ``drive``."""
+        steps, count = self.acquisition.steps, len(velocities)
+        keep, image = self._fields("keep"), self._fields("image")
+        self._load(keep, velocities)
+        self._load(image, velocities)
+        image["image"].data[...] = 0
+        for first, state in reversed(segments):
+            last = min(first + self.segment, steps)
+            for name, values in state.items():
+                if name == "u":
+                    # Two levels in turn: step n reads p^n at n % 2, and p^{n-1} at the other.
+                    keep["u"].data_with_halo[0], keep["u"].data_with_halo[1] = (
+                        values[(first + 1) % 2],
+                        values[first % 2],
+                    )
+                else:
+                    keep[name].data_with_halo[...] = values
+            keep["wavelet"].data[: last - first] = self._wavelet[first:last]
+            self._apply("keep", keep, count, 0, last - first)
+            image["record"].data[: last - first, :count] = drive[first:last]
+            self._apply("image", {**image, "u": keep["u"]}, count, 0, last - first)
+        alpha = np.asarray(image["alpha"].data[:count], dtype=np.float64)
+        return self._folded(np.asarray(image["image"].data[:count], dtype=np.float64) / alpha**2)
+
+    def _fields(self, task: Task) -> dict[str, Any]:
+        """The arrays of a task, with what does not change from model to model filled in."""
+        a = self.acquisition
+        steps = self.segment if task in ("keep", "image") else a.steps
+        if (task, steps) in self._arrays:
+            return self._arrays[task, steps]
+        sizes = Sizes(a.padded, self.models, len(a.sources), self._points, len(self._receivers.rows), steps)
+        f = self._arrays[task, steps] = self._propagator.fields(sizes, task)
+        if a.boundary == "sponge":
+            f["ramp"].data[...] = _ramp(a)
+        else:
+            for axis, cells, (before, after) in zip("zx", a.shape, a.padding, strict=True):
+                f[f"a_{axis}"].data[...], f[f"b_{axis}"].data[...] = _layer(a, cells, before, after)
+        if "wavelet" in f and task != "keep":
+            f["wavelet"].data[...] = self._wavelet
+        if "source_z" in f:
+            for i, source in enumerate(self._sources):
+                # Shorter lists end in a node that is driven with zero.
+                f["source_z"].data[i] = _filled(source.rows, self._points)
+                f["source_x"].data[i] = _filled(source.columns, self._points)
+        f["node_z"].data[...], f["node_x"].data[...] = self._receivers.rows, self._receivers.columns
+        return f
+
+    def _load(self, f: dict[str, Any], velocities: np.ndarray) -> np.ndarray:
+        """Fill in models and empty the fields; what their records must stay below (model,)."""
+        a, count = self.acquisition, len(velocities)
+        alpha = self._padded((velocities * (a.time_step / a.spacing)) ** 2)
+        f["alpha"].data[:count] = alpha
+        f["alpha"].data[count:] = 1
+        if a.boundary == "sponge":
+            thickness = (a.border_cells - 1) * a.spacing
+            f["damp"].data[:count] = sponge_strength(velocities.min(axis=(1, 2)), thickness) * a.time_step
+        amplitude = np.zeros((count, len(self._sources), self._points))
+        for i, s in enumerate(self._sources):
+            amplitude[:, i, : len(s.rows)] = alpha[:, s.rows, s.columns] * s.weights[0] * a.spacing**2
+        if "amplitude" in f:
+            f["amplitude"].data[:count] = amplitude
+        for name in f:
+            if name in ("u", "v") or name.startswith(("psi_", "zeta_")):
+                f[name].data_with_halo[...] = 0
+        return self._drive * np.abs(amplitude).max(axis=(1, 2))
+
+    def _apply(self, task: Task, f: dict[str, Any], count: int, first: int = 0, last: int | None = None) -> None:
+        last = self.acquisition.steps if last is None else last
+        more: dict[str, Any] = {}
+        if self.acquisition.boundary == "pml":
+            more = self._propagator.strips(task, self.acquisition.border_cells)
+        self._propagator.operator(task).apply(time_m=first, time_M=last - 1, m_M=count - 1, **f, **more)
+
+    def _gathers(self, record: Any, count: int, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Samples at the receivers (model, source, time, receiver), NaN where a field blew up, and where none did."""
+        at_nodes = np.asarray(record.data[:, :count])
+        # Written so that NaN counts as blown up.
+        good = np.abs(at_nodes).max(axis=(0, 2, 3)) <= limit
+        y = self._receivers.read(self.acquisition.sampled(at_nodes)).transpose(1, 2, 0, 3)
+        return np.where(good[:, None, None, None], y, np.nan).astype(self.dtype), good
+
+    def _spread(self, gathers: np.ndarray) -> np.ndarray:
+        """The transpose of `_gathers`: (model, source, time, receiver) -> (step, model, source, node)."""
+        return self.acquisition.unsampled(self._receivers.drive(gathers.transpose(2, 0, 1, 3)))
+
+    def _padded(self, models: np.ndarray) -> np.ndarray:
+        """Models (model, depth, offset) continued into the border from their edge."""
+        return np.pad(models, ((0, 0), *self.acquisition.padding), mode="edge")
+
+    def _folded(self, padded: np.ndarray) -> np.ndarray:
+        """The transpose of `_padded`: what the border holds is added to the edge it came from."""
+        for axis, (before, after) in enumerate(self.acquisition.padding, start=1):
+            inner = np.moveaxis(padded, axis, -1)
+            size = inner.shape[-1] - before - after
+            folded = inner[..., before : before + size].copy()
+            folded[..., 0] += inner[..., :before].sum(axis=-1)
+            folded[..., -1] += inner[..., before + size :].sum(axis=-1)
+            padded = np.moveaxis(folded, -1, axis)
+        return padded
+
+    def _checked(self, velocities: np.ndarray) -> np.ndarray:
+        velocities = np.asarray(velocities, dtype=np.float64)
+        if velocities.ndim != 3 or velocities.shape[1:] != self.acquisition.shape:
+            raise AcquisitionError(
+                f"velocities of shape {velocities.shape}: wanted (event, {', '.join(map(str, self.acquisition.shape))})"
+            )
+        return velocities
 
     def _can_run(self, velocities: np.ndarray) -> np.ndarray:
         """Which models are finite, positive and stable with this time step (event,)."""
@@ -239,31 +328,47 @@ class AcousticEngine:
         courant = high * self.acquisition.time_step / self.acquisition.spacing
         return ok & (courant <= self.acquisition.courant_limit(low, high))
 
-    def _run(self, velocities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Records (model, source, time, receiver) of at most ``self.models`` models, and what they stay below."""
-        a, f, count = self.acquisition, self._fields, len(velocities)
-        border = (a.border_cells, a.border_cells)
-        thickness = (a.border_cells - 1) * a.spacing
-        rows, columns = np.array(a.sources).T
-        amplitude = (velocities[:, rows, columns] * a.time_step) ** 2
-        alpha = (velocities * (a.time_step / a.spacing)) ** 2
-        f["u"].data_with_halo[...] = 0
-        f["alpha"].data[:count] = np.pad(alpha, ((0, 0), border, border), mode="edge")
-        f["damp"].data[:count] = sponge_strength(velocities.min(axis=(1, 2)), thickness) * a.time_step
-        f["amplitude"].data[:count] = amplitude
-        self._symbols.operator.apply(time_m=0, time_M=a.steps - 1, m_M=count - 1, **f)
-        every = a.output_every
-        record = np.asarray(f["record"].data[every - 1 :: every, :count]).transpose(1, 2, 0, 3)
-        return record, self._drive * amplitude.max(axis=1)
+    def _batches(self, ok: np.ndarray) -> list[np.ndarray]:
+        """Indices of the events that can run, as many together as there are arrays for."""
+        runnable = np.flatnonzero(ok)
+        return [runnable[i : i + self.models] for i in range(0, len(runnable), self.models)]
+
+    def _counted(self, y: np.ndarray, ok: np.ndarray, calls: int) -> tuple[np.ndarray, np.ndarray]:
+        self.calls += calls * len(ok)
+        if not ok.all():
+            log.warning("%d of %d wave simulations failed", np.count_nonzero(~ok), len(ok))
+        return y, ok
 
 
-def _ramp(depth: int, offset: int, border: int) -> np.ndarray:
-    """Damping on the padded grid, 0 in the model to 1 at the outer edge; the side strips own the corners."""
+def _ramp(a: Acquisition) -> np.ndarray:
+    """Damping of a sponge on the padded grid, 0 in the model to 1 at the outer edge; side strips own the corners."""
+    border = a.border_cells
     rise = (np.arange(border) / (border - 1)) ** 2
-    ramp = np.zeros((depth + 2 * border, offset + 2 * border))
-    ramp[:border], ramp[-border:] = rise[::-1, None], rise[:, None]
+    ramp = np.zeros(a.padded)
+    if not a.free_surface:
+        ramp[:border] = rise[::-1, None]
+    ramp[-border:] = rise[:, None]
     ramp[:, :border], ramp[:, -border:] = rise[::-1], rise
     return ramp
+
+
+def _layer(a: Acquisition, cells: int, before: int, after: int) -> tuple[np.ndarray, np.ndarray]:
+    """a and b of the matched layer along one axis: b = exp(-(d + s) dt), a = d / (d + s) (b - 1).
+
+    d rises through the layer, s falls: pi f_peak at its start, which spares grazing and evanescent waves (Roden and
+    Gedney 2000).
+    """
+    position = np.arange(cells + before + after) - before
+    into = np.maximum(np.maximum(-position, position - (cells - 1)), 0) / max(1, a.border_cells)
+    thickness = a.border_cells * a.spacing
+    damping = -(LAYER_POWER + 1) * a.velocity_max * math.log(LAYER_REFLECTION) / (2 * thickness) * into**LAYER_POWER
+    shift = np.pi * a.wavelet.frequency * (1 - into)
+    b = np.exp(-(damping + shift) * a.time_step)
+    return np.where(damping > 0, damping / (damping + shift + (damping == 0)) * (b - 1), 0.0), b
+
+
+def _filled(nodes: np.ndarray, size: int) -> np.ndarray:
+    return np.pad(nodes, (0, size - len(nodes)), mode="edge")
 
 
 @functools.cache

@@ -21,8 +21,18 @@ gradient
     range.
 style
     A Gaussian field around a rising trend, as fits OpenFWI's Style: length .03 to .1 depth, sd .05 to .15 of the range.
+    With ``rough`` (Style-B): length .015 to .05 depth, and white noise of .01 to .03 of the range on top.
 channel
     Flat layers with 1 or 2 buried parabolic channels of other rock: width .25 to .6 offset, depth .1 to .25 depth.
+lens
+    Curved layers with gas or CO2 trapped in a crest: below a cap at .25 to .6 depth that follows the layers, down to a
+    level contact .06 to .2 depth below the crest, velocity is lower by 12 to 35 percent.
+thrust
+    Curved layers cut by a fault that dips 15 to 35 degrees, left or right; what lies above it has moved up by .12 to
+    .35 depth, so that old, fast rock rests on young, slow rock.
+water
+    Water (1500 m/s, or the slowest velocity allowed) down to a curved bottom at .1 to .3 depth; curved layers below, no
+    slower than water plus a tenth of the range.
 
 Everything is drawn for all n models at once from one generator, so models depend on n as well as on the generator.
 """
@@ -31,6 +41,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
+WAVES = 64
+"""Wavenumbers of a random field in each direction, in half cycles per depth: enough for lengths down to .015 depth."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +57,17 @@ class Ground:
     sorted: bool
     low: float
     high: float
+    rough: bool = False
 
     @property
     def z(self) -> np.ndarray:
-        """Depth of cells as a fraction of the model, (1, depth, 1)."""
-        return ((np.arange(self.depth) + 0.5) / self.depth)[None, :, None]
+        """Depth of nodes as a fraction of the model, 0 to 1, (1, depth, 1)."""
+        return np.linspace(0, 1, self.depth)[None, :, None]
 
     @property
     def x(self) -> np.ndarray:
-        """Offset of cells as a fraction of the model, (1, 1, offset)."""
-        return ((np.arange(self.offset) + 0.5) / self.offset)[None, None, :]
+        """Offset of nodes as a fraction of the model, 0 to 1, (1, 1, offset)."""
+        return np.linspace(0, 1, self.offset)[None, None, :]
 
     @property
     def range(self) -> float:
@@ -75,6 +89,7 @@ def sample(
     sorted: bool = True,
     low: float = 1500.0,
     high: float = 4500.0,
+    rough: bool = False,
 ) -> np.ndarray:
     """Draw velocity models.
 
@@ -86,6 +101,7 @@ def sample(
         layers: least and most layers (gradient and style have none).
         sorted: velocity rises from layer to layer downwards; else any order.
         low, high: bounds, m/s.
+        rough: of style, the rougher of its two kinds.
 
     Returns:
         (n, depth, offset) float32, m/s.
@@ -102,7 +118,7 @@ def sample(
         )
     if not 0 < low < high:
         raise GeologyError(f"velocities from {low:g} to {high:g} m/s: wanted 0 < low < high")
-    ground = Ground(n, *shape, (layers[0], layers[1]), sorted, low, high)
+    ground = Ground(n, *shape, (layers[0], layers[1]), sorted, low, high, rough)
     return np.clip(GEOLOGIES[geology](rng, ground), low, high).astype(np.float32)
 
 
@@ -121,8 +137,8 @@ class Stack:
         return np.take_along_axis(self.velocities, layer.reshape(len(z), -1), axis=1).reshape(z.shape)
 
 
-def _stack(rng: np.random.Generator, g: Ground, high: float | None = None) -> Stack:
-    """Layers of random thickness and velocity, velocities up to ``high``."""
+def _stack(rng: np.random.Generator, g: Ground, low: float | None = None, high: float | None = None) -> Stack:
+    """Layers of random thickness and velocity, velocities from ``low`` to ``high``."""
     least, most = g.layers
     count = rng.integers(least, most + 1, size=(g.n, 1))
     there = np.arange(most) < count
@@ -131,7 +147,8 @@ def _stack(rng: np.random.Generator, g: Ground, high: float | None = None) -> St
     thinnest = np.minimum(1 / 8, 0.75 / count)
     thickness = np.where(there, thinnest + (1 - count * thinnest) * share, 0.0)
     interfaces = np.where(np.arange(1, most) < count, np.cumsum(thickness, axis=1)[:, :-1], np.inf)
-    velocities = np.round(rng.uniform(g.low, g.high if high is None else high, size=(g.n, most)))
+    velocities = rng.uniform(g.low if low is None else low, g.high if high is None else high, size=(g.n, most))
+    velocities = np.round(velocities)
     if g.sorted:
         velocities = np.sort(np.where(there, velocities, np.inf), axis=1)
     return Stack(interfaces, np.where(there, velocities, g.high))
@@ -208,22 +225,41 @@ def _gradient(rng: np.random.Generator, g: Ground) -> np.ndarray:
     return top + (bottom - top) * g.z**exponent + 2 * tilt * (g.x - 0.5)
 
 
+def _random_field(rng: np.random.Generator, g: Ground, length: np.ndarray) -> np.ndarray:
+    """A Gaussian field (n, depth, offset) of variance 1 with covariance exp(-r^2 / (2 length^2)), lengths in depths.
+
+    A sum of waves that repeat after twice the model, of which half is seen. The waves are drawn, not the cells, so that
+    a finer grid has the same rock.
+    """
+    wave = np.arange(WAVES) / 2
+    down, along = np.concatenate([-wave[:0:-1], wave])[:, None], wave[None, :] * g.depth / g.offset
+    weight = np.exp(-((np.pi * length) ** 2) * (down**2 + along**2))
+    # Of each pair of opposite waves one is kept; the constant is none.
+    weight = weight * ((along > 0) | (down > 0))
+    a, b = rng.standard_normal((2, g.n, *weight.shape[1:])) * weight
+    z, x = g.z[0, :, 0], g.x[0, 0] * g.offset / g.depth
+    rows = np.exp(2j * np.pi * np.outer(z, down[:, 0]))
+    columns = np.exp(2j * np.pi * np.outer(along[0], x))
+    noise = (rows @ (a - 1j * b) @ columns).real
+    return noise / np.sqrt((weight**2).sum(axis=(1, 2), keepdims=True))
+
+
 def _style(rng: np.random.Generator, g: Ground) -> np.ndarray:
-    length = rng.uniform(0.03, 0.1, size=(g.n, 1, 1)) * g.depth
+    shortest, longest = (0.015, 0.05) if g.rough else (0.03, 0.1)
+    length = rng.uniform(shortest, longest, size=(g.n, 1, 1))
     sd = rng.uniform(0.05, 0.15, size=(g.n, 1, 1)) * g.range
     top = g.low + g.range * rng.uniform(0.1, 0.4, size=(g.n, 1, 1))
     bottom = top + (g.high - top) * rng.uniform(0.3, 0.9, size=(g.n, 1, 1))
-    # White noise filtered on a torus of twice the size: the half that is kept does not see the wrap.
-    size = (2 * g.depth, 2 * g.offset)
-    k2 = np.fft.fftfreq(size[0])[:, None] ** 2 + np.fft.rfftfreq(size[1])[None, :] ** 2
-    kernel = np.exp(-((np.pi * length) ** 2) * k2)  # half the exponent of the SE spectrum: its square root
-    noise = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((g.n, *size))) * kernel, s=size)
-    noise /= noise.std(axis=(1, 2), keepdims=True)
-    return top + (bottom - top) * g.z + sd * noise[:, : g.depth, : g.offset]
+    field = top + (bottom - top) * g.z + sd * _random_field(rng, g, length)
+    if g.rough:
+        speckle = rng.uniform(0.01, 0.03, size=(g.n, 1, 1)) * g.range
+        field = field + speckle * rng.standard_normal(field.shape)
+    return field
 
 
 def _channel(rng: np.random.Generator, g: Ground) -> np.ndarray:
-    model = _flat(rng, g)
+    stack = _stack(rng, g)
+    model = stack.at(np.broadcast_to(g.z, (g.n, g.depth, g.offset)))
     for chance in (1.0, 0.5):
         centre = rng.uniform(0.2, 0.8, size=(g.n, 1, 1))
         half = rng.uniform(0.125, 0.3, size=(g.n, 1, 1))
@@ -233,11 +269,38 @@ def _channel(rng: np.random.Generator, g: Ground) -> np.ndarray:
         floor = top + deep * (1 - ((g.x - centre) / half) ** 2)
         inside = there & (g.z >= top) & (g.z < floor)
         # The fill differs from the rock at the channel's top by at least .15 of the range, up or down as there is room.
-        row = np.minimum((top[:, 0, 0] * g.depth).astype(int), g.depth - 1)
-        rock = model[np.arange(g.n), row, 0][:, None, None]
+        rock = stack.at(top)
         fill = g.low + (rock - g.low + g.range * rng.uniform(0.15, 0.85, size=(g.n, 1, 1))) % g.range
         model = np.where(inside, np.round(fill), model)
     return model
+
+
+def _lens(rng: np.random.Generator, g: Ground) -> np.ndarray:
+    curve = _curve(rng, g)
+    model = _stack(rng, g).at(g.z - curve)
+    cap = rng.uniform(0.25, 0.6, size=(g.n, 1, 1)) + curve
+    contact = cap.min(axis=2, keepdims=True) + rng.uniform(0.06, 0.2, size=(g.n, 1, 1))
+    slower = 1 - rng.uniform(0.12, 0.35, size=(g.n, 1, 1))
+    return np.where((g.z >= cap) & (g.z < contact), np.round(model * slower), model)
+
+
+def _thrust(rng: np.random.Generator, g: Ground) -> np.ndarray:
+    z = np.broadcast_to(g.z - _curve(rng, g), (g.n, g.depth, g.offset))
+    side = rng.choice([-1.0, 1.0], size=(g.n, 1, 1))
+    # Dips are true angles: fractions of depth and of offset are brought to the same length.
+    rise = np.tan(np.radians(rng.uniform(15, 35, size=(g.n, 1, 1)))) * side * g.offset / g.depth
+    plane = rng.uniform(0.35, 0.65, size=(g.n, 1, 1)) + rise * (g.x - 0.5)
+    throw = rng.uniform(0.12, 0.35, size=(g.n, 1, 1))
+    return _stack(rng, g).at(z + throw * (g.z < plane))
+
+
+def _water(rng: np.random.Generator, g: Ground) -> np.ndarray:
+    water = min(max(1500.0, g.low), g.high)
+    curve = _curve(rng, g)
+    # The bottom follows the layers at a third of their relief and stays in the upper third of the model.
+    bottom = np.clip(rng.uniform(0.1, 0.3, size=(g.n, 1, 1)) + curve / 3, 0.05, 0.35)
+    rock = _stack(rng, g, low=min(water + 0.1 * g.range, g.high)).at(g.z - curve)
+    return np.where(g.z < bottom, water, rock)
 
 
 GEOLOGIES: dict[str, Callable[[np.random.Generator, Ground], np.ndarray]] = {
@@ -249,5 +312,8 @@ GEOLOGIES: dict[str, Callable[[np.random.Generator, Ground], np.ndarray]] = {
     "gradient": _gradient,
     "style": _style,
     "channel": _channel,
+    "lens": _lens,
+    "thrust": _thrust,
+    "water": _water,
 }
 """Generators by name."""

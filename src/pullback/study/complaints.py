@@ -8,11 +8,11 @@ from pydantic import ValidationError
 
 from pullback.study import figures as study_figures
 from pullback.study import methods as method_kinds
-from pullback.study.base import Capability, Closed
+from pullback.study.base import Capability, Uniform
 from pullback.study.inference import Refine
 from pullback.study.model import Problem, Study, resolve_otherwise
 from pullback.study.plugins import problem_class
-from pullback.study.problems import BUILT_IN_PROBLEMS, CustomProblem, Family
+from pullback.study.problems import BUILT_IN_PROBLEMS, CustomProblem, Family, SimulatorShift
 
 
 def complaints(study: Study, folder: Path) -> Iterator[str]:
@@ -51,6 +51,8 @@ def _family_complaints(at: str, problem: Problem) -> Iterator[str]:
                 yield f"{here}.{key}.family: there is no family '{take.family}'{hint}"
             elif "test" not in families[take.family].splits or families[take.family].take:
                 yield f"{here}.{key}.family: '{take.family}' has no test events of its own"
+        if isinstance(family.shift, SimulatorShift):
+            yield from _change_complaints(here, problem, family)
         if family.read and problem.kind != "unfolding":
             yield f"{here}.read: ROOT files are read by problems of kind 'unfolding' only"
         if family.take or family.read or params_model is None:
@@ -65,12 +67,34 @@ def _family_complaints(at: str, problem: Problem) -> Iterator[str]:
                 allowed = ", ".join(params_model.model_fields)
                 yield f"{here}.params.{key}: {item['msg']}{hint} (allowed: {allowed})"
             continue
-        distributed = [key for key, value in checked if isinstance(value, Closed)]
+        distributed = [key for key, value in checked if isinstance(value, Uniform)]
         if distributed and not family.sweep:
             yield f"{here}.params.{distributed[0]}: a distribution of priors needs a `sweep` block"
         if family.sweep and not distributed:
             yield f"{here}.sweep: no parameter is a distribution, such as {{uniform: [low, high]}}"
     yield from _twice(at, families)
+
+
+def _change_complaints(here: str, problem: Problem, family: Family) -> Iterator[str]:
+    """A shift that simulates again changes settings that there are, of a simulator that is run."""
+    assert isinstance(family.shift, SimulatorShift)
+    base = problem.families.get(family.take.family) if family.take else None
+    if base is not None and base.read is not None:
+        yield f"{here}.shift: '{family.take.family}' is read from files: there is no simulation to change"  # type: ignore[union-attr]
+    if problem.kind == "unfolding" or "simulator" not in type(problem).model_fields:
+        yield f"{here}.shift: problems of kind '{problem.kind}' cannot be simulated again from their truth"
+        return
+    if isinstance(problem.simulator, dict):
+        return
+    settings = type(problem.simulator)
+    try:
+        settings.model_validate({**problem.simulator.model_dump(), **family.shift.change})
+    except ValidationError as error:
+        for item in error.errors(include_url=False):
+            key = ".".join(str(part) for part in item["loc"][:1])
+            near = difflib.get_close_matches(key, settings.model_fields, n=1)
+            hint = f"; did you mean '{near[0]}'?" if item["type"] == "extra_forbidden" and near else ""
+            yield f"{here}.shift.change{'.' if key else ''}{key}: {item['msg']}{hint}"
 
 
 def answers_from_reference(method: method_kinds.MethodBase, gives: frozenset[Capability]) -> bool:

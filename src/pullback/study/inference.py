@@ -92,6 +92,25 @@ class PointInfer(Infer):
     draws: Literal[1] = 1
 
 
+class LbfgsInfer(PointInfer):
+    """Descent of the waveform misfit by L-BFGS-B, band after band."""
+
+    corners: list[float | None] = Field(
+        default=[4.0, 7.0, 12.0, None],
+        min_length=1,
+        description="Hz: corner of the low-pass filter of each band; null for no filter",
+    )
+    iterations: int = Field(default=30, ge=1, description="most iterations of each band")
+    start: tuple[float, float] | None = Field(
+        default=None,
+        description="velocity at the top and at the bottom of a straight line; when not given, the mean profile with "
+        "depth of the seen families' truths",
+    )
+    smooth: float = Field(default=0.1, ge=0, description="standard deviation of the profile's smoothing, of the depth")
+    tv: float = Field(default=0.0, ge=0, description="weight of the total variation")
+    tikhonov: float = Field(default=0.0, ge=0, description="weight of the squared gradient")
+
+
 class ExactInfer(Infer):
     """Exact posterior draws, each chosen by weight from a pool of candidates."""
 

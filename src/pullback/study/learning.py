@@ -23,7 +23,14 @@ class Unet(Closed):
     levels: int = Field(default=3, ge=1, le=5)
 
 
-Network = Annotated[Mlp | Unet, Field(discriminator="kind")]
+class InversionNet(Closed):
+    """InversionNet (Wu and Lin 2020): from gathers to a model through one vector; for regression and velocity-gan."""
+
+    kind: Literal["inversion-net"] = "inversion-net"
+    width: int = Field(default=32, ge=4, description="channels of the first layers; the vector has 16 times as many")
+
+
+Network = Annotated[Mlp | Unet | InversionNet, Field(discriminator="kind")]
 
 
 class SetTransformer(Closed):

@@ -16,9 +16,10 @@ from pullback.study.inference import (
     ExactInfer,
     FlowInfer,
     Infer,
+    LbfgsInfer,
     PointInfer,
 )
-from pullback.study.learning import Mlp, Network, SetEncoder, SetTransformer, Train, Unet
+from pullback.study.learning import InversionNet, Mlp, Network, SetEncoder, SetTransformer, Train, Unet
 
 
 class MethodBase(Closed):
@@ -115,11 +116,32 @@ class EiDdpm(Diffusion, Ensemble):
 
 
 class Regression(Amortised):
-    """The direct learned inverse: a network that maps y to x, least squares on the union of the seen priors."""
+    """The direct learned inverse: a network that maps y to x, on the union of the seen priors.
+
+    With `network: {kind: inversion-net}` and `loss: l1-l2` it is InversionNet as OpenFWI trains it.
+    """
 
     returns: ClassVar[Label] = "point estimate"
 
     kind: Literal["regression"]
+    loss: Literal["l2", "l1-l2"] = Field(
+        default="l2", description="l2: least squares, the mean of the posterior; l1-l2: the sum of both errors"
+    )
+    infer: dict[Name, PointInfer] = Field(default={"default": PointInfer()}, min_length=1)
+
+
+class VelocityGan(Amortised):
+    """VelocityGAN (Zhang and Lin 2020): a direct inverse trained against a Wasserstein critic."""
+
+    returns: ClassVar[Label] = "point estimate"
+    code: ClassVar[str] = "pullback.methods.amortised.velocity_gan:VelocityGan"
+
+    kind: Literal["velocity-gan"]
+    network: Network = InversionNet()
+    l1: float = Field(default=100.0, ge=0, description="weight of the absolute error of the scaled x")
+    l2: float = Field(default=100.0, ge=0, description="weight of its square")
+    critic_steps: int = Field(default=5, ge=1, description="steps of the critic before each of the generator's")
+    critic_width: int = Field(default=32, ge=4, description="channels of the critic's first layer")
     infer: dict[Name, PointInfer] = Field(default={"default": PointInfer()}, min_length=1)
 
 
@@ -170,6 +192,17 @@ class RandomTruth(MethodBase):
     infer: dict[Name, Infer] = Field(default={"default": Infer()}, min_length=1)
 
 
+class LbfgsFwi(MethodBase):
+    """Full-waveform inversion by L-BFGS with the adjoint of the simulator, low frequencies first."""
+
+    needs: ClassVar[frozenset[Capability]] = frozenset({"pairs", "forward", "gradient"})
+    returns: ClassVar[Label] = "point estimate"
+    code: ClassVar[str] = "pullback.methods.classical.lbfgs:Lbfgs"
+
+    kind: Literal["lbfgs-fwi"]
+    infer: dict[Name, LbfgsInfer] = Field(default={"default": LbfgsInfer()}, min_length=1)
+
+
 class EnKG(MethodBase):
     """Ensemble Kalman diffusion guidance: a diffusion prior and the simulator as a black box, no derivative of it."""
 
@@ -197,7 +230,7 @@ class PriorDraws(MethodBase):
 
 
 Method = Annotated[
-    Cfm | Cddpm | EiFm | EiDdpm | Regression | Hvae | Oracle | RandomTruth | EnKG | PriorDraws,
+    Cfm | Cddpm | EiFm | EiDdpm | Regression | VelocityGan | Hvae | Oracle | RandomTruth | LbfgsFwi | EnKG | PriorDraws,
     Field(discriminator="kind"),
 ]
 

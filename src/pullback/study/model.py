@@ -75,11 +75,19 @@ def family_files(family: Family, split: str) -> list[str]:
     return [outside_path(name) for name in family.read.files.get(cast(Split, split), [])]
 
 
+def tile_files(family: Family) -> list[str]:
+    """The outside file that a family's models are cut from, if it is such a family."""
+    tiles = family.params.get("tiles")
+    return [outside_path(str(tiles["file"]))] if isinstance(tiles, dict) and "file" in tiles else []
+
+
 def resolve_otherwise(family: Family) -> Family:
-    """The family as it runs here: `otherwise` in place of `read` when a file of `read` is not there."""
-    if family.read is None or family.otherwise is None:
+    """The family as it runs here: `otherwise` in place of outside files (of `read`, of `tiles`) that are not there."""
+    if family.otherwise is None:
         return family
-    files = [name for split in family.read.files for name in family_files(family, split)]
+    read = family.read.files if family.read else {}
+    files = [name for split in read for name in family_files(family, split)] + tile_files(family)
     if files and all(Path(name).exists() for name in files):
         return family.model_copy(update={"otherwise": None})
-    return family.model_copy(update={"read": None, "take": family.otherwise, "otherwise": None})
+    taken = {"read": None, "params": {}, "events": {}, "take": family.otherwise, "otherwise": None}
+    return family.model_copy(update=taken)

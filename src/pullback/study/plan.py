@@ -18,9 +18,17 @@ from typing import Any, Concatenate, ParamSpec, cast
 
 from pullback.study.base import SPLITS, Capability, Split, asked, canonical, outside_path
 from pullback.study.complaints import answers_from_reference
-from pullback.study.model import Study, family_files, resolve_otherwise
+from pullback.study.model import Study, family_files, resolve_otherwise, tile_files
 from pullback.study.plugins import plugin_file, problem_class
-from pullback.study.problems import BUILT_IN_PROBLEMS, CommandProblem, DigitsProblem, Family, UnfoldingProblem
+from pullback.study.problems import (
+    BUILT_IN_PROBLEMS,
+    CommandProblem,
+    DigitsProblem,
+    Family,
+    FwiProblem,
+    SimulatorShift,
+    UnfoldingProblem,
+)
 
 P = ParamSpec("P")
 
@@ -146,6 +154,10 @@ class Plan:
             return [str(Path(self.folder) / name) for name in spec.simulator.files]
         if isinstance(spec, DigitsProblem):
             return [outside_path(name) for name in (spec.simulator.images, spec.simulator.labels) if name]
+        if isinstance(spec, FwiProblem):
+            cut = {file for name in spec.families for file in tile_files(self.family(problem, name))}
+            wavelet = {outside_path(spec.simulator.wavelet)} if spec.simulator.wavelet else set()
+            return sorted(cut | wavelet)
         if spec.kind in BUILT_IN_PROBLEMS:
             return []
         file = plugin_file(spec.kind, Path(self.folder))
@@ -196,9 +208,13 @@ class Plan:
         """Another family's test observations, shifted or without their truth."""
         spec = self.family(problem, family)
         shift = spec.shift.model_dump(mode="json") if spec.shift else None
+        base = self.base(problem, family)
+        # What is simulated again may be drawn again too: the prior's parameters, and how its draws are addressed.
+        again = {"params": self.family(problem, base).params, "block": self.block(problem)}
         return canonical(
             {
                 **self._base_job(problem, family, "test"),
+                **(again if isinstance(spec.shift, SimulatorShift) else {}),
                 "inputs": {"base": [asked(self.index_job(problem, self.base(problem, family), "test"))]},
                 "base": self.base(problem, family),
                 "shift": shift,

@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints, model_validator
 from pullback.study.base import SPLITS, Capability, Closed, Name, Number, Split, Sweep, Uniform
 from pullback.study.judging import Judging
 from pullback.study.methods import Likelihood, Method, Prior
+from pullback.study.waves import FwiParams, FwiSimulator
 
 PROBLEM_PLUGINS = "pullback.problems"
 """Entry-point group in which an installed package offers a problem kind."""
@@ -39,7 +40,18 @@ class MissingShift(Closed):
     fraction: float = Field(gt=0, lt=1)
 
 
-Shift = Annotated[NoiseShift | ScaleShift | MissingShift, Field(discriminator="kind")]
+class SimulatorShift(Closed):
+    """The truth simulated anew with other settings: a wrong wavelet, another border, a free surface, finer rock.
+
+    Where the change gives x another shape (`x_cells`), the same draws of the prior are made in that shape, simulated,
+    and judged against the truth as it was: what a coarse x leaves out becomes an error of the model.
+    """
+
+    kind: Literal["simulator"]
+    change: dict[str, Any] = Field(min_length=1, description="keys of the problem's `simulator` block, and new values")
+
+
+Shift = Annotated[NoiseShift | ScaleShift | MissingShift | SimulatorShift, Field(discriminator="kind")]
 
 
 class Take(Closed):
@@ -92,7 +104,9 @@ class Family(Closed):
     take: Take | None = None
     shift: Shift | None = None
     read: RootFiles | None = None
-    otherwise: Take | None = Field(default=None, description="used in place of `read` when its files are not there")
+    otherwise: Take | None = Field(
+        default=None, description="used in place of `read` or of `params.tiles` when their files are not there"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Family":
@@ -110,8 +124,8 @@ class Family(Closed):
             raise ValueError("an observed family needs `take` (a test set without its truth) or `read` (real data)")
         if self.read and self.role != "observed" and self.read.x is None:
             raise ValueError("`read.x` maps the truth: without it the role is 'observed'")
-        if self.otherwise and not self.read:
-            raise ValueError("`otherwise` says what stands in for `read`: there is no `read`")
+        if self.otherwise and not (self.read or "tiles" in self.params):
+            raise ValueError("`otherwise` says what stands in for outside files: there is no `read` and no `tiles`")
         return self
 
     @property
@@ -197,40 +211,10 @@ class GaussianProblem(ProblemBase):
         return self
 
 
-class FwiSimulator(Closed):
-    """2-D constant-density acoustic waves. `preset` fills what is not given; the checks print what was used."""
-
-    preset: Literal["compact"] = Field(
-        default="compact", description="compact: 32x32 cells of 20 m, surface sources and receivers"
-    )
-    spacing: float = Field(default=20.0, gt=0, description="cell size in m")
-    depth_cells: int = Field(default=32, ge=8)
-    offset_cells: int = Field(default=32, ge=8)
-    border_cells: int = Field(default=28, ge=5, description="absorbing cells on each side")
-    sources: int = Field(default=3, ge=1, description="spread evenly along the surface")
-    receivers: int = Field(default=32, ge=1, description="spread evenly along the surface")
-    source_depth: float = Field(default=20.0, ge=0, description="m; receivers are at the same depth")
-    peak_frequency: float = Field(default=7.5, gt=0, description="Ricker wavelet, Hz")
-    record_length: float = Field(default=1.024, gt=0, description="s")
-    time_step: float = Field(default=0.002, gt=0, description="s; must satisfy the CFL condition for velocity_max")
-    output_interval: float = Field(default=0.016, gt=0, description="s between recorded samples")
-    velocity_min: float = Field(default=1500.0, gt=0, description="m/s")
-    velocity_max: float = Field(default=4500.0, gt=0, description="m/s")
-    space_order: Literal[4, 8] = 4
-
-
-class FwiParams(Closed):
-    """A kind of geology; unset numbers take the generator's documented ranges."""
-
-    geology: Literal["flat", "curved", "flat-fault", "curved-fault", "salt", "gradient", "style", "channel"]
-    layers: tuple[int, int] = Field(default=(2, 5), description="least and most layers")
-    sorted: bool = Field(default=True, description="velocity rises with depth (OpenFWI's A), else any order (B)")
-
-
 class FwiProblem(ProblemBase):
     """Full-waveform inversion of 2-D velocity models with a real wave simulator (Devito)."""
 
-    gives: ClassVar[frozenset[Capability]] = frozenset({"pairs", "prior", "forward"})
+    gives: ClassVar[frozenset[Capability]] = frozenset({"pairs", "prior", "forward", "gradient"})
     code: ClassVar[str] = "pullback.problems.fwi:Fwi"
     block: ClassVar[int] = 20
     unlearnable: ClassVar[str] = "x and y are arrays"

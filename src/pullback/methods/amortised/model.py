@@ -87,9 +87,16 @@ def target_weights(sets: dict[str, Tensor], targets: int | None) -> Tensor:
 
 
 def path_loss(
-    model: ConditionalNet, path: NoisePath, sets: dict[str, Tensor], noise: Noise, targets: int | None
+    model: ConditionalNet,
+    path: NoisePath,
+    sets: dict[str, Tensor],
+    noise: Noise,
+    targets: int | None,
+    absolute: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Squared error of the first ``targets`` members of each set (all when None), given the whole set.
+
+    With ``absolute`` the absolute error is added to it.
 
     Returns:
         The sum over members, times their weights where they have any, and the sum of weights.
@@ -99,7 +106,10 @@ def path_loss(
     share = target_weights(sets, targets)
     x_t, t, target = path.point(x, noise)
     said = model.network(x_t.flatten(0, 1), t.flatten(), y.flatten(0, 1), context)
-    error = (said - target.flatten(0, 1)).square().flatten(1).mean(dim=1)
+    gap = (said - target.flatten(0, 1)).flatten(1)
+    error = gap.square().mean(dim=1)
+    if absolute:
+        error = error + gap.abs().mean(dim=1)
     return (error * share).sum(), share.sum()
 
 
@@ -153,9 +163,10 @@ class AmortisedModel(Method[ModelState]):
 
     def _loss(self) -> Callable[[Any, dict[str, Tensor], Noise], tuple[Tensor, Tensor]]:
         path, targets = make_path(self.spec), self.spec.train.targets
+        absolute = isinstance(self.spec, Regression) and self.spec.loss == "l1-l2"
 
         def loss(model: ConditionalNet, sets: dict[str, Tensor], noise: Noise) -> tuple[Tensor, Tensor]:
-            return path_loss(model, path, sets, noise, targets)
+            return path_loss(model, path, sets, noise, targets, absolute)
 
         return loss
 

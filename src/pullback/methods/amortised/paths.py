@@ -13,7 +13,7 @@ from torch import Tensor
 from pullback.generative import ddpm, flow
 from pullback.generative.share import Noise
 from pullback.study.inference import DdpmInfer, FlowInfer, Infer
-from pullback.study.methods import Cddpm, Cfm, EiDdpm, EiFm, Regression
+from pullback.study.methods import Cddpm, Cfm, EiDdpm, EiFm, Regression, VelocityGan
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 """The network: x_t (B, *x), t (1,) -> (B, *x)."""
@@ -94,8 +94,8 @@ class DirectPath:
         return predict(torch.zeros_like(start), torch.zeros(1, dtype=start.dtype, device=start.device))
 
 
-def make_path(spec: Cfm | Cddpm | EiFm | EiDdpm | Regression) -> Path:
+def make_path(spec: Cfm | Cddpm | EiFm | EiDdpm | Regression | VelocityGan) -> Path:
     """The path of a method."""
     if isinstance(spec, Cddpm | EiDdpm):
         return DdpmPath(spec.schedule, spec.diffusion_steps)
-    return DirectPath() if isinstance(spec, Regression) else FlowPath()
+    return DirectPath() if isinstance(spec, Regression | VelocityGan) else FlowPath()

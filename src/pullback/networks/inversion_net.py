@@ -1,0 +1,145 @@
+"""InversionNet: shot gathers to a velocity model through one vector (Wu and Lin 2020, IEEE TCI 6, 419).
+
+An encoder of strided convolutions shrinks the gathers, time first until a sample is about as wide as a receiver, to one
+vector that sees everything; a decoder of transposed convolutions grows a model from it. As in OpenFWI's code every
+convolution is followed by batch normalisation and a leaky rectifier; sizes follow the data, so that channels and depth
+are near those of the paper for its 1000 x 70 gathers and 70 x 70 models at width 32. The output is linear, as x is
+standardised and not mapped to [-1, 1].
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from pullback.networks.encoders import Shape, as_image, channels_last, image_shape, rows
+
+LEAK = 0.2
+VECTOR = 16
+"""Channels of the vector, in units of the width."""
+
+START = 5
+"""The decoder begins with a grid of at most this many cells each way."""
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution, batch normalisation, leaky rectifier."""
+
+    def __init__(
+        self,
+        channels: int,
+        out: int,
+        kernel: tuple[int, int] = (3, 3),
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int] | None = None,
+    ):
+        padding = (kernel[0] // 2, kernel[1] // 2) if padding is None else padding
+        super().__init__(
+            nn.Conv2d(channels, out, kernel, stride, padding), nn.BatchNorm2d(out), nn.LeakyReLU(LEAK, inplace=True)
+        )
+
+
+class InversionNet(nn.Module):
+    """f(y) for x on a 2-D grid; x, time and context that other networks take are not looked at.
+
+    Args:
+        x_shape: (height, width) or (channel, height, width).
+        y_shape: an image or gathers.
+        width: channels of the first layers.
+
+    Raises:
+        ValueError: when y is no image.
+    """
+
+    def __init__(self, x_shape: Shape, y_shape: Shape, width: int):
+        super().__init__()
+        self.x_shape, self.y_shape = x_shape, y_shape
+        channels, height, across = image_shape(y_shape)
+        layers: list[nn.Module] = [ConvBlock(channels, width, (7, 1), (2, 1))]
+        channels, height = width, math.ceil(height / 2)
+        while height > 1.5 * across:
+            # Time alone: a strided and a plain convolution along it.
+            out = min(4 * width, 2 * channels)
+            layers += [ConvBlock(channels, out, (3, 1), (2, 1)), ConvBlock(out, out, (3, 1))]
+            channels, height = out, math.ceil(height / 2)
+        while max(height, across) > 2 * START:
+            out = min(8 * width, 2 * channels)
+            layers += [ConvBlock(channels, out, stride=(2, 2)), ConvBlock(out, out)]
+            channels, height, across = out, math.ceil(height / 2), math.ceil(across / 2)
+        layers.append(ConvBlock(channels, VECTOR * width, (height, across), padding=(0, 0)))
+        self.encode = nn.Sequential(*layers)
+
+        out_channels, *size = image_shape(x_shape, "x")
+        doublings = max(0, math.ceil(math.log2(max(size) / START)))
+        start = [math.ceil(n / 2**doublings) for n in size]
+        channels = VECTOR * width
+        grow: list[nn.Module] = [
+            nn.ConvTranspose2d(channels, channels, start),  # type: ignore[arg-type]
+            nn.BatchNorm2d(channels),
+            nn.LeakyReLU(LEAK, inplace=True),
+            ConvBlock(channels, channels),
+        ]
+        for _ in range(doublings):
+            out = max(width, channels // 2)
+            grow += [
+                nn.ConvTranspose2d(channels, out, 4, 2, 1),
+                nn.BatchNorm2d(out),
+                nn.LeakyReLU(LEAK, inplace=True),
+                ConvBlock(out, out),
+            ]
+            channels = out
+        self.decode = nn.Sequential(*grow)
+        self.size = size
+        self.leave = nn.Conv2d(channels, out_channels, 3, padding=1)
+        channels_last(self)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        """Output of x's shape from y (b, *y), b a divisor of the rows of x."""
+        assert y is not None
+        h = self.decode(self.encode(as_image(y, self.y_shape)))
+        # The decoder's grid is a little larger: its middle is taken.
+        top, left = ((have - want) // 2 for have, want in zip(h.shape[-2:], self.size, strict=True))
+        h = self.leave(h[..., top : top + self.size[0], left : left + self.size[1]])
+        return rows(h.reshape(len(h), *self.x_shape), len(x))
+
+
+class Critic(nn.Module):
+    """How real a model x (B, *x) looks, (B,): the critic of VelocityGAN (Zhang and Lin 2020), without normalisation.
+
+    Args:
+        x_shape: (height, width) or (channel, height, width).
+        width: channels of the first layer.
+    """
+
+    def __init__(self, x_shape: Shape, width: int):
+        super().__init__()
+        self.x_shape = x_shape
+        channels, height, across = image_shape(x_shape, "x")
+        layers: list[nn.Module] = []
+        out = width
+        while max(height, across) > START:
+            layers += [nn.Conv2d(channels, out, 3, 2, 1), nn.LeakyReLU(LEAK)]
+            layers += [nn.Conv2d(out, out, 3, 1, 1), nn.LeakyReLU(LEAK)]
+            channels, out = out, min(8 * width, 2 * out)
+            height, across = math.ceil(height / 2), math.ceil(across / 2)
+        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * height * across, 1))
+        channels_last(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores (B,)."""
+        return self.layers(as_image(x, self.x_shape))[:, 0]
+
+
+def gradient_penalty(critic: nn.Module, real: Tensor, made: Tensor, share: Tensor) -> Tensor:
+    """(|grad D| - 1)^2 between pairs of real and made models (B, *x), (B,) (Gulrajani et al. 2017, eq. 3).
+
+    Args:
+        critic: D.
+        real, made: (B, *x).
+        share: (B,) uniform in [0, 1]: where between the two.
+    """
+    share = share.reshape(-1, *(1,) * (real.dim() - 1))
+    between = (share * real + (1 - share) * made).detach().requires_grad_()
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=torch.is_grad_enabled())
+    return (slope.flatten(1).norm(dim=1) - 1).square()

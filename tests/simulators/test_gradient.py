@@ -1,0 +1,145 @@
+"""The linearised wave, its adjoint and the gradient, held against each other and against differences."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from settings import small
+
+from pullback.simulators.acoustic import AcousticEngine
+
+SCHEMES = [
+    pytest.param(boundary, surface, order, id=f"{boundary}{order}{'-surface' if surface else ''}")
+    for boundary, surface, order in product(("sponge", "pml"), (False, True), (4, 8))
+    # Order 8 changes the stencil alone: once with each border is enough.
+    if order == 4 or not surface
+]
+
+
+def model(a) -> np.ndarray:
+    """Two models (event, depth, offset) with layers and a block."""
+    velocity = np.full((2, *a.shape), 2000.0)
+    velocity[:, 9:] = 2600.0
+    velocity[:, 16:, 12:] = 3400.0
+    velocity[1] *= 1.15
+    # The slowest node sets the damping of a sponge, which the derivative holds.
+    velocity[:, 0, 0] = 1500.0
+    return velocity
+
+
+def change(a, rng) -> np.ndarray:
+    out = rng.standard_normal((2, *a.shape)) * 20
+    out[:, 0, 0] = 0
+    return out
+
+
+def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Inner product of each event."""
+    return (a.astype(np.float64) * b).reshape(len(a), -1).sum(axis=1)
+
+
+def norm(a: np.ndarray) -> np.ndarray:
+    return np.sqrt(dot(a, a.astype(np.float64)))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-10)])
+@pytest.mark.parametrize(("boundary", "surface", "order"), SCHEMES)
+def test_the_adjoints_are_adjoint(boundary, surface, order, dtype, tolerance):
+    """<J dv, r> = <dv, J^T r> and <F w, r> = <w, F^T r>, relative to the norms on the side of the data.
+
+    Output between time steps and receivers between nodes are part of the map.
+    """
+    a = small(
+        boundary=boundary, free_surface=surface, space_order=order, output_interval=0.0025, receivers=[13.0, 201.7]
+    )
+    engine = AcousticEngine(a, dtype=dtype)
+    rng = np.random.default_rng(1)
+    velocity, dv = model(a), change(a, rng)
+    y, dy, ok = engine.born(velocity, dv)
+    r = rng.standard_normal(y.shape).astype(dtype)
+    values, slope, ok_too = engine.gradient(velocity, lambda y, events: (dot(y, r[events]), r[events]))
+    assert ok.all()
+    assert ok_too.all()
+    assert np.array_equal(y, engine.batch(velocity)[0])
+    assert (np.abs(dot(dy, r) - dot(slope, dv)) < tolerance * norm(dy) * norm(r)).all()
+    back = engine.adjoint(velocity, r)
+    wavelet = a.wavelet.sampled(a.time_step, a.steps)
+    assert (np.abs(dot(y, r) - (back * wavelet).sum(axis=(1, 2))) < tolerance * norm(y) * norm(r)).all()
+    assert values == pytest.approx(dot(y, r), rel=1e-5)
+
+
+@pytest.mark.parametrize(("boundary", "surface", "order"), SCHEMES)
+def test_taylor(boundary, surface, order):
+    """J(v + h dv) - J(v) - h <grad, dv> falls with h^2; without the gradient's term, with h."""
+    a = small(boundary=boundary, free_surface=surface, space_order=order)
+    engine = AcousticEngine(a, models=1, dtype="float64")
+    rng = np.random.default_rng(2)
+    velocity, dv = model(a)[:1], change(a, rng)[:1]
+    observed = engine.batch(velocity * (1 + 0.05 * np.linspace(0, 1, a.shape[0])[:, None]))[0]
+
+    def objective(y, events):
+        return 0.5 * dot(y - observed, y - observed), y - observed
+
+    value, slope, _ = engine.gradient(velocity, objective)
+    steps = 0.4 / 2.0 ** np.arange(4)
+    values = [objective(engine.batch(velocity + h * dv)[0], None)[0][0] for h in steps]
+    without = [abs(v - value[0]) for v in values]
+    with_slope = [abs(v - value[0] - h * dot(slope, dv)[0]) for v, h in zip(values, steps, strict=True)]
+    assert np.polyfit(np.log(steps), np.log(with_slope), 1)[0] == pytest.approx(2, abs=0.1)
+    assert np.polyfit(np.log(steps), np.log(without), 1)[0] < 1.5
+
+
+def test_the_born_field_is_the_derivative():
+    """Against a central difference, of which the error is h^2 times the third derivative."""
+    a = small(boundary="pml")
+    engine = AcousticEngine(a, dtype="float64")
+    velocity, dv = model(a), change(a, np.random.default_rng(3))
+    _, dy, _ = engine.born(velocity, dv)
+    errors = []
+    for h in (0.1, 0.05):
+        difference = (engine.batch(velocity + h * dv)[0] - engine.batch(velocity - h * dv)[0]) / (2 * h)
+        errors.append(norm(difference - dy) / norm(dy))
+    assert (errors[1] < 1e-4).all()
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(2, abs=0.1)
+
+
+def test_checkpoints_change_nothing():
+    """The gradient from segments of any even length, a short last one included, is that of one long segment."""
+    a = small(boundary="pml")
+    velocity = model(a)
+    r = np.random.default_rng(4).standard_normal((2, *a.data_shape))
+    found = []
+    for segment in (2, 38, 300):
+        engine = AcousticEngine(a, dtype="float64")
+        engine.segment = segment
+        found.append(engine.gradient(velocity, lambda y, events: (dot(y, r[events]), r[events]))[1])
+    for other in found[1:]:
+        np.testing.assert_allclose(other, found[0], rtol=1e-9, atol=1e-12 * np.abs(found[0]).max())
+
+
+def test_memory_of_the_gradient_is_bounded():
+    """Four times the steps: twice the fields that are kept, not four times."""
+
+    def kept(samples):
+        a = small(record_length=samples * 0.002)
+        engine = AcousticEngine(a)
+        return engine.segment + 2 * -(-a.steps // engine.segment)
+
+    assert kept(2000) < 2.2 * kept(500)
+    assert kept(500) < 0.1 * 1000
+
+
+def test_a_failed_model_leaves_the_others():
+    a = small()
+    engine = AcousticEngine(a, models=3)
+    velocity = np.concatenate([model(a), model(a)[:1]])
+    r = np.random.default_rng(5).standard_normal((3, *a.data_shape)).astype(np.float32)
+    alone = [engine.gradient(velocity[[i]], lambda y, _, i=i: (dot(y, r[[i]]), r[[i]])) for i in (0, 2)]
+    velocity[1, 3, 3] = np.nan
+    values, slope, ok = engine.gradient(velocity, lambda y, events: (dot(y, r[events]), r[events]))
+    assert ok.tolist() == [True, False, True]
+    assert np.isnan(values[1])
+    assert np.isnan(slope[1]).all()
+    for i, (value, g, _) in zip((0, 2), alone, strict=True):
+        assert values[i] == pytest.approx(value[0], rel=1e-6)
+        np.testing.assert_allclose(slope[i], g[0], rtol=1e-4, atol=1e-5 * np.abs(g).max())
