@@ -35,24 +35,11 @@ def say(what: str, ours: float, theirs: float, unit: str, peer: str) -> None:
     print(f"{what:<44} {ours:10.4g} {unit:<12} {peer:<34} {theirs:10.4g}   ratio {ours / theirs:6.1f}")
 
 
-def waves() -> None:
-    """One operator reused against one rebuilt for every model, and the cost of a point against a copy in memory."""
-    from pullback.problems.fwi import Fwi
-    from pullback.study.problems import FwiSimulator
+def wave_engine() -> None:
+    """The wave engine's own lines."""
+    from wave_engine import waves
 
-    problem = Fwi(FwiSimulator())
-    rng = np.random.default_rng(0)
-    velocity = problem.sample_prior(rng, 8, {"geology": "curved", "layers": [2, 5], "sorted": True})
-    problem.forward(velocity, rng)
-    (reused,) = best(lambda: problem.forward(velocity, rng))
-    from pullback.simulators import acoustic
-
-    acoustic._symbols.cache_clear()
-    acoustic.shared_engine.cache_clear()
-    started = time.perf_counter()
-    Fwi(FwiSimulator()).forward(velocity[:1], rng)
-    rebuilt = time.perf_counter() - started
-    say("waves: operator built once", 8 / reused, 1 / rebuilt, "models/s", "built for every model")
+    waves(best, say)
 
 
 def ensemble_inverse() -> None:
@@ -145,5 +132,5 @@ def _spin(_: int) -> float:
 
 if __name__ == "__main__":
     print(f"best of {ROUNDS} rounds, one thread each; {os.cpu_count()} cores")
-    for bench in (parts, files, ensemble_inverse, waves, dry_run):
+    for bench in (parts, files, ensemble_inverse, wave_engine, dry_run):
         bench()

@@ -75,8 +75,8 @@ def score_block(
     ``mse``, ``mae`` (mean over components; of angles, of the wrapped difference; over mixed units, on the truth's
     standard deviations), for arrays ``relative_l2``, ``psnr`` and ``ssim``: each ``_draw`` of one draw, as papers do,
     and ``_point`` of the mean (mse, relative_l2, psnr, ssim) or the median (mae) of at least 32 draws. An error of one
-    draw is not minimal at the best posterior: the least mse_draw of an exact one is twice the posterior variance. The sum
-    over components, E|x - x_hat|^2, is mse times their number.
+    draw is not minimal at the best posterior: the least mse_draw of an exact one is twice the posterior variance. The
+    sum over components, E|x - x_hat|^2, is mse times their number.
 
     Args:
         judged: draws.

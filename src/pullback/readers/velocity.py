@@ -134,8 +134,8 @@ def sample_tiles(
 ) -> np.ndarray:
     """Tiles at random places of a section, interpolated linearly to the nodes of x.
 
-    A tile covers ``stretch`` times the extent, and is told as if it covered the extent. Where the file's nodes are closer
-    than those of x, the section is first smoothed over the distance between the nodes of x.
+    A tile covers ``stretch`` times the extent, and is told as if it covered the extent. Where the file's nodes are
+    closer than those of x, the section is first smoothed over the distance between the nodes of x.
 
     Args:
         options: the file and how to cut it.
