@@ -29,5 +29,6 @@ def small(**settings: Any) -> Acquisition:
         "record_length": 0.3,
         "time_step": 0.001,
         "output_interval": 0.002,
+        "velocity_max": 4000.0,
     }
     return acquisition(**{**base, **settings})

@@ -1,7 +1,5 @@
 """The linearised wave, its adjoint and the gradient, held against each other and against differences."""
 
-from itertools import product
-
 import numpy as np
 import pytest
 from settings import small
@@ -9,10 +7,10 @@ from settings import small
 from pullback.simulators.acoustic import AcousticEngine
 
 SCHEMES = [
-    pytest.param(boundary, surface, order, id=f"{boundary}{order}{'-surface' if surface else ''}")
-    for boundary, surface, order in product(("sponge", "pml"), (False, True), (4, 8))
-    # Order 8 changes the stencil alone: once with each border is enough.
-    if order == 4 or not surface
+    pytest.param("sponge", False, 4, id="sponge"),
+    pytest.param("sponge", True, 8, id="sponge-surface-order8"),
+    pytest.param("pml", False, 4, id="pml"),
+    pytest.param("pml", True, 4, id="pml-surface"),
 ]
 
 
@@ -42,8 +40,14 @@ def norm(a: np.ndarray) -> np.ndarray:
     return np.sqrt(dot(a, a.astype(np.float64)))
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-10)])
-@pytest.mark.parametrize(("boundary", "surface", "order"), SCHEMES)
+@pytest.mark.parametrize(
+    ("boundary", "surface", "order", "dtype", "tolerance"),
+    [
+        *(pytest.param(*scheme.values, "float64", 1e-10, id=f"{scheme.id}-float64") for scheme in SCHEMES),
+        pytest.param("sponge", False, 4, "float32", 1e-5, id="sponge-float32"),
+        pytest.param("pml", False, 4, "float32", 1e-5, id="pml-float32"),
+    ],
+)
 def test_the_adjoints_are_adjoint(boundary, surface, order, dtype, tolerance):
     """<J dv, r> = <dv, J^T r> and <F w, r> = <w, F^T r>, relative to the norms on the side of the data.
 
@@ -60,7 +64,9 @@ def test_the_adjoints_are_adjoint(boundary, surface, order, dtype, tolerance):
     values, slope, ok_too = engine.gradient(velocity, lambda y, events: (dot(y, r[events]), r[events]))
     assert ok.all()
     assert ok_too.all()
-    assert np.array_equal(y, engine.batch(velocity)[0])
+    # Another operator sums in another order: float32 rounds otherwise, and the recurrence amplifies it.
+    alone = engine.batch(velocity)[0]
+    assert (norm(y - alone) <= 1000 * np.finfo(dtype).eps * norm(alone)).all()
     assert (np.abs(dot(dy, r) - dot(slope, dv)) < tolerance * norm(dy) * norm(r)).all()
     back = engine.adjoint(velocity, r)
     wavelet = a.wavelet.sampled(a.time_step, a.steps)

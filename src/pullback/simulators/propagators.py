@@ -34,8 +34,12 @@ are two plain outer dimensions. One is built and compiled once per process and s
 """
 
 import functools
+import hashlib
+import logging
 import os
+import pickle
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +49,9 @@ from typing import Any, Literal
 import numpy as np
 
 from pullback.extras import require
+from pullback.whole import atomic
+
+log = logging.getLogger("pullback")
 
 STENCILS: dict[int, tuple[float, ...]] = {
     4: (-5 / 2, 4 / 3, -1 / 12),
@@ -100,6 +107,12 @@ class _Strip:
         """Indices of the node j further along the axis."""
         m, s, z, x = self.dimensions
         return (m, s, self.along + j, x) if self.axis == "z" else (m, s, z, self.along + j)
+
+    @property
+    def node(self) -> tuple[Any, ...]:
+        """Indices of a node of one model: what all its shots share."""
+        m, _, *where = self.here(0)
+        return (m, *where)
 
     def of(self, field: Any, time: Any = None) -> Callable[[int], Any]:
         """A field's value j nodes further along the axis."""
@@ -203,13 +216,33 @@ class Propagator:
         return {name: border + self.scheme.reach for name in names if re.fullmatch(r"[zx]_[lr]tkn\d+", name)}
 
     def operator(self, task: Task) -> Any:
-        """The compiled operator of a task."""
+        """The compiled operator of a task: from this process, from the cache, or made now."""
         if task not in self._operators:
-            sizes = Sizes((16, 16), models=1, sources=1, source_nodes=1, record_nodes=1, steps=2)
-            operator = self.devito.Operator(self._equations(task, self.fields(sizes, task)), name=self._name(task))
-            self._compile(operator)
-            self._operators[task] = operator
+            folder = Path(self.devito.configuration["compiler"].get_jit_dir())
+            with _one_at_a_time(folder / "pullback.lock"):
+                self._operators[task] = self._cached(folder, task)
         return self._operators[task]
+
+    def _cached(self, folder: Path, task: Task) -> Any:
+        """An operator that another process made, or a new one that is left for others.
+
+        Devito keeps compiled code between processes, not what precedes it: a second for a sponge, seven for a layer.
+        The pickled operator lies beside that code, in a folder that is this user's alone.
+        """
+        named = [self._name(task), self.devito.__version__, str(self.devito.configuration["platform"]), sys.version]
+        key = hashlib.sha256("\n".join([*named, Path(__file__).read_text()]).encode()).hexdigest()[:16]
+        file = folder / f"pullback-{key}.pickle"
+        try:
+            return pickle.loads(file.read_bytes())
+        except Exception as error:
+            # Not there yet, or cut short, or of packages that are no longer these: it is only a cache.
+            log.debug("%s: %s", file, error)
+        sizes = Sizes((16, 16), models=1, sources=1, source_nodes=1, record_nodes=1, steps=2)
+        operator = self.devito.Operator(self._equations(task, self.fields(sizes, task)), name=self._name(task))
+        self._compile(operator)
+        with atomic(file) as path:
+            path.write_bytes(pickle.dumps(operator))
+        return operator
 
     def _name(self, task: Task) -> str:
         s = self.scheme
@@ -285,7 +318,7 @@ class Propagator:
 
     def _layer(self, f: dict[str, Any], name: str, now: Any, new: Any, transposed: bool) -> tuple[list[Any], list[Any]]:
         """Equations of the matched layer: what precedes the step, and what is added to it."""
-        eq, inc, p, alpha = self.devito.Eq, self.devito.Inc, f[name], f["alpha"][self.model, self.z, self.x]
+        eq, inc, p = self.devito.Eq, self.devito.Inc, f[name]
         before, after = [], []
         # Each stage has strips of its own: Devito fuses loops over the same one, also where a stage reads what the one
         # before writes further along the strip.
@@ -309,7 +342,7 @@ class Propagator:
                     before.append(eq(zeta0, b[at.along] * zeta0 + a[at.along] * driven))
                 else:
                     q = curvature(scaled(zeta)) - slope(scaled(psi)) if transposed else slope(at.of(psi)) + zeta0
-                    after.append(inc(at.of(p, new)(0), alpha * q))
+                    after.append(inc(at.of(p, new)(0), f["alpha"][at.node] * q))
         return before, after
 
     def _strips(self, stage: int) -> Iterator["_Strip"]:
@@ -339,15 +372,14 @@ class Propagator:
         return [eq(p[new, m, s, 0, x], 0), *mirror]
 
     def _compile(self, operator: Any) -> None:
-        """Compile, or find the compiled code in Devito's cache; one process at a time."""
-        compiler = self.devito.configuration["compiler"]
-        with _one_at_a_time(Path(compiler.get_jit_dir()) / "pullback.lock"):
-            # codepy's own lock is a bare file: a process killed while compiling leaves it, and everyone after waits
-            # forever. Nobody else compiles this operator while we hold ours, so one that is there is such a leftover.
-            name = getattr(operator, "_soname", None)
-            if name:
-                (Path(compiler.get_codepy_dir()) / name[:7] / "lock").unlink(missing_ok=True)
-            operator.cfunction  # noqa: B018 (the property compiles)
+        """Compile, or find the compiled code in Devito's cache; the caller holds the lock."""
+        # codepy's own lock is a bare file: a process killed while compiling leaves it, and everyone after waits
+        # forever. Nobody else compiles this operator while we hold ours, so one that is there is such a leftover.
+        name = getattr(operator, "_soname", None)
+        if name:
+            compiler = self.devito.configuration["compiler"]
+            (Path(compiler.get_codepy_dir()) / name[:7] / "lock").unlink(missing_ok=True)
+        operator.cfunction  # noqa: B018 (the property compiles)
 
 
 @contextmanager
