@@ -70,7 +70,10 @@ lint: check $(BUILT)
 	$(BIN)/snakemake --lint --configfile $(STUDY)
 	$(BIN)/mypy
 
+# Compares with deepwave, which nothing else needs: installed when it is first run.
 bench: check $(BUILT)
+	@$(BIN)/python -c "import deepwave" 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check "deepwave==0.1.0"
 	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647 $(BIN)/python benchmarks/bench.py $(ARGS)
 
 schema: check $(BUILT)

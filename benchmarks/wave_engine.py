@@ -18,10 +18,10 @@ from pullback.simulators.acquisition import Acquisition
 from pullback.study.waves import FwiSimulator
 
 FLOPS = {4: 17, 8: 29}
-"""Of one point of one step with the sponge, by space order: additions and multiplications of the stencil and damping."""
+"""Of one point of one step with the sponge, by space order: additions and multiplications, damping included."""
 
 BYTES = 20
-"""Of one point of one step that come from or go to the second-level cache: p twice, alpha and the ramp read, p written."""
+"""Of one point of one step to and from the second-level cache: p twice, alpha and the ramp read, p written."""
 
 TARGET_DB = -40.0
 MODELS = 4
@@ -29,9 +29,7 @@ MODELS = 4
 
 def section(border: int, boundary: str, order: int = 4) -> Acquisition:
     """OpenFWI's section, 5 shots of 1000 steps, with another border."""
-    return Fwi(
-        FwiSimulator(preset="openfwi", border_cells=border, boundary=boundary, space_order=order)
-    ).acquisition
+    return Fwi(FwiSimulator(preset="openfwi", border_cells=border, boundary=boundary, space_order=order)).acquisition
 
 
 def layers() -> np.ndarray:
@@ -45,7 +43,9 @@ def deepwave_gathers(a: Acquisition, velocity: np.ndarray, width: int) -> np.nda
     import deepwave
     import torch
 
-    nodes = [torch.tensor([[round(z / a.spacing), round(x / a.spacing)] for z, x in p]) for p in (a.sources, a.receivers)]
+    nodes = [
+        torch.tensor([[round(z / a.spacing), round(x / a.spacing)] for z, x in p]) for p in (a.sources, a.receivers)
+    ]
     wavelet = torch.from_numpy(a.wavelet.sampled(a.time_step, a.steps)).float()
     shots = len(a.sources)
     with torch.no_grad():
@@ -65,15 +65,18 @@ def deepwave_gathers(a: Acquisition, velocity: np.ndarray, width: int) -> np.nda
 
 
 def reflection(simulate: Callable[[Acquisition, np.ndarray], np.ndarray], a: Acquisition) -> float:
-    """What a border sends back of a wave at 3000 m/s, in dB: the largest amplitude that a wide domain does not have."""
-    velocity, cells = np.full(a.shape, 3000.0), 151
+    """What a border sends back of a wave at 3000 m/s, in dB: the largest amplitude that a wide domain does not have.
+
+    One source off the middle; receivers near a side, below it and in a corner, for 0.6 s.
+    """
+    receivers = ((20.0, 650.0), (650.0, 400.0), (680.0, 680.0))
+    a = replace(a, sources=((300.0, 350.0),), receivers=receivers, samples=600)
+    velocity, cells = np.full(a.shape, 3000.0), 95
     sources, receivers = (
         tuple((z + cells * a.spacing, x + cells * a.spacing) for z, x in positions)
         for positions in (a.sources, a.receivers)
     )
-    wide = replace(
-        a, depth_cells=70 + 2 * cells, offset_cells=70 + 2 * cells, sources=sources, receivers=receivers
-    )
+    wide = replace(a, depth_cells=70 + 2 * cells, offset_cells=70 + 2 * cells, sources=sources, receivers=receivers)
     found, free = simulate(a, velocity), simulate(wide, np.full(wide.shape, 3000.0))
     return 20 * np.log10(np.abs(found - free).max() / np.abs(free).max())
 
@@ -95,7 +98,7 @@ def waves(best: Callable[..., list[float]], say: Callable[..., None]) -> None:
         )
         peer = f"deepwave, order {order}, layer of 40"
         say(f"waves: 150 x 150, 1000 steps, order {order}, sponge of 40", shots / ours, shots / theirs, "shots/s", peer)
-        say(f"waves: the same with a matched layer of 40", shots / matched, shots / theirs, "shots/s", peer)
+        say("waves: the same with a matched layer of 40", shots / matched, shots / theirs, "shots/s", peer)
         rates[order] = shots * 150 * 150 * 1000 / ours
     _equal_reflection(best, say, velocity)
     _rebuilt(say, velocity)
@@ -112,7 +115,8 @@ def _equal_reflection(best: Callable[..., list[float]], say: Callable[..., None]
     }
     thinnest = {}
     for name, make in makers.items():
-        for cells in (6, 8, 10, 12, 15, 20, 30, 40, 60, 80, 100, 120):
+        # A thinner sponge is unstable with this time step.
+        for cells in (20, 40, 80, 120) if name == "sponge" else (6, 8, 10, 15, 20, 40):
             a, simulate = make(cells)
             level = reflection(simulate, a)
             if level <= TARGET_DB:
@@ -120,7 +124,7 @@ def _equal_reflection(best: Callable[..., list[float]], say: Callable[..., None]
                 print(f"    {name}: {cells} nodes reflect {level:.1f} dB")
                 break
         else:
-            print(f"    {name}: 120 nodes still reflect {level:.1f} dB, wanted {TARGET_DB:g}")
+            print(f"    {name}: {cells} nodes still reflect {level:.1f} dB, wanted {TARGET_DB:g}")
     shots = 5 * MODELS
     a = section(thinnest["deepwave"], "pml")
     (theirs,) = best(lambda: [deepwave_gathers(a, v, thinnest["deepwave"]) for v in velocity], rounds=3)
@@ -157,7 +161,9 @@ def _limit(say: Callable[..., None], rates: dict[int, float]) -> None:
         subprocess.run(["gcc", *flags, str(source), "-o", str(program)], check=True)
         lines = subprocess.run([program, "24", "1024", "262144"], capture_output=True, text=True, check=True).stdout
     peak, first, second, memory = map(float, lines.split())
-    print(f"    one core: {peak:.0f} GFLOP/s; triad {first:.0f} GB/s in 24 kB, {second:.0f} in 1 MB, {memory:.0f} in 256 MB")
+    print(
+        f"    one core: {peak:.0f} GFLOP/s; triad: {first:.0f} GB/s in 24 kB, {second:.0f} in 1 MB, {memory:.0f} in RAM"
+    )
     for order, rate in rates.items():
         compute, cache = 1e9 * peak / FLOPS[order], 1e9 * second / BYTES
         bound = "arithmetic" if compute < cache else "second-level cache"

@@ -7,6 +7,7 @@ from pullback.simulators.acquisition import Acquisition
 from pullback.study.waves import FwiSimulator
 
 COMPACT = Fwi(FwiSimulator()).acquisition
+SPONGE = Fwi(FwiSimulator(boundary="sponge", border_cells=28)).acquisition
 
 
 def acquisition(**settings: Any) -> Acquisition:

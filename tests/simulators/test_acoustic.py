@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from settings import COMPACT
+from settings import COMPACT, SPONGE
 
 from pullback.simulators import geology
 from pullback.simulators.acoustic import AcousticEngine, SimulationError, shared_engine
-from pullback.simulators.acquisition import AcquisitionError
+from pullback.simulators.acquisition import AcquisitionError, cfl_limit
 from pullback.simulators.propagators import Propagator
 from pullback.simulators.wavelets import Ricker
 
@@ -115,14 +115,15 @@ def test_reciprocity():
     velocity = geology.sample("curved-fault", np.random.default_rng(2), 1, (32, 32))[0].astype(np.float64)
     on_nodes, between = ((20.0, 80.0), (500.0, 540.0)), ((27.0, 83.1), (497.3, 548.8))
     assert velocity[1, 4] != velocity[25, 27]
-    for positions in (on_nodes, between):
-        there, back = (
-            AcousticEngine(replace(COMPACT, sources=(positions[i],), receivers=(positions[1 - i],))).shots(velocity)[0]
-            for i in (0, 1)
-        )
-        # What is left is float32: 512 roundings of 2^-24 that the recurrence amplifies by 1 / (w dt) = 11 (see
-        # test_openfwi).
-        assert relative(there, back) < 1e-4
+    # In a sponge it is exact: what is left is float32, 512 roundings of 2^-24 that the recurrence amplifies by 11 = 1 /
+    # (w dt), see test_openfwi. The matched layer is symmetric but for what it reflects.
+    for a, tolerance in ((SPONGE, 1e-4), (COMPACT, 0.01)):
+        for positions in (on_nodes, between):
+            there, back = (
+                AcousticEngine(replace(a, sources=(positions[i],), receivers=(positions[1 - i],))).shots(velocity)[0]
+                for i in (0, 1)
+            )
+            assert relative(there, back) < tolerance
 
 
 def reflected(a, velocity: np.ndarray) -> float:
@@ -148,7 +149,7 @@ def reflected(a, velocity: np.ndarray) -> float:
 @pytest.mark.parametrize("speed", [1500.0, 3000.0, 4500.0])
 @pytest.mark.parametrize("surface", [False, True], ids=["open", "surface"])
 def test_the_matched_layer_reflects_less_than_a_hundredth(speed, surface):
-    """-40 dB with the 10 nodes of the presets, at every speed that the settings allow, for waves that hit it straight and at an angle."""
+    """-40 dB with the 10 nodes of the presets, at every speed allowed, for waves at every angle."""
     a = replace(
         COMPACT,
         free_surface=surface,
@@ -156,6 +157,32 @@ def test_the_matched_layer_reflects_less_than_a_hundredth(speed, surface):
         receivers=((20.0, 600.0), (600.0, 20.0), (320.0, 620.0), (600.0, 600.0)),
     )
     assert reflected(a, np.full((32, 32), speed)) < -40
+
+
+@pytest.mark.parametrize("space_order", [4, 8])
+def test_the_matched_layer_takes_nothing_from_the_stable_time_step(space_order):
+    """At 99 percent of the interior's limit a fast model is quiet after 3000 steps; at 102 percent it is lost."""
+    limit = COMPACT.spacing / COMPACT.velocity_max * cfl_limit(space_order)
+    last = {}
+    for share in (0.99, 1.02):
+        dt = share * limit
+        a = replace(
+            COMPACT,
+            space_order=space_order,
+            time_step=dt,
+            samples=3000,
+            output_interval=dt,
+            velocity_max=4500.0 / share,
+        )
+        engine = AcousticEngine(a)
+        velocity = np.full((1, 32, 32), 4500.0)
+        f = engine._fields("forward")
+        engine._load(f, velocity)
+        engine._apply("forward", f, 1)
+        record = np.abs(np.asarray(f["record"].data))
+        last[share] = record[-100:].max() / record[:500].max()
+    assert last[0.99] < 1e-3
+    assert not last[1.02] < 1e3
 
 
 def test_the_borders_absorb(models):

@@ -45,6 +45,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "depth_cells": 201,
         "offset_cells": 801,
         "spacing": 15.0,
+        "border_cells": 12,
         "sources": 16,
         "receivers": 401,
         "source_depth": 15.0,
