@@ -42,7 +42,7 @@ rule shard:
         runtime=240,
     params:
         job=lambda w: plan.simulate_job(w.problem, w.family, w.split, int(w.shard)),
-        code=lambda w: graph.code("simulate", w.problem),
+        code=lambda w: graph.code("simulate", w.problem, w.family),
     script:
         "../scripts/simulate.py"
 
@@ -86,6 +86,6 @@ rule derive:
         runtime=20,
     params:
         job=lambda w: plan.derive_job(w.problem, w.family),
-        code=lambda w: graph.code("derive"),
+        code=lambda w: graph.code_to_derive(w.problem, w.family),
     script:
         "../scripts/derive.py"
