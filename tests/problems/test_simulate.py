@@ -115,7 +115,7 @@ WAVES = {
         "depth_cells": 19,
         "offset_cells": 23,
         "x_cells": [10, 12],
-        "border_cells": 12,
+        "border_cells": 20,
         "sources": 2,
         "receivers": 6,
         "record_length": 0.32,
@@ -186,7 +186,7 @@ def test_a_change_under_which_a_truth_fails_is_refused(tmp_path):
         "noise: float = 0.1", "noise: float = 0.1\n        least: float = -100.0")  # fmt: skip
     (tmp_path / "decay.py").write_text(code)
     families = {
-        "fixed": {"role": "unseen", "params": {"a": 0.5}},
+        "fixed": {"role": "seen", "params": {"a": 0.5}},
         "less": changed({"noise": 0.01}),
         "none": changed({"least": 1.0}),
     }

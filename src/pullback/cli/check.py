@@ -228,11 +228,11 @@ def _section(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
     from pullback.study.waves import Tiles
 
     spec, params = plan.study.problems[problem], plan.family(problem, name).params
+    options = spec.simulator if isinstance(spec.simulator, dict) else spec.simulator.model_dump(mode="json")
     try:
         tiles = Tiles.model_validate(params["tiles"])
         section = read_section(tiles)
-        made = make_problem(spec.kind, spec.simulator.model_dump(mode="json"))
-        made.sample_prior(np.random.default_rng(0), 1, params)
+        make_problem(spec.kind, options, plan.folder).sample_prior(np.random.default_rng(0), 1, params)
     except (ValueError, OSError) as error:
         yield Finding(PROBLEM, of, str(error))
         return

@@ -13,7 +13,7 @@ import numpy as np
 
 from pullback.ensembles.fields import Coordinate, Field
 from pullback.simulators.acquisition import Acquisition, AcquisitionError, evenly
-from pullback.simulators.wavelets import Recorded, Ricker
+from pullback.simulators.wavelets import Recorded, Ricker, Wavelet
 from pullback.study.base import Capability, outside_path
 from pullback.study.problems import FwiProblem
 from pullback.study.waves import FwiParams, FwiSimulator
@@ -208,7 +208,7 @@ def _acquisition(o: FwiSimulator) -> Acquisition:
         offsets = evenly(where, o.offset_cells, o.spacing) if isinstance(where, int) else where
         return tuple((depth, offset) for offset in offsets)
 
-    wavelet = Ricker(o.peak_frequency)
+    wavelet: Wavelet = Ricker(o.peak_frequency)
     if o.wavelet:
         assert o.wavelet_interval is not None
         wavelet = Recorded.read(outside_path(o.wavelet), o.wavelet_interval)

@@ -138,7 +138,7 @@ def derive(job: str, base: Path | str, out: Path | str) -> None:
     refuse_leftovers(spec, base=[Path(base)])
     shift = TypeAdapter(Shift).validate_python(spec["shift"]) if spec["shift"] else None
     attributes = {"problem": spec["problem"], "family": spec["family"], "split": "test", "base": spec["base"]}
-    again = Resimulation(spec, shift.change) if isinstance(shift, SimulatorShift) else None
+    again, plain = (Resimulation(spec, shift.change), None) if isinstance(shift, SimulatorShift) else (None, shift)
     step = again.block if again else SHIFT_ROWS
     with EnsembleReader(base) as reader:
         extra = [name for name in reader.columns if name not in ("x", "y", "event_id", "group")]
@@ -151,8 +151,8 @@ def derive(job: str, base: Path | str, out: Path | str) -> None:
                 y = rows.pop("y")
                 if again:
                     y = again.observations(rows["x"], start // step, rng)
-                elif shift:
-                    y = apply_shift(shift, y, reader.y, rng)
+                elif plain:
+                    y = apply_shift(plain, y, reader.y, rng)
                 if x is None:
                     rows.pop("x", None)
                 writer.append(y, rows.pop("event_id"), **rows)

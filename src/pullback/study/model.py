@@ -94,5 +94,5 @@ def resolve_otherwise(family: Family) -> Family:
     files = [name for split in read for name in family_files(family, split)] + tile_files(family)
     if files and all(Path(name).exists() for name in files):
         return family.model_copy(update={"otherwise": None})
-    taken = {"read": None, "params": {}, "events": {}, "take": family.otherwise, "otherwise": None}
+    taken: dict[str, Any] = {"read": None, "params": {}, "events": {}, "take": family.otherwise, "otherwise": None}
     return family.model_copy(update=taken)
