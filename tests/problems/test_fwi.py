@@ -192,7 +192,7 @@ def test_tiles_of_marmousi_are_simulated(marmousi):
     problem = Fwi(FwiSimulator(preset="fwi32"))
     x = problem.sample_prior(np.random.default_rng(5), 40, marmousi)
     assert x.shape == (40, 32, 32)
-    # The whole section is 1500 m/s of water on rock of up to 4700 m/s; tiles are clipped to the problem's bounds.
+    # The file has water of 1500 m/s, rock of up to 4700 and sand with gas of 1028: clipped to the problem's bounds.
     assert x.min() == 1500
     assert 4000 < x.max() <= 4500
     # Rock lies flat by and large: velocity varies more downwards than along.

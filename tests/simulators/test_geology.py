@@ -197,7 +197,7 @@ def test_rough_style_is_rougher():
 def test_a_finer_grid_has_the_same_rock(name, more, aspect):
     """Nodes that two grids share have the same velocity: 63 nodes hold the 32, and so do 94, in any section."""
     coarse, fine = (
-        sample(name, np.random.default_rng(3), 30, shape, aspect=aspect, **more) for shape in ((32, 32), (63, 94))
+        sample(name, np.random.default_rng(3), 100, shape, aspect=aspect, **more) for shape in ((32, 32), (63, 94))
     )
     np.testing.assert_allclose(fine[:, ::2, ::3], coarse, rtol=2e-6)
 
