@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from dag import REPOSITORY, STUDIES, pullback, snakemake
@@ -223,6 +224,54 @@ def test_outside_files_are_opened(tmp_path):
     status, text = check()
     assert status == 1
     assert "data.root" in text
+
+
+def test_models_are_opened_and_shifts_are_tried(tmp_path):
+    np.save(tmp_path / "model.npy", np.full((80, 120), 2.5))
+    tiles = {"file": "model.npy", "spacing": 10.0, "units": "km/s"}
+    change = {"peak_frequency": 6.0}
+    study = {
+        "config_version": 1,
+        "study": "models",
+        "problems": {
+            "waves": {
+                "kind": "fwi",
+                "size": {"test": 4, "reference": 4},
+                "families": {
+                    "flat": {"role": "unseen", "params": {"geology": "flat"}},
+                    "cut": {
+                        "role": "unseen",
+                        "params": {"geology": "tiles", "tiles": tiles},
+                        "otherwise": {"family": "flat"},
+                    },
+                    "shifted": {
+                        "role": "unseen",
+                        "take": {"family": "flat"},
+                        "shift": {"kind": "simulator", "change": change},
+                    },
+                },
+                "methods": {"l-bfgs": {"kind": "lbfgs-fwi"}},
+            }
+        },
+    }
+
+    def check() -> tuple[int, str]:
+        (tmp_path / "models.yaml").write_text(yaml.safe_dump(study))
+        status, text = pullback("check", "models.yaml", folder=tmp_path)
+        return status, " ".join(text.split())
+
+    _, text = check()
+    assert "model.npy: 790 m deep, 1190 m wide, 2500 to 2500 m/s" in text
+    assert "waves.shifted" not in text
+    change |= {"record_length": 2.048}
+    tiles["spacing"] = 5.0
+    status, text = check()
+    assert status == 1
+    assert "395 m deep and 595 m wide, too small for tiles of 620 m x 620 m" in text
+    assert "gives y of shape (3, 128, 32), methods know (3, 64, 32)" in text
+    (tmp_path / "model.npy").unlink()
+    _, text = check()
+    assert "the outside files are not all there, events of 'flat' take their place" in text
 
 
 def test_a_study_that_cannot_run_is_refused(tmp_path):

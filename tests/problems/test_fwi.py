@@ -1,6 +1,8 @@
 """The fwi problem and what the rest of the package expects of a problem."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,11 @@ from pullback.problems.fwi import Fwi, VelocityError
 from pullback.seeding import generator
 from pullback.study.problems import FwiProblem
 from pullback.study.waves import FwiSimulator
+
+MARMOUSI = (
+    Path(os.environ.get("PULLBACK_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data")
+    / "fwi/marmousi_vp_1601x401_float32.bin"
+)
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +166,51 @@ def test_the_gradient_of_a_coarse_x():
         np.testing.assert_allclose(
             slope[:, node[0], node[1]], (ahead - behind) / 4.0, rtol=0.02, atol=1e-3 * np.abs(slope).max()
         )
+
+
+def test_geology_is_of_the_section_and_not_of_its_nodes():
+    """x on fewer nodes, or on more along than down, is of the same rock: nodes that two grids share are equal."""
+    section = {"depth_cells": 31, "offset_cells": 61}
+    for geology in ("salt", "style", "thrust", "lens"):
+        full, coarse = (
+            Fwi(FwiSimulator(**section, x_cells=cells)).sample_prior(np.random.default_rng(0), 4, {"geology": geology})
+            for cells in (None, (11, 13))
+        )
+        np.testing.assert_allclose(full[:, ::3, ::5], coarse, rtol=2e-6)
+
+
+@pytest.fixture(scope="module")
+def marmousi() -> dict:
+    if not MARMOUSI.exists():
+        pytest.skip(f"there is no {MARMOUSI} (set PULLBACK_DATA)")
+    tiles = {"file": str(MARMOUSI), "shape": [1601, 401], "first_axis": "offset", "spacing": 7.5, "units": "km/s"}
+    return {"geology": "tiles", "tiles": tiles}
+
+
+def test_tiles_of_marmousi_are_simulated(marmousi):
+    """The study's own setting: 690 m x 690 m anywhere in 12 km x 3 km, on 32 x 32 nodes."""
+    problem = Fwi(FwiSimulator(preset="fwi32"))
+    x = problem.sample_prior(np.random.default_rng(5), 40, marmousi)
+    assert x.shape == (40, 32, 32)
+    # The file has water of 1500 m/s, rock of up to 4700 and sand with gas of 1028: clipped to the problem's bounds.
+    assert x.min() == 1500
+    assert 4000 < x.max() <= 4500
+    # Rock lies flat by and large: velocity varies more downwards than along.
+    assert np.abs(x[:, -1] - x[:, 0]).mean() > 2 * np.abs(x[:, :, -1] - x[:, :, 0]).mean()
+    y, ok = problem.forward(x[:8])
+    assert ok.all()
+    assert y.shape == (8, 5, 128, 32)
+    assert np.isfinite(y).all()
+
+
+def test_the_whole_of_marmousi_fits_its_preset(marmousi):
+    """Every second node of the file's 1601 x 401, and of all of them the smoothed values."""
+    problem = Fwi(FwiSimulator(preset="marmousi"))
+    one, two = problem.sample_prior(np.random.default_rng(0), 2, marmousi)
+    np.testing.assert_array_equal(one, two)
+    file = 1000 * np.fromfile(MARMOUSI, "<f4").reshape(1601, 401).T
+    assert one.shape == (201, 801)
+    gap = one - file[::2, ::2]
+    assert np.sqrt((gap**2).mean()) < 0.05 * file.std()
+    # The sea bed is where it was.
+    assert np.abs((one == 1500).sum(axis=0) - (file[::2, ::2] == 1500).sum(axis=0)).max() <= 2

@@ -8,8 +8,10 @@ import pytest
 
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader, StoreError, index_ensemble
+from pullback.problems.base import make_problem
 from pullback.problems.command import CommandError
 from pullback.problems.simulate import SimulationError, apply_shift, derive, preflight, simulate
+from pullback.seeding import generator
 from pullback.study import load_study
 from pullback.study.plan import Plan
 from pullback.study.problems import MissingShift, NoiseShift, ScaleShift
@@ -102,6 +104,103 @@ def test_shifts_do_what_they_say():
         apply_shift(MissingShift(kind="missing", dimension="reciever", fraction=0.3), y, field, rng)
 
 
+def changed(change: dict, **more) -> dict:
+    return {"role": "unseen", "take": {"family": "fixed"}, "shift": {"kind": "simulator", "change": change}, **more}
+
+
+# Two shots of .32 s over 20 x 24 nodes, x on 10 x 12 of them; 25 events are a block of 20 and one of 5.
+WAVES = {
+    "kind": "fwi",
+    "simulator": {
+        "depth_cells": 19,
+        "offset_cells": 23,
+        "x_cells": [10, 12],
+        "border_cells": 20,
+        "sources": 2,
+        "receivers": 6,
+        "record_length": 0.32,
+        "output_interval": 0.02,
+    },
+    "families": {
+        "seen": {"role": "seen", "params": {"geology": "flat"}},
+        "fixed": {"role": "unseen", "params": {"geology": "curved-fault", "sorted": False}},
+        "wavelet": changed({"peak_frequency": 6.0}),
+        "fine": changed({"x_cells": None}),
+        "blind": changed({"peak_frequency": 6.0}, role="observed"),
+        "longer": changed({"record_length": 0.4}),
+    },
+    "methods": {"random": {"kind": "random-truth"}},
+}
+
+
+@pytest.fixture(scope="module")
+def waves(tmp_path_factory):
+    """A plan with its base family's test ensemble."""
+    study_plan = plan(WAVES, test=25)
+    return study_plan, make_split(study_plan, "fixed", "test", tmp_path_factory.mktemp("waves"))
+
+
+def derived(waves, family, tmp_path):
+    derive(waves[0].derive_job("toy", family), waves[1], tmp_path / "derived.h5")
+    return EnsembleReader(waves[1]), EnsembleReader(tmp_path / "derived.h5")
+
+
+def test_truth_simulated_with_another_wavelet(waves, tmp_path):
+    """The truth stays, and the observations are those of a problem that has this wavelet from the start."""
+    base, shifted = derived(waves, "wavelet", tmp_path)
+    for column in ("x", "event_id"):
+        np.testing.assert_array_equal(shifted.read(column), base.read(column))
+    wrong = make_problem("fwi", {**WAVES["simulator"], "peak_frequency": 6.0})
+    np.testing.assert_array_equal(shifted.read("y"), wrong.forward(base.read("x"))[0])
+    gap = np.linalg.norm(shifted.read("y") - base.read("y")) / np.linalg.norm(base.read("y"))
+    assert gap > 0.1
+    _, blind = derived(waves, "blind", tmp_path)
+    assert not blind.has_truth
+    np.testing.assert_array_equal(blind.read("y"), shifted.read("y"))
+
+
+def test_truth_simulated_in_finer_rock(waves, tmp_path):
+    """The truth that is judged keeps its nodes; the waves have gone through the same rock on all nodes."""
+    base, shifted = derived(waves, "fine", tmp_path)
+    np.testing.assert_array_equal(shifted.read("x"), base.read("x"))
+    fine = make_problem("fwi", {**WAVES["simulator"], "x_cells": None})
+    rock = [
+        fine.sample_prior(generator(0, "toy", "fixed", "test", block), n, WAVES["families"]["fixed"]["params"])
+        for block, n in ((0, 20), (1, 5))
+    ]
+    rock = np.concatenate(rock)
+    np.testing.assert_allclose(rock[:, ::2, ::2], base.read("x"), rtol=2e-6)
+    np.testing.assert_array_equal(shifted.read("y"), fine.forward(rock)[0])
+    assert np.abs(shifted.read("y") - base.read("y")).max() > 0
+
+
+def test_a_change_that_gives_y_another_shape_is_refused(waves, tmp_path):
+    said = r"gives y of shape \(2, 20, 6\), methods know \(2, 16, 6\): leave what y is made of as it is"
+    with pytest.raises(SimulationError, match=said):
+        derived(waves, "longer", tmp_path)
+
+
+def test_a_change_under_which_a_truth_fails_is_refused(tmp_path):
+    """With the user's own class: of its truths those with small b fail once the change says so."""
+    code = (OWN % "error").replace("x[:, 0] > 0", "x[:, 1] > self.spec.least").replace(
+        "noise: float = 0.1", "noise: float = 0.1\n        least: float = -100.0")  # fmt: skip
+    (tmp_path / "decay.py").write_text(code)
+    families = {
+        "fixed": {"role": "seen", "params": {"a": 0.5}},
+        "less": changed({"noise": 0.01}),
+        "none": changed({"least": 1.0}),
+    }
+    own_plan = plan({**DECAY, "families": families}, tmp_path, test=80)
+    base = make_split(own_plan, "fixed", "test", tmp_path)
+    derive(own_plan.derive_job("toy", "less"), base, tmp_path / "less.h5")
+    x, y = (EnsembleReader(tmp_path / "less.h5").read(name) for name in ("x", "y"))
+    np.testing.assert_array_equal(x, EnsembleReader(base).read("x"))
+    noise = y - x[:, :1] * np.exp(-x[:, 1:] * np.linspace(0, 1, 6))
+    assert noise.std() == pytest.approx(0.01, rel=5 / np.sqrt(2 * noise.size))
+    with pytest.raises(SimulationError, match=r"\d+ of 50 truths cannot be simulated with the shift's settings"):
+        derive(own_plan.derive_job("toy", "none"), base, tmp_path / "none.h5")
+
+
 OWN = '''
 import numpy as np
 from pydantic import BaseModel
@@ -130,6 +229,9 @@ class Decay:
         y = x[:, :1] * np.exp(-x[:, 1:] * np.linspace(0, 1, 6)) + self.spec.noise * rng.normal(size=(len(x), 6))
         return y, x[:, 0] > 0
 '''
+
+
+DECAY = {"kind": "./decay.py:Decay", "methods": {"random": {"kind": "random-truth"}}}
 
 
 def own(tmp_path, fail="redraw", kind="./decay.py:Decay", **simulator):

@@ -32,6 +32,16 @@ WAVES = {
     "methods": {"cfm": {"kind": "cfm"}},
 }
 
+OTHERWISE = {"otherwise": {"family": "flat"}}
+READ = {
+    "role": "observed",
+    "read": {"files": {"test": ["a.root"]}, "y": {"pt": "Jet_pt", "eta": "Jet_eta", "phi": "Jet_phi"}},
+}
+
+
+def changed_simulator(change):
+    return {"role": "unseen", "take": {"family": "flat"}, "shift": {"kind": "simulator", "change": change}}
+
 
 def changed(path: str, value):
     config = copy.deepcopy(BASE)
@@ -129,6 +139,72 @@ def test_figures_are_of_numbers_that_the_study_has():
             "problems/waves",
             {**WAVES, "likelihoods": {"gmm": {"kind": "gmm"}}},
             ["problems.waves.likelihoods", "x and y are arrays"],
+        ),
+        *(
+            ("problems/waves", {**WAVES, "families": {**WAVES["families"], "other": family}}, says)
+            for family, says in (
+                (
+                    changed_simulator({"peak_freqency": 13}),
+                    ["families.other.shift.change.peak_freqency", "did you mean 'peak_frequency'?"],
+                ),
+                (
+                    changed_simulator({"peak_frequency": -1}),
+                    ["families.other.shift.change.peak_frequency", "greater than 0"],
+                ),
+                (
+                    changed_simulator({"wavelet": "estimated.npy"}),
+                    ["families.other.shift.change: `wavelet` and `wavelet_interval` belong together"],
+                ),
+                (changed_simulator({"preset": "fwi32"}), ["shift.change.preset", "name what changes"]),
+                (changed_simulator({}), ["shift", "at least 1 item"]),
+                (
+                    {"role": "unseen", "params": {"geology": "tiles", "tiles": {"file": "a.npy", "spacin": 1}}},
+                    ["families.other.params.tiles.spacin", "did you mean 'spacing'?", "first_axis"],
+                ),
+                (
+                    {"role": "unseen", "params": {"geology": "tiles"}},
+                    ["families.other.params", "geology 'tiles' and the block `tiles` belong together"],
+                ),
+                (
+                    {"role": "unseen", "params": {"geology": "flat", "rough": True}},
+                    ["families.other.params", "`rough` is of geology 'style', found geology 'flat'"],
+                ),
+                (
+                    {"role": "unseen", "params": {"geology": "salty"}},
+                    ["families.other.params.geology", "'salt'"],
+                ),
+                (
+                    {"role": "seen", "params": {"geology": "tiles", "tiles": {"file": "a.npy"}}, **OTHERWISE},
+                    ["`otherwise` has another family's test events", "nothing can be trained"],
+                ),
+                ({"role": "unseen", "params": {"geology": "salt"}, **OTHERWISE}, ["no `read` and no `tiles`"]),
+            )
+        ),
+        (
+            "problems/waves",
+            {**WAVES, "simulator": {"preset": "fwi33"}},
+            ["simulator.preset", "'compact', 'openfwi', 'fwi32' or 'marmousi'"],
+        ),
+        (
+            "problems/jets",
+            {
+                "kind": "unfolding",
+                "families": {
+                    "flat": {"role": "unseen", "params": {"process": "ttbar"}},
+                    "other": changed_simulator({"jet_radius": 0.8}),
+                },
+                "methods": {"o": {"kind": "oracle"}},
+            },
+            ["jets.families.other.shift", "'unfolding' cannot be simulated again from their truth"],
+        ),
+        (
+            "problems/jets",
+            {
+                "kind": "unfolding",
+                "families": {"flat": READ, "other": changed_simulator({"jet_radius": 0.8})},
+                "methods": {"o": {"kind": "oracle"}},
+            },
+            ["jets.families.other.shift: 'flat' is read from files: there is no simulation to change"],
         ),
         ("problems/toy/likelihoods", {"exact": {"kind": "gmm"}}, ["likelihoods.exact", "another name"]),
         ("problems/toy/likelihoods", {"gmm": {"kind": "gmm", "comonents": 2}}, ["likelihoods.gmm", "'components'"]),

@@ -167,6 +167,95 @@ def test_otherwise_stands_in_for_files_that_are_not_there(tmp_path, monkeypatch)
     assert Plan(load_study(config)).outside_file("jets", "data", "test", 0) == str(tmp_path / "data.root")
 
 
+def waves(file: str, **families) -> dict:
+    """A study in which tiles of a file are judged, or another family where the file is not there."""
+    tiles = {"file": file, "shape": [40, 40], "spacing": 20.0}
+    families = {
+        "flat": {"role": "seen", "params": {"geology": "flat"}},
+        "salt": {"role": "unseen", "params": {"geology": "salt"}},
+        "tiles": {
+            "role": "unseen",
+            "params": {"geology": "tiles", "tiles": tiles},
+            "otherwise": {"family": "salt"},
+        },
+        "fine": {
+            "role": "unseen",
+            "take": {"family": "tiles"},
+            "shift": {"kind": "simulator", "change": {"x_cells": None}},
+        },
+        **families,
+    }
+    spec = {"kind": "fwi", "families": families, "methods": {"random": {"kind": "random-truth"}}}
+    return {"config_version": 1, "study": "s", "problems": {"waves": spec}}
+
+
+def test_otherwise_stands_in_for_tiles_that_are_not_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("PULLBACK_DATA", str(tmp_path))
+    config = waves("$PULLBACK_DATA/model.bin")
+    missing = Plan(load_study(config))
+    assert missing.source("waves", "tiles") == "derive"
+    assert missing.splits("waves", "tiles") == ("test",)
+    # What takes events from the family has those of the one that stands in, drawn as that one's are.
+    job = json.loads(missing.derive_job("waves", "fine"))
+    assert (job["base"], job["params"]) == ("salt", {"geology": "salt"})
+    assert job["inputs"]["base"] == [asked(missing.index_job("waves", "salt", "test"))]
+    assert missing.floors("waves") == ["flat", "salt"]
+    Graph(missing, Path("workflow/scripts"))
+    (tmp_path / "model.bin").write_bytes(bytes(4 * 40 * 40))
+    there = Plan(load_study(config))
+    assert there.source("waves", "tiles") == "simulate"
+    assert there.splits("waves", "tiles") == ("test", "reference")
+    assert json.loads(there.derive_job("waves", "fine"))["params"]["tiles"]["file"] == "$PULLBACK_DATA/model.bin"
+    assert there.floors("waves") == ["flat", "salt", "tiles"]
+
+
+def test_a_file_of_tiles_reruns_what_is_cut_from_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("PULLBACK_DATA", str(tmp_path))
+    dead = {
+        "role": "unseen",
+        "take": {"family": "tiles"},
+        "shift": {"kind": "missing", "dimension": "time", "fraction": 0.1},
+    }
+    recorded = {"kind": "simulator", "change": {"wavelet": "$PULLBACK_DATA/w.txt", "wavelet_interval": 0.002}}
+    config = waves(
+        "$PULLBACK_DATA/model.bin",
+        dead=dead,
+        recorded={"role": "unseen", "take": {"family": "salt"}, "shift": recorded},
+    )
+
+    def code() -> dict[str, str]:
+        graph = Graph(Plan(load_study(config)), Path(__file__).parents[2] / "workflow/scripts")
+        manifests = {name: graph.code("simulate", "waves", name) for name in ("flat", "salt", "tiles")}
+        manifests |= {name: graph.code_to_derive("waves", name) for name in ("fine", "dead", "recorded")}
+        return {**manifests, "preflight": graph.code("preflight", "waves")}
+
+    (tmp_path / "model.bin").write_bytes(bytes(4 * 40 * 40))
+    (tmp_path / "w.txt").write_text("0 1 2 1 0")
+    before = code()
+    # What simulates again runs the simulator; what drops receivers does not.
+    assert "propagators" in before["fine"]
+    assert "propagators" not in before["dead"]
+    (tmp_path / "model.bin").write_bytes(bytes([1]) * (4 * 40 * 40))
+    between = code()
+    assert {name for name, text in between.items() if text != before[name]} == {"tiles", "fine"}
+    (tmp_path / "w.txt").write_text("0 1 3 1 0")
+    after = code()
+    assert {name for name, text in after.items() if text != between[name]} == {"recorded"}
+    (tmp_path / "w.txt").unlink()
+    with pytest.raises(StudyError, match=r"families\.recorded: the file .*w\.txt cannot be read .*correct its path"):
+        code()
+
+
+def test_only_a_shift_of_the_simulator_knows_the_prior():
+    """Another prior's parameters rerun what draws from it again; what only adds noise follows its input."""
+    noisy = {"role": "unseen", "take": {"family": "salt"}, "shift": {"kind": "noise", "relative": 0.1}}
+    again = {**noisy, "shift": {"kind": "simulator", "change": {"peak_frequency": 6.0}}}
+    cut = Plan(load_study(waves("nowhere.bin", noisy=noisy, again=again)))
+    assert "params" not in json.loads(cut.derive_job("waves", "noisy"))
+    job = json.loads(cut.derive_job("waves", "again"))
+    assert (job["params"], job["block"], job["shift"]["change"]) == ({"geology": "salt"}, 20, {"peak_frequency": 6.0})
+
+
 def jets(**families) -> dict:
     ttbar = {"role": "unseen", "params": {"process": "ttbar"}}
     spec = {"kind": "unfolding", "families": {"ttbar": ttbar, **families}, "methods": {"oracle": {"kind": "oracle"}}}

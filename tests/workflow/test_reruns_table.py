@@ -277,6 +277,11 @@ def _(place):
     path.write_text("# a comment\n" + path.read_text())
 
 
+@case("change the file that `tiles` are cut from", study="shifted")
+def _(place):
+    (place.folder / "model.npy").write_bytes(b"other rock")
+
+
 # The study. Each edit is one key and its value, and the only files that may be made again besides the pages.
 
 NEW_METHOD = {"kind": "cfm", "train": {"steps": 10}}
@@ -576,6 +581,8 @@ def finished(tmp_path_factory, code) -> Callable[[str], tuple[Path, str]]:
             (folder / LARGE).parent.mkdir(parents=True)
             with (folder / LARGE).open("wb") as stream:
                 stream.truncate(2_000_000)
+        if name == "shifted":
+            (folder / "model.npy").write_bytes(b"rock")
         finish(folder, Path(study), code)
         made[name] = folder, study
         return made[name]
@@ -601,7 +608,7 @@ def everything(study: str) -> set[str]:
     found = {"preflight", "simulate", "index_ensemble", *GROUPS["answers"], *GROUPS["pages"]}
     if study == "both":
         return found | GROUPS["training"] | {"collide", "read", "derive"}
-    return found | ({"train", "derive"} if study == "decay" else set())
+    return found | {"decay": {"train", "derive"}, "shifted": {"derive"}}.get(study, set())
 
 
 @pytest.mark.parametrize(("row", "place"), [(row, row) for row in CASES], indirect=["place"], ids=list(CASES))

@@ -42,7 +42,7 @@ rule shard:
         runtime=240,
     params:
         job=lambda w: plan.simulate_job(w.problem, w.family, w.split, int(w.shard)),
-        code=lambda w: graph.code("simulate", w.problem),
+        code=lambda w: graph.code("simulate", w.problem, w.family),
     script:
         "../scripts/simulate.py"
 
@@ -66,7 +66,7 @@ else:
 
 
 rule derive:
-    """Take another family's test observations, shifted or without their truth.
+    """Take another family's test observations, shifted, simulated otherwise, or without their truth.
     The events and their ids stay those of the base family."""
     input:
         base=lambda w: graph.base_ensemble(w.problem, w.family),
@@ -83,9 +83,9 @@ rule derive:
     threads: 1
     resources:
         mem_mb=2000,
-        runtime=20,
+        runtime=240,
     params:
         job=lambda w: plan.derive_job(w.problem, w.family),
-        code=lambda w: graph.code("derive"),
+        code=lambda w: graph.code_to_derive(w.problem, w.family),
     script:
         "../scripts/derive.py"

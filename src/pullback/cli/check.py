@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -73,7 +74,7 @@ def check(context: click.Context, study: Path, cores: int, profile: str | None) 
     except Refused as error:
         jobs = []
         findings.append(Finding(PROBLEM, "plan", error.message))
-    for look in (_packages, _compiler, _accelerator, _outside_files, _disk, _folder, _lock, _cache):
+    for look in (_packages, _compiler, _accelerator, _outside_files, _shifts, _disk, _folder, _lock, _cache):
         findings += list(look(plan))
     click.echo(table(findings))
     problems = sum(finding.level == PROBLEM for finding in findings)
@@ -201,12 +202,14 @@ def _accelerator(plan: Plan) -> Iterator[Finding]:
 
 
 def _outside_files(plan: Plan) -> Iterator[Finding]:
+    from pullback.study.model import tile_files
+
     for problem, spec in plan.study.problems.items():
         for name, family in spec.families.items():
-            if family.read is None:
+            if family.read is None and not tile_files(family):
                 continue
             of = f"{problem}.{name}"
-            if plan.source(problem, name) != "read":
+            if plan.source(problem, name) == "derive":
                 yield Finding(
                     WARNING,
                     of,
@@ -214,7 +217,43 @@ def _outside_files(plan: Plan) -> Iterator[Finding]:
                     "set PULLBACK_DATA to the folder that has them",
                 )
                 continue
-            yield from _root_files(plan, problem, name, of)
+            yield from (_root_files if family.read else _section)(plan, problem, name, of)
+
+
+def _section(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
+    import numpy as np
+
+    from pullback.problems.base import make_problem
+    from pullback.readers.velocity import read_section
+    from pullback.study.waves import Tiles
+
+    spec, params = plan.study.problems[problem], plan.family(problem, name).params
+    options = spec.simulator if isinstance(spec.simulator, dict) else spec.simulator.model_dump(mode="json")
+    try:
+        tiles = Tiles.model_validate(params["tiles"])
+        section = read_section(tiles)
+        make_problem(spec.kind, options, plan.folder).sample_prior(np.random.default_rng(0), 1, params)
+    except (ValueError, OSError) as error:
+        yield Finding(PROBLEM, of, str(error))
+        return
+    deep, wide = ((n - 1) * step for n, step in zip(section.velocity.shape, section.spacing, strict=True))
+    low, high = section.velocity.min(), section.velocity.max()
+    yield Finding(OK, of, f"{tiles.file}: {deep:g} m deep, {wide:g} m wide, {low:g} to {high:g} m/s")
+
+
+def _shifts(plan: Plan) -> Iterator[Finding]:
+    """Whether y keeps its shape where its truth is simulated with other settings."""
+    from pullback.problems.simulate import Resimulation
+    from pullback.study.problems import SimulatorShift
+
+    for problem, spec in plan.study.problems.items():
+        for name, family in spec.families.items():
+            if not isinstance(family.shift, SimulatorShift):
+                continue
+            try:
+                Resimulation(json.loads(plan.derive_job(problem, name)), family.shift.change)
+            except Exception as error:  # a user's own class may raise anything
+                yield Finding(PROBLEM, f"{problem}.{name}", str(error))
 
 
 def _root_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:

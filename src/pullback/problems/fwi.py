@@ -90,6 +90,7 @@ class Fwi:
             rough=p.rough,
             low=a.velocity_min,
             high=a.velocity_max,
+            aspect=(a.offset_cells - 1) / (a.depth_cells - 1),
         )
 
     def forward(self, x: np.ndarray, rng: np.random.Generator | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -138,7 +138,7 @@ def derive(job: str, base: Path | str, out: Path | str) -> None:
     refuse_leftovers(spec, base=[Path(base)])
     shift = TypeAdapter(Shift).validate_python(spec["shift"]) if spec["shift"] else None
     attributes = {"problem": spec["problem"], "family": spec["family"], "split": "test", "base": spec["base"]}
-    again = _Again(spec, shift) if isinstance(shift, SimulatorShift) else None
+    again, plain = (Resimulation(spec, shift.change), None) if isinstance(shift, SimulatorShift) else (None, shift)
     step = again.block if again else SHIFT_ROWS
     with EnsembleReader(base) as reader:
         extra = [name for name in reader.columns if name not in ("x", "y", "event_id", "group")]
@@ -151,32 +151,38 @@ def derive(job: str, base: Path | str, out: Path | str) -> None:
                 y = rows.pop("y")
                 if again:
                     y = again.observations(rows["x"], start // step, rng)
-                elif shift:
-                    y = apply_shift(shift, y, reader.y, rng)
+                elif plain:
+                    y = apply_shift(plain, y, reader.y, rng)
                 if x is None:
                     rows.pop("x", None)
                 writer.append(y, rows.pop("event_id"), **rows)
 
 
-class _Again:
+class Resimulation:
     """Truth simulated with other settings.
 
     Args:
         spec: `Plan.derive_job`, parsed.
-        shift: what changes.
+        change: options of the simulator that differ.
 
     Raises:
-        SimulationError: y would have another shape.
+        SimulationError: y would have another shape; or x, of draws that cannot be made again.
     """
 
-    def __init__(self, spec: dict[str, Any], shift: SimulatorShift):
-        made = (spec["kind"], {**spec["simulator"], **shift.change}, spec.get("folder", "."))
-        problem = make_problem(spec["kind"], spec["simulator"], spec.get("folder", "."))
-        self.problem, self.spec, self.block = make_problem(*made), spec, spec["block"]
-        if self.problem.y.shape != problem.y.shape:
+    def __init__(self, spec: dict[str, Any], change: dict[str, Any]):
+        old, new = (
+            make_problem(spec["kind"], {**spec["simulator"], **more}, spec.get("folder", ".")) for more in ({}, change)
+        )
+        self.problem, self.spec, self.block = new, spec, spec["block"]
+        if new.y.shape != old.y.shape:
             raise SimulationError(
-                f"shift.change {shift.change} gives y of shape {self.problem.y.shape}, methods know {problem.y.shape}: "
-                "leave what y is made of as it is"
+                f"shift.change {change} gives y of shape {new.y.shape}, methods know {old.y.shape}: leave what y is "
+                "made of as it is"
+            )
+        if new.x.shape != old.x.shape and new.fail == "redraw":
+            raise SimulationError(
+                f"shift.change {change} gives x of shape {new.x.shape} in place of {old.x.shape}, and draws that "
+                "failed were drawn again: leave the shape of x as it is"
             )
 
     def observations(self, x: np.ndarray, block: int, rng: np.random.Generator) -> np.ndarray:

@@ -6,11 +6,15 @@ Every reader gives a `Section`: velocities (depth, offset) in m/s with the dista
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pullback.study.base import outside_path
 from pullback.study.waves import Tiles
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 PLAUSIBLE = (100.0, 12_000.0)
 """m/s: no rock, water or gas lies outside."""
@@ -45,12 +49,15 @@ def read_section(options: Tiles) -> Section:
     kind = path.suffix.lower()
     spacing = None if options.spacing is None else (options.spacing, options.spacing)
     if kind == ".npy":
-        values = np.load(path, mmap_mode="r")
+        try:
+            values = np.load(path, mmap_mode="r")
+        except ValueError as error:
+            raise VelocityFileError(f"{path}: not a whole array of numbers ({error}); save it again") from None
     elif kind in (".bin", ".raw"):
         values = _raw(path, options)
     elif kind in (".nc", ".h5", ".hdf5"):
-        values, found = _netcdf(path, options)
-        spacing = spacing or found
+        variable = _variable(path, options)
+        values, spacing = variable.values, spacing or _spacing(path, variable)
     elif kind in (".segy", ".sgy"):
         from pullback.readers.segy import read_model
 
@@ -64,6 +71,8 @@ def read_section(options: Tiles) -> Section:
         raise VelocityFileError(
             f"{path}: nothing in the file says how far apart its nodes are: give tiles.spacing in m"
         )
+    if min(values.shape) < 2:
+        raise VelocityFileError(f"{path}: {values.shape[0]} x {values.shape[1]} nodes, wanted at least 2 each way")
     if options.first_axis == "offset":
         values, spacing = values.T, spacing[::-1]
     return Section(_in_metres(path, values, options), spacing)
@@ -79,10 +88,7 @@ def _raw(path: Path, options: Tiles) -> np.ndarray:
             "tiles.shape, or fetch the file again if it is truncated"
         )
     values = np.fromfile(path, "<f4").reshape(options.shape)
-    swapped = values.byteswap()
-    low, high = (limit / (1000 if options.units == "km/s" else 1) for limit in PLAUSIBLE)
-    with np.errstate(invalid="ignore"):
-        good, other = (((v > low) & (v < high)).mean() for v in (values, swapped))
+    good, other = _share_of_velocities(values), _share_of_velocities(values.byteswap())
     if other > 0.9 > good:
         raise VelocityFileError(
             f"{path}: big-endian numbers (read as little-endian, {100 * good:.0f} % are velocities, the other way "
@@ -91,25 +97,56 @@ def _raw(path: Path, options: Tiles) -> np.ndarray:
     return values
 
 
-def _netcdf(path: Path, options: Tiles) -> tuple[np.ndarray, tuple[float, float] | None]:
+def _share_of_velocities(values: np.ndarray) -> float:
+    """Share of the numbers that can be velocities, in m/s or in km/s."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return max(float(((v > PLAUSIBLE[0]) & (v < PLAUSIBLE[1])).mean()) for v in (values, 1000 * values))
+
+
+def _variable(path: Path, options: Tiles) -> "xr.DataArray":
+    """The section of a netCDF4 or HDF5 file, with its coordinates."""
     import xarray as xr
 
-    with xr.open_dataset(path, engine="h5netcdf", phony_dims="sort") as file:
-        names = [str(name) for name, variable in file.data_vars.items() if variable.ndim == 2]
-        name = options.variable or (names[0] if len(names) == 1 else None)
+    try:
+        file = xr.open_dataset(path, engine="h5netcdf", phony_dims="sort")
+    except OSError as error:
+        raise VelocityFileError(f"{path}: no netCDF4 or HDF5 file ({error}); convert it, or fetch it again") from None
+    with file:
+        sections = [str(name) for name, variable in file.data_vars.items() if variable.ndim == 2]
+        name = options.variable or (sections[0] if len(sections) == 1 else None)
         if name is None or name not in file:
-            raise VelocityFileError(f"{path}: has {', '.join(names) or 'no'} sections: name one in tiles.variable")
-        variable = file[name].load()
-    steps = []
-    for dimension in variable.dims:
-        if dimension not in variable.coords or variable.sizes[dimension] < 2:
-            return variable.values, None
-        steps.append(float(np.diff(variable.coords[dimension].values[:2])[0]))
-    return variable.values, (steps[0], steps[1])
+            found = f"there is no variable '{name}'" if name else "there is not one section alone"
+            raise VelocityFileError(
+                f"{path}: {found}; sections are {', '.join(sections) or 'none'}: name one in tiles.variable"
+            )
+        return file[name].load()
+
+
+def _spacing(path: Path, variable: "xr.DataArray") -> tuple[float, float] | None:
+    if variable.ndim != 2 or not all(dim in variable.coords for dim in variable.dims):
+        return None
+    first, second = (_step(path, variable.coords[dim]) for dim in variable.dims)
+    return first, second
+
+
+def _step(path: Path, coordinate: "xr.DataArray") -> float:
+    """Metres between the nodes of a coordinate."""
+    steps = np.diff(np.asarray(coordinate.values, np.float64))
+    unit = coordinate.attrs.get("units", "m")
+    even = len(steps) and np.allclose(steps, steps[0], rtol=1e-3, atol=0)
+    if unit not in ("m", "meter", "metre", "meters", "metres") or not even or steps[0] <= 0:
+        found = f"from {steps.min():g} to {steps.max():g} {unit}" if len(steps) else "missing"
+        raise VelocityFileError(
+            f"{path}: steps of the coordinate '{coordinate.name}' are {found}; wanted one positive step in m: "
+            "give tiles.spacing"
+        )
+    return float(steps[0])
 
 
 def _in_metres(path: Path, values: np.ndarray, options: Tiles) -> np.ndarray:
     """Values in m/s, checked."""
+    if values.dtype.kind not in "fiu":
+        raise VelocityFileError(f"{path}: values of type {values.dtype}, wanted numbers")
     velocity = np.asarray(values, np.float32) * (1000 if options.units == "km/s" else 1)
     if not np.isfinite(velocity).all():
         raise VelocityFileError(
@@ -155,8 +192,9 @@ def sample_tiles(
     section = _section(options.model_dump_json())
     size = [(length - 1) * step for length, step in zip(section.velocity.shape, section.spacing, strict=True)]
     tile = [options.stretch * length for length in extent]
-    room = [size[0] - options.depth_from - tile[0], size[1] - tile[1]]
-    if min(room) < 0:
+    room = np.array([size[0] - options.depth_from - tile[0], size[1] - tile[1]])
+    # A tile as large as the section fits, whatever its spacing is in binary.
+    if (room < -1e-6 * np.array(tile)).any():
         raise VelocityFileError(
             f"{options.file}: {size[0]:g} m deep and {size[1]:g} m wide, too small for tiles of {tile[0]:g} m x "
             f"{tile[1]:g} m below {options.depth_from:g} m: lower tiles.stretch or tiles.depth_from"
@@ -165,7 +203,7 @@ def sample_tiles(
     # Half the ratio of the spacings: what is finer than the new nodes can carry goes, and nothing where they are finer.
     sigma = [max(0.0, (new / old - 1) / 2) for new, old in zip(steps, section.spacing, strict=True)]
     velocity = gaussian_filter(section.velocity, sigma, mode="nearest")
-    first = rng.random((n, 2)) * room + [options.depth_from, 0.0]
+    first = rng.random((n, 2)) * room.clip(0) + [options.depth_from, 0.0]
     where = [(first[:, i, None] + steps[i] * np.arange(shape[i])) / section.spacing[i] for i in range(2)]
     rows = np.broadcast_to(where[0][:, :, None], (n, *shape))
     columns = np.broadcast_to(where[1][:, None, :], (n, *shape))

@@ -6,10 +6,10 @@ the model's size and stated below, so a model of 32 and one of 70 cells look ali
 [low, high]; layers have whole numbers, as in OpenFWI.
 
 flat
-    Horizontal layers, each at least an eighth of the depth (less when there are many); velocities uniform in [low,
-    high].
+    Horizontal layers, each at least a twelfth of the depth (less when there are ten or more); velocities uniform in
+    [low, high].
 curved
-    Layers under one shared curve of 1 to 3 sinusoids: amplitude .04 to .17 depth, wavelength .4 to 1.7 offset.
+    Layers under one shared curve of 1 to 3 sinusoids: amplitude .04 to .25 depth, wavelength .3 to 1.7 offset.
 flat-fault, curved-fault
     The same, cut by 1 or 2 faults: dip 45 to 90 degrees, throw .08 to .35 depth, up or down. With probability 1/2 the
     first fault has another stack behind it.
@@ -20,13 +20,15 @@ gradient
     No layers: velocity rises smoothly with depth to the power .6 to 1.6, and tilts sideways by up to a tenth of the
     range.
 style
-    A Gaussian field around a rising trend, as fits OpenFWI's Style: length .03 to .1 depth, sd .05 to .15 of the range.
-    With ``rough`` (Style-B): length .015 to .05 depth, and white noise of .01 to .03 of the range on top.
+    A Gaussian field around a rising trend, as fits OpenFWI's Style: length .03 to .1 depth, sd .04 to .12 of the range.
+    With ``rough`` (Style-B): length .015 to .05 depth, and on top a field of sd .01 to .03 of the range that is as good
+    as white on the 70 nodes of OpenFWI.
 channel
     Flat layers with 1 or 2 buried parabolic channels of other rock: width .25 to .6 offset, depth .1 to .25 depth.
 lens
-    Curved layers with gas or CO2 trapped in a crest: below a cap at .25 to .6 depth that follows the layers, down to a
-    level contact .06 to .2 depth below the crest, velocity is lower by 12 to 35 percent.
+    Curved layers, none in the slowest 15 percent of the range, with gas or CO2 trapped in a crest: below a cap at .3
+    to .6 depth that follows the layers, down to a level contact .06 to .2 depth below the crest, velocity is lower by
+    12 to 35 percent (and not below the slowest allowed).
 thrust
     Curved layers cut by a fault that dips 15 to 35 degrees, left or right; what lies above it has moved up by .12 to
     .35 depth, so that old, fast rock rests on young, slow rock.
@@ -34,6 +36,7 @@ water
     Water (1500 m/s, or the slowest velocity allowed) down to a curved bottom at .1 to .3 depth; curved layers below, no
     slower than water plus a tenth of the range.
 
+Rock is drawn, not cells: nodes that two grids share have the same velocity, so a finer grid shows the same section.
 Everything is drawn for all n models at once from one generator, so models depend on n as well as on the generator.
 """
 
@@ -43,16 +46,20 @@ from dataclasses import dataclass
 import numpy as np
 
 WAVES = 64
-"""Wavenumbers of a random field in each direction, in half cycles per depth: enough for lengths down to .015 depth."""
+"""Wavenumbers of a random field, in half cycles per depth: enough for lengths down to .015 depth."""
+
+CREST_NODES = 1025
+"""Where the crest of a lens is looked for: independent of the model's own nodes."""
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What every generator is told: sizes, layers (least, most), order of velocities, bounds in m/s."""
+    """What every generator is told: sizes, offset over depth, layers (least, most), their order, bounds in m/s."""
 
     n: int
     depth: int
     offset: int
+    aspect: float
     layers: tuple[int, int]
     sorted: bool
     low: float
@@ -90,6 +97,7 @@ def sample(
     low: float = 1500.0,
     high: float = 4500.0,
     rough: bool = False,
+    aspect: float | None = None,
 ) -> np.ndarray:
     """Draw velocity models.
 
@@ -97,11 +105,12 @@ def sample(
         geology: a name of the list above.
         rng: the generator; the only source of randomness.
         n: models.
-        shape: cells (depth, offset).
+        shape: nodes (depth, offset).
         layers: least and most layers (gradient and style have none).
         sorted: velocity rises from layer to layer downwards; else any order.
         low, high: bounds, m/s.
         rough: of style, the rougher of its two kinds.
+        aspect: length of the offset over that of the depth; where not given, nodes are as far apart both ways.
 
     Returns:
         (n, depth, offset) float32, m/s.
@@ -113,12 +122,13 @@ def sample(
         raise GeologyError(f"geology {geology!r}: there are {', '.join(GEOLOGIES)}")
     if not 1 <= layers[0] <= layers[1] <= shape[0] // 2:
         raise GeologyError(
-            f"layers from {layers[0]} to {layers[1]} in {shape[0]} cells of depth: wanted 1 <= least <= most "
+            f"layers from {layers[0]} to {layers[1]} on {shape[0]} nodes of depth: wanted 1 <= least <= most "
             f"<= {shape[0] // 2}"
         )
     if not 0 < low < high:
         raise GeologyError(f"velocities from {low:g} to {high:g} m/s: wanted 0 < low < high")
-    ground = Ground(n, *shape, (layers[0], layers[1]), sorted, low, high, rough)
+    aspect = aspect or (shape[1] - 1) / (shape[0] - 1)
+    ground = Ground(n, *shape, aspect, (layers[0], layers[1]), sorted, low, high, rough)
     return np.clip(GEOLOGIES[geology](rng, ground), low, high).astype(np.float32)
 
 
@@ -144,7 +154,7 @@ def _stack(rng: np.random.Generator, g: Ground, low: float | None = None, high: 
     there = np.arange(most) < count
     share = np.where(there, rng.exponential(size=(g.n, most)), 0.0)
     share /= share.sum(axis=1, keepdims=True)
-    thinnest = np.minimum(1 / 8, 0.75 / count)
+    thinnest = np.minimum(1 / 12, 0.75 / count)
     thickness = np.where(there, thinnest + (1 - count * thinnest) * share, 0.0)
     interfaces = np.where(np.arange(1, most) < count, np.cumsum(thickness, axis=1)[:, :-1], np.inf)
     velocities = rng.uniform(g.low if low is None else low, g.high if high is None else high, size=(g.n, most))
@@ -154,15 +164,26 @@ def _stack(rng: np.random.Generator, g: Ground, low: float | None = None, high: 
     return Stack(interfaces, np.where(there, velocities, g.high))
 
 
-def _curve(rng: np.random.Generator, g: Ground) -> np.ndarray:
-    """Depth of one curve (n, 1, offset), fractions of the model: 1 to 3 sinusoids that share an amplitude."""
+@dataclass(frozen=True)
+class Curve:
+    """1 to 3 sinusoids: weights in depths, wavelengths in offsets and phases, (n, 3) each."""
+
+    weight: np.ndarray
+    wavelength: np.ndarray
+    phase: np.ndarray
+
+    def at(self, x: np.ndarray) -> np.ndarray:
+        """Depth (n, 1, offset) of the curve at offsets x (1, 1, offset), fractions of the model."""
+        angle = 2 * np.pi * x / self.wavelength[:, :, None] + self.phase[:, :, None]
+        return (self.weight[:, :, None] * np.sin(angle)).sum(axis=1, keepdims=True)
+
+
+def _curve(rng: np.random.Generator, g: Ground) -> Curve:
     terms = np.arange(3) < rng.integers(1, 4, size=(g.n, 1))
     weight = np.where(terms, rng.uniform(0.3, 1.0, size=(g.n, 3)), 0.0)
-    weight *= rng.uniform(0.04, 0.17, size=(g.n, 1)) / weight.sum(axis=1, keepdims=True)
-    wavelength = rng.uniform(0.4, 1.7, size=(g.n, 3))
-    phase = rng.uniform(0, 2 * np.pi, size=(g.n, 3))
-    angle = 2 * np.pi * g.x[0] / wavelength[:, :, None] + phase[:, :, None]
-    return (weight[:, :, None] * np.sin(angle)).sum(axis=1)[:, None, :]
+    weight *= rng.uniform(0.04, 0.25, size=(g.n, 1)) / weight.sum(axis=1, keepdims=True)
+    wavelength = rng.uniform(0.3, 1.7, size=(g.n, 3))
+    return Curve(weight, wavelength, rng.uniform(0, 2 * np.pi, size=(g.n, 3)))
 
 
 def _flat(rng: np.random.Generator, g: Ground) -> np.ndarray:
@@ -170,16 +191,16 @@ def _flat(rng: np.random.Generator, g: Ground) -> np.ndarray:
 
 
 def _curved(rng: np.random.Generator, g: Ground) -> np.ndarray:
-    return _stack(rng, g).at(g.z - _curve(rng, g))
+    return _stack(rng, g).at(g.z - _curve(rng, g).at(g.x))
 
 
 def _fault(rng: np.random.Generator, g: Ground) -> tuple[np.ndarray, np.ndarray]:
-    """One fault: which cells lie beyond it (n, depth, offset) bool, and by how much these are shifted (n, 1, 1)."""
+    """One fault: which nodes lie beyond it (n, depth, offset) bool, and by how much these are shifted (n, 1, 1)."""
     where = rng.uniform(0.25, 0.75, size=(g.n, 1, 1))
     lean = np.tan(np.radians(rng.uniform(0, 45, size=(g.n, 1, 1)))) * rng.choice([-1.0, 1.0], size=(g.n, 1, 1))
     throw = rng.uniform(0.08, 0.35, size=(g.n, 1, 1)) * rng.choice([-1.0, 1.0], size=(g.n, 1, 1))
     # Dips are true angles: fractions of depth and of offset are brought to the same length.
-    return g.x > where + lean * (g.z - 0.5) * g.depth / g.offset, throw
+    return g.x > where + lean * (g.z - 0.5) / g.aspect, throw
 
 
 def _faulted(rng: np.random.Generator, g: Ground, curve: np.ndarray | float) -> np.ndarray:
@@ -198,16 +219,16 @@ def _flat_fault(rng: np.random.Generator, g: Ground) -> np.ndarray:
 
 
 def _curved_fault(rng: np.random.Generator, g: Ground) -> np.ndarray:
-    return _faulted(rng, g, _curve(rng, g))
+    return _faulted(rng, g, _curve(rng, g).at(g.x))
 
 
 def _salt(rng: np.random.Generator, g: Ground) -> np.ndarray:
-    sediment = _stack(rng, g, high=g.low + 0.6 * g.range).at(g.z - _curve(rng, g))
+    sediment = _stack(rng, g, high=g.low + 0.6 * g.range).at(g.z - _curve(rng, g).at(g.x))
     centre_x = rng.uniform(0.3, 0.7, size=(g.n, 1, 1))
     centre_z = rng.uniform(0.45, 0.75, size=(g.n, 1, 1))
     radius = rng.uniform(0.15, 0.3, size=(g.n, 1, 1))
     stretch = rng.uniform(0.8, 1.8, size=(g.n, 1, 1))
-    dx, dz = (g.x - centre_x) * g.offset / g.depth / stretch, g.z - centre_z
+    dx, dz = (g.x - centre_x) * g.aspect / stretch, g.z - centre_z
     angle = np.arctan2(dz, dx)
     for k in (2, 3, 4):
         bump = rng.uniform(0, 0.3 / k, size=(g.n, 1, 1))
@@ -228,18 +249,17 @@ def _gradient(rng: np.random.Generator, g: Ground) -> np.ndarray:
 def _random_field(rng: np.random.Generator, g: Ground, length: np.ndarray) -> np.ndarray:
     """A Gaussian field (n, depth, offset) of variance 1 with covariance exp(-r^2 / (2 length^2)), lengths in depths.
 
-    A sum of waves that repeat after twice the model, of which half is seen. The waves are drawn, not the cells, so that
-    a finer grid has the same rock.
+    A sum of waves that repeat after twice the model, of which half is seen, up to one wavenumber in all directions. Of
+    length 0 it has all waves alike, and is as good as white on up to 70 nodes of depth.
     """
-    wave = np.arange(WAVES) / 2
-    down, along = np.concatenate([-wave[:0:-1], wave])[:, None], wave[None, :] * g.depth / g.offset
+    down = np.arange(1 - WAVES, WAVES)[:, None] / 2
+    along = np.arange(np.ceil(WAVES * g.aspect))[None, :] / 2 / g.aspect
     weight = np.exp(-((np.pi * length) ** 2) * (down**2 + along**2))
     # Of each pair of opposite waves one is kept; the constant is none.
     weight = weight * ((along > 0) | (down > 0))
     a, b = rng.standard_normal((2, g.n, *weight.shape[1:])) * weight
-    z, x = g.z[0, :, 0], g.x[0, 0] * g.offset / g.depth
-    rows = np.exp(2j * np.pi * np.outer(z, down[:, 0]))
-    columns = np.exp(2j * np.pi * np.outer(along[0], x))
+    rows = np.exp(2j * np.pi * np.outer(g.z, down))
+    columns = np.exp(2j * np.pi * np.outer(along, g.x * g.aspect))
     noise = (rows @ (a - 1j * b) @ columns).real
     return noise / np.sqrt((weight**2).sum(axis=(1, 2), keepdims=True))
 
@@ -247,13 +267,13 @@ def _random_field(rng: np.random.Generator, g: Ground, length: np.ndarray) -> np
 def _style(rng: np.random.Generator, g: Ground) -> np.ndarray:
     shortest, longest = (0.015, 0.05) if g.rough else (0.03, 0.1)
     length = rng.uniform(shortest, longest, size=(g.n, 1, 1))
-    sd = rng.uniform(0.05, 0.15, size=(g.n, 1, 1)) * g.range
+    sd = rng.uniform(0.04, 0.12, size=(g.n, 1, 1)) * g.range
     top = g.low + g.range * rng.uniform(0.1, 0.4, size=(g.n, 1, 1))
     bottom = top + (g.high - top) * rng.uniform(0.3, 0.9, size=(g.n, 1, 1))
     field = top + (bottom - top) * g.z + sd * _random_field(rng, g, length)
     if g.rough:
         speckle = rng.uniform(0.01, 0.03, size=(g.n, 1, 1)) * g.range
-        field = field + speckle * rng.standard_normal(field.shape)
+        field = field + speckle * _random_field(rng, g, np.zeros_like(length))
     return field
 
 
@@ -277,18 +297,19 @@ def _channel(rng: np.random.Generator, g: Ground) -> np.ndarray:
 
 def _lens(rng: np.random.Generator, g: Ground) -> np.ndarray:
     curve = _curve(rng, g)
-    model = _stack(rng, g).at(g.z - curve)
-    cap = rng.uniform(0.25, 0.6, size=(g.n, 1, 1)) + curve
-    contact = cap.min(axis=2, keepdims=True) + rng.uniform(0.06, 0.2, size=(g.n, 1, 1))
+    model = _stack(rng, g, low=g.low + 0.15 * g.range).at(g.z - curve.at(g.x))
+    cap = rng.uniform(0.3, 0.6, size=(g.n, 1, 1))
+    crest = cap + curve.at(np.linspace(0, 1, CREST_NODES)[None, None, :]).min(axis=2, keepdims=True)
+    contact = crest + rng.uniform(0.06, 0.2, size=(g.n, 1, 1))
     slower = 1 - rng.uniform(0.12, 0.35, size=(g.n, 1, 1))
-    return np.where((g.z >= cap) & (g.z < contact), np.round(model * slower), model)
+    return np.where((g.z >= cap + curve.at(g.x)) & (g.z < contact), np.round(model * slower), model)
 
 
 def _thrust(rng: np.random.Generator, g: Ground) -> np.ndarray:
-    z = np.broadcast_to(g.z - _curve(rng, g), (g.n, g.depth, g.offset))
+    z = g.z - _curve(rng, g).at(g.x)
     side = rng.choice([-1.0, 1.0], size=(g.n, 1, 1))
     # Dips are true angles: fractions of depth and of offset are brought to the same length.
-    rise = np.tan(np.radians(rng.uniform(15, 35, size=(g.n, 1, 1)))) * side * g.offset / g.depth
+    rise = np.tan(np.radians(rng.uniform(15, 35, size=(g.n, 1, 1)))) * side * g.aspect
     plane = rng.uniform(0.35, 0.65, size=(g.n, 1, 1)) + rise * (g.x - 0.5)
     throw = rng.uniform(0.12, 0.35, size=(g.n, 1, 1))
     return _stack(rng, g).at(z + throw * (g.z < plane))
@@ -296,7 +317,7 @@ def _thrust(rng: np.random.Generator, g: Ground) -> np.ndarray:
 
 def _water(rng: np.random.Generator, g: Ground) -> np.ndarray:
     water = min(max(1500.0, g.low), g.high)
-    curve = _curve(rng, g)
+    curve = _curve(rng, g).at(g.x)
     # The bottom follows the layers at a third of their relief and stays in the upper third of the model.
     bottom = np.clip(rng.uniform(0.1, 0.3, size=(g.n, 1, 1)) + curve / 3, 0.05, 0.35)
     rock = _stack(rng, g, low=min(water + 0.1 * g.range, g.high)).at(g.z - curve)

@@ -3,8 +3,9 @@
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pullback.study import figures as study_figures
 from pullback.study import methods as method_kinds
@@ -60,12 +61,7 @@ def _family_complaints(at: str, problem: Problem) -> Iterator[str]:
         try:
             checked = params_model.model_validate(family.params)
         except ValidationError as error:
-            for item in error.errors(include_url=False):
-                key = ".".join(str(part) for part in item["loc"][:1])
-                near = difflib.get_close_matches(key, params_model.model_fields, n=1)
-                hint = f"; did you mean '{near[0]}'?" if item["type"] == "extra_forbidden" and near else ""
-                allowed = ", ".join(params_model.model_fields)
-                yield f"{here}.params.{key}: {item['msg']}{hint} (allowed: {allowed})"
+            yield from _option_complaints(f"{here}.params", params_model, error)
             continue
         distributed = [key for key, value in checked if isinstance(value, Uniform)]
         if distributed and not family.sweep:
@@ -86,15 +82,35 @@ def _change_complaints(here: str, problem: Problem, family: Family) -> Iterator[
         return
     if isinstance(problem.simulator, dict):
         return
+    if "preset" in family.shift.change:
+        yield f"{here}.shift.change.preset: a preset fills what is not given, and all is given: name what changes"
     settings = type(problem.simulator)
     try:
         settings.model_validate({**problem.simulator.model_dump(), **family.shift.change})
     except ValidationError as error:
-        for item in error.errors(include_url=False):
-            key = ".".join(str(part) for part in item["loc"][:1])
-            near = difflib.get_close_matches(key, settings.model_fields, n=1)
-            hint = f"; did you mean '{near[0]}'?" if item["type"] == "extra_forbidden" and near else ""
-            yield f"{here}.shift.change{'.' if key else ''}{key}: {item['msg']}{hint}"
+        yield from _option_complaints(f"{here}.shift.change", settings, error)
+
+
+def _option_complaints(here: str, model: type[BaseModel], error: ValidationError) -> Iterator[str]:
+    """One line for each option of a model that is not right, with what is allowed beside an unknown one."""
+    for item in error.errors(include_url=False):
+        path = [str(part) for part in item["loc"]]
+        known: type[BaseModel] | None = model
+        for part in path[:-1]:
+            known = _block(known, part) if known else None
+        # A path through a union holds names of types, which are in no file.
+        key, known = (".".join(path), known) if known else (path[0], model)
+        near = difflib.get_close_matches(path[-1], known.model_fields, n=1) if path else []
+        hint = f"; did you mean '{near[0]}'?" if item["type"] == "extra_forbidden" and near else ""
+        message = item["msg"].removeprefix("Value error, ")
+        yield f"{here}{'.' if key else ''}{key}: {message}{hint} (allowed: {', '.join(known.model_fields)})"
+
+
+def _block(model: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """The model of a block of options inside another."""
+    field = model.model_fields.get(key)
+    kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
 def answers_from_reference(method: method_kinds.MethodBase, gives: frozenset[Capability]) -> bool:

@@ -19,7 +19,7 @@ from pullback.study.config import StudyError, check_stem, load_study, read_study
 from pullback.study.model import Study
 from pullback.study.plan import Plan
 from pullback.study.plugins import problem_class
-from pullback.study.problems import BUILT_IN_PROBLEMS
+from pullback.study.problems import BUILT_IN_PROBLEMS, SimulatorShift
 
 
 def open_study(config: dict[str, Any], files: Iterable[Path | str], overridden: bool = False) -> Plan:
@@ -114,20 +114,12 @@ class Graph:
         self.study: Study = plan.study
         self.name = plan.study.study
         self.scripts = scripts
-        self._own_files = {problem: self._user_code(problem) for problem in self.study.problems}
-
-    def _user_code(self, problem: str) -> tuple[tuple[str, str], ...]:
-        digests = []
-        for name in self._user_files(problem):
-            # Where packages are installed differs between machines, and reruns nothing.
-            called = Path(name).name if Path(name).is_absolute() else name
-            try:
-                digests.append((called, file_digest(Path(name))))
-            except OSError as error:
-                raise StudyError(
-                    f"problems.{problem}: the simulator's file {name} cannot be read ({error.strerror})"
-                ) from None
-        return tuple(digests)
+        self._own_files = {}
+        for name, problem in plan.study.problems.items():
+            self._own_files[name, ""] = _digests(f"problems.{name}: the simulator's file", self._user_files(name))
+            for family in problem.families:
+                said = f"problems.{name}.families.{family}: the file"
+                self._own_files[name, family] = _digests(said, plan.prior_files(name, family))
 
     def _user_files(self, problem: str) -> list[str]:
         files = self.plan.simulator_files(problem)
@@ -138,20 +130,29 @@ class Graph:
         return files
 
     def code(
-        self, script: str, problem: str = "", method: str = "", prior: str = "", likelihood: str = "", infer: str = ""
+        self,
+        script: str,
+        problem: str = "",
+        family: str = "",
+        method: str = "",
+        prior: str = "",
+        likelihood: str = "",
+        infer: str = "",
     ) -> str:
         """The manifest of what a job runs: its script, the problem's code, the method's and the user's own files."""
         roots: list[Node] = []
         own: tuple[tuple[str, str], ...] = ()
         if problem:
             spec = self.study.problems[problem]
-            own = self._own_files[problem]
+            own = self._own_files[problem, ""]
             if spec.kind in BUILT_IN_PROBLEMS:
                 roots.append(class_node(spec.code))
             if isinstance(spec.simulator, BaseModel):
                 roots.append(_options(type(spec.simulator)))
             if params := getattr(spec, "Params", None):
                 roots.append(_options(params))
+        if family:
+            own += self._own_files[problem, family]
         if infer and (refine := getattr(self.study.problems[problem].methods[method].infer[infer], "refine", None)):
             roots += [class_node(refine.code), _options(type(refine))]
             likelihood = self.plan.likelihood(problem, method, infer) or ""
@@ -160,6 +161,11 @@ class Graph:
                 settings = getattr(self.study.problems[problem], group)[name]
                 roots += [class_node(settings.code), _options(type(settings))]
         return manifest(self.scripts / f"{script}.py", tuple(roots), own)
+
+    def code_to_derive(self, problem: str, family: str) -> str:
+        """The same of a family that takes another's events: with the problem's where it simulates them again."""
+        again = isinstance(self.plan.family(problem, family).shift, SimulatorShift)
+        return self.code("derive", problem, family) if again else self.code("derive")
 
     # Families and splits
 
@@ -335,6 +341,21 @@ class Graph:
     def preflights(self) -> list[str]:
         """The pre-flight report of every problem."""
         return [paths.warmup(self.name, problem) for problem in self.study.problems]
+
+
+def _digests(said: str, names: list[str]) -> tuple[tuple[str, str], ...]:
+    """Name and digest of the user's own files."""
+    digests = []
+    for name in names:
+        # Where packages are installed differs between machines, and reruns nothing.
+        called = Path(name).name if Path(name).is_absolute() else name
+        try:
+            digests.append((called, file_digest(Path(name))))
+        except OSError as error:
+            raise StudyError(
+                f"{said} {name} cannot be read ({error.strerror}): correct its path, or the variable in it"
+            ) from None
+    return tuple(digests)
 
 
 def _options(model: type[BaseModel]) -> Node:

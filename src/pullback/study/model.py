@@ -81,6 +81,11 @@ def tile_files(family: Family) -> list[str]:
     return [outside_path(str(tiles["file"]))] if isinstance(tiles, dict) and "file" in tiles else []
 
 
+def option_files(options: dict[str, Any]) -> list[str]:
+    """The outside files that the options of a built-in simulator name."""
+    return [outside_path(str(options[key])) for key in ("images", "labels", "wavelet") if options.get(key)]
+
+
 def resolve_otherwise(family: Family) -> Family:
     """The family as it runs here: `otherwise` in place of outside files (of `read`, of `tiles`) that are not there."""
     if family.otherwise is None:

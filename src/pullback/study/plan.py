@@ -16,9 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, cast
 
-from pullback.study.base import SPLITS, Capability, Split, asked, canonical, outside_path
+from pullback.study.base import SPLITS, Capability, Split, asked, canonical
 from pullback.study.complaints import answers_from_reference
-from pullback.study.model import Study, family_files, resolve_otherwise, tile_files
+from pullback.study.model import Study, family_files, option_files, resolve_otherwise, tile_files
 from pullback.study.plugins import plugin_file, problem_class
 from pullback.study.problems import (
     BUILT_IN_PROBLEMS,
@@ -107,8 +107,9 @@ class Plan:
 
     def base(self, problem: str, family: str) -> str:
         """The family whose reference and parameters stand for this one: itself, or the one it takes events from."""
-        take = self.family(problem, family).take
-        return take.family if take else family
+        while take := self.family(problem, family).take:
+            family = take.family
+        return family
 
     def block(self, problem: str) -> int:
         """Events of one random block; for unfolding, collisions."""
@@ -147,17 +148,21 @@ class Plan:
         """The outside ROOT file that one shard is read from."""
         return family_files(self.family(problem, family), split)[shard]
 
+    def prior_files(self, problem: str, family: str) -> list[str]:
+        """The user's own files that the events of one family alone depend on: tiles, the files of a shift."""
+        spec = self.family(problem, family)
+        if not isinstance(spec.shift, SimulatorShift):
+            return tile_files(spec)
+        changed = option_files(spec.shift.change) if self.study.problems[problem].kind in BUILT_IN_PROBLEMS else []
+        return [*changed, *self.prior_files(problem, self.base(problem, family))]
+
     def simulator_files(self, problem: str) -> list[str]:
         """The user's own files that a problem's events depend on: their content enters the job."""
         spec = self.study.problems[problem]
         if isinstance(spec, CommandProblem):
             return [str(Path(self.folder) / name) for name in spec.simulator.files]
-        if isinstance(spec, DigitsProblem):
-            return [outside_path(name) for name in (spec.simulator.images, spec.simulator.labels) if name]
-        if isinstance(spec, FwiProblem):
-            cut = {file for name in spec.families for file in tile_files(self.family(problem, name))}
-            wavelet = {outside_path(spec.simulator.wavelet)} if spec.simulator.wavelet else set()
-            return sorted(cut | wavelet)
+        if isinstance(spec, DigitsProblem | FwiProblem):
+            return option_files(spec.simulator.model_dump())
         if spec.kind in BUILT_IN_PROBLEMS:
             return []
         file = plugin_file(spec.kind, Path(self.folder))
@@ -215,8 +220,8 @@ class Plan:
             {
                 **self._base_job(problem, family, "test"),
                 **(again if isinstance(spec.shift, SimulatorShift) else {}),
-                "inputs": {"base": [asked(self.index_job(problem, self.base(problem, family), "test"))]},
-                "base": self.base(problem, family),
+                "inputs": {"base": [asked(self.index_job(problem, base, "test"))]},
+                "base": base,
                 "shift": shift,
                 "truth": spec.role != "observed",
             }

@@ -43,8 +43,8 @@ class MissingShift(Closed):
 class SimulatorShift(Closed):
     """The truth simulated anew with other settings: a wrong wavelet, another border, a free surface, finer rock.
 
-    Where the change gives x another shape (`x_cells`), the same draws of the prior are made in that shape, simulated,
-    and judged against the truth as it was: what a coarse x leaves out becomes an error of the model.
+    y keeps its shape. Where the change gives x another shape (`x_cells`), the same draws of the prior are made in that
+    shape, simulated, and judged against the truth as it was: what a coarse x leaves out becomes an error of the model.
     """
 
     kind: Literal["simulator"]
@@ -126,6 +126,8 @@ class Family(Closed):
             raise ValueError("`read.x` maps the truth: without it the role is 'observed'")
         if self.otherwise and not (self.read or "tiles" in self.params):
             raise ValueError("`otherwise` says what stands in for outside files: there is no `read` and no `tiles`")
+        if self.otherwise and self.role == "seen":
+            raise ValueError("`otherwise` has another family's test events: nothing can be trained on them")
         return self
 
     @property
