@@ -50,7 +50,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "receivers": 401,
         "source_depth": 15.0,
         "peak_frequency": 8.0,
-        "record_length": 3.9,
+        "record_length": 4.2,
         "time_step": 0.0015,
         "output_interval": 0.006,
         "velocity_max": 5500.0,
