@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pullback.report.seeds import Measured
-from pullback.report.style import BASELINES, Series, metric_text, number
+from pullback.report.style import BASELINES, Series, metric_text
 from pullback.report.tables import Family, Rows, collect
 
 FAR = 1.5
@@ -113,7 +113,7 @@ def _outside(results: _Results) -> Iterator[Finding]:
     if ratio > FAR:
         without = ", or a method that needs no training data like it (lbfgs-fwi)" if results.is_waves else ""
         yield (
-            f"its observations lie {number(ratio)} times as far from the training ensembles as any seen family's",
+            f"its observations lie {ratio:.1f} times as far from the training ensembles as any seen family's",
             f"a seen family that resembles it{without}",
         )
 
@@ -154,13 +154,13 @@ def _coverage(results: _Results) -> Iterator[Finding]:
         collapsed = any(s.kind == "enkg" for s, _ in narrow)
         more = "; for EnKG more particles (`draws`), less `guidance`" if collapsed else ""
         yield (
-            f"over-confident: 90 % intervals hold the truth in {said}",
+            f"over-confident: too few truths lie in 90 % intervals of {said}",
             f"more training events, or `set_size` and priors in training that come closer to this family{more}",
         )
     wide = {s.label: m.value for s, m in measured if m.low > WIDE}
     if wide:
         yield (
-            f"too wide: 90 % intervals hold the truth in {_named(wide)}",
+            f"too wide: too many truths lie in 90 % intervals of {_named(wide)}",
             "more training steps or a larger network: the observations say more than the draws know",
         )
 

@@ -25,21 +25,20 @@ PENALTY = 10.0
 
 
 class GanNet(ConditionalNet):
-    """A generator and its critic. The number of training steps is part of the weights: a checkpoint knows whose turn
-    it is."""
+    """A generator and its critic; how many turns were taken is among the weights, so that a checkpoint knows it."""
 
-    steps: Tensor
+    turn: Tensor
 
     def __init__(self, spec: study.VelocityGan, x_shape: tuple[int, ...], y_shape: tuple[int, ...]):
         super().__init__(spec, x_shape, y_shape)
         self.critic = Critic(x_shape, spec.critic_width)
         self.critic_steps = spec.critic_steps
-        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self.register_buffer("turn", torch.zeros((), dtype=torch.long))
 
     def next_is_generators(self) -> bool:
-        """Count a step; whether it is the generator's."""
-        self.steps += 1
-        return int(self.steps) % (self.critic_steps + 1) == 0
+        """Count a turn; whether it is the generator's."""
+        self.turn += 1
+        return int(self.turn) % (self.critic_steps + 1) == 0
 
 
 class VelocityGan(AmortisedModel):
