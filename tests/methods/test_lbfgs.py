@@ -100,10 +100,10 @@ TRUTH = np.array([[1.0, 9.0], [4.0, 6.0], [0.0, 10.0]])
 """Two cells lie on the bounds."""
 
 
-def answer(problem, infer, event=0):
+def answer(problem, infer, truth=TRUTH):
     method = Lbfgs(LbfgsFwi(kind="lbfgs-fwi"), problem, Context(("study", "toy", "lbfgs", 0)))
     method.load(None, None, [])
-    return method, method.draw(None, problem.forward(TRUTH[None]), np.array([event]), infer)
+    return method, method.draw(None, problem.forward(truth[None]), np.array([0]), infer)
 
 
 def test_a_linear_problem_is_solved_and_simulations_are_counted():
@@ -118,13 +118,13 @@ def test_a_linear_problem_is_solved_and_simulations_are_counted():
 
 
 def test_a_line_search_that_goes_too_far_turns_back():
-    """The simulator refuses what is farther from its start than the answer; the first trial step is one of them."""
-    allowed = 1.2 * np.linalg.norm(TRUTH - 5)
-    problem = Line(lambda x: np.linalg.norm(x - 5) > allowed)
-    method, chunk = answer(problem, LbfgsInfer(start=(5, 5), corners=[None], iterations=60))
+    """Relative to so small a y the misfit is steep: the first step goes far beyond the truth, up to 10, and is refused."""
+    truth = 0.1 * TRUTH
+    problem = Line(lambda x: x.max() > 2)
+    method, chunk = answer(problem, LbfgsInfer(start=(0, 0), corners=[None], iterations=60), truth)
     assert method.cost.failed_simulations > 0
     assert method.cost.simulator_calls == SIMULATIONS * problem.calls
-    np.testing.assert_allclose(chunk.x[0, 0], TRUTH, atol=1e-2)
+    np.testing.assert_allclose(chunk.x[0, 0], truth, atol=1e-2)
 
 
 def test_a_start_that_cannot_be_simulated_is_a_failed_draw():
@@ -220,7 +220,7 @@ def relative(a, b):
 
 def test_waves_find_a_fault_from_a_straight_line(waves):
     problem, truth, y = waves
-    infer = LbfgsInfer(start=(1800, 4000), corners=[4.0, 8.0, None], iterations=25)
+    infer = LbfgsInfer(start=(1800, 4000), corners=[4.0, None], iterations=12)
     method = Lbfgs(LbfgsFwi(kind="lbfgs-fwi"), problem, Context(("study", "fwi", "lbfgs", 0)))
     method.load(None, None, [])
     start = method.start(infer).astype(np.float32)[None]
@@ -233,5 +233,5 @@ def test_waves_find_a_fault_from_a_straight_line(waves):
     assert relative(chunk.x[:, 0], truth) < 0.6 * relative(start, truth)
     assert chunk.x.min() >= 1500
     assert chunk.x.max() <= 4500
-    # Each of three bands takes at least its start and its iterations, or stops before.
-    assert 3 * SIMULATIONS < method.cost.simulator_calls <= 3 * SIMULATIONS * 2 * 25 + 3 * SIMULATIONS * 20
+    # Of two bands; a line search of 20 trials may be under way when the most evaluations are reached.
+    assert 2 * SIMULATIONS < method.cost.simulator_calls <= 2 * SIMULATIONS * (2 * 12 + 20)

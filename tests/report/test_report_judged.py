@@ -63,8 +63,8 @@ def plan():
         kept["methods"] = {"cfm": kept["methods"]["cfm"]}
         kept["priors"] = {}
         kept["judging"] = {"bootstrap": 20, "directions": 50, "direction_seeds": 1}
-    # One event of each family goes through the waves again: its truth, and two draws.
-    kept["judging"] |= {"resimulate_events": 1, "resimulate_draws": 2}
+    # One event of each family goes through the waves again: its truth, and three draws.
+    kept["judging"] |= {"resimulate_events": 1, "resimulate_draws": 3}
     return Plan(load_study(config))
 
 

@@ -98,7 +98,7 @@ class Misfit(NamedTuple):
     Attributes:
         each: (event, draw); infinite for a failed draw or simulation.
         event: median over draws (event,).
-        first: simulation of the first draw of each event (event, component), NaN where it failed.
+        first: simulation of the first draw of each event that succeeded (event, component), NaN where none did.
     """
 
     each: np.ndarray
@@ -127,8 +127,8 @@ def misfit(
         gap = np.linalg.norm(space.difference(simulated.astype(np.float64), y[event]) / space.scale, axis=1)
         size = np.linalg.norm(y[event].astype(np.float64) / space.scale, axis=1)
         each[event, draw] = np.where(success, gap / np.where(size > 0, size, 1.0), np.inf)
-        shown = success & (draw == 0)
-        first[event[shown]] = simulated[shown]
+        events, places = np.unique(event[success], return_index=True)
+        first[events] = simulated[success][places]
     return Misfit(each, np.median(each, axis=1), first)
 
 

@@ -16,7 +16,7 @@ quantities and events (their effective number); ``coverage`` (reference, level),
 levels from 0 to 1 for the attribute references. Where there is a truth, and draws enough.
 
 Either: ``misfit`` (event,), median over draws, for the events that were simulated again; the first are the examples,
-and ``again`` (event, *y) holds the simulation of one draw of each, NaN where it failed.
+and ``again`` (event, *y) holds the simulation of one draw of each, NaN where all failed.
 """
 
 from dataclasses import dataclass
@@ -140,7 +140,7 @@ def write_resimulated(group: h5py.Group, misfit: np.ndarray, first: np.ndarray) 
     Args:
         group: the result's group, which has its example posteriors where x is an array.
         misfit: (event,), the median over draws.
-        first: (event, component of y), the simulation of one draw.
+        first: (event, component of y), the simulation of one draw; NaN where all failed.
     """
     group["misfit"] = misfit
     if "y" in group:
