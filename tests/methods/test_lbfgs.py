@@ -118,7 +118,7 @@ def test_a_linear_problem_is_solved_and_simulations_are_counted():
 
 
 def test_a_line_search_that_goes_too_far_turns_back():
-    """Relative to so small a y the misfit is steep: the first step goes far beyond the truth, up to 10, and is refused."""
+    """Relative to so small a y the misfit is steep: the first step goes far beyond the truth and is refused."""
     truth = 0.1 * TRUTH
     problem = Line(lambda x: x.max() > 2)
     method, chunk = answer(problem, LbfgsInfer(start=(0, 0), corners=[None], iterations=60), truth)

@@ -80,6 +80,14 @@ def test_what_is_poor_is_named_with_a_remedy(more, found, advice):
     assert advice in line.advice[0]
 
 
+def test_advice_is_for_the_kind_of_method():
+    (trained,), (guided,) = (said({"misfit": {(method, "salt"): 0.4}}) for method in ("cfm", "enkg"))
+    assert "training" in trained.advice[0]
+    assert "particles" not in trained.advice[0]
+    assert "particles" in guided.advice[0]
+    assert "training" not in guided.advice[0]
+
+
 def test_waves_are_not_spoken_of_elsewhere():
     (line,) = said({"relative_l2_point": {("cfm", "salt"): 0.2}}, is_waves=False)
     assert "shots" not in line.advice[0]

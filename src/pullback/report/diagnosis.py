@@ -29,6 +29,13 @@ NARROW, WIDE = 0.85, 0.95
 
 FAILED = 0.01
 
+_TRAINED = "more training steps and events, or a larger network"
+_CLOSER = {
+    "enkg": "more particles, levels or updates of EnKG, and a prior that knows such truths",
+    "lbfgs-fwi": "another start, lower first corners or more iterations of L-BFGS",
+}
+"""What brings draws of a kind of method closer to their observations; of all others, `_TRAINED`."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -130,12 +137,13 @@ def _noisy(results: _Results) -> Iterator[Finding]:
 
 def _misfit(results: _Results) -> Iterator[Finding]:
     left = {s: _unexplained(m) for s, m in results.ranked("misfit")}
-    poor = {s.label: share for s, share in left.items() if share > UNEXPLAINED}
+    poor = {s: share for s, share in left.items() if share > UNEXPLAINED}
     if poor:
-        advice = "more training steps and events, or a larger network"
+        advice = "; ".join(dict.fromkeys(_CLOSER.get(s.kind, _TRAINED) for s in poor))
         if results.is_waves:
             advice += "; where the difference shows arrivals shifted by half a cycle, a descent from lower frequencies"
-        yield f"draws of {_named(poor)} leave more of the observations unexplained than the truth does", advice
+        said = _named({s.label: share for s, share in poor.items()})
+        yield f"draws of {said} leave more of the observations unexplained than the truth does", advice
     errors = dict(results.ranked("relative_l2_point"))
     wrong = {s.label: errors[s].value for s, share in left.items() if s in errors and share <= UNEXPLAINED}
     wrong = {label: error for label, error in wrong.items() if error > WRONG}

@@ -170,8 +170,8 @@ def _method_complaints(at: str, problem: Problem, gives: frozenset[Capability], 
             yield from _reference_complaints(here, problem, method, judged)
         if (method.trains or isinstance(method, method_kinds.RandomTruth)) and not seen:
             yield f"{here}: '{method.kind}' learns from seen families, and there is none"
-        for infer_name, infer in method.infer.items() if isinstance(method, method_kinds.LbfgsFwi) else ():
-            if infer.start is None and not seen:
+        if isinstance(method, method_kinds.LbfgsFwi) and not seen:
+            for infer_name in (name for name, descent in method.infer.items() if descent.start is None):
                 yield (
                     f"{here}.infer.{infer_name}.start: without it a descent starts from the mean profile of the seen "
                     "families, and there is none: give the velocity at the top and at the bottom"

@@ -36,11 +36,11 @@ from pullback.networks.build import build_network, build_set_encoder
 from pullback.networks.encoders import Shape
 from pullback.seeding import event_normals, generator, integer_seed
 from pullback.study.inference import AmortisedInfer, Infer
-from pullback.study.methods import Cddpm, Cfm, EiDdpm, EiFm, Ensemble, Regression, Told
+from pullback.study.methods import Cddpm, Cfm, EiDdpm, EiFm, Ensemble, Regression, Told, VelocityGan
 
 log = logging.getLogger("pullback")
 
-Spec = Cfm | Cddpm | EiFm | EiDdpm | Regression
+Spec = Cfm | Cddpm | EiFm | EiDdpm | Regression | VelocityGan
 
 
 VECTOR_ROWS = 4096

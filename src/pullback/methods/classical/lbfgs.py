@@ -90,7 +90,7 @@ class Lbfgs(Method[None]):
                 log.info("event %d, %s: misfit %.4g after %d evaluations", event, band, misfit, end.evaluations)
             found.append((x if np.isfinite(misfit) else np.full_like(x, np.nan), misfit))
         x = np.stack([x for x, _ in found]).astype(np.float32)[:, None]
-        ok = np.isfinite(x).all(axis=(2, 3))
+        ok = np.array([[np.isfinite(misfit)] for _, misfit in found])
         misfits = [misfit for _, misfit in found if np.isfinite(misfit)]
         return Chunk(x, np.zeros(ok.shape), ok, {"final_misfit": float(np.median(misfits))} if misfits else {})
 
