@@ -214,7 +214,7 @@ def image_run(tmp_path_factory):
 def test_scores_of_fields(image_run):
     table, *_ = image_run
     metrics = {metric for _, family, metric in table if family == "e"}
-    paired = {f"{name}_{kind}" for name in ("mse", "mae", "relative_l2", "ssim") for kind in ("draw", "point")}
+    paired = {f"{name}_{kind}" for name in ("mse", "mae", "relative_l2", "psnr", "ssim") for kind in ("draw", "point")}
     assert metrics == paired | {
         "swd_draw", "swd100_draw", "w1_draw.pixels", "crps", "energy_score", "coverage50", "coverage90", "spread_skill",
         "failed_draws", "misfit", "failed_resimulations", "sbc_ks.mean", "sbc_ks.spread", "tarp_gap", "tarp_gap.local",

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pullback.ensembles.fields import Field
-from pullback.metrics.images import has_ssim, label_range, ssim
+from pullback.metrics.images import has_ssim, label_range, psnr, ssim
 
 
 def direct_ssim(a, b):
@@ -62,6 +62,23 @@ def test_ssim_of_small_images_is_scikit_image_with_zeros_around():
             data_range=1.0,
         )
         assert found == pytest.approx(full[20:-20, 20:-20].mean(), rel=1e-9)
+
+
+def test_psnr_agrees_with_scikit_image():
+    metrics = pytest.importorskip("skimage.metrics")
+    rng = np.random.default_rng(4)
+    truth = rng.uniform(1500, 4500, (3, 16, 16))
+    said = truth + rng.normal(0, [[[10.0]], [[100.0]], [[1000.0]]], truth.shape)
+    wanted = [metrics.peak_signal_noise_ratio(a, b, data_range=3000) for a, b in zip(truth, said, strict=True)]
+    found = psnr(((said - truth) ** 2).mean(axis=(1, 2)), 1500, 4500)
+    assert found == pytest.approx(wanted, rel=1e-12)
+    assert (np.diff(found) < -15).all()
+
+
+def test_psnr_of_no_error_is_finite():
+    """And more than that of any error that a measurement can see: a hundredth of a m/s in 3000."""
+    assert psnr(np.zeros(2), 1500, 4500) == pytest.approx([100, 100])
+    assert psnr(np.array([0.1**2]), 1500, 4500) == pytest.approx([20 * np.log10(3000 / 0.1)])
 
 
 def test_equal_images_score_one_and_noise_lowers_it():

@@ -12,6 +12,7 @@ from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorWr
 from pullback.methods.base import Chunk
 from pullback.metrics.evaluate import evaluate
 from pullback.problems.base import make_problem
+from pullback.report.examples import read_examples
 from pullback.report.page import write_report
 from pullback.study import load_study
 from pullback.study.plan import Plan
@@ -62,6 +63,8 @@ def plan():
         kept["methods"] = {"cfm": kept["methods"]["cfm"]}
         kept["priors"] = {}
         kept["judging"] = {"bootstrap": 20, "directions": 50, "direction_seeds": 1}
+    # One event of each family goes through the waves again: its truth, and three draws.
+    kept["judging"] |= {"resimulate_events": 1, "resimulate_draws": 3}
     return Plan(load_study(config))
 
 
@@ -98,8 +101,8 @@ def test_judged_results_make_a_page(tmp_path, plan):
     )
     text = page.read_text()
     # gaussian: overview, ranks, coverage, two families with clouds and spectra; waves: the first three, two families
-    # with three cases.
-    assert text.count('class="figure"') == (3 + 2 * 2) + (3 + 2 * 3)
+    # with three cases, of which one has gathers.
+    assert text.count('class="figure"') == (3 + 2 * 2) + (3 + 2 * 4)
     assert "Rank histograms of cfm on " in text
     assert "Sliced Wasserstein distance, one draw" in text
     assert "Mean absolute error, point estimate" in text
@@ -113,3 +116,8 @@ def test_judged_results_make_a_page(tmp_path, plan):
     # the failed draws of one event in 24 add a few.
     assert 7 < main.value < 12
     assert f'title="{main.value:.6g}, 95 % interval [{main.low:.6g}, {main.high:.6g}]' in text
+    # The gather that is shown is that of the first draw that succeeded, by the problem's own simulator.
+    (example,) = [e for e in read_examples(columns["examples"][1:]) if e.family == "salt"]
+    assert example.again.shape == (1, *fields.y.shape)
+    wanted, _ = fields.forward(fields.x.project(near[:1, 2].astype(np.float32))[0])
+    np.testing.assert_array_equal(example.again, wanted)

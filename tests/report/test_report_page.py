@@ -67,9 +67,9 @@ def test_the_page_is_whole(made):
     text = arguments["page"].read_text()
     page = Page(text)
     figures = page.all("figure", **{"class": "figure"})
-    # gaussian: overview, 7 families with clouds and spectra, curves. waves: overview, 6 families with 3 cases, curves.
-    # jets: overview, 6 families, curves.
-    assert len(figures) == (2 + 7 * 2) + (2 + 6 * 3) + (2 + 6)
+    # gaussian: overview, 7 families with clouds and spectra, curves. waves: overview, 6 families with 3 cases, of which
+    # one has gathers beside its maps, curves. jets: overview, 6 families, curves.
+    assert len(figures) == (2 + 7 * 2) + (2 + 6 * 4) + (2 + 6)
     assert len(page.all("figcaption")) == len(figures)
     drawings = [a for a in page.all("svg") if a.get("role") == "img"]
     assert len(drawings) == len(figures)
@@ -81,7 +81,7 @@ def test_the_page_is_whole(made):
     assert page.outside == []
     assert "@import" not in text
     assert arguments["page"].stat().st_size < 6e6
-    assert len(page.all("table", **{"class": "metric"})) == 8 + 6 + 10
+    assert len(page.all("table", **{"class": "metric"})) == 8 + 9 + 10
     assert len(page.all("table", **{"class": "cost"})) == 3
     assert len(page.all("table", **{"class": "checks"})) == 2
     assert len(page.all("table", **{"class": "preflight"})) == 1
@@ -155,7 +155,8 @@ def test_one_method_on_fields_without_observed_families(tmp_path):
     arguments = make_inputs(tmp_path, only("waves", "enkg")).arguments(tmp_path)
     write_report(**arguments)
     page = Page(arguments["page"].read_text())
-    assert len(page.all("figure", **{"class": "figure"})) == 1 + 1 + 1  # overview, the unseen case, the prior's curves
+    # Overview, the unseen case with its gathers, the prior's curves.
+    assert len(page.all("figure", **{"class": "figure"})) == 1 + 2 + 1
     assert page.all("table", **{"class": "checks"}) == []
     assert page.all("td", **{"class": "best"}) == []
 
@@ -235,6 +236,7 @@ def test_failed_draws_and_odd_shapes_are_drawn(tmp_path):
                 del group[name]
                 group[name] = values[..., 0][:, :1] if name == "draws" else values[..., 0]
             group["mean"][0] = np.nan
+            group["again"][0] = np.nan
             group.attrs["x_dims"] = ["depth"]
     arguments = inputs.arguments(tmp_path)
     write_report(**arguments)

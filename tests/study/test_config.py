@@ -86,6 +86,21 @@ def test_figures_are_of_numbers_that_the_study_has():
         ("problems/toy/methods/ei/infer", {"a": {"stepz": 1}}, ["infer.a.stepz", "'steps'"]),
         ("problems/toy/methods/ei/network", {"kind": "mlp", "widht": 3}, ["network.widht", "'width'"]),
         (
+            "problems/toy/methods/ei/network",
+            {"kind": "inversion-net"},
+            ["methods.ei.network.kind: found 'inversion-net', allowed: mlp, unet"],
+        ),
+        (
+            "problems/toy/methods/ei",
+            {"kind": "velocity-gan", "network": {"kind": "mlp"}},
+            ["methods.ei.network.kind: found 'mlp', allowed: unet, inversion-net"],
+        ),
+        (
+            "problems/toy/priors",
+            {"p": {"kind": "edm", "network": {"kind": "inversion-net"}}},
+            ["priors.p.network.kind: found 'inversion-net', allowed: mlp, unet"],
+        ),
+        (
             "problems/toy/methods/ei/set_encoder",
             {"kind": "set-transformer", "hidden": 30, "heads": 4},
             ["multiple of heads"],

@@ -55,12 +55,12 @@ class Noise:
 
     Args:
         seed: of the step.
-        share: which sets this process has; kept as an attribute.
+        share: which sets this process has.
         device: where the numbers are wanted.
     """
 
     def __init__(self, seed: int, share: Share, device: torch.device | str = "cpu"):
-        self.share = share
+        self._share = share
         self._generator = torch.Generator(device).manual_seed(seed)
 
     def normal(self, shape: Sequence[int]) -> Tensor:
@@ -72,5 +72,5 @@ class Noise:
         return self._draw(torch.rand, shape)
 
     def _draw(self, draw: Callable[..., Tensor], shape: Sequence[int]) -> Tensor:
-        whole = draw((self.share.sets, *shape[1:]), generator=self._generator, device=self._generator.device)
-        return whole[self.share.rows]
+        whole = draw((self._share.sets, *shape[1:]), generator=self._generator, device=self._generator.device)
+        return whole[self._share.rows]

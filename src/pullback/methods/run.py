@@ -30,7 +30,7 @@ FINGERPRINT = "fingerprint.json"
 
 
 class RunError(ValueError):
-    """A checkpoint folder that is not what its name says."""
+    """A training that cannot share its work, or a checkpoint folder that is not what its name says."""
 
 
 def method_spec(values: dict[str, Any]) -> Closed:
@@ -72,6 +72,7 @@ def train(
 
     Raises:
         DeviceError: the GPUs are not those that were asked for.
+        RunError: several processes for a training that only one can do.
         Stopped: close to the limit, or on a signal; the same call goes on.
     """
     with Clock(None if limit is None else 60 * limit) as clock:
@@ -79,6 +80,12 @@ def train(
         devices = check_devices(gpus, plan["accelerator"], nodes)
         refuse_leftovers(plan, train=train, validation=validation)
         processes = processes or max(1, devices)
+        alone = getattr(method_spec(plan["method"]), "alone", "")
+        if alone and processes * nodes > 1:
+            raise RunError(
+                f"{plan['method']['kind']} trains in one process, as {alone}; found {processes * nodes} processes: ask "
+                "for one GPU"
+            )
         arguments = {
             "job": job,
             "train": [str(path) for path in train],

@@ -98,10 +98,12 @@ class Misfit(NamedTuple):
     Attributes:
         each: (event, draw); infinite for a failed draw or simulation.
         event: median over draws (event,).
+        first: simulation of the first draw of each event that succeeded (event, component), NaN where none did.
     """
 
     each: np.ndarray
     event: np.ndarray
+    first: np.ndarray
 
 
 def misfit(
@@ -118,14 +120,16 @@ def misfit(
         address: of the simulator's noise.
     """
     space = Space.of(field, y)
-    each = np.full(ok.shape, np.inf)
+    each, first = np.full(ok.shape, np.inf), np.full(y.shape, np.nan, np.float32)
     event, draw = np.nonzero(ok)
     if len(event):
         simulated, success = simulate(problem, x[event, draw], seeding.generator(*address, "misfit"))
         gap = np.linalg.norm(space.difference(simulated.astype(np.float64), y[event]) / space.scale, axis=1)
         size = np.linalg.norm(y[event].astype(np.float64) / space.scale, axis=1)
         each[event, draw] = np.where(success, gap / np.where(size > 0, size, 1.0), np.inf)
-    return Misfit(each, np.median(each, axis=1))
+        events, places = np.unique(event[success], return_index=True)
+        first[events] = simulated[success][places]
+    return Misfit(each, np.median(each, axis=1), first)
 
 
 def misfit_rows(found: Misfit, truth: Misfit | None, replicas: Replicas) -> list[Measured]:

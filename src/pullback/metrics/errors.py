@@ -83,7 +83,7 @@ def score_block(
         truth: (event, component).
         space: how x is compared.
         field: of x.
-        labels: what SSIM maps to [0, 1].
+        labels: what SSIM maps to [0, 1]; their difference is the peak of PSNR.
         point_estimate: the method returns a point, so that one draw is enough for ``_point``.
     """
     error = space.difference(judged.one.astype(np.float64), truth)

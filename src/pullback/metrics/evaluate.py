@@ -184,9 +184,9 @@ class Evaluation:
             self._examples(case, posterior, found, group)
             if credibility is not None and found.ranks is not None:
                 credibility.write(group, found.ranks, case.replicas(most).weight)
-            resimulated, misfits = self._resimulate(case, posterior)
-            if misfits is not None:
-                group["misfit"] = misfits
+            resimulated, again = self._resimulate(case, posterior)
+            if again is not None:
+                examples.write_resimulated(group, again.event, again.first)
             rows = [result.row(row, case.reader.n) for row in [*measured, *resimulated]]
             return rows, result.cost_row(posterior.cost, posterior.n, posterior.draws)
 
@@ -250,7 +250,7 @@ class Evaluation:
             rows.append(exact.classify(case.reader.y, found.one[:n], case.replicas(n)))
         return rows
 
-    def _resimulate(self, case: Case, posterior: PosteriorReader) -> tuple[list[Measured], np.ndarray | None]:
+    def _resimulate(self, case: Case, posterior: PosteriorReader) -> tuple[list[Measured], checks.Misfit | None]:
         n = min(self.judging["resimulate_events"], posterior.n)
         if not n or self.problem is None:
             return [], None
@@ -275,7 +275,7 @@ class Evaluation:
         for event, each in enumerate(found.event):
             log.info("%s, event %d: misfit %.4g, the median of %d draws", case.name, event, each, draws)
         truth = case.truth_misfit(self.problem, n)
-        return checks.misfit_rows(found, truth, case.replicas(n)), found.event
+        return checks.misfit_rows(found, truth, case.replicas(n)), found
 
     def _examples(self, case: Case, posterior: PosteriorReader, found: Collected, group: h5py.Group) -> None:
         reader = case.reader

@@ -15,7 +15,8 @@ Either: ``ranks`` (quantity, bin), the share of truths whose rank among the draw
 quantities and events (their effective number); ``coverage`` (reference, level), the expected coverage at equally spaced
 levels from 0 to 1 for the attribute references. Where there is a truth, and draws enough.
 
-Either: ``misfit`` (event,), median over draws, for the events that were simulated again; the first are the examples.
+Either: ``misfit`` (event,), median over draws, for the events that were simulated again; the first are the examples,
+and ``again`` (event, *y) holds the simulation of one draw of each, NaN where all failed.
 """
 
 from dataclasses import dataclass
@@ -131,6 +132,20 @@ def write_fields(
     if truth is not None:
         group["truth"] = truth
     group.attrs.update(x_dims=list(x.dims), y_dims=list(y.dims), x_units=x.units[0], y_units=y.units[0])
+
+
+def write_resimulated(group: h5py.Group, misfit: np.ndarray, first: np.ndarray) -> None:
+    """What came of simulating draws again.
+
+    Args:
+        group: the result's group, which has its example posteriors where x is an array.
+        misfit: (event,), the median over draws.
+        first: (event, component of y), the simulation of one draw; NaN where all failed.
+    """
+    group["misfit"] = misfit
+    if "y" in group:
+        shape = group["y"].shape
+        group["again"] = first[: shape[0]].reshape(-1, *shape[1:])
 
 
 def start_group(file: h5py.File, infer: str, seed: int, family: str, attributes: dict[str, Any]) -> h5py.Group:

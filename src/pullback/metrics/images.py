@@ -7,21 +7,19 @@ from pullback.ensembles.fields import Field
 WINDOW = 11
 SIGMA = 1.5
 K1, K2 = 0.01, 0.03
+PSNR_MOST = 100.0
+"""dB: no error at all counts as this, so that means stay finite."""
 
 
 def label_range(field: Field, truth: np.ndarray) -> tuple[float, float]:
-    """What is mapped to [0, 1] before SSIM: the field's bounds, or the truth's range where it has none."""
+    """What is mapped to [0, 1] before SSIM, and the peak of PSNR: the field's bounds, or else the truth's range."""
     if field.low is not None and field.high is not None and np.isfinite([field.low[0], field.high[0]]).all():
         return float(field.low[0]), float(field.high[0])
     return float(truth.min()), float(truth.max())
 
 
-PSNR_MOST = 100.0
-"""dB: an error of nothing counts as this, so that means stay finite."""
-
-
 def psnr(mse: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Peak signal-to-noise ratio 10 log10((high - low)^2 / mse) of mean squared errors (event,), in dB."""
+    """Peak signal-to-noise ratio 10 log10((high - low)^2 / mse) of mean squared errors (event,): (event,) in dB."""
     least = (high - low) ** 2 * 10 ** (-PSNR_MOST / 10)
     return 10 * np.log10((high - low) ** 2 / np.maximum(np.asarray(mse, np.float64), least))
 

@@ -11,7 +11,9 @@ from pullback.networks.unet import Unet
 from pullback.study import learning as study
 
 
-def build_network(spec: study.Network, x_shape: Shape, y_shape: Shape | None, context: int) -> nn.Module:
+def build_network(
+    spec: study.Network | study.InversionNet, x_shape: Shape, y_shape: Shape | None, context: int
+) -> nn.Module:
     """A network f(x (B, *x), t (B,), y (b, *y) | None, context (b, context) | None) -> (B, *x).
 
     The rows b of y and context divide B; each serves B / b consecutive rows of x, so that many draws of one event
@@ -30,10 +32,7 @@ def build_network(spec: study.Network, x_shape: Shape, y_shape: Shape | None, co
     if len(x_shape) == 1:
         raise ValueError(f"network '{spec.kind}' needs x on a 2-D grid, found a vector of {x_shape[0]}; use kind: mlp")
     if isinstance(spec, study.InversionNet):
-        if y_shape is None or context:
-            raise ValueError(
-                "network 'inversion-net' maps y to x and nothing else: use it with kind regression or velocity-gan"
-            )
+        assert y_shape is not None
         return InversionNet(x_shape, y_shape, spec.width)
     return Unet(x_shape, y_shape, context, spec.width, spec.levels)
 

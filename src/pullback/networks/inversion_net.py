@@ -1,10 +1,11 @@
 """InversionNet: shot gathers to a velocity model through one vector (Wu and Lin 2020, IEEE TCI 6, 419).
 
-An encoder of strided convolutions shrinks the gathers, time first until a sample is about as wide as a receiver, to one
-vector that sees everything; a decoder of transposed convolutions grows a model from it. As in OpenFWI's code every
-convolution is followed by batch normalisation and a leaky rectifier; sizes follow the data, so that channels and depth
-are near those of the paper for its 1000 x 70 gathers and 70 x 70 models at width 32. The output is linear, as x is
-standardised and not mapped to [-1, 1].
+An encoder of strided convolutions shrinks the gathers, time first until a sample is about as wide as a receiver, to
+one vector that sees everything; a decoder of transposed convolutions grows a model from it. Every convolution is
+followed by batch normalisation and a leaky rectifier. Depth follows the size of the data: for OpenFWI's 5 x 1000 x 70
+gathers, its 70 x 70 models and width 32 these are the layers of OpenFWI's code (Deng et al. 2022, 24.4 M weights), but
+for the last, which is linear here and not normalised and squashed by tanh, as x is standardised and not mapped to
+[-1, 1].
 """
 
 import math
@@ -19,7 +20,7 @@ VECTOR = 16
 """Channels of the vector, in units of the width."""
 
 START = 5
-"""The decoder begins with a grid of at most this many cells each way."""
+"""The decoder begins with a grid of at most this many cells each way; the encoder ends at twice as many or fewer."""
 
 
 class ConvBlock(nn.Sequential):
@@ -33,7 +34,8 @@ class ConvBlock(nn.Sequential):
         stride: tuple[int, int] = (1, 1),
         padding: tuple[int, int] | None = None,
     ):
-        padding = (kernel[0] // 2, kernel[1] // 2) if padding is None else padding
+        if padding is None:
+            padding = (kernel[0] // 2, kernel[1] // 2)
         super().__init__(
             nn.Conv2d(channels, out, kernel, stride, padding), nn.BatchNorm2d(out), nn.LeakyReLU(LEAK, inplace=True)
         )
@@ -48,7 +50,7 @@ class InversionNet(nn.Module):
         width: channels of the first layers.
 
     Raises:
-        ValueError: when y is no image.
+        ValueError: when x or y is neither an image nor gathers.
     """
 
     def __init__(self, x_shape: Shape, y_shape: Shape, width: int):
@@ -56,16 +58,15 @@ class InversionNet(nn.Module):
         self.x_shape, self.y_shape = x_shape, y_shape
         channels, height, across = image_shape(y_shape)
         layers: list[nn.Module] = [ConvBlock(channels, width, (7, 1), (2, 1))]
-        channels, height = width, math.ceil(height / 2)
-        while height > 1.5 * across:
-            # Time alone: a strided and a plain convolution along it.
-            out = min(4 * width, 2 * channels)
-            layers += [ConvBlock(channels, out, (3, 1), (2, 1)), ConvBlock(out, out, (3, 1))]
-            channels, height = out, math.ceil(height / 2)
+        channels, height, halved = width, math.ceil(height / 2), 1
         while max(height, across) > 2 * START:
-            out = min(8 * width, 2 * channels)
-            layers += [ConvBlock(channels, out, stride=(2, 2)), ConvBlock(out, out)]
-            channels, height, across = out, math.ceil(height / 2), math.ceil(across / 2)
+            # Time alone, as long as it is the longer axis.
+            kernel, stride = ((3, 1), (2, 1)) if height > 1.5 * across else ((3, 3), (2, 2))
+            # Twice the channels with every second halving.
+            out = width * min(8, 2 ** math.ceil(halved / 2))
+            layers += [ConvBlock(channels, out, kernel, stride), ConvBlock(out, out, kernel)]
+            channels, halved = out, halved + 1
+            height, across = math.ceil(height / stride[0]), math.ceil(across / stride[1])
         layers.append(ConvBlock(channels, VECTOR * width, (height, across), padding=(0, 0)))
         self.encode = nn.Sequential(*layers)
 
@@ -94,7 +95,7 @@ class InversionNet(nn.Module):
         channels_last(self)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, context: Tensor | None = None) -> Tensor:
-        """Output of x's shape from y (b, *y), b a divisor of the rows of x."""
+        """Output of x's shape (B, *x) from y (b, *y): row i serves B / b consecutive rows of x."""
         assert y is not None
         h = self.decode(self.encode(as_image(y, self.y_shape)))
         # The decoder's grid is a little larger: its middle is taken.
@@ -104,7 +105,10 @@ class InversionNet(nn.Module):
 
 
 class Critic(nn.Module):
-    """How real a model x (B, *x) looks, (B,): the critic of VelocityGAN (Zhang and Lin 2020), without normalisation.
+    """How real a model x (B, *x) looks, (B,): the critic of VelocityGAN (Zhang and Lin 2020).
+
+    Without the batch normalisation of OpenFWI's code: the penalty is on the gradient of each score by its own model,
+    which normalisation over a batch would mix with the other models' (Gulrajani et al. 2017, section 4).
 
     Args:
         x_shape: (height, width) or (channel, height, width).
@@ -130,16 +134,15 @@ class Critic(nn.Module):
         return self.layers(as_image(x, self.x_shape))[:, 0]
 
 
-def gradient_penalty(critic: nn.Module, real: Tensor, made: Tensor, share: Tensor) -> Tensor:
+def gradient_penalty(critic: nn.Module, real: Tensor, made: Tensor, place: Tensor) -> Tensor:
     """(|grad D| - 1)^2 between pairs of real and made models (B, *x), (B,) (Gulrajani et al. 2017, eq. 3).
 
     Args:
         critic: D.
         real, made: (B, *x).
-        share: (B,) uniform in [0, 1]: where between the two.
+        place: (B,) in [0, 1]: where between the two, 1 at the real model.
     """
-    share = share.reshape(-1, *(1,) * (real.dim() - 1))
-    between = (share * real + (1 - share) * made).detach().requires_grad_()
-    with torch.enable_grad():
-        (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=torch.is_grad_enabled())
+    place = place.reshape(-1, *(1,) * (real.dim() - 1))
+    between = (place * real + (1 - place) * made).detach().requires_grad_()
+    (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     return (slope.flatten(1).norm(dim=1) - 1).square()

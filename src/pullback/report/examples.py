@@ -46,7 +46,8 @@ class Example:
         problem, method, method_kind, returns, infer, seed, family, title, role, shift: as in the metrics table.
         spectra: for vectors.
         points_truth, points_draws: (point, 2), where x has two features.
-        truth, mean, std: (event, *x); draws (event, 2, *x); y (event, *y); misfit (event,).
+        truth, mean, std: (event, *x); draws (event, 2, *x); y (event, *y); misfit (event,); again (event,
+            *y), the simulation of one draw of each of the first events.
         ranks: (quantity, bin), shares of truths by their rank among the draws; quantities: their names.
         coverage: (reference, level), expected coverage at equally spaced levels; references: their names.
         ranked: effective number of events of ranks and coverage.
@@ -72,6 +73,7 @@ class Example:
     draws: np.ndarray | None = None
     y: np.ndarray | None = None
     misfit: np.ndarray | None = None
+    again: np.ndarray | None = None
     ranks: np.ndarray | None = None
     quantities: tuple[str, ...] = ()
     coverage: np.ndarray | None = None
@@ -156,7 +158,7 @@ def _calibration(group: h5py.Group) -> dict[str, Any]:
 
 def _fields(group: h5py.Group) -> dict[str, Any]:
     arrays = {name: group[name][...] for name in ("mean", "std", "draws", "y")}
-    arrays |= {name: group[name][...] for name in ("truth", "misfit") if name in group}
+    arrays |= {name: group[name][...] for name in ("truth", "misfit", "again") if name in group}
     return {
         **arrays,
         "x_axes": _axes(group, "x", arrays["mean"].shape[1:]),

@@ -15,7 +15,8 @@ from pullback.ensembles.leftovers import refuse_leftovers
 from pullback.extras import require
 from pullback.metrics.table import COLUMNS, COST_COLUMNS, write_table
 from pullback.problems.base import make_problem
-from pullback.report import calibration, figures, maps, pictures, plots
+from pullback.report import calibration, figures, gathers, maps, pictures, plots
+from pullback.report.diagnosis import Line, diagnose
 from pullback.report.drawing import Drawing
 from pullback.report.examples import Example, read_examples, with_coordinates
 from pullback.report.lines import LINE_COLUMNS, Plot, calls_of_a_draw, make_plots, trained_ranges
@@ -44,11 +45,11 @@ log = logging.getLogger("pullback")
 
 @dataclass(frozen=True)
 class Gallery:
-    """Example posteriors of one family: the first figures, and more cases behind a fold."""
+    """Example posteriors of one family: the first figures, and those of more cases behind a fold."""
 
     family: Family
     drawings: list[Drawing]
-    more: list[Drawing]
+    more: list[list[Drawing]]
     opened: bool
 
 
@@ -80,6 +81,7 @@ class ProblemView:
     costs: list[CostRow] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     preflight: list[tuple[str, str]] = field(default_factory=list)
+    diagnosis: list[Line] = field(default_factory=list)
 
 
 def write_report(
@@ -242,6 +244,7 @@ def _problem(
     view.curves = _curve_figure(f"{key}c", curves, series)
     view.costs = cost_rows(costs, series)
     view.failures = _failures(metrics, costs)
+    view.diagnosis = diagnose(rows, series, families, chosen, preflight, spec.kind == "fwi")
     view.preflight = [(k.replace("_", " "), _plain(v)) for k, v in preflight.items()]
     return view
 
@@ -337,14 +340,16 @@ def _galleries(
     return galleries
 
 
-def _drawings(key: str, answers: list[tuple[Series, Example]]) -> tuple[list[Drawing], list[Drawing]]:
+def _drawings(key: str, answers: list[tuple[Series, Example]]) -> tuple[list[Drawing], list[list[Drawing]]]:
+    """The figures of the first case, and those of each further one."""
     fields = [a for a in answers if a[1].is_field]
     if fields:
         groups = maps.cases(fields)
         # The case that most methods answered stands first; an expensive method may have answered fewer.
         order = sorted(range(len(groups)), key=lambda i: (-len(groups[i]), i))
-        drawn = [maps.panels(f"{key}e{i}", groups[i]) for i in order]
-        return drawn[:1], drawn[1:]
+        drawn = [(maps.panels(f"{key}e{i}", groups[i]), gathers.data_fit(f"{key}d{i}", groups[i])) for i in order]
+        cases = [[drawing for drawing in case if drawing] for case in drawn]
+        return cases[0], cases[1:]
     vectors = (pictures.clouds(f"{key}x", answers), pictures.spectra(f"{key}s", answers))
     return [drawing for drawing in vectors if drawing], []
 

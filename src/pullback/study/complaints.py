@@ -186,6 +186,12 @@ def _method_complaints(at: str, problem: Problem, gives: frozenset[Capability], 
             yield from _reference_complaints(here, problem, method, judged)
         if (method.trains or isinstance(method, method_kinds.RandomTruth)) and not seen:
             yield f"{here}: '{method.kind}' learns from seen families, and there is none"
+        if isinstance(method, method_kinds.LbfgsFwi) and not seen:
+            for infer_name in (name for name, descent in method.infer.items() if descent.start is None):
+                yield (
+                    f"{here}.infer.{infer_name}.start: without it a descent starts from the mean profile of the seen "
+                    "families, and there is none: give the velocity at the top and at the bottom"
+                )
         if isinstance(method, method_kinds.Told) and method.parameters:
             yield from _parameter_complaints(here, problem, judged)
         prior = getattr(method, "prior", None)

@@ -1,6 +1,6 @@
 """How observations are answered: the settings of one entry of `infer`."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -95,7 +95,7 @@ class PointInfer(Infer):
 class LbfgsInfer(PointInfer):
     """Descent of the waveform misfit by L-BFGS-B, band after band."""
 
-    corners: list[float | None] = Field(
+    corners: list[Annotated[float, Field(gt=0)] | None] = Field(
         default=[4.0, 7.0, 12.0, None],
         min_length=1,
         description="Hz: corner of the low-pass filter of each band; null for no filter",
@@ -103,12 +103,12 @@ class LbfgsInfer(PointInfer):
     iterations: int = Field(default=30, ge=1, description="most iterations of each band")
     start: tuple[float, float] | None = Field(
         default=None,
-        description="velocity at the top and at the bottom of a straight line; when not given, the mean profile with "
-        "depth of the seen families' truths",
+        description="x at the top and at the bottom of a straight line that descents start from; when not given, the "
+        "mean profile with depth of the seen families' truths",
     )
-    smooth: float = Field(default=0.1, ge=0, description="standard deviation of the profile's smoothing, of the depth")
-    tv: float = Field(default=0.0, ge=0, description="weight of the total variation")
-    tikhonov: float = Field(default=0.0, ge=0, description="weight of the squared gradient")
+    smooth: float = Field(default=0.1, ge=0, description="smoothing of that profile: standard deviation over the depth")
+    tv: float = Field(default=0.0, ge=0, description="weight of the total variation of x in units of its bounds' width")
+    tikhonov: float = Field(default=0.0, ge=0, description="weight of its squared gradient")
 
 
 class ExactInfer(Infer):

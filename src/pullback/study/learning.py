@@ -24,13 +24,18 @@ class Unet(Closed):
 
 
 class InversionNet(Closed):
-    """InversionNet (Wu and Lin 2020): from gathers to a model through one vector; for regression and velocity-gan."""
+    """InversionNet (Wu and Lin 2020): y (gathers or an image) to x on a 2-D grid through one vector."""
 
     kind: Literal["inversion-net"] = "inversion-net"
-    width: int = Field(default=32, ge=4, description="channels of the first layers; the vector has 16 times as many")
+    width: int = Field(default=32, ge=4, description="channels of the first layer; the vector has 16 times as many")
 
 
-Network = Annotated[Mlp | Unet | InversionNet, Field(discriminator="kind")]
+Network = Annotated[Mlp | Unet, Field(discriminator="kind")]
+DirectNetwork = Annotated[Mlp | Unet | InversionNet, Field(discriminator="kind")]
+"""Of methods that map y to x."""
+
+ImageNetwork = Annotated[Unet | InversionNet, Field(discriminator="kind")]
+"""Of those that do so for x on a grid."""
 
 
 class SetTransformer(Closed):

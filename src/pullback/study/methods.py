@@ -19,7 +19,17 @@ from pullback.study.inference import (
     LbfgsInfer,
     PointInfer,
 )
-from pullback.study.learning import InversionNet, Mlp, Network, SetEncoder, SetTransformer, Train, Unet
+from pullback.study.learning import (
+    DirectNetwork,
+    ImageNetwork,
+    InversionNet,
+    Mlp,
+    Network,
+    SetEncoder,
+    SetTransformer,
+    Train,
+    Unet,
+)
 
 
 class MethodBase(Closed):
@@ -50,6 +60,11 @@ class Amortised(MethodBase):
 
     network: Network = Mlp()
     train: Train = Train()
+
+    @property
+    def alone(self) -> str:
+        """Why one process alone can train it; empty where several can."""
+        return ""
 
 
 class Told(Amortised):
@@ -124,25 +139,41 @@ class Regression(Amortised):
     returns: ClassVar[Label] = "point estimate"
 
     kind: Literal["regression"]
+    network: DirectNetwork = Mlp()  # type: ignore[assignment]
     loss: Literal["l2", "l1-l2"] = Field(
-        default="l2", description="l2: least squares, the mean of the posterior; l1-l2: the sum of both errors"
+        default="l2",
+        description="l2: least squares, the mean of the posterior; l1-l2: the absolute and the squared error added",
     )
     infer: dict[Name, PointInfer] = Field(default={"default": PointInfer()}, min_length=1)
 
+    @property
+    def alone(self) -> str:
+        """Why one process alone can train it; empty where several can."""
+        inversion_net = isinstance(self.network, InversionNet)
+        return "inversion-net normalises over all events of a step" if inversion_net else ""
+
 
 class VelocityGan(Amortised):
-    """VelocityGAN (Zhang and Lin 2020): a direct inverse trained against a Wasserstein critic."""
+    """VelocityGAN (Zhang and Lin 2020): a direct inverse trained against a Wasserstein critic.
+
+    Of every `critic_steps` + 1 training steps one is the generator's: it needs that many times a regression's `steps`.
+    """
 
     returns: ClassVar[Label] = "point estimate"
     code: ClassVar[str] = "pullback.methods.amortised.velocity_gan:VelocityGan"
 
     kind: Literal["velocity-gan"]
-    network: Network = InversionNet()
-    l1: float = Field(default=100.0, ge=0, description="weight of the absolute error of the scaled x")
-    l2: float = Field(default=100.0, ge=0, description="weight of its square")
+    network: ImageNetwork = InversionNet()  # type: ignore[assignment]
+    l1: float = Field(default=100.0, ge=0, description="weight of the absolute error, in standard deviations of x")
+    l2: float = Field(default=100.0, ge=0, description="weight of the squared error; the critic's word has weight 1")
     critic_steps: int = Field(default=5, ge=1, description="steps of the critic before each of the generator's")
     critic_width: int = Field(default=32, ge=4, description="channels of the critic's first layer")
     infer: dict[Name, PointInfer] = Field(default={"default": PointInfer()}, min_length=1)
+
+    @property
+    def alone(self) -> str:
+        """Why one process alone can train it."""
+        return "its generator and its critic learn in turns"
 
 
 class Hvae(Ensemble):

@@ -36,11 +36,11 @@ from pullback.networks.build import build_network, build_set_encoder
 from pullback.networks.encoders import Shape
 from pullback.seeding import event_normals, generator, integer_seed
 from pullback.study.inference import AmortisedInfer, Infer
-from pullback.study.methods import Cddpm, Cfm, EiDdpm, EiFm, Ensemble, Regression, Told
+from pullback.study.methods import Cddpm, Cfm, EiDdpm, EiFm, Ensemble, Regression, Told, VelocityGan
 
 log = logging.getLogger("pullback")
 
-Spec = Cfm | Cddpm | EiFm | EiDdpm | Regression
+Spec = Cfm | Cddpm | EiFm | EiDdpm | Regression | VelocityGan
 
 
 VECTOR_ROWS = 4096
@@ -69,6 +69,7 @@ class ConditionalNet(nn.Module):
         k = spec.k if isinstance(spec, Ensemble) else 0 if theta is None else theta.shape[1]
         self.network = build_network(spec.network, x_shape, y_shape, k)
         self.encoder = build_set_encoder(spec.set_encoder, y_shape, k) if isinstance(spec, Ensemble) else None
+        self.normalises_rows = any(isinstance(layer, nn.BatchNorm2d) for layer in self.network.modules())
         self.register_buffer("theta", None if theta is None else torch.from_numpy(theta).float())
 
     def context(self, sets: dict[str, Tensor]) -> Tensor | None:
@@ -96,17 +97,26 @@ def path_loss(
 ) -> tuple[Tensor, Tensor]:
     """Squared error of the first ``targets`` members of each set (all when None), given the whole set.
 
-    With ``absolute`` the absolute error is added to it.
+    Args:
+        model: the network and what makes its context.
+        path: what the network is trained on.
+        sets: `Sets` as networks see them.
+        noise: of this step.
+        targets: members of each set in the loss.
+        absolute: add the absolute error.
 
     Returns:
         The sum over members, times their weights where they have any, and the sum of weights.
     """
     context = model.context(sets)
-    x, y = sets["x"][:, :targets], sets["y"][:, :targets]
-    share = target_weights(sets, targets)
+    x, y, there = (sets[name][:, :targets] for name in ("x", "y", "mask"))
     x_t, t, target = path.point(x, noise)
-    said = model.network(x_t.flatten(0, 1), t.flatten(), y.flatten(0, 1), context)
-    gap = (said - target.flatten(0, 1)).flatten(1)
+    share = target_weights(sets, targets).reshape(there.shape)
+    # Padding has no weight in the loss, but would have one in the statistics of a batch.
+    x_t, t, y, target, share = (
+        v[there] if model.normalises_rows else v.flatten(0, 1) for v in (x_t, t, y, target, share)
+    )
+    gap = (model.network(x_t, t, y, context) - target).flatten(1)
     error = gap.square().mean(dim=1)
     if absolute:
         error = error + gap.abs().mean(dim=1)

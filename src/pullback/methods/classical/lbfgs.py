@@ -13,14 +13,18 @@ The start is one profile with depth for all observations: the mean over the trai
 smoothed, or a straight line. Nothing of the answer is in it.
 """
 
+import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Chunk, Method
 from pullback.study.inference import Infer, LbfgsInfer
+
+log = logging.getLogger("pullback")
 
 SIMULATIONS = 3
 """Simulations in one value with its derivative: the field, its recomputation from checkpoints, the adjoint."""
@@ -28,132 +32,186 @@ SIMULATIONS = 3
 TRUTHS = 2000
 """Truths of each seen family in the mean profile."""
 
-LOW_PASS_ORDER = 8
+FILTER_POWER = 8
+"""A Butterworth filter of fourth order run forwards and backwards."""
+
 FLAT = 1e-3
 """eps of the total variation: differences well below this share of the bounds' width count as none."""
+
+WALL = 1e3
+"""What a model that cannot be simulated counts, in units of the first misfit: a line search turns back from it."""
+
+
+class LbfgsError(ValueError):
+    """A problem that is not one of waves; the message says what is missing."""
+
+
+class Descended(NamedTuple):
+    """The end of one band: the model (depth, offset), its relative misfit |H (F(x) - y)| / |H y|, and what it took."""
+
+    x: np.ndarray
+    misfit: float
+    evaluations: int
+    failed: int
 
 
 class Lbfgs(Method[None]):
     """One model for each observation; its spread says nothing."""
 
     block = 1
-    profile: np.ndarray
+    profile: np.ndarray | None = None
 
     def load(self, artifact: Path | None, prior: Path | None, seen: list[Path]) -> None:
-        """The mean profile with depth of the seen families' truths, each family counted once."""
+        """The mean profile with depth of the seen families' truths, each family counted once.
+
+        Raises:
+            LbfgsError: x is no grid with bounds, or y has no evenly sampled time.
+        """
+        _check(self.problem.x, self.problem.y)
         profiles = []
         for path in seen:
             with EnsembleReader(path) as reader:
                 profiles.append(reader.read("x", 0, TRUTHS).astype(np.float64).mean(axis=(0, 2)))
-        self.profile = np.mean(profiles, axis=0)
+        if profiles:
+            self.profile = np.mean(profiles, axis=0)
 
     def draw(self, state: None, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> Chunk:
         """The end of the last band for each observation (event, 1, depth, offset)."""
         assert isinstance(infer, LbfgsInfer)
-        field = self.problem.x
-        assert field.low is not None
-        assert field.high is not None
-        found, noticed = [], []
-        for observed in y:
-            x = np.repeat(self._start(infer)[:, None], field.shape[1], axis=1)
+        found = []
+        for event, observed in zip(event_id, y, strict=True):
+            x, misfit = self.start(infer), np.nan
             for corner in infer.corners:
-                descent = _Descent(self.problem, observed, corner, infer, (field.low[0], field.high[0]))
-                x, report = descent.run(x, infer.iterations)
-                self.cost.simulator_calls += SIMULATIONS * report["evaluations"]
-                self.cost.failed_simulations += report["failed"]
-            found.append(x)
-            noticed.append(report)
-        x = np.stack(found).astype(np.float32)[:, None]
-        ok = np.isfinite(x).all(axis=(2, 3))
-        misfit = float(np.median([report["misfit"] for report in noticed]))
-        return Chunk(x, np.zeros(ok.shape), ok, {"final_misfit": misfit})
+                end = Descent(self.problem, observed, corner, infer).run(x)
+                x, misfit = end.x, end.misfit
+                self.cost.simulator_calls += SIMULATIONS * end.evaluations
+                self.cost.failed_simulations += end.failed
+                band = "all frequencies" if corner is None else f"below {corner:g} Hz"
+                log.info("event %d, %s: misfit %.4g after %d evaluations", event, band, misfit, end.evaluations)
+            found.append((x if np.isfinite(misfit) else np.full_like(x, np.nan), misfit))
+        x = np.stack([x for x, _ in found]).astype(np.float32)[:, None]
+        ok = np.array([[np.isfinite(misfit)] for _, misfit in found])
+        misfits = [misfit for _, misfit in found if np.isfinite(misfit)]
+        return Chunk(x, np.zeros(ok.shape), ok, {"final_misfit": float(np.median(misfits))} if misfits else {})
 
-    def _start(self, infer: LbfgsInfer) -> np.ndarray:
-        """Velocity with depth (depth,)."""
-        from scipy.ndimage import gaussian_filter1d
+    def start(self, infer: LbfgsInfer) -> np.ndarray:
+        """The model that every descent begins with (depth, offset)."""
+        from scipy.ndimage import gaussian_filter
 
-        depth = self.problem.x.shape[0]
+        depth, offset = self.problem.x.shape
         if infer.start is not None:
-            return np.linspace(*infer.start, depth)
-        return gaussian_filter1d(self.profile, infer.smooth * depth, mode="nearest")
+            profile = np.linspace(*infer.start, depth)
+        else:
+            assert self.profile is not None
+            profile = gaussian_filter(self.profile, infer.smooth * depth, mode="nearest")
+        return np.repeat(profile[:, None], offset, axis=1)
 
 
-class _Descent:
-    """The misfit of one observation in one band, and its minimum."""
+class Descent:
+    """The misfit of one observation in one band, and the way down.
 
-    def __init__(
-        self,
-        problem: Any,
-        observed: np.ndarray,
-        corner: float | None,
-        infer: LbfgsInfer,
-        bounds: tuple[float, float],
-    ):
+    Args:
+        problem: gives `gradient`.
+        observed: y (source, time, receiver), or with other axes beside time.
+        corner: of the low-pass filter in Hz, or None.
+        infer: weights of the regularisation, most iterations.
+    """
+
+    def __init__(self, problem: Any, observed: np.ndarray, corner: float | None, infer: LbfgsInfer):
         self.problem, self.infer = problem, infer
-        self.low, self.width = bounds[0], bounds[1] - bounds[0]
-        times = problem.y.coordinates["time"].values
+        self.low, self.width = problem.x.low[0], problem.x.high[0] - problem.x.low[0]
         self.axis = problem.y.dims.index("time")
-        self.response = _low_pass(len(times), times[1] - times[0], corner)
-        self.observed = self._filtered(observed.astype(np.float64))
+        times = problem.y.coordinates["time"].values
+        self.response = None if corner is None else low_pass(len(times), times[1] - times[0], corner)
+        self.observed = self._filtered(observed)
         self.power = float((self.observed**2).sum()) or 1.0
-        self.shape = problem.x.shape
-        self.report = {"evaluations": 0, "failed": 0, "misfit": np.nan}
+        self.evaluations, self.failed, self.wall = 0, 0, np.inf
+        self.best, self.misfit, self.end = np.inf, np.nan, np.empty(0)
 
-    def run(self, x: np.ndarray, iterations: int) -> tuple[np.ndarray, dict[str, float]]:
-        """From a model (depth, offset) in the problem's unit to the band's minimum; what happened."""
+    def run(self, x: np.ndarray) -> Descended:
+        """From a model (depth, offset) in the problem's unit to the band's minimum."""
         from scipy.optimize import minimize
 
-        start = np.clip((x - self.low) / self.width, 0, 1).ravel()
-        options = {"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 10, "ftol": 1e-9, "gtol": 1e-9}
-        end = minimize(
-            self._value, start, jac=True, method="L-BFGS-B", bounds=[(0.0, 1.0)] * len(start), options=options
+        self.end = np.clip((x - self.low) / self.width, 0, 1)
+        iterations = self.infer.iterations
+        minimize(
+            self._value,
+            self.end.ravel(),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(0.0, 1.0)] * self.end.size,
+            options={"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 10, "ftol": 1e-9, "gtol": 1e-9},
         )
-        return self.low + self.width * end.x.reshape(self.shape), self.report
+        return Descended(self.low + self.width * self.end, self.misfit, self.evaluations, self.failed)
 
     def _value(self, scaled: np.ndarray) -> tuple[float, np.ndarray]:
-        x = scaled.reshape(self.shape)
-        value, slope, ok = self.problem.gradient(self.low + self.width * x[None], self._misfit)
-        self.report["evaluations"] += 1
+        """J and its derivative by the scaled x, flat; a wall where the simulation fails."""
+        x = scaled.reshape(self.problem.x.shape)
+        value, slope, ok = self.problem.gradient(self.low + self.width * x[None], self._residual)
+        self.evaluations += 1
         if not ok[0]:
-            # A line search that went too far: a wall that it turns back from.
-            self.report["failed"] += 1
-            return 1e3, np.zeros_like(scaled)
-        self.report["misfit"] = float(np.sqrt(2 * value[0]))
+            self.failed += 1
+            return self.wall, np.zeros_like(scaled)
         smooth, smooth_slope = roughness(x, self.infer.tv, self.infer.tikhonov)
-        return float(value[0]) + smooth, (self.width * slope[0] + smooth_slope).ravel()
+        total = float(value[0]) + smooth
+        if np.isinf(self.wall):
+            self.wall = WALL * total
+        if total < self.best:
+            self.best, self.misfit, self.end = total, float(np.sqrt(2 * value[0])), x.copy()
+        return total, (self.width * slope[0] + smooth_slope).ravel()
 
-    def _misfit(self, y: np.ndarray, events: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        residual = self._filtered(y[0].astype(np.float64)) - self.observed
-        # The filter is its own transpose.
+    def _residual(self, y: np.ndarray, events: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """|H (F(x) - y)|^2 / (2 |H y|^2) and its derivative by F(x); H is its own transpose."""
+        residual = self._filtered(y[0]) - self.observed
         return np.array([(residual**2).sum() / (2 * self.power)]), (self._filtered(residual) / self.power)[None]
 
     def _filtered(self, y: np.ndarray) -> np.ndarray:
-        if self.response is None:
-            return y
-        shape = [-1 if i == self.axis else 1 for i in range(y.ndim)]
-        n = y.shape[self.axis]
-        spectrum = np.fft.rfft(y, 2 * n, axis=self.axis) * self.response.reshape(shape)
-        return np.take(np.fft.irfft(spectrum, 2 * n, axis=self.axis), range(n), axis=self.axis)
+        y = y.astype(np.float64)
+        return y if self.response is None else filtered(y, self.response, self.axis)
 
 
-def _low_pass(samples: int, interval: float, corner: float | None) -> np.ndarray | None:
-    """Response of a zero-phase Butterworth filter on a record padded to twice its length; real, so symmetric."""
-    if corner is None:
-        return None
-    return 1 / (1 + (np.fft.rfftfreq(2 * samples, interval) / corner) ** LOW_PASS_ORDER)
+def low_pass(samples: int, interval: float, corner: float) -> np.ndarray:
+    """Response of a zero-phase low-pass filter, 1/2 at the corner, at the frequencies of a record of twice the length.
+
+    Args:
+        samples: of a record.
+        interval: between them, s.
+        corner: Hz.
+    """
+    return 1 / (1 + (np.fft.rfftfreq(2 * samples, interval) / corner) ** FILTER_POWER)
+
+
+def filtered(y: np.ndarray, response: np.ndarray, axis: int) -> np.ndarray:
+    """A record filtered along an axis, with zeros before and after it; symmetric, as the response is real."""
+    n = y.shape[axis]
+    shape = [-1 if i == axis else 1 for i in range(y.ndim)]
+    spectrum = np.fft.rfft(y, 2 * n, axis=axis) * response.reshape(shape)
+    return np.take(np.fft.irfft(spectrum, 2 * n, axis=axis), range(n), axis=axis)
 
 
 def roughness(x: np.ndarray, tv: float, tikhonov: float) -> tuple[float, np.ndarray]:
-    """tv mean sqrt(|grad x|^2 + eps^2) + tikhonov mean |grad x|^2 / 2 of an image, and its derivative."""
+    """tv mean (sqrt(|grad x|^2 + eps^2) - eps) + tikhonov mean |grad x|^2 / 2 of an image, and its derivative."""
     down, right = np.zeros_like(x), np.zeros_like(x)
     down[:-1], right[:, :-1] = np.diff(x, axis=0), np.diff(x, axis=1)
     length = np.sqrt(down**2 + right**2 + FLAT**2)
     value = tv * (length - FLAT).mean() + tikhonov * (down**2 + right**2).mean() / 2
     weight = (tv / length + tikhonov) / x.size
-    slope = np.zeros_like(x)
-    for step, axis in ((weight * down, 0), (weight * right, 1)):
-        moved = np.moveaxis(slope, axis, 0)
-        step = np.moveaxis(step, axis, 0)
-        moved[1:] += step[:-1]
-        moved[:-1] -= step[:-1]
+    down, right = weight * down, weight * right
+    slope = -down - right
+    slope[1:] += down[:-1]
+    slope[:, 1:] += right[:, :-1]
     return float(value), slope
+
+
+def _check(x: Field, y: Field) -> None:
+    if len(x.shape) != 2:
+        raise LbfgsError(f"lbfgs-fwi inverts for x on a grid (depth, offset), found x of shape {x.shape}")
+    if x.low is None or x.high is None or not np.isfinite([x.low[0], x.high[0]]).all():
+        raise LbfgsError("lbfgs-fwi searches between bounds of x, and its field has none: give it `low` and `high`")
+    time = y.coordinates.get("time")
+    if time is None or len(time.values) < 2 or not np.allclose(np.diff(time.values, 2), 0, atol=1e-9):
+        found = ", ".join(y.dims) or "a vector"
+        raise LbfgsError(
+            f"lbfgs-fwi filters y along an evenly sampled coordinate 'time', found {found}: name it in the problem's "
+            "field"
+        )

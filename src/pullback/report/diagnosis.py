@@ -1,0 +1,220 @@
+"""Why results are poor and what to try: one line for each family, made of numbers that stand in the tables.
+
+A threshold is where a reader should look, not a test; each is far beyond what the intervals of good results do.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pullback.report.seeds import Measured
+from pullback.report.style import BASELINES, Series, metric_text
+from pullback.report.tables import Family, Rows, collect
+
+FAR = 1.5
+"""Distance of a family's observations to the nearest training ensemble, in units of the largest of a seen family."""
+
+UNEXPLAINED = 0.15
+"""Share of the observations' norm that draws leave unexplained, the truth's own share taken off in quadrature."""
+
+NOISY = 0.03
+"""Share of the observations' norm that the truth itself leaves unexplained."""
+
+WRONG = 0.1
+"""Relative L2 error of an estimate that fits its observations."""
+
+NARROW, WIDE = 0.85, 0.95
+"""Coverage of 90 % intervals."""
+
+FAILED = 0.01
+
+_TRAINED = "more training steps and events, or a larger network"
+_CLOSER = {
+    "enkg": "more particles, levels or updates of EnKG, and a prior that knows such truths",
+    "lbfgs-fwi": "another start, lower first corners or more iterations of L-BFGS",
+}
+"""What brings draws of a kind of method closer to their observations; of all others, `_TRAINED`."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What stands out in one family (None: in the simulation of all), and what to try."""
+
+    family: Family | None
+    found: list[str]
+    advice: list[str]
+
+
+@dataclass(frozen=True)
+class _Results:
+    """The results on one family: ``of(metric)`` gives those of every series that has one."""
+
+    family: Family
+    headline: str | None
+    is_waves: bool
+    of: Callable[[str], list[tuple[Series, Measured]]]
+    nearest_seen: Callable[[Series, float], float]
+
+    def ranked(self, metric: str) -> list[tuple[Series, Measured]]:
+        """Results of methods: no baselines and no bounds."""
+        return [(s, m) for s, m in self.of(metric) if s.kind not in BASELINES and s.competes]
+
+
+Finding = tuple[str, str]
+"""What was found, and what to try."""
+
+
+def diagnose(
+    rows: Rows,
+    series: Sequence[Series],
+    families: Sequence[Family],
+    headline: str | None,
+    preflight: Mapping[str, Any],
+    is_waves: bool,
+) -> list[Line]:
+    """Lines for the simulation's own warnings, then for every family with something to say.
+
+    Args:
+        rows: metrics of one problem.
+        series, families: as in its tables.
+        headline: the metric that stands first.
+        preflight: numbers of the pre-flight check, with its ``warnings``.
+        is_waves: whether the problem is full-waveform inversion, so that advice may speak of shots and frequencies.
+    """
+    lines = [
+        Line(None, [warning], ["change the simulator's settings; every ensemble is made again"])
+        for warning in preflight.get("warnings", [])
+    ]
+    found = {metric: collect(some, series, families) for metric, some in rows.items()}
+
+    def nearest_seen(one: Series, n: float) -> float:
+        """The largest distance of a seen family's own test events to the training ensembles, of as many events."""
+        column = series.index(one)
+        measured = [
+            m for f, m in zip(families, (r[column] for r in found["seen_swd"]), strict=True) if f.role == "seen"
+        ]
+        return max((m.value for m in measured if m and m.n >= 0.9 * n), default=math.nan)
+
+    for position, family in enumerate(families):
+
+        def of(metric: str, position: int = position) -> list[tuple[Series, Measured]]:
+            if metric not in found:
+                return []
+            return [(s, m) for s, m in zip(series, found[metric][position], strict=True) if m]
+
+        results = _Results(family, headline, is_waves, of, nearest_seen)
+        findings = [finding for rule in _RULES for finding in rule(results)]
+        if findings:
+            advice = list(dict.fromkeys(tried for _, tried in findings))
+            lines.append(Line(family, [said for said, _ in findings], advice))
+    return lines
+
+
+def _outside(results: _Results) -> Iterator[Finding]:
+    measured = results.of("seen_swd")
+    if results.family.role == "seen" or not measured:
+        return
+    series, distance = max(measured, key=lambda item: item[1].n)
+    ratio = distance.value / results.nearest_seen(series, distance.n)
+    if ratio > FAR:
+        without = ", or a method that needs no training data like it (lbfgs-fwi)" if results.is_waves else ""
+        yield (
+            f"its observations lie {ratio:.1f} times as far from the training ensembles as any seen family's",
+            f"a seen family that resembles it{without}",
+        )
+
+
+def _noisy(results: _Results) -> Iterator[Finding]:
+    floor = max((m.floor for _, m in results.of("misfit") if math.isfinite(m.floor)), default=0.0)
+    if floor > NOISY:
+        yield (
+            f"the truth itself leaves {_percent(floor)} of its observations unexplained: noise, dead traces or another "
+            "simulator than the one that methods know, and nobody can fit better",
+            "training on observations with such flaws; look at the difference of the gathers for a pattern",
+        )
+
+
+def _misfit(results: _Results) -> Iterator[Finding]:
+    left = {s: _unexplained(m) for s, m in results.ranked("misfit")}
+    poor = {s: share for s, share in left.items() if share > UNEXPLAINED}
+    if poor:
+        advice = "; ".join(dict.fromkeys(_CLOSER.get(s.kind, _TRAINED) for s in poor))
+        if results.is_waves:
+            advice += "; where the difference shows arrivals shifted by half a cycle, a descent from lower frequencies"
+        said = _named({s.label: share for s, share in poor.items()})
+        yield f"draws of {said} leave more of the observations unexplained than the truth does", advice
+    errors = dict(results.ranked("relative_l2_point"))
+    wrong = {s.label: errors[s].value for s, share in left.items() if s in errors and share <= UNEXPLAINED}
+    wrong = {label: error for label, error in wrong.items() if error > WRONG}
+    if wrong:
+        advice = "observations that tell more, or a prior that knows more"
+        if results.is_waves:
+            advice = "more shots, wider offsets, lower frequencies or a longer record; or a prior that knows more"
+        yield f"{_named(wrong)} off the truth, while the observations are met: they do not determine it", advice
+
+
+def _coverage(results: _Results) -> Iterator[Finding]:
+    measured = results.ranked("coverage90")
+    narrow = [(s, m) for s, m in measured if m.high < NARROW]
+    if narrow:
+        said = _named({s.label: m.value for s, m in narrow})
+        collapsed = any(s.kind == "enkg" for s, _ in narrow)
+        more = "; for EnKG more particles (`draws`), less `guidance`" if collapsed else ""
+        yield (
+            f"over-confident: too few truths lie in 90 % intervals of {said}",
+            f"more training events, or `set_size` and priors in training that come closer to this family{more}",
+        )
+    wide = {s.label: m.value for s, m in measured if m.low > WIDE}
+    if wide:
+        yield (
+            f"too wide: too many truths lie in 90 % intervals of {_named(wide)}",
+            "more training steps or a larger network: the observations say more than the draws know",
+        )
+
+
+def _failed(results: _Results) -> Iterator[Finding]:
+    failed = {s.label: m.value for s, m in results.ranked("failed_draws") if m.value > FAILED}
+    if failed:
+        yield (
+            f"draws failed: {_named(failed)}",
+            "smaller steps of the method (`guidance`, `solver` steps); the log of the inference says what failed",
+        )
+
+
+def _blind(results: _Results) -> Iterator[Finding]:
+    if results.headline is None:
+        return
+    better = metric_text(results.headline).better
+    base = next((m for s, m in results.of(results.headline) if s.kind == "random-truth"), None)
+    if base is None or better not in ("lower", "higher"):
+        return
+    blind = [
+        s.label
+        for s, m in results.ranked(results.headline)
+        if (m.high >= base.low if better == "lower" else m.low <= base.high)
+    ]
+    if blind:
+        yield (
+            f"{' and '.join(blind)} cannot be told from truths drawn at random",
+            "more training steps where the loss still falls, a larger network or other data where it is flat",
+        )
+
+
+_RULES = (_outside, _noisy, _misfit, _blind, _coverage, _failed)
+
+
+def _unexplained(misfit: Measured) -> float:
+    """Noise and what the draws miss add in quadrature."""
+    floor = misfit.floor if math.isfinite(misfit.floor) else 0.0
+    return math.sqrt(max(misfit.value**2 - floor**2, 0.0))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.{0 if share >= 0.0995 else 1}f} %"
+
+
+def _named(shares: Mapping[str, float]) -> str:
+    """``cfm (31 %) and enkg (45 %)``."""
+    said = [f"{label} ({_percent(share)})" for label, share in shares.items()]
+    return " and ".join([", ".join(said[:-1]), said[-1]] if len(said) > 1 else said)

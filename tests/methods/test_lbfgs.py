@@ -1,0 +1,237 @@
+"""L-BFGS full-waveform inversion: its pieces against differences and definitions, and a descent with real waves."""
+
+import numpy as np
+import pytest
+from scipy.signal import butter, sosfiltfilt
+
+from pullback.ensembles.fields import Coordinate, Field
+from pullback.ensembles.store import EnsembleWriter
+from pullback.methods.base import Context
+from pullback.methods.classical.lbfgs import SIMULATIONS, Descent, Lbfgs, LbfgsError, filtered, low_pass, roughness
+from pullback.problems.fwi import Fwi
+from pullback.study import StudyError, load_study
+from pullback.study.inference import LbfgsInfer
+from pullback.study.methods import LbfgsFwi
+from pullback.study.waves import FwiSimulator
+
+
+@pytest.mark.parametrize(("tv", "tikhonov"), [(0.3, 0.0), (0.0, 0.7), (0.3, 0.7)])
+def test_roughness_has_the_derivative_of_its_differences(tv, tikhonov):
+    rng = np.random.default_rng(0)
+    # Steps well above the smallest that count, flat parts, and one edge.
+    x = 0.05 * rng.standard_normal((6, 5))
+    x[:, 3:] += 0.5
+    x[4] = x[5]
+    value, slope = roughness(x, tv, tikhonov)
+    step = 1e-6
+    for place in np.ndindex(x.shape):
+        moved = np.zeros_like(x)
+        moved[place] = step
+        up, down = (roughness(x + sign * moved, tv, tikhonov)[0] for sign in (1, -1))
+        assert slope[place] == pytest.approx((up - down) / (2 * step), rel=1e-4, abs=1e-8)
+    assert value > 0
+    assert roughness(np.full((6, 5), 0.3), tv, tikhonov)[0] == pytest.approx(0, abs=1e-12)
+
+
+def test_total_variation_does_not_mind_how_steep_an_edge_is():
+    """A step of 0.4 over one cell or over four: the same total variation; a quarter of the squared gradient."""
+    steep, slow = np.zeros((1, 20)), np.zeros((1, 20))
+    steep[:, 10:] = 0.4
+    slow[:, 8:12], slow[:, 12:] = [0.1, 0.2, 0.3, 0.4], 0.4
+    # The last cells have no neighbour; eps of 1e-3 takes 1 % of a step of 0.1.
+    assert roughness(slow, 1, 0)[0] == pytest.approx(roughness(steep, 1, 0)[0], rel=0.02)
+    assert roughness(steep, 1, 0)[0] == pytest.approx(0.4 / 20, rel=0.01)
+    assert roughness(slow, 0, 1)[0] == pytest.approx(roughness(steep, 0, 1)[0] / 4)
+
+
+SAMPLES, INTERVAL = 256, 0.004
+
+
+def test_the_low_pass_filter_is_symmetric():
+    """<H a, b> = <a, H b>, although H looks beyond the ends of a record."""
+    rng = np.random.default_rng(1)
+    a, b = rng.standard_normal((2, 3, SAMPLES, 4))
+    response = low_pass(SAMPLES, INTERVAL, 6.0)
+    left, right = (filtered(a, response, 1) * b).sum(), (a * filtered(b, response, 1)).sum()
+    assert left == pytest.approx(right, rel=1e-12)
+    assert abs(left - (a * b).sum()) > 0.1 * abs(left)
+
+
+def test_the_low_pass_filter_keeps_what_is_below_its_corner():
+    """Away from the ends: all of half the corner, half of the corner, next to nothing of twice the corner; no delay."""
+    time = np.arange(SAMPLES) * INTERVAL
+    middle = slice(80, -80)
+    for frequency, share in ((4.0, 1.0), (8.0, 0.5), (16.0, 0.004)):
+        wave = np.sin(2 * np.pi * frequency * time)
+        found = filtered(wave, low_pass(SAMPLES, INTERVAL, 8.0), 0)[middle]
+        np.testing.assert_allclose(found, share * wave[middle], atol=0.01)
+
+
+def test_it_is_butterworths_filter_both_ways():
+    pulse = np.zeros(SAMPLES)
+    pulse[100:130] = np.hanning(30)
+    wanted = sosfiltfilt(butter(4, 8.0, fs=1 / INTERVAL, output="sos"), pulse)
+    np.testing.assert_allclose(filtered(pulse, low_pass(SAMPLES, INTERVAL, 8.0), 0), wanted, atol=0.01)
+
+
+class Line:
+    """y = x G on a small grid, refused beyond some value: a simulator of which everything is known."""
+
+    x = Field.array("x", ("depth", "offset"), (3, 2), "1", low=(0.0,), high=(10.0,))
+    y = Field.array("y", ("time", "receiver"), (20, 2), "1",
+                    coordinates={"time": Coordinate(np.arange(20) * 0.01, "s")})  # fmt: skip
+
+    def __init__(self, refuse=lambda x: False):
+        self.G = np.random.default_rng(2).standard_normal((6, 40))
+        self.refuse, self.calls = refuse, 0
+
+    def forward(self, x):
+        return (x.reshape(len(x), -1) @ self.G).reshape(-1, 20, 2)
+
+    def gradient(self, x, objective):
+        self.calls += len(x)
+        if self.refuse(x):
+            return np.full(1, np.nan), np.full(x.shape, np.nan), np.zeros(1, bool)
+        value, slope = objective(self.forward(x), np.arange(1))
+        return value, (slope.reshape(1, -1) @ self.G.T).reshape(x.shape), np.ones(1, bool)
+
+
+TRUTH = np.array([[1.0, 9.0], [4.0, 6.0], [0.0, 10.0]])
+"""Two cells lie on the bounds."""
+
+
+def answer(problem, infer, truth=TRUTH):
+    method = Lbfgs(LbfgsFwi(kind="lbfgs-fwi"), problem, Context(("study", "toy", "lbfgs", 0)))
+    method.load(None, None, [])
+    return method, method.draw(None, problem.forward(truth[None]), np.array([0]), infer)
+
+
+def test_a_linear_problem_is_solved_and_simulations_are_counted():
+    problem = Line()
+    method, chunk = answer(problem, LbfgsInfer(start=(5, 5), corners=[None], iterations=60))
+    np.testing.assert_allclose(chunk.x[0, 0], TRUTH, atol=1e-3)
+    assert chunk.ok.all()
+    assert chunk.diagnostics["final_misfit"] < 1e-4
+    assert method.cost.simulator_calls == SIMULATIONS * problem.calls
+    assert problem.calls > 5
+    assert method.cost.failed_simulations == 0
+
+
+def test_a_line_search_that_goes_too_far_turns_back():
+    """Relative to so small a y the misfit is steep: the first step goes far beyond the truth and is refused."""
+    truth = 0.1 * TRUTH
+    problem = Line(lambda x: x.max() > 2)
+    method, chunk = answer(problem, LbfgsInfer(start=(0, 0), corners=[None], iterations=60), truth)
+    assert method.cost.failed_simulations > 0
+    assert method.cost.simulator_calls == SIMULATIONS * problem.calls
+    np.testing.assert_allclose(chunk.x[0, 0], truth, atol=1e-2)
+
+
+def test_a_start_that_cannot_be_simulated_is_a_failed_draw():
+    method, chunk = answer(Line(lambda x: True), LbfgsInfer(start=(5, 5), corners=[None]))
+    assert not chunk.ok.any()
+    assert np.isnan(chunk.x).all()
+    assert method.cost.failed_simulations > 0
+
+
+def test_smoothing_wins_where_the_data_say_nothing():
+    """With no weight on the data's side (a simulator of zeros) Tikhonov's answer to a rough start is flat."""
+    problem = Line()
+    problem.G = np.zeros_like(problem.G)
+    descent = Descent(problem, np.zeros((20, 2)), None, LbfgsInfer(tikhonov=1.0, iterations=50))
+    end = descent.run(TRUTH)
+    assert np.ptp(end.x) < 1e-2
+    assert np.mean(end.x) == pytest.approx(TRUTH.mean(), abs=1e-2)
+
+
+def test_the_start_is_the_smoothed_mean_profile(tmp_path):
+    """Of two families of different size, each counted once; a straight line where one is given."""
+    files = []
+    for name, value, events in (("a", 2.0, 3), ("b", 8.0, 30)):
+        files.append(tmp_path / f"{name}.h5")
+        x = np.full((events, 3, 2), value)
+        x[:, 2] += 1
+        with EnsembleWriter(files[-1], x=Line.x, y=Line.y, spec="{}") as writer:
+            writer.append(np.zeros((events, 20, 2)), np.arange(events), x=x)
+    method = Lbfgs(LbfgsFwi(kind="lbfgs-fwi"), Line(), Context(("study", "toy", "lbfgs", 0)))
+    method.load(None, None, files)
+    np.testing.assert_allclose(method.start(LbfgsInfer(smooth=0.0)), [[5, 5], [5, 5], [6, 6]])
+    smooth = method.start(LbfgsInfer(smooth=0.4))[:, 0]
+    assert (np.diff(smooth) > 0).all()
+    assert np.ptp(smooth) < 1
+    np.testing.assert_allclose(method.start(LbfgsInfer(start=(1, 3))), [[1, 1], [2, 2], [3, 3]])
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "says"),
+    [
+        (Field.vector("x", ("a", "b"), "1"), Line.y, r"on a grid \(depth, offset\), found x of shape \(2,\)"),
+        (Field.array("x", ("depth", "offset"), (3, 2), "1"), Line.y, "its field has none: give it `low` and `high`"),
+        (Line.x, Field.vector("y", ("c",), "1"), "evenly sampled coordinate 'time', found y_feature"),
+        (Line.x, Field.array("y", ("time", "receiver"), (20, 2), "1"), "'time', found time, receiver"),
+    ],
+)
+def test_a_problem_that_is_not_one_of_waves_is_refused(x, y, says):
+    problem = Line()
+    problem.x, problem.y = x, y
+    with pytest.raises(LbfgsError, match=says):
+        Lbfgs(LbfgsFwi(kind="lbfgs-fwi"), problem, Context(("study",))).load(None, None, [])
+
+
+def study(kind, family, **infer):
+    return {
+        "config_version": 1,
+        "study": "small",
+        "problems": {
+            "one": {
+                "kind": kind,
+                "families": {"a": family},
+                "methods": {"descent": {"kind": "lbfgs-fwi", "infer": {"default": infer}}},
+            }
+        },
+    }
+
+
+def test_a_problem_without_a_derivative_is_refused_while_the_study_is_read():
+    with pytest.raises(StudyError, match="'lbfgs-fwi' needs gradient, and problem kind 'gaussian' gives"):
+        load_study(study("gaussian", {"role": "unseen", "params": {"gamma": 0.5}}, start=[0, 1]))
+
+
+def test_without_seen_families_a_descent_wants_a_start():
+    unseen = {"role": "unseen", "params": {"geology": "flat"}}
+    with pytest.raises(StudyError, match=r"methods\.descent\.infer\.default\.start: without it .* there is none: give"):
+        load_study(study("fwi", unseen))
+    assert load_study(study("fwi", unseen, start=[1500, 4000]))
+
+
+@pytest.fixture(scope="module")
+def waves():
+    """One section with a curved fault, of 12 x 12 nodes, and its gathers."""
+    problem = Fwi(FwiSimulator(x_cells=(12, 12)))
+    truth = problem.sample_prior(np.random.default_rng(5), 1, {"geology": "curved-fault"})
+    y, ok = problem.forward(truth)
+    assert ok.all()
+    return problem, truth, y
+
+
+def relative(a, b):
+    return np.linalg.norm(np.asarray(a, float) - b) / np.linalg.norm(b)
+
+
+def test_waves_find_a_fault_from_a_straight_line(waves):
+    problem, truth, y = waves
+    infer = LbfgsInfer(start=(1800, 4000), corners=[4.0, None], iterations=12)
+    method = Lbfgs(LbfgsFwi(kind="lbfgs-fwi"), problem, Context(("study", "fwi", "lbfgs", 0)))
+    method.load(None, None, [])
+    start = method.start(infer).astype(np.float32)[None]
+    chunk = method.draw(None, y, np.array([0]), infer)
+    assert chunk.x.shape == (1, 1, 12, 12)
+    assert chunk.ok.all()
+    before, after = (relative(problem.forward(x)[0], y) for x in (start, chunk.x[:, 0]))
+    assert after < 0.1 * before
+    assert chunk.diagnostics["final_misfit"] == pytest.approx(after, rel=1e-3)
+    assert relative(chunk.x[:, 0], truth) < 0.6 * relative(start, truth)
+    assert chunk.x.min() >= 1500
+    assert chunk.x.max() <= 4500
+    # Of two bands; a line search of 20 trials may be under way when the most evaluations are reached.
+    assert 2 * SIMULATIONS < method.cost.simulator_calls <= 2 * SIMULATIONS * (2 * 12 + 20)

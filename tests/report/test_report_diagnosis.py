@@ -1,0 +1,120 @@
+"""What the page says about poor results, and that it says nothing about good ones."""
+
+import math
+
+import pytest
+
+from pullback.report.diagnosis import diagnose
+from pullback.report.style import make_series
+from pullback.report.tables import Family
+
+FAMILIES = [Family("flat", "flat layers", "seen"), Family("salt", "salt bodies", "unseen")]
+SERIES = make_series(
+    [
+        ("cfm", "default", "cfm", "approximate"),
+        ("enkg", "default", "enkg", "approximate"),
+        ("random", "default", "random-truth", "approximate"),
+    ]
+)
+GOOD = {"mae_point": 100.0, "relative_l2_point": 0.05, "misfit": 0.06, "coverage90": 0.9, "failed_draws": 0.0}
+
+
+def rows(**more):
+    """Good results of two methods and poor ones of random truths; ``more``: metric -> {(method, family): value}."""
+    found = {}
+    metrics = {**GOOD, "seen_swd": 0.1}
+    for metric in metrics:
+        for series in SERIES:
+            for family in FAMILIES:
+                value = metrics[metric] * (8 if series.kind == "random-truth" and metric != "seen_swd" else 1)
+                value = more.get(metric, {}).get((series.method, family.name), value)
+                value, floor = value if isinstance(value, tuple) else (value, math.nan)
+                found.setdefault(metric, []).append(
+                    {"method": series.method, "infer": "default", "seed": 0, "family": family.name, "value": value,
+                     "low": 0.95 * value, "high": 1.05 * value, "floor": floor, "unit": "1", "n": 100}
+                )  # fmt: skip
+    return found
+
+
+def said(more=None, preflight=None, is_waves=True):
+    return diagnose(rows(**(more or {})), SERIES, FAMILIES, "mae_point", preflight or {}, is_waves)
+
+
+def test_good_results_need_no_word():
+    assert said() == []
+
+
+@pytest.mark.parametrize(
+    ("more", "found", "advice"),
+    [
+        (
+            {"seen_swd": {(m, "salt"): 0.31 for m in ("cfm", "enkg", "random")}},
+            "3.1 times as far from the training ensembles",
+            "a seen family that resembles it",
+        ),
+        (
+            {"misfit": {("cfm", "salt"): 0.4, ("enkg", "salt"): 0.2}},
+            "draws of cfm (40 %) and enkg (20 %) leave more",
+            "a descent from lower frequencies",
+        ),
+        # 0.25 is what the truth leaves too.
+        (
+            {"misfit": {("cfm", "salt"): (0.25, 0.25), ("enkg", "salt"): (0.27, 0.25)}},
+            "the truth itself leaves 25 % of its observations unexplained",
+            "training on observations with such flaws",
+        ),
+        ({"relative_l2_point": {("cfm", "salt"): 0.2}}, "cfm (20 %) off the truth, while", "more shots, wider offsets"),
+        ({"coverage90": {("enkg", "salt"): 0.2}}, "over-confident: too few truths lie in 90 % intervals of enkg (20 %)",
+         "more particles"),
+        ({"coverage90": {("cfm", "salt"): 1.02}}, "too wide: too many truths lie in 90 % intervals of cfm (102 %)",
+         "more training steps"),
+        ({"failed_draws": {("enkg", "salt"): 0.125}}, "draws failed: enkg (12 %)", "the log of the inference"),
+        ({"mae_point": {("cfm", "salt"): 790.0}}, "cfm cannot be told from truths drawn at random", "more training"),
+    ],
+)  # fmt: skip
+def test_what_is_poor_is_named_with_a_remedy(more, found, advice):
+    (line,) = said(more)
+    assert line.family.name == "salt"
+    assert len(line.found) == len(line.advice) == 1
+    assert found in line.found[0]
+    assert advice in line.advice[0]
+
+
+def test_advice_is_for_the_kind_of_method():
+    (trained,), (guided,) = (said({"misfit": {(method, "salt"): 0.4}}) for method in ("cfm", "enkg"))
+    assert "training" in trained.advice[0]
+    assert "particles" not in trained.advice[0]
+    assert "particles" in guided.advice[0]
+    assert "training" not in guided.advice[0]
+
+
+def test_waves_are_not_spoken_of_elsewhere():
+    (line,) = said({"relative_l2_point": {("cfm", "salt"): 0.2}}, is_waves=False)
+    assert "shots" not in line.advice[0]
+    assert "observations that tell more" in line.advice[0]
+
+
+def test_a_family_has_one_line_for_all_that_is_found():
+    lines = said({"misfit": {("cfm", "salt"): 0.4, ("cfm", "flat"): 0.4}, "coverage90": {("cfm", "salt"): 0.5}})
+    assert [line.family.name for line in lines] == ["flat", "salt"]
+    assert [len(line.found) for line in lines] == [1, 2]
+
+
+def test_a_seen_family_is_not_outside():
+    assert said({"seen_swd": {(m, "flat"): 0.9 for m in ("cfm", "enkg", "random")}}) == []
+
+
+def test_warnings_of_the_simulation_come_first():
+    lines = said({"misfit": {("cfm", "salt"): 0.4}}, {"warnings": ["data are dispersive"], "courant_number": 0.4})
+    assert lines[0].family is None
+    assert lines[0].found == ["data are dispersive"]
+    assert lines[1].family.name == "salt"
+
+
+def test_the_page_shows_it(made):
+    text = made[1]["page"].read_text()
+    tables = text.split('<table class="diagnosis">')[1:]
+    waves = next(table for table in tables if "data are dispersive" in table).partition("</table>")[0]
+    assert "all: the simulation" in waves
+    assert "times as far from the training ensembles" in waves
+    assert waves.count('<tr data-role="unseen">') == 2
