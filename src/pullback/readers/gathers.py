@@ -159,9 +159,7 @@ def _netcdf(stack: ExitStack, wanted: Recorded, file: Path, model: Path | None) 
             raise GatherError(f"{file}: x is in {variable.attrs['units']}, wanted m/s: convert it")
 
     if len({len(variable) for variable in found.values()}) > 1:
-        raise GatherError(
-            f"{file}: {len(found['x'])} models and {len(found['y'])} gathers, wanted x and y of each event"
-        )
+        raise GatherError(f"{file}: {len(found['x'])} models and {len(found['y'])} gathers, wanted one x for each y")
 
     def rows(name: str) -> Rows:
         return lambda start, stop: np.asarray(found[name][start:stop].values, np.float32)
@@ -177,7 +175,9 @@ def _array(path: Path, between: tuple[int, ...], field: Field) -> np.ndarray:
     """A .npy file (event, *between, *field), mapped into memory."""
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+        if not isinstance(values, np.ndarray):
+            raise ValueError("it holds several arrays")
+    except (OSError, ValueError, EOFError) as error:
         raise GatherError(f"{path}: cannot be read as .npy ({_short(error)}); fetch it again") from None
     shape = (*between, *field.shape)
     if values.shape[1:] != shape or not len(values) or values.dtype.kind != "f":
