@@ -31,7 +31,7 @@ Run the workflow itself with snakemake (or `make run`). Commands work in the fol
 )
 @click.version_option(package_name="pullback")
 def cli() -> None:
-    """Questions about a study of pullback. Nothing is run, nothing is changed."""
+    """Questions about a study of pullback, and its results in files. Nothing is run, nothing of a study is changed."""
 
 
 for command in (check, why, resources, compare, export):
