@@ -164,6 +164,11 @@ def test_figures_are_of_numbers_that_the_study_has():
             waves("unseen", kind="netcdf", files=FILES, models=FILES),
             ["families.data.read: `models` is not of netcdf"],
         ),
+        (
+            "problems/waves",
+            waves("seen", kind="netcdf", files={"train": ["a.nc"]}),
+            ["families.data.read.files: there is no test, and a family in the role 'seen' is judged on it"],
+        ),
         ("problems/waves", waves("unseen", kind="netcdf", files={"test": []}), ["families.data.read.files.test"]),
         ("problems/waves", waves("observed", kind="opnfwi", files=FILES), ["families.data.read.kind", "'openfwi', 's"]),
         (

@@ -58,6 +58,8 @@ def _family_complaints(at: str, problem: Problem) -> Iterator[str]:
             yield f"{here}.read: ROOT files are read by problems of kind 'unfolding' only"
         if isinstance(family.read, WaveFiles) and problem.kind != "fwi":
             yield f"{here}.read: files of kind '{family.read.kind}' are read by problems of kind 'fwi' only"
+        if family.read and "test" not in family.read.files:
+            yield f"{here}.read.files: there is no test, and a family in the role '{family.role}' is judged on it"
         if family.take or family.read or params_model is None:
             continue
         try:
