@@ -247,7 +247,7 @@ def _wave_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Findin
 
     from pullback.extras import MissingExtraError
     from pullback.problems.fwi import Fwi
-    from pullback.problems.outside import recorded
+    from pullback.problems.outside import fields
     from pullback.readers.gathers import GatherError, open_events
     from pullback.readers.segy import SegyError
     from pullback.study.model import family_files, family_models
@@ -262,7 +262,7 @@ def _wave_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Findin
     except ValueError:
         # The look at the disk tells of it.
         return
-    wanted = recorded(made, family.role != "observed")
+    wanted = fields(made, family.role != "observed")
     for split in plan.splits(problem, name):
         for file, model in zip_longest(family_files(family, split), family_models(family, split)):
             try:

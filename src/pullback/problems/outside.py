@@ -10,7 +10,7 @@ import numpy as np
 from pullback.ensembles.store import Column, EnsembleWriter
 from pullback.problems.base import make_problem
 from pullback.problems.fwi import Fwi
-from pullback.readers.gathers import Recorded, open_events
+from pullback.readers.gathers import Fields, open_events
 from pullback.study.waves import WaveFiles
 
 log = logging.getLogger("pullback")
@@ -19,9 +19,9 @@ ENTRY_BITS = 32
 """event_id of outside events: ``file << 32 | entry``, files counted through the split."""
 
 
-def recorded(problem: Fwi, with_truth: bool) -> Recorded:
+def fields(problem: Fwi, with_truth: bool) -> Fields:
     """What files must hold to be events of a problem."""
-    return Recorded(problem.x if with_truth else None, problem.y, problem.acquisition)
+    return Fields(problem.x if with_truth else None, problem.y, problem.acquisition)
 
 
 def read_waves(job: str, files: Sequence[Path], models: Sequence[Path], out: Path) -> None:
@@ -41,7 +41,7 @@ def read_waves(job: str, files: Sequence[Path], models: Sequence[Path], out: Pat
     task = json.loads(job)
     problem = make_problem(task["kind"], task["simulator"])
     assert isinstance(problem, Fwi)
-    wanted, read = recorded(problem, task["truth"]), WaveFiles.model_validate({**task["read"], "files": {}})
+    wanted, read = fields(problem, task["truth"]), WaveFiles.model_validate({**task["read"], "files": {}})
     attributes = {
         "problem": task["problem"],
         "family": task["family"],

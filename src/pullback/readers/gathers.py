@@ -31,7 +31,7 @@ class GatherError(ValueError):
 
 
 @dataclass(frozen=True)
-class Recorded:
+class Fields:
     """The fields that files must hold.
 
     Attributes:
@@ -65,7 +65,7 @@ class Events:
 
 
 @contextmanager
-def open_events(read: WaveFiles, wanted: Recorded, file: Path, model: Path | None) -> Iterator[Events]:
+def open_events(read: WaveFiles, wanted: Fields, file: Path, model: Path | None) -> Iterator[Events]:
     """Open the events of one file.
 
     Args:
@@ -89,7 +89,7 @@ def open_events(read: WaveFiles, wanted: Recorded, file: Path, model: Path | Non
         )
 
 
-def _openfwi(stack: ExitStack, wanted: Recorded, file: Path, model: Path | None) -> tuple[int, Rows, Rows | None]:
+def _openfwi(stack: ExitStack, wanted: Fields, file: Path, model: Path | None) -> tuple[int, Rows, Rows | None]:
     o = FwiSimulator(preset="openfwi")
     samples = round(o.record_length / o.output_interval)
     recorded = {
@@ -114,7 +114,7 @@ def _openfwi(stack: ExitStack, wanted: Recorded, file: Path, model: Path | None)
     return len(y), _rows(y), _rows(x[:, 0])
 
 
-def _segy(stack: ExitStack, wanted: Recorded, file: Path, model: Path | None) -> tuple[int, Rows, Rows | None]:
+def _segy(stack: ExitStack, wanted: Fields, file: Path, model: Path | None) -> tuple[int, Rows, Rows | None]:
     y = read_gathers(file, wanted.acquisition)[None]
     if not model:
         return 1, _rows(y), None
@@ -126,7 +126,7 @@ def _segy(stack: ExitStack, wanted: Recorded, file: Path, model: Path | None) ->
     return 1, _rows(y), _rows(section.velocity[None])
 
 
-def _netcdf(stack: ExitStack, wanted: Recorded, file: Path, model: Path | None) -> tuple[int, Rows, Rows | None]:
+def _netcdf(stack: ExitStack, wanted: Fields, file: Path, model: Path | None) -> tuple[int, Rows, Rows | None]:
     import xarray as xr
 
     try:

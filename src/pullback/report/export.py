@@ -178,7 +178,8 @@ def export_netcdf(source: Source, rows: range, target: Path, what: Sequence[str]
         said = {"source": source.path.name, "pullback_version": version("pullback")}
         file.attrs.update({**source.attributes, **said})
         table = hdf5.Appender(file)
-        units = {field.name: hdf5.describe(file, field)["units"] for field in map(source.field, what)}
+        fields = {field.name: field for field in map(source.field, what)}
+        units = {name: hdf5.describe(file, field)["units"] for name, field in fields.items()}
         for name, variable in named.items():
             field = source.field(name)
             dims, shape = field.dims, field.shape
