@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 import yaml
 from dag import REPOSITORY, STUDIES, pullback, snakemake
 
@@ -365,3 +366,22 @@ def test_what_is_no_receipt_is_refused(done, tmp_path):
     assert status == 2
     assert "is no receipt of pullback" in text
     assert pullback("compare", done / RESULTS, folder=tmp_path)[0] == 2
+
+
+# export
+
+
+def test_a_posterior_of_vectors_goes_into_one_file(done, tmp_path):
+    """Waves, SEG-Y and what is refused are in tests/workflow/test_outside.py, with a run of waves."""
+    posterior = f"{RESULTS}/posteriors/line/random/default/seed-0/plus.h5"
+    status, text = pullback("export", posterior, "--to", tmp_path / "a.nc", "--events", ":5", folder=done)
+    assert status == 0, text
+    with xr.open_dataset(tmp_path / "a.nc") as data, xr.open_dataset(done / posterior) as source:
+        np.testing.assert_allclose(data["mean"], source["x"].values[:5].mean(axis=1), rtol=1e-5)
+        assert data["truth"].dims == data["std"].dims == ("event", "x_feature")
+        assert list(data["x_feature"].values) == list(source["x_feature"].values)
+        assert data.attrs["method"] == "random"
+    status, text = pullback("export", posterior, "--to", tmp_path / "a.segy", folder=done)
+    assert status == 2
+    assert "x is (x_feature), and SEG-Y holds maps (depth, offset): export to .nc" in text
+    assert [path.name for path in tmp_path.iterdir()] == ["a.nc"]

@@ -43,6 +43,14 @@ def changed_simulator(change):
     return {"role": "unseen", "take": {"family": "flat"}, "shift": {"kind": "simulator", "change": change}}
 
 
+FILES = {"test": ["a.npy", "b.npy"]}
+
+
+def waves(role: str, **read):
+    """WAVES with a family that is read from files."""
+    return {**WAVES, "families": {**WAVES["families"], "data": {"role": role, "read": read}}}
+
+
 def changed(path: str, value):
     config = copy.deepcopy(BASE)
     node = config
@@ -220,6 +228,44 @@ def test_figures_are_of_numbers_that_the_study_has():
                 "methods": {"o": {"kind": "oracle"}},
             },
             ["jets.families.other.shift: 'flat' is read from files: there is no simulation to change"],
+        ),
+        (
+            "problems/waves",
+            waves("observed", files={"test": ["a.root"]}, y={"pt": "a", "eta": "b", "phi": "c"}),
+            ["problems.waves.families.data.read: ROOT files are read by problems of kind 'unfolding' only"],
+        ),
+        (
+            "problems/toy/families/data",
+            {"role": "observed", "read": {"kind": "segy", "files": {"test": ["a.segy"]}}},
+            ["problems.toy.families.data.read: files of kind 'segy' are read by problems of kind 'fwi' only"],
+        ),
+        ("problems/waves", waves("unseen", kind="openfwi", files=FILES), ["families.data: `read.models` names the"]),
+        (
+            "problems/waves",
+            waves("unseen", kind="openfwi", files=FILES, models={"test": ["m.npy"]}),
+            ["families.data.read: test: 2 files of gathers and 1 of models, wanted one for each"],
+        ),
+        (
+            "problems/waves",
+            waves("unseen", kind="segy", files=FILES, models={"train": ["m.segy"]}),
+            ["families.data.read: test: 2 files of gathers and 0 of models"],
+        ),
+        (
+            "problems/waves",
+            waves("unseen", kind="netcdf", files=FILES, models=FILES),
+            ["families.data.read: `models` is not of netcdf"],
+        ),
+        (
+            "problems/waves",
+            waves("seen", kind="netcdf", files={"train": ["a.nc"]}),
+            ["families.data.read.files: there is no test, and a family in the role 'seen' is judged on it"],
+        ),
+        ("problems/waves", waves("unseen", kind="netcdf", files={"test": []}), ["families.data.read.files.test"]),
+        ("problems/waves", waves("observed", kind="opnfwi", files=FILES), ["families.data.read.kind", "'openfwi', 's"]),
+        (
+            "problems/waves",
+            waves("observed", kind="segy", files=FILES, modls={}),
+            ["families.data.read.modls: unknown key; did you mean 'models'?"],
         ),
         ("problems/toy/likelihoods", {"exact": {"kind": "gmm"}}, ["likelihoods.exact", "another name"]),
         ("problems/toy/likelihoods", {"gmm": {"kind": "gmm", "comonents": 2}}, ["likelihoods.gmm", "'components'"]),

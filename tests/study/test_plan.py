@@ -164,7 +164,7 @@ def test_otherwise_stands_in_for_files_that_are_not_there(tmp_path, monkeypatch)
     assert Plan(load_study(config)).source("jets", "data") == "derive"
     (tmp_path / "data.root").touch()
     assert Plan(load_study(config)).source("jets", "data") == "read"
-    assert Plan(load_study(config)).outside_file("jets", "data", "test", 0) == str(tmp_path / "data.root")
+    assert Plan(load_study(config)).outside_files("jets", "data", "test", 0) == [str(tmp_path / "data.root")]
 
 
 def waves(file: str, **families) -> dict:

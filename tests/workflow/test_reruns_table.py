@@ -157,6 +157,11 @@ def _(place):
     (place.folder / SHARD).write_bytes(b"other")
 
 
+@case("edit an outside file that a family reads", study="gathers")
+def _(place):
+    (place.folder / "shot0.segy").write_text("another shot")
+
+
 @case("delete logs and benchmarks")
 def _(place):
     for kind in ("logs", "benchmarks"):
@@ -577,6 +582,9 @@ def finished(tmp_path_factory, code) -> Callable[[str], tuple[Path, str]]:
                 shutil.copy((REPOSITORY / study).with_suffix(suffix), (folder / study).parent)
         else:
             shutil.copy(STUDIES / study, folder)
+        if name == "gathers":
+            for file in set(re.findall(r"\w+\.(?:nc|segy)", (folder / study).read_text())):
+                (folder / file).write_text(file)
         if name == "both":
             (folder / LARGE).parent.mkdir(parents=True)
             with (folder / LARGE).open("wb") as stream:

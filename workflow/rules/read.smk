@@ -1,4 +1,4 @@
-# ROOT files (TTree or RNTuple), our own or outside ones -> shards of ensembles (HDF5).
+# ROOT files (TTree or RNTuple), our own or outside ones, and outside gathers -> shards of ensembles (HDF5).
 
 
 rule read:
@@ -25,3 +25,30 @@ rule read:
         code=lambda w: graph.code("read"),
     script:
         "../scripts/read.py"
+
+
+rule read_waves:
+    """Read shot gathers, and their velocity models where there is a truth, as events of a problem.
+    One OpenFWI or netCDF file gives one shard; a SEG-Y file is one event."""
+    input:
+        files=lambda w: plan.outside_files(w.problem, w.family, w.split, int(w.shard)),
+        models=lambda w: plan.outside_models(w.problem, w.family, w.split, int(w.shard)),
+    output:
+        shard=paths.shard(S, "{problem}", "{family}", "{split}", "{shard}"),
+    log:
+        paths.log(paths.shard(S, "{problem}", "{family}", "{split}", "{shard}")),
+    benchmark:
+        paths.benchmark(paths.shard(S, "{problem}", "{family}", "{split}", "{shard}"))
+    wildcard_constraints:
+        problem=leading(graph.split_heads("read_waves")),
+    conda:
+        "../../envs/sim.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        job=lambda w: plan.read_waves_job(w.problem, w.family, w.split, int(w.shard)),
+        code=lambda w: graph.code("read_waves", w.problem),
+    script:
+        "../scripts/read_waves.py"

@@ -1,4 +1,4 @@
-"""The command line: what would run and why, what it takes, whether it would fail, whether two runs agree.
+"""The command line: what would run and why, what it takes, whether it would fail, whether two runs agree; export.
 
 No command changes a file of a study. Each command is one file here; what it needs is imported when it runs, so that
 ``pullback --help`` answers at once, and no job of the workflow needs click.
@@ -8,6 +8,7 @@ import click
 
 from pullback.cli.check import check
 from pullback.cli.compare import compare
+from pullback.cli.export import export
 from pullback.cli.resources import resources
 from pullback.cli.why import why
 
@@ -20,6 +21,7 @@ Examples:
   pullback why config/config.yaml            which jobs would run, and what caused each
   pullback resources config/config.yaml      memory and time of the last run, rule by rule
   pullback compare a/results/x b/results/x   do two runs agree?
+  pullback export POSTERIOR.h5 --to x.nc     draws, mean, spread, truth and observations in one file
 
 \b
 Exit status: 0 fine, or nothing to do; 1 something was found (jobs that would run, a problem, a difference);
@@ -29,10 +31,10 @@ Run the workflow itself with snakemake (or `make run`). Commands work in the fol
 )
 @click.version_option(package_name="pullback")
 def cli() -> None:
-    """Questions about a study of pullback. Nothing is run, nothing is changed."""
+    """Questions about a study of pullback, and its results in files. Nothing is run, nothing of a study is changed."""
 
 
-for command in (check, why, resources, compare):
+for command in (check, why, resources, compare, export):
     cli.add_command(command)
 
 

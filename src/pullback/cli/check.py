@@ -92,7 +92,7 @@ def _splits(plan: Plan) -> Iterator[tuple[str, str, Any]]:
 
 def _events(plan: Plan, problem: str, family: str, split: Any) -> int:
     """Events of one split, at most; those of outside files are not known before they are read."""
-    if plan.source(problem, family) == "read":
+    if plan.source(problem, family) in ("read", "read_waves"):
         return 0
     if plan.source(problem, family) == "derive":
         return _events(plan, problem, plan.base(problem, family), "test")
@@ -126,6 +126,7 @@ def _study(plan: Plan, jobs: list[Job], cores: int) -> Iterator[Finding]:
 
 def _packages(plan: Plan) -> Iterator[Finding]:
     """Packages by what the study has in it; the module that is looked for, the package, the extra, what needs it."""
+    from pullback.study.model import tile_files
     from pullback.study.problems import DigitsProblem
 
     needed: dict[str, tuple[str, str, str]] = {}
@@ -142,6 +143,9 @@ def _packages(plan: Plan) -> Iterator[Finding]:
             need("images", "frames between digits", ot="POT")
             if spec.simulator.images is None:
                 need("images", "frames between digits", sklearn="scikit-learn")
+        cut = [Path(file).suffix.lower() for family in spec.families.values() for file in tile_files(family)]
+        if {".segy", ".sgy"} & {*cut} or any(getattr(f.read, "kind", "") == "segy" for f in spec.families.values()):
+            need("segy", "SEG-Y files", segyio="segyio")
         if sources & {"read", "collide"}:
             need("hep", "ROOT files", uproot="uproot", awkward="awkward")
         if "collide" in sources:
@@ -209,7 +213,8 @@ def _outside_files(plan: Plan) -> Iterator[Finding]:
             if family.read is None and not tile_files(family):
                 continue
             of = f"{problem}.{name}"
-            if plan.source(problem, name) == "derive":
+            source = plan.source(problem, name)
+            if source == "derive":
                 yield Finding(
                     WARNING,
                     of,
@@ -217,7 +222,8 @@ def _outside_files(plan: Plan) -> Iterator[Finding]:
                     "set PULLBACK_DATA to the folder that has them",
                 )
                 continue
-            yield from (_root_files if family.read else _section)(plan, problem, name, of)
+            look = _section if family.read is None else _root_files if source == "read" else _wave_files
+            yield from look(plan, problem, name, of)
 
 
 def _section(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
@@ -260,17 +266,48 @@ def _root_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Findin
     from pullback.extras import MissingExtraError
     from pullback.readers.root import branches
     from pullback.readers.table import ReadError, RootTable
+    from pullback.study.model import family_files
+    from pullback.study.problems import RootFiles
 
     family = plan.family(problem, name)
-    assert family.read is not None
+    assert isinstance(family.read, RootFiles)
     for split in plan.splits(problem, name):
-        for shard in range(plan.shards(problem, name, split)):
-            file = Path(plan.outside_file(problem, name, split, shard))
+        for file in map(Path, family_files(family, split)):
             try:
                 with RootTable(file, family.read.tree) as root:
                     root.require(branches(family.read, family.role != "observed"))
                     yield Finding(OK, of, f"{file}: {root.format} '{family.read.tree}', {root.entries} entries")
             except (ReadError, MissingExtraError, OSError) as error:
+                yield Finding(PROBLEM, of, str(error))
+
+
+def _wave_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
+    from itertools import zip_longest
+
+    from pullback.extras import MissingExtraError
+    from pullback.problems.fwi import Fwi
+    from pullback.problems.outside import fields
+    from pullback.readers.gathers import GatherError, open_events
+    from pullback.readers.segy import SegyError
+    from pullback.study.model import family_files, family_models
+    from pullback.study.waves import FwiSimulator, WaveFiles
+
+    family = plan.family(problem, name)
+    assert isinstance(family.read, WaveFiles)
+    simulator = plan.study.problems[problem].simulator
+    assert isinstance(simulator, FwiSimulator)
+    try:
+        made = Fwi(simulator)
+    except ValueError:
+        # The look at the disk tells of it.
+        return
+    wanted = fields(made, family.role != "observed")
+    for split in plan.splits(problem, name):
+        for file, model in zip_longest(family_files(family, split), family_models(family, split)):
+            try:
+                with open_events(family.read, wanted, Path(file), Path(model) if model else None) as events:
+                    yield Finding(OK, of, f"{file}: {family.read.kind}, {count(events.n, 'event')}")
+            except (GatherError, SegyError, MissingExtraError) as error:
                 yield Finding(PROBLEM, of, str(error))
 
 

@@ -94,6 +94,13 @@ class PieceReader:
     def _describe(self) -> None:
         """Read what this kind of file tells of itself."""
 
+    def made_by(self) -> dict[str, Any]:
+        """The job that made the first piece: of the only one, or of the first that an index lists."""
+        path = self._pieces[0].path
+        with hdf5.refuse_damage(path, hdf5.mend(path)):
+            made: dict[str, Any] = json.loads(self._handle(path).attrs["spec"])
+        return made
+
     def _verify(self) -> list[Piece]:
         names = [name.decode() for name in self._file["shard_path"][()]]
         counts = self._file["shard_events"][()]

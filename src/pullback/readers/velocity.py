@@ -42,6 +42,7 @@ def read_section(options: Tiles) -> Section:
 
     Raises:
         VelocityFileError: it is missing, of an unknown kind, of another size, not finite or in another unit.
+        pullback.readers.segy.SegyError: a SEG-Y file that is damaged or says nothing of distances.
     """
     path = Path(outside_path(options.file))
     if not path.is_file():
@@ -61,8 +62,8 @@ def read_section(options: Tiles) -> Section:
     elif kind in (".segy", ".sgy"):
         from pullback.readers.segy import read_model
 
-        section = read_model(path)
-        return Section(_in_metres(path, section.velocity, options), spacing or section.spacing)
+        section = read_model(path, spacing)
+        return Section(_in_metres(path, section.velocity, options), section.spacing)
     else:
         raise VelocityFileError(f"{path}: ending '{kind}' is not known: give .npy, .nc, .h5, .segy, .sgy, .bin or .raw")
     if values.ndim != 2:

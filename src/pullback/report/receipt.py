@@ -29,7 +29,19 @@ PACKAGES = (
         "zuko",
         "devito",
     ),
-    *("uproot", "awkward", "pythia8mc", "fastjet", "vector", "scipy", "pandas", "POT", "scikit-image", "matplotlib"),
+    *(
+        "segyio",
+        "uproot",
+        "awkward",
+        "pythia8mc",
+        "fastjet",
+        "vector",
+        "scipy",
+        "pandas",
+        "POT",
+        "scikit-image",
+        "matplotlib",
+    ),
     *("jinja2", "snakemake"),
 )
 RECEIPT_VERSION = 1

@@ -13,7 +13,8 @@ from pullback.study.base import Capability, Uniform
 from pullback.study.inference import Refine
 from pullback.study.model import Problem, Study, resolve_otherwise
 from pullback.study.plugins import problem_class
-from pullback.study.problems import BUILT_IN_PROBLEMS, CustomProblem, Family, SimulatorShift
+from pullback.study.problems import BUILT_IN_PROBLEMS, CustomProblem, Family, RootFiles, SimulatorShift
+from pullback.study.waves import WaveFiles
 
 
 def complaints(study: Study, folder: Path) -> Iterator[str]:
@@ -54,8 +55,12 @@ def _family_complaints(at: str, problem: Problem) -> Iterator[str]:
                 yield f"{here}.{key}.family: '{take.family}' has no test events of its own"
         if isinstance(family.shift, SimulatorShift):
             yield from _change_complaints(here, problem, family)
-        if family.read and problem.kind != "unfolding":
+        if isinstance(family.read, RootFiles) and problem.kind != "unfolding":
             yield f"{here}.read: ROOT files are read by problems of kind 'unfolding' only"
+        if isinstance(family.read, WaveFiles) and problem.kind != "fwi":
+            yield f"{here}.read: files of kind '{family.read.kind}' are read by problems of kind 'fwi' only"
+        if family.read and "test" not in family.read.files:
+            yield f"{here}.read.files: there is no test, and a family in the role '{family.role}' is judged on it"
         if family.take or family.read or params_model is None:
             continue
         try:

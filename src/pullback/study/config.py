@@ -69,8 +69,8 @@ def _allowed_keys(path: tuple[str | int, ...]) -> list[str]:
     return sorted(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
 
 
-def _clean_path(raw: Any, location: tuple[str | int, ...]) -> str:
-    """The path of a key as it stands in the file: pieces that are tags of a union are not in it."""
+def _clean_path(raw: Any, location: tuple[str | int, ...], missing: bool) -> str:
+    """The path of a key as it stands in the file, or would: pieces that are tags of a union are not in it."""
     parts: list[str] = []
     node = raw
     for part in location:
@@ -80,8 +80,8 @@ def _clean_path(raw: Any, location: tuple[str | int, ...]) -> str:
         elif isinstance(node, list) and isinstance(part, int) and part < len(node):
             node = node[part]
             parts.append(f"[{part}]")
-        elif isinstance(part, str) and part == location[-1]:
-            parts.append(part)
+        elif missing and part == location[-1]:
+            parts.append(str(part))
     return ".".join(parts).replace(".[", "[")
 
 
@@ -89,7 +89,7 @@ def _explain(raw: Any, source: str, error: ValidationError) -> str:
     lines = []
     for item in error.errors(include_url=False):
         location = tuple(item["loc"])
-        where = _clean_path(raw, location) or "the file"
+        where = _clean_path(raw, location, item["type"] == "missing") or "the file"
         if item["type"] == "extra_forbidden":
             allowed = _allowed_keys(location[:-1])
             near = difflib.get_close_matches(str(location[-1]), allowed, n=1)

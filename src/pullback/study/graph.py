@@ -196,7 +196,7 @@ class Graph:
     def root_file(self, problem: str, family: str, split: str, shard: int) -> str:
         """The ROOT file that one shard is read from: an outside one, or the one that `collide` makes."""
         if self.plan.source(problem, family) == "read":
-            return self.plan.outside_file(problem, family, split, shard)
+            return self.plan.outside_files(problem, family, split, shard)[0]
         return paths.collisions(self.name, problem, family, split, shard)
 
     def base_ensemble(self, problem: str, family: str) -> str:

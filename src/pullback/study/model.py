@@ -17,6 +17,7 @@ from pullback.study.problems import (
     GaussianProblem,
     UnfoldingProblem,
 )
+from pullback.study.waves import WaveFiles
 
 
 def _kind(value: Any) -> str:
@@ -75,6 +76,13 @@ def family_files(family: Family, split: str) -> list[str]:
     return [outside_path(name) for name in family.read.files.get(cast(Split, split), [])]
 
 
+def family_models(family: Family, split: str) -> list[str]:
+    """The outside files with the truth of one split, where they are files of their own and are read."""
+    if not isinstance(family.read, WaveFiles) or family.role == "observed":
+        return []
+    return [outside_path(name) for name in family.read.models.get(cast(Split, split), [])]
+
+
 def tile_files(family: Family) -> list[str]:
     """The outside file that a family's models are cut from, if it is such a family."""
     tiles = family.params.get("tiles")
@@ -91,7 +99,8 @@ def resolve_otherwise(family: Family) -> Family:
     if family.otherwise is None:
         return family
     read = family.read.files if family.read else {}
-    files = [name for split in read for name in family_files(family, split)] + tile_files(family)
+    files = [name for split in read for name in family_files(family, split) + family_models(family, split)]
+    files += tile_files(family)
     if files and all(Path(name).exists() for name in files):
         return family.model_copy(update={"otherwise": None})
     taken: dict[str, Any] = {"read": None, "params": {}, "events": {}, "take": family.otherwise, "otherwise": None}

@@ -18,7 +18,14 @@ from typing import Any, Concatenate, ParamSpec, cast
 
 from pullback.study.base import SPLITS, Capability, Split, asked, canonical
 from pullback.study.complaints import answers_from_reference
-from pullback.study.model import Study, family_files, option_files, resolve_otherwise, tile_files
+from pullback.study.model import (
+    Study,
+    family_files,
+    family_models,
+    option_files,
+    resolve_otherwise,
+    tile_files,
+)
 from pullback.study.plugins import plugin_file, problem_class
 from pullback.study.problems import (
     BUILT_IN_PROBLEMS,
@@ -29,6 +36,7 @@ from pullback.study.problems import (
     SimulatorShift,
     UnfoldingProblem,
 )
+from pullback.study.waves import WaveFiles
 
 P = ParamSpec("P")
 
@@ -69,10 +77,15 @@ class Plan:
         return self._families[problem, family]
 
     def source(self, problem: str, family: str) -> str:
-        """Where a family's events come from: ``simulate``, ``collide``, ``read`` (outside files) or ``derive``."""
+        """Where a family's events come from, which is the rule that makes them.
+
+        ``simulate``, ``collide``, ``read`` (outside ROOT files), ``read_waves`` (outside gathers) or ``derive``.
+        """
         spec = self.family(problem, family)
         if spec.take:
             return "derive"
+        if isinstance(spec.read, WaveFiles):
+            return "read_waves"
         if spec.read:
             return "read"
         return "collide" if self.study.problems[problem].kind == "unfolding" else "simulate"
@@ -135,7 +148,7 @@ class Plan:
         """Number of shards of a split."""
         spec = self.family(problem, family)
         if spec.read:
-            return len(spec.read.files[cast(Split, split)])
+            return math.ceil(len(spec.read.files[cast(Split, split)]) / self._files_per_shard(problem, family))
         if spec.take:
             return 1
         events, block = self.events(problem, family, split)
@@ -144,9 +157,23 @@ class Plan:
     def _blocks_per_shard(self, problem: str, block: int) -> int:
         return math.ceil(self.study.problems[problem].size.shard / block)
 
-    def outside_file(self, problem: str, family: str, split: str, shard: int) -> str:
-        """The outside ROOT file that one shard is read from."""
-        return family_files(self.family(problem, family), split)[shard]
+    def _files_per_shard(self, problem: str, family: str) -> int:
+        """A SEG-Y file is one event, the others hold many."""
+        read = self.family(problem, family).read
+        return self.study.problems[problem].size.shard if isinstance(read, WaveFiles) and read.kind == "segy" else 1
+
+    def _of_shard(self, problem: str, family: str, shard: int) -> slice:
+        """The outside files of one shard among those of its split."""
+        count = self._files_per_shard(problem, family)
+        return slice(shard * count, (shard + 1) * count)
+
+    def outside_files(self, problem: str, family: str, split: str, shard: int) -> list[str]:
+        """The outside files that the observations of one shard are read from."""
+        return family_files(self.family(problem, family), split)[self._of_shard(problem, family, shard)]
+
+    def outside_models(self, problem: str, family: str, split: str, shard: int) -> list[str]:
+        """The outside files that the truth of one shard is read from, where they are others."""
+        return family_models(self.family(problem, family), split)[self._of_shard(problem, family, shard)]
 
     def prior_files(self, problem: str, family: str) -> list[str]:
         """The user's own files that the events of one family alone depend on: tiles, the files of a shift."""
@@ -244,13 +271,30 @@ class Plan:
             }
         )
 
+    @_once
+    def read_waves_job(self, problem: str, family: str, split: str, shard: int) -> str:
+        """The reading of outside gathers, and of their models where there is a truth."""
+        spec = self.family(problem, family)
+        assert isinstance(spec.read, WaveFiles)
+        cut, truth = self._of_shard(problem, family, shard), spec.role != "observed"
+        return canonical(
+            {
+                **self._base_job(problem, family, split),
+                "files": spec.read.files[cast(Split, split)][cut],
+                "models": spec.read.models.get(cast(Split, split), [])[cut] if truth else [],
+                "first_file": cut.start,
+                "read": spec.read.model_dump(mode="json", exclude={"files", "models"}),
+                "truth": truth,
+            }
+        )
+
     def shard_job(self, problem: str, family: str, split: str, shard: int) -> str:
         """The job that makes one shard, whichever rule it is of."""
         source = self.source(problem, family)
         if source == "derive":
             return self.derive_job(problem, family)
-        job = self.simulate_job if source == "simulate" else self.read_job
-        return job(problem, family, split, shard)
+        jobs = {"simulate": self.simulate_job, "read_waves": self.read_waves_job}
+        return jobs.get(source, self.read_job)(problem, family, split, shard)
 
     @_once
     def index_job(self, problem: str, family: str, split: str) -> str:

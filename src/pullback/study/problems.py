@@ -6,12 +6,12 @@ A new built-in kind is one class here and one file in ``pullback.problems``.
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from pullback.study.base import SPLITS, Capability, Closed, Name, Number, Split, Sweep, Uniform
 from pullback.study.judging import Judging
 from pullback.study.methods import Likelihood, Method, Prior
-from pullback.study.waves import FwiParams, FwiSimulator
+from pullback.study.waves import FwiParams, FwiSimulator, WaveFiles
 
 PROBLEM_PLUGINS = "pullback.problems"
 """Entry-point group in which an installed package offers a problem kind."""
@@ -72,6 +72,8 @@ class Branches(Closed):
 class RootFiles(Closed):
     """Outside ROOT files (TTree or RNTuple): per-event lists of jets, read through a branch map."""
 
+    truth: ClassVar[str] = "x"
+
     files: dict[Split, list[str]] = Field(
         description="files of each split, relative to the working directory; $PULLBACK_DATA and other variables expand"
     )
@@ -88,6 +90,21 @@ class RootFiles(Closed):
     y_pt_min: float = Field(default=5.0, ge=0, description="GeV, selection on reconstructed jets")
     x_pt_min: float = Field(default=30.0, ge=0, description="GeV, selection on truth jets")
 
+    @property
+    def has_truth(self) -> bool:
+        """Whether truth jets are mapped."""
+        return self.x is not None
+
+
+def _file_format(read: Any) -> str:
+    """Gathers say their kind; ROOT files have none to say."""
+    return "WaveFiles" if isinstance(read, WaveFiles) or (isinstance(read, dict) and "kind" in read) else "RootFiles"
+
+
+Read = Annotated[
+    Annotated[RootFiles, Tag("RootFiles")] | Annotated[WaveFiles, Tag("WaveFiles")], Discriminator(_file_format)
+]
+
 
 class Family(Closed):
     """One prior of a problem, in a role."""
@@ -103,7 +120,7 @@ class Family(Closed):
     )
     take: Take | None = None
     shift: Shift | None = None
-    read: RootFiles | None = None
+    read: Read | None = None
     otherwise: Take | None = Field(
         default=None, description="used in place of `read` or of `params.tiles` when their files are not there"
     )
@@ -122,8 +139,8 @@ class Family(Closed):
             raise ValueError("a shift changes test observations only: name the family they come from in `take`")
         if self.role == "observed" and not (self.take or self.read):
             raise ValueError("an observed family needs `take` (a test set without its truth) or `read` (real data)")
-        if self.read and self.role != "observed" and self.read.x is None:
-            raise ValueError("`read.x` maps the truth: without it the role is 'observed'")
+        if self.read and self.role != "observed" and not self.read.has_truth:
+            raise ValueError(f"`read.{self.read.truth}` names the truth: without it the role is 'observed'")
         if self.otherwise and not (self.read or "tiles" in self.params):
             raise ValueError("`otherwise` says what stands in for outside files: there is no `read` and no `tiles`")
         if self.otherwise and self.role == "seen":

@@ -1,0 +1,396 @@
+"""SEG-Y, in and out: shot gathers of an acquisition, and velocity models as sections in depth (by segyio).
+
+Bytes are counted as in the standard (SEG-Y rev 1): 3201 is the first of the binary header, 1 the first of a trace's.
+Offsets are SourceX (73-76), GroupX (81-84) and CDP_X (181-184) with the coordinate scalar (71-72: negative divides,
+positive multiplies, 0 is 1), depths are SourceDepth (49-52) below SourceSurfaceElevation (45-48) and minus
+ReceiverGroupElevation (41-44) with the scalar of 69-70. The sample interval (3217-3218) is in microseconds, of a
+section in depth in millimetres, as is common. A whole number of them is rarely exact: files written here also hold the
+interval as the double of rev 2 (3273-3280), which is read where the two agree.
+"""
+
+import logging
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pullback.extras import require
+from pullback.readers.velocity import Section
+from pullback.simulators.acquisition import Acquisition
+from pullback.whole import atomic
+
+log = logging.getLogger("pullback")
+
+FILE_HEADER, TRACE_HEADER, TEXT_HEADER = 3600, 240, 3200
+FORMATS = {1: 4, 2: 4, 3: 2, 5: 4, 8: 1}
+"""Bytes of a sample by format code: IBM float, int32, int16, IEEE float, int8."""
+IEEE = 5
+LARGEST_INTERVAL = 32_767
+"""Many programs read the interval as a signed number of 16 bits."""
+EXACT_INTERVAL = 3272
+"""Where the file holds the interval as a double (byte 3273)."""
+MILLIMETRE = 1e-3
+FEET_IN_METRE = 3.28084
+REGULAR = 0.01
+"""Traces may lie this far from where a constant distance puts them, as a fraction of it."""
+
+
+class SegyError(ValueError):
+    """A SEG-Y file that cannot be used as it is; the message says what was found, wanted and to be done."""
+
+
+def read_model(path: Path | str, spacing: tuple[float, float] | None = None) -> Section:
+    """A section in depth: one trace for each offset, samples along depth, values as they are in the file.
+
+    Args:
+        path: the file.
+        spacing: m between nodes (depth, offset), in place of what the headers say.
+
+    Raises:
+        SegyError: it is damaged, holds NaN, or its headers say nothing sensible about distances.
+        pullback.extras.MissingExtraError: segyio is not installed.
+    """
+    with _open(path) as file:
+        values = _values(path, file)
+        if spacing is not None:
+            return Section(values.T, spacing)
+        if min(values.shape) < 2:
+            raise SegyError(f"{path}: {len(values)} traces of {values.shape[1]} samples, wanted a section: 2 or more")
+        fields = {name: _lengths(file, name) for name in ("CDP_X", "GroupX", "SourceX")}
+        depth = _interval(path, file) * MILLIMETRE
+    name, offset = next(((n, v) for n, v in fields.items() if np.ptp(v) > 0), ("CDP_X", fields["CDP_X"]))
+    order = np.argsort(offset, kind="stable")
+    steps = np.diff(offset[order])
+    mean = float(steps.mean())
+    if mean == 0:
+        raise SegyError(
+            f"{path}: CDP_X, GroupX and SourceX (bytes 181, 81, 73) are {offset[0]:g} m in every trace: write offsets "
+            "there, or give tiles.spacing where tiles are cut from it"
+        )
+    if np.abs(steps - mean).max() > REGULAR * mean:
+        raise SegyError(
+            f"{path}: traces lie {steps.min():g} to {steps.max():g} m apart by {name}, wanted one distance: "
+            "interpolate the section to regular offsets"
+        )
+    return Section(np.ascontiguousarray(values[order].T), (depth, mean))
+
+
+def read_gathers(path: Path | str, acquisition: Acquisition) -> np.ndarray:
+    """Shot gathers (source, time, receiver), float32, in the order of the acquisition's sources and receivers.
+
+    The time of the first sample is DelayRecordingTime (bytes 109-110, ms). A file that begins earlier than the
+    acquisition, at time 0 for one, has the samples before it left out; one with as many samples as the acquisition and
+    a delay of 0 is taken sample by sample, with a warning.
+
+    Raises:
+        SegyError: it is damaged, holds NaN, or was not recorded as the acquisition says; the first difference is told.
+        pullback.extras.MissingExtraError: segyio is not installed.
+    """
+    with _open(path) as file:
+        values = _values(path, file)
+        first = _first_sample(path, file, values.shape[1], acquisition)
+        source, group = (np.round(_lengths(file, name), 3) for name in ("SourceX", "GroupX"))
+        below = {
+            "source": _lengths(file, "SourceDepth") - _lengths(file, "SourceSurfaceElevation"),
+            "receiver": -_lengths(file, "ReceiverGroupElevation"),
+        }
+        unit = float(_scalar(file, "SourceGroupScalar").max())
+    # The header's unit rounds positions; a millimetre is what files written here are good for.
+    tolerance = max(MILLIMETRE, min(unit / 2, 0.05 * acquisition.spacing))
+    wanted = {
+        name: np.array([offset for _, offset in places])
+        for name, places in (("source", acquisition.sources), ("receiver", acquisition.receivers))
+    }
+    if not source.any() and not group.any() and (wanted["source"].any() or wanted["receiver"].any()):
+        raise SegyError(
+            f"{path}: SourceX and GroupX (bytes 73 and 81) are zero in every trace: write the offsets of sources and "
+            "receivers there, in m with the scalar of bytes 71-72"
+        )
+    order = np.lexsort((group, source))
+    shots, counts = np.unique(source, return_counts=True)
+    if len(shots) != len(wanted["source"]):
+        raise SegyError(
+            f"{path}: {len(shots)} shots, with sources from {source.min():g} to {source.max():g} m; wanted "
+            f"{len(wanted['source'])} from {wanted['source'].min():g} to {wanted['source'].max():g} m: give the "
+            "gathers of one event, or correct `sources` of the simulator"
+        )
+    if (counts != len(wanted["receiver"])).any():
+        bad = int(np.argmax(counts != len(wanted["receiver"])))
+        raise SegyError(
+            f"{path}: the shot at {shots[bad]:g} m has {counts[bad]} traces, wanted "
+            f"{len(wanted['receiver'])}: repair the file, or correct `receivers` of the simulator"
+        )
+    shape = len(shots), len(wanted["receiver"])
+    found = {"source": source[order].reshape(shape)[:, 0], "receiver": group[order].reshape(shape)}
+    for name in ("source", "receiver"):
+        _compare(path, f"{name} offsets", found[name], np.sort(wanted[name]), tolerance)
+        if below[name].any():
+            depths = np.array([d for d, _ in getattr(acquisition, f"{name}s")])
+            _compare(path, f"{name} depths", below[name], np.full(len(source), depths[0]), tolerance)
+    cut = values[order, first : first + acquisition.samples].reshape(*shape, acquisition.samples)
+    place = [np.argsort(np.argsort(wanted[name], kind="stable"), kind="stable") for name in ("source", "receiver")]
+    return np.ascontiguousarray(cut[place[0]][:, place[1]].transpose(0, 2, 1))
+
+
+def write_model(path: Path | str, section: Section, title: str = "") -> None:
+    """Write a section in depth, one trace for each offset: whole, or not at all.
+
+    Raises:
+        SegyError: nodes are so far apart in depth that the header cannot say it.
+        pullback.whole.StoreError: the folder cannot be written.
+    """
+    depth, offset = section.spacing
+    places = np.arange(section.velocity.shape[1]) * offset
+    trace = {
+        "CDP": 1 + np.arange(len(places)),
+        "CDP_X": _millimetres(places),
+        "SourceX": _millimetres(places),
+        "GroupX": _millimetres(places),
+    }
+    lines = ["SECTION IN DEPTH, METRES PER SECOND", f"TRACES EVERY {offset:.9g} M, SAMPLES EVERY {depth:.9g} M"]
+    lines.append("THE SAMPLE INTERVAL IS IN MILLIMETRES")
+    _write(path, section.velocity.T, depth / MILLIMETRE, [*lines, title], trace, {"SortingCode": 4})
+
+
+def write_gathers(path: Path | str, gathers: np.ndarray, acquisition: Acquisition, title: str = "") -> None:
+    """Write shot gathers (source, time, receiver) of an acquisition: whole, or not at all.
+
+    Raises:
+        SegyError: they have another shape, or samples are so far apart that the header cannot say it.
+        pullback.whole.StoreError: the folder cannot be written.
+    """
+    a = acquisition
+    if gathers.shape != a.data_shape:
+        raise SegyError(f"{path}: gathers of shape {gathers.shape}, the acquisition records {a.data_shape}")
+    receivers = len(a.receivers)
+    sources = np.repeat(np.array(a.sources), receivers, axis=0)
+    groups = np.tile(np.array(a.receivers), (len(a.sources), 1))
+    shot = 1 + np.repeat(np.arange(len(a.sources)), receivers)
+    trace = {
+        "FieldRecord": shot,
+        "EnergySourcePoint": shot,
+        "TraceNumber": np.tile(1 + np.arange(receivers), len(a.sources)),
+        "offset": np.rint(groups[:, 1] - sources[:, 1]).astype(int),
+        "SourceX": _millimetres(sources[:, 1]),
+        "GroupX": _millimetres(groups[:, 1]),
+        "CDP_X": _millimetres((sources[:, 1] + groups[:, 1]) / 2),
+        "SourceDepth": _millimetres(sources[:, 0]),
+        "ReceiverGroupElevation": -_millimetres(groups[:, 0]),
+        "DelayRecordingTime": np.full(len(shot), round(1e3 * a.output_interval)),
+    }
+    lines = [
+        f"SHOT GATHERS: {len(a.sources)} SHOTS OF {receivers} RECEIVERS",
+        f"{a.samples} SAMPLES EVERY {a.output_interval:.9g} S, THE FIRST AT {a.output_interval:.9g} S",
+        "PRESSURE RELATIVE TO THE SOURCE",
+    ]
+    values = gathers.transpose(0, 2, 1).reshape(-1, a.samples)
+    _write(path, values, 1e6 * a.output_interval, [*lines, title], trace, {"SortingCode": 5, "Traces": receivers})
+
+
+@contextmanager
+def _open(path: Path | str) -> Iterator[Any]:
+    segyio = require("segyio", "segy")
+    _check_layout(Path(path))
+    with segyio.open(str(path), ignore_geometry=True) as file:
+        yield file
+
+
+def _check_layout(path: Path) -> None:
+    """Whether a file is as long as its header says; segyio says of all that is wrong the same."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(FILE_HEADER)
+        size = path.stat().st_size
+    except OSError as error:
+        raise SegyError(f"{path}: cannot be read ({error.strerror}); give the path of a SEG-Y file") from None
+    if len(head) < FILE_HEADER:
+        raise SegyError(f"{path}: {size} bytes, shorter than the {FILE_HEADER} of SEG-Y's headers; fetch it again")
+    (samples,), (code,) = struct.unpack_from(">H", head, 3220), struct.unpack_from(">H", head, 3224)
+    (swapped,) = struct.unpack_from("<H", head, 3224)
+    if code not in FORMATS and swapped in FORMATS:
+        raise SegyError(
+            f"{path}: little-endian (the format code reads {code}, the other way {swapped}); wanted big-endian, "
+            "SEG-Y's own order: write it again so"
+        )
+    if code not in FORMATS:
+        raise SegyError(
+            f"{path}: format code {code} in bytes 3225-3226, wanted {', '.join(map(str, FORMATS))} (5 is IEEE float): "
+            "convert it, or give a SEG-Y file"
+        )
+    extended = struct.unpack_from(">h", head, 3504)[0]
+    if samples == 0 or extended < 0:
+        raise SegyError(
+            f"{path}: {samples} samples in a trace (bytes 3221-3222), {extended} more textual headers (3505-3506): "
+            "wanted at least 1 and 0; correct the binary header"
+        )
+    start, trace = FILE_HEADER + TEXT_HEADER * extended, TRACE_HEADER + FORMATS[code] * samples
+    traces, left = divmod(size - start, trace)
+    if traces < 1 or left:
+        raise SegyError(
+            f"{path}: {size} bytes, wanted {start} + traces x {trace} ({TRACE_HEADER} + {FORMATS[code]} x {samples} "
+            f"samples): {max(traces, 0)} whole traces and {left if traces >= 0 else 0} bytes more; truncated, fetch it "
+            "again, or its traces differ in length"
+        )
+
+
+def _field(file: Any, name: str) -> np.ndarray:
+    """One field of every trace header, (trace,)."""
+    return np.asarray(file.attributes(getattr(require("segyio", "segy").TraceField, name))[:])
+
+
+def _values(path: Path | str, file: Any) -> np.ndarray:
+    """Samples (trace, sample), float32, of a file whose headers make sense."""
+    segyio = require("segyio", "segy")
+    counts = _field(file, "TRACE_SAMPLE_COUNT") % 2**16
+    if (different := np.flatnonzero((counts != 0) & (counts != len(file.samples)))).size:
+        raise SegyError(
+            f"{path}: trace {different[0]} says {counts[different[0]]} samples (bytes 115-116), the file "
+            f"{len(file.samples)}: wanted traces of one length"
+        )
+    if file.bin[segyio.BinField.MeasurementSystem] == 2:
+        raise SegyError(f"{path}: its lengths are in feet (bytes 3255-3256 hold 2), wanted metres: convert them")
+    if units := set(_field(file, "CoordinateUnits").tolist()) - {0, 1}:
+        raise SegyError(
+            f"{path}: coordinates are angles (bytes 89-90 hold {min(units)}), wanted lengths (1): project them to "
+            "metres"
+        )
+    values = np.asarray(file.trace.raw[:], np.float32)
+    if (bad := np.argwhere(~np.isfinite(values))).size:
+        raise SegyError(
+            f"{path}: {len(bad)} samples are not finite, the first is sample {bad[0][1]} of trace {bad[0][0]}: repair "
+            "the file"
+        )
+    return values
+
+
+def _interval(path: Path | str, file: Any) -> float:
+    """The sample interval as the header has it: microseconds, or millimetres."""
+    segyio = require("segyio", "segy")
+    whole = file.bin[segyio.BinField.Interval] % 2**16 or int(_field(file, "TRACE_SAMPLE_INTERVAL")[0]) % 2**16
+    if whole == 0:
+        raise SegyError(f"{path}: the sample interval (bytes 3217-3218) is 0: write it there")
+    with Path(path).open("rb") as stream:
+        stream.seek(EXACT_INTERVAL)
+        (exact,) = struct.unpack(">d", stream.read(8))
+    return exact if abs(exact - whole) <= 0.5 else float(whole)
+
+
+def _scalar(file: Any, name: str) -> np.ndarray:
+    """What lengths of each trace are multiplied with, (trace,)."""
+    scalar = _field(file, name).astype(np.float64)
+    return np.where(scalar < 0, -1 / np.where(scalar < 0, scalar, 1), np.where(scalar == 0, 1, scalar))
+
+
+def _lengths(file: Any, name: str) -> np.ndarray:
+    """A coordinate of every trace, (trace,), m."""
+    heights = ("SourceDepth", "SourceSurfaceElevation", "ReceiverGroupElevation")
+    return _field(file, name) * _scalar(file, "ElevationScalar" if name in heights else "SourceGroupScalar")
+
+
+def _first_sample(path: Path | str, file: Any, samples: int, a: Acquisition) -> int:
+    """The sample at the time of the acquisition's first."""
+    interval = _interval(path, file)
+    if abs(interval - 1e6 * a.output_interval) > 0.5 + 1e-9 * interval:
+        raise SegyError(
+            f"{path}: a sample every {interval:g} microseconds, wanted {1e6 * a.output_interval:g}: resample it, or "
+            "set output_interval of the simulator"
+        )
+    delays = np.unique(_field(file, "DelayRecordingTime"))
+    delay = float(delays[0]) * 1e-3
+    early = max(0, round((a.output_interval - delay) / a.output_interval))
+    if len(delays) > 1 or abs(delay + (early - 1) * a.output_interval) > 0.5e-3 + 1e-9:
+        raise SegyError(
+            f"{path}: samples begin at {delay:g} to {delays[-1] * 1e-3:g} s (DelayRecordingTime, bytes 109-110), "
+            f"wanted {a.output_interval:g} s or whole intervals earlier, in all traces: correct it"
+        )
+    if delay == 0 and samples == a.samples:
+        log.warning("%s: no delay in its headers: its first sample is taken as that at %g s", path, a.output_interval)
+        return 0
+    if samples - early != a.samples:
+        raise SegyError(
+            f"{path}: {samples - early} samples from {a.output_interval:g} s on, wanted {a.samples}: cut it, or set "
+            "record_length of the simulator"
+        )
+    return early
+
+
+def _compare(path: Path | str, what: str, found: np.ndarray, wanted: np.ndarray, tolerance: float) -> None:
+    """Refuse positions (..., place) that are not the wanted ones (place,), in m."""
+    wanted = np.broadcast_to(wanted, found.shape)
+    away = np.abs(found - wanted)
+    if away.max() <= tolerance:
+        return
+    remedy = "correct the headers, or the positions in the simulator's settings"
+    factor = float((found * wanted).sum() / max((wanted**2).sum(), 1e-300))
+    power = 10.0 ** round(np.log10(factor)) if factor > 0 else 1.0
+    if np.allclose(found, FEET_IN_METRE * wanted, rtol=1e-4, atol=tolerance):
+        remedy = "these look like feet: convert them to metres"
+    elif power != 1 and np.allclose(found, power * wanted, rtol=1e-6, atol=tolerance):
+        remedy = f"all are {power:g} times too large: the scalar (bytes 69-70, 71-72) was forgotten or is another"
+    elif np.ptp(found - wanted) <= 2 * tolerance:
+        remedy = f"all lie {(found - wanted).flat[0]:+g} m off: shift them"
+    worst = np.unravel_index(away.argmax(), away.shape)
+    raise SegyError(
+        f"{path}: {what} from {found.min():g} to {found.max():g} m, wanted {wanted.min():g} to {wanted.max():g} m "
+        f"(number {worst[-1]} is {found[worst]:g}, wanted {wanted[worst]:g}); {remedy}"
+    )
+
+
+def _millimetres(lengths: np.ndarray) -> np.ndarray:
+    return np.rint(lengths / MILLIMETRE).astype(np.int64)
+
+
+def _write(
+    path: Path | str,
+    values: np.ndarray,
+    interval: float,
+    lines: list[str],
+    trace: dict[str, np.ndarray],
+    binary: dict[str, int],
+) -> None:
+    """Traces (trace, sample) with fields of their headers (trace,), and the interval in its unit."""
+    segyio = require("segyio", "segy")
+    whole = round(interval)
+    if not 1 <= whole <= LARGEST_INTERVAL:
+        raise SegyError(
+            f"{path}: a sample interval of {interval:g} does not fit the header, wanted 1 to {LARGEST_INTERVAL} "
+            "(microseconds, millimetres): write netCDF"
+        )
+    fields, bins = segyio.TraceField, segyio.BinField
+    spec = segyio.spec()
+    spec.samples, spec.tracecount, spec.format = np.arange(values.shape[1]), len(values), IEEE
+    same = {
+        "SourceGroupScalar": -1000,
+        "ElevationScalar": -1000,
+        "CoordinateUnits": 1,
+        "TraceIdentificationCode": 1,
+        "TRACE_SAMPLE_COUNT": values.shape[1],
+        "TRACE_SAMPLE_INTERVAL": whole,
+    }
+    said = ["WRITTEN BY PULLBACK, SEG-Y REV 1", *lines, "COORDINATES IN METRES / 1000, SCALAR -1000"]
+    text = dict(enumerate((line.encode("ascii", "replace").decode()[:76] for line in said if line), start=1))
+    with atomic(path) as temporary:
+        with segyio.create(str(temporary), spec) as file:
+            file.text[0] = segyio.tools.create_text_header({**text, 39: "SEG Y REV1", 40: "END TEXTUAL HEADER"})
+            file.bin.update(
+                {
+                    bins.Interval: whole,
+                    bins.Samples: values.shape[1],
+                    bins.Format: IEEE,
+                    bins.MeasurementSystem: 1,
+                    bins.SEGYRevision: 1,
+                    bins.TraceFlag: 1,
+                    **{getattr(bins, name): value for name, value in binary.items()},
+                }
+            )
+            for row in range(len(values)):
+                own = {getattr(fields, name): int(column[row]) for name, column in trace.items()}
+                number = {fields.TRACE_SEQUENCE_LINE: row + 1, fields.TRACE_SEQUENCE_FILE: row + 1}
+                file.header[row] = {**{getattr(fields, n): v for n, v in same.items()}, **number, **own}
+            file.trace.raw[:] = np.ascontiguousarray(values, np.float32)
+        with temporary.open("r+b") as stream:
+            stream.seek(EXACT_INTERVAL)
+            stream.write(struct.pack(">d", interval))

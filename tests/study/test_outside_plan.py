@@ -1,0 +1,68 @@
+"""How outside gathers are cut into jobs, and what each job reads."""
+
+import json
+
+import pytest
+
+from pullback.study import load_study
+from pullback.study.plan import Plan
+
+SHOTS = [f"$PULLBACK_DATA/shot{i}.segy" for i in range(5)]
+ROCKS = [f"rock{i}.segy" for i in range(5)]
+
+
+def plan(**families):
+    families = {"flat": {"role": "seen", "params": {"geology": "flat"}}, **families}
+    problem = {"kind": "fwi", "size": {"shard": 2}, "families": families, "methods": {"r": {"kind": "random-truth"}}}
+    return Plan(load_study({"config_version": 1, "study": "s", "problems": {"waves": problem}}))
+
+
+def line(role="unseen", kind="segy"):
+    models = {"models": {"test": ROCKS}} if kind != "netcdf" else {}
+    return {"role": role, "read": {"kind": kind, "files": {"test": SHOTS}, **models}}
+
+
+def test_segy_files_are_events_and_others_shards(monkeypatch):
+    monkeypatch.setenv("PULLBACK_DATA", "/data")
+    p = plan(line=line(), pairs=line(kind="netcdf"))
+    assert p.source("waves", "line") == p.source("waves", "pairs") == "read_waves"
+    assert p.splits("waves", "line") == ("test",)
+    assert p.shards("waves", "line", "test") == 3
+    assert p.shards("waves", "pairs", "test") == 5
+    assert p.outside_files("waves", "line", "test", 1) == ["/data/shot2.segy", "/data/shot3.segy"]
+    assert p.outside_models("waves", "line", "test", 2) == ["rock4.segy"]
+    assert p.outside_files("waves", "pairs", "test", 3) == ["/data/shot3.segy"]
+    assert p.outside_models("waves", "pairs", "test", 3) == []
+
+
+def test_a_job_names_files_as_the_study_does(monkeypatch):
+    """Another machine has its data elsewhere: nothing reruns for that."""
+    jobs = set()
+    for folder in ("/here", "/there"):
+        monkeypatch.setenv("PULLBACK_DATA", folder)
+        jobs.add(plan(line=line()).shard_job("waves", "line", "test", 1))
+    (job,) = jobs
+    job = json.loads(job)
+    assert job["files"] == SHOTS[2:4]
+    assert job["models"] == ROCKS[2:4]
+    assert job["first_file"] == 2
+    assert job["truth"] is True
+    assert job["read"] == {"kind": "segy", "units": "m/s"}
+
+
+def test_an_observed_family_knows_nothing_of_models():
+    p = plan(line=line("observed"))
+    assert p.outside_models("waves", "line", "test", 0) == []
+    assert json.loads(p.shard_job("waves", "line", "test", 0))["models"] == []
+
+
+@pytest.mark.parametrize("missing", ["shot1.segy", "rock3.segy", None])
+def test_what_stands_in_for_a_file_that_is_not_there(tmp_path, monkeypatch, missing):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PULLBACK_DATA", str(tmp_path))
+    for i in range(5):
+        for name in (f"shot{i}.segy", f"rock{i}.segy"):
+            if name != missing:
+                (tmp_path / name).touch()
+    p = plan(line={**line(), "otherwise": {"family": "flat"}})
+    assert p.source("waves", "line") == ("derive" if missing else "read_waves")

@@ -1,0 +1,14 @@
+"""Adapter of the rule `read_waves`."""
+
+from pathlib import Path
+
+from pullback.joblog import job_log
+from pullback.problems.outside import read_waves
+
+with job_log(snakemake.log[0]):
+    read_waves(
+        snakemake.params.job,
+        [Path(file) for file in snakemake.input.files],
+        [Path(file) for file in snakemake.input.get("models", [])],
+        Path(snakemake.output.shard),
+    )
