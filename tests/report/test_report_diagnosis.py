@@ -63,13 +63,13 @@ def test_good_results_need_no_word():
             "the truth itself leaves 25 % of its observations unexplained",
             "training on observations with such flaws",
         ),
-        ({"relative_l2_point": {("cfm", "salt"): 0.2}}, "cfm (20 %) off the truth, while", "more shots, wider offsets"),
+        ({"relative_l2_point": {("cfm", "salt"): 0.2}}, "determine it: error of cfm (20 %)", "more shots, wider"),
         ({"coverage90": {("enkg", "salt"): 0.2}}, "over-confident: too few truths lie in 90 % intervals of enkg (20 %)",
          "more particles"),
         ({"coverage90": {("cfm", "salt"): 1.02}}, "too wide: too many truths lie in 90 % intervals of cfm (102 %)",
          "more training steps"),
         ({"failed_draws": {("enkg", "salt"): 0.125}}, "draws failed: enkg (12 %)", "the log of the inference"),
-        ({"mae_point": {("cfm", "salt"): 790.0}}, "cfm cannot be told from truths drawn at random", "more training"),
+        ({"mae_point": {("cfm", "salt"): 790.0}}, "no better than truths drawn at random: cfm", "more training"),
     ],
 )  # fmt: skip
 def test_what_is_poor_is_named_with_a_remedy(more, found, advice):

@@ -151,7 +151,10 @@ def _misfit(results: _Results) -> Iterator[Finding]:
         advice = "observations that tell more, or a prior that knows more"
         if results.is_waves:
             advice = "more shots, wider offsets, lower frequencies or a longer record; or a prior that knows more"
-        yield f"{_named(wrong)} off the truth, while the observations are met: they do not determine it", advice
+        yield (
+            f"the observations are met and the truth is not, so they do not determine it: error of {_named(wrong)}",
+            advice,
+        )
 
 
 def _coverage(results: _Results) -> Iterator[Finding]:
@@ -192,11 +195,11 @@ def _blind(results: _Results) -> Iterator[Finding]:
     blind = [
         s.label
         for s, m in results.ranked(results.headline)
-        if (m.high >= base.low if better == "lower" else m.low <= base.high)
+        if m.n == base.n and (m.high >= base.low if better == "lower" else m.low <= base.high)
     ]
     if blind:
         yield (
-            f"{' and '.join(blind)} cannot be told from truths drawn at random",
+            f"no better than truths drawn at random: {', '.join(blind)}",
             "more training steps where the loss still falls, a larger network or other data where it is flat",
         )
 
