@@ -251,7 +251,7 @@ def test_models_are_opened_and_shifts_are_tried(tmp_path):
                         "shift": {"kind": "simulator", "change": change},
                     },
                 },
-                "methods": {"l-bfgs": {"kind": "lbfgs-fwi"}},
+                "methods": {"l-bfgs": {"kind": "lbfgs-fwi", "infer": {"line": {"start": [1800, 4000]}}}},
             }
         },
     }

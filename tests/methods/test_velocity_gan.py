@@ -263,6 +263,6 @@ def test_it_learns_velocities_from_waves(gradients, tmp_path, kind):
     assert chunk.ok.all()
     error = np.abs(chunk.x[:, 0] - truth).mean()
     at_random = np.abs(truth - np.roll(truth, 1, axis=0)).mean()
-    assert error < 0.25 * at_random
+    assert error < 0.5 * at_random
     # One network call for each event, whatever was trained against it.
     assert method.cost.network_calls == 40
