@@ -1,26 +1,37 @@
 """Snakemake's limit of the rate of jobs: its default goes, the user's own stays."""
 
-from snakemake.cli import get_argument_parser
-from snakemake.settings.types import MaxJobsPerTimespan, SchedulingSettings
+import subprocess
+import sys
 
-from pullback.study.graph import DEFAULT_RATE, choose_when_jobs_end
+import pytest
+
+RULES = """
+from pullback.study.graph import choose_when_jobs_end
+
+onstart:
+    choose_when_jobs_end(workflow.scheduler)
+
+onsuccess:
+    limiter = workflow.scheduler.job_rate_limiter
+    print("THE LIMIT:", limiter and (limiter.max_jobs, limiter.timespan))
+
+rule all:
+    input: expand("{i}", i=range(3))
+
+rule one:
+    output: "{i}"
+    shell: "touch {output}"
+"""
 
 
-def test_snakemake_s_default_is_taken_away():
-    limit = get_argument_parser().parse_args([]).max_jobs_per_timespan
-    if isinstance(limit, str):
-        limit = MaxJobsPerTimespan.parse_choice(limit)
-    assert (limit.max_jobs, limit.timespan) == DEFAULT_RATE
-    settings = SchedulingSettings(max_jobs_per_timespan=limit)
-    choose_when_jobs_end(settings)
-    assert settings.max_jobs_per_timespan is None
-
-
-def test_a_limit_of_the_user_stays():
-    settings = SchedulingSettings(max_jobs_per_timespan=MaxJobsPerTimespan(60, "1m"))
-    choose_when_jobs_end(settings)
-    assert settings.max_jobs_per_timespan.max_jobs == 60
-
-
-def test_a_process_that_schedules_nothing_is_left_alone():
-    choose_when_jobs_end(None)
+@pytest.mark.parametrize(
+    ("asked", "left"), [([], "None"), (["--max-jobs-per-timespan", "50/2s"], "(50, 2.0)")], ids=["default", "own"]
+)
+def test_the_limit_of_a_run(tmp_path, asked, left):
+    """In a run of Snakemake itself: what its scheduler is left with, and that it still runs every job."""
+    (tmp_path / "Snakefile").write_text(RULES)
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", *asked]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"THE LIMIT: {left}" in done.stdout + done.stderr
+    assert all((tmp_path / str(i)).exists() for i in range(3))

@@ -69,7 +69,7 @@ DEFAULT_RATE = (100, 1)
 """Snakemake's default of --max-jobs-per-timespan: jobs, seconds."""
 
 
-def choose_when_jobs_end(settings: Any) -> None:
+def choose_when_jobs_end(scheduler: Any) -> None:
     """Take away Snakemake's default limit of the rate of jobs; one that the user gave stays.
 
     Under any limit each job that ends leaves a timer that looks at all ready jobs again every second, for the rest of
@@ -77,11 +77,11 @@ def choose_when_jobs_end(settings: Any) -> None:
     when one ends, which is when there is something to choose.
 
     Args:
-        settings: Snakemake's scheduling settings; None in a process that schedules nothing.
+        scheduler: Snakemake's, before it has chosen a job.
     """
-    limit = getattr(settings, "max_jobs_per_timespan", None)
-    if limit is not None and (limit.max_jobs, limit.timespan) == DEFAULT_RATE:
-        settings.max_jobs_per_timespan = None
+    limiter = getattr(scheduler, "job_rate_limiter", None)
+    if limiter is not None and (limiter.max_jobs, limiter.timespan) == DEFAULT_RATE:
+        scheduler.job_rate_limiter = None
 
 
 def one_of(names: Iterable[str | int]) -> str:
