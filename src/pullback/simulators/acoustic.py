@@ -66,7 +66,9 @@ class AcousticEngine:
         self.calls = 0
         self.segment = 2 * math.ceil(math.sqrt(a.steps / 2))
         self.dtype = np.dtype(dtype)
-        model_bytes = self.dtype.itemsize * (2 * len(a.sources) + 1) * math.prod(a.padded)
+        # Two time levels of each shot, the four memories of a matched layer, and alpha.
+        fields = (6 if a.boundary == "pml" else 2) * len(a.sources) + 1
+        model_bytes = self.dtype.itemsize * fields * math.prod(a.padded)
         self.models = models or max(1, min(16, WORKING_SET // model_bytes))
         self._propagator = propagator(replace(a.scheme, dtype=dtype))
         self._receivers = a.nodes(a.receivers)
