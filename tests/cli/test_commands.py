@@ -227,6 +227,32 @@ def test_outside_files_are_opened(tmp_path):
     assert "data.root" in text
 
 
+def test_networks_that_cannot_take_a_truth_are_named(tmp_path):
+    study = {
+        "config_version": 1,
+        "study": "networks",
+        "problems": {
+            "gaussian": {
+                "kind": "gaussian",
+                "families": {"half": {"role": "seen", "params": {"gamma": 0.5}}},
+                "methods": {
+                    "direct": {"kind": "velocity-gan"},
+                    "flow": {"kind": "ei-fm", "network": {"kind": "unet"}},
+                    "fine": {"kind": "ei-fm"},
+                },
+            }
+        },
+    }
+    (tmp_path / "networks.yaml").write_text(yaml.safe_dump(study))
+    status, text = pullback("check", "networks.yaml", folder=tmp_path)
+    text = " ".join(text.split())
+    assert status == 1
+    for name, kind in (("direct", "inversion-net"), ("flow", "unet")):
+        assert f"gaussian.{name} network '{kind}' needs x on a 2-D grid, found a vector of 2; use kind: mlp" in text
+    assert "gaussian.fine" not in text
+    assert "2 problems" in text
+
+
 def test_models_are_opened_and_shifts_are_tried(tmp_path):
     np.save(tmp_path / "model.npy", np.full((80, 120), 2.5))
     tiles = {"file": "model.npy", "spacing": 10.0, "units": "km/s"}

@@ -207,7 +207,7 @@ def test_without_seen_families_a_descent_wants_a_start():
 @pytest.fixture(scope="module")
 def waves():
     """One section with a curved fault, of 12 x 12 nodes, and its gathers."""
-    problem = Fwi(FwiSimulator(x_cells=(12, 12)))
+    problem = Fwi(FwiSimulator(x_cells=(12, 12), boundary="sponge", border_cells=28))
     truth = problem.sample_prior(np.random.default_rng(5), 1, {"geology": "curved-fault"})
     y, ok = problem.forward(truth)
     assert ok.all()
@@ -230,7 +230,7 @@ def test_waves_find_a_fault_from_a_straight_line(waves):
     before, after = (relative(problem.forward(x)[0], y) for x in (start, chunk.x[:, 0]))
     assert after < 0.1 * before
     assert chunk.diagnostics["final_misfit"] == pytest.approx(after, rel=1e-3)
-    assert relative(chunk.x[:, 0], truth) < 0.75 * relative(start, truth)
+    assert relative(chunk.x[:, 0], truth) < 0.6 * relative(start, truth)
     assert chunk.x.min() >= 1500
     assert chunk.x.max() <= 4500
     # Of two bands; a line search of 20 trials may be under way when the most evaluations are reached.

@@ -229,7 +229,7 @@ def test_several_processes_are_refused_before_they_start(tmp_path, method, reaso
 def gradients(tmp_path_factory):
     """Velocities that rise with depth, and their gathers: 250 models to learn from, 40 to judge by."""
     folder = tmp_path_factory.mktemp("gradients")
-    problem = Fwi(FwiSimulator())
+    problem = Fwi(FwiSimulator(boundary="sponge", border_cells=28))
     files = {}
     for seed, (name, events) in enumerate({"train": 250, "validation": 40, "test": 40}.items()):
         rng = np.random.default_rng(seed)
@@ -263,6 +263,6 @@ def test_it_learns_velocities_from_waves(gradients, tmp_path, kind):
     assert chunk.ok.all()
     error = np.abs(chunk.x[:, 0] - truth).mean()
     at_random = np.abs(truth - np.roll(truth, 1, axis=0)).mean()
-    assert error < 0.5 * at_random
+    assert error < 0.25 * at_random
     # One network call for each event, whatever was trained against it.
     assert method.cost.network_calls == 40

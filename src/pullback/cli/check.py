@@ -74,7 +74,7 @@ def check(context: click.Context, study: Path, cores: int, profile: str | None) 
     except Refused as error:
         jobs = []
         findings.append(Finding(PROBLEM, "plan", error.message))
-    for look in (_packages, _compiler, _accelerator, _outside_files, _shifts, _disk, _folder, _lock, _cache):
+    for look in (_packages, _compiler, _accelerator, _outside_files, _shifts, _networks, _disk, _folder, _lock, _cache):
         findings += list(look(plan))
     click.echo(table(findings))
     problems = sum(finding.level == PROBLEM for finding in findings)
@@ -229,16 +229,15 @@ def _outside_files(plan: Plan) -> Iterator[Finding]:
 def _section(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
     import numpy as np
 
-    from pullback.problems.base import make_problem
+    from pullback.problems.base import problem_of
     from pullback.readers.velocity import read_section
     from pullback.study.waves import Tiles
 
-    spec, params = plan.study.problems[problem], plan.family(problem, name).params
-    options = spec.simulator if isinstance(spec.simulator, dict) else spec.simulator.model_dump(mode="json")
+    params = plan.family(problem, name).params
     try:
         tiles = Tiles.model_validate(params["tiles"])
         section = read_section(tiles)
-        make_problem(spec.kind, options, plan.folder).sample_prior(np.random.default_rng(0), 1, params)
+        problem_of(json.loads(plan.preflight_job(problem))).sample_prior(np.random.default_rng(0), 1, params)
     except (ValueError, OSError) as error:
         yield Finding(PROBLEM, of, str(error))
         return
@@ -259,6 +258,32 @@ def _shifts(plan: Plan) -> Iterator[Finding]:
             try:
                 Resimulation(json.loads(plan.derive_job(problem, name)), family.shift.change)
             except Exception as error:  # a user's own class may raise anything
+                yield Finding(PROBLEM, f"{problem}.{name}", str(error))
+
+
+def _networks(plan: Plan) -> Iterator[Finding]:
+    """Whether networks can take truths and observations of their shape; they are built without memory."""
+    if find_spec("torch") is None:
+        return
+    import torch
+
+    from pullback.networks.build import build_network, build_set_encoder
+    from pullback.problems.base import problem_of
+
+    for problem, spec in plan.study.problems.items():
+        try:
+            made = problem_of(json.loads(plan.preflight_job(problem)))
+        except Exception:  # a user's own class may raise anything; the look at the disk tells of it
+            continue
+        for name, method in spec.methods.items():
+            network, encoder = getattr(method, "network", None), getattr(method, "set_encoder", None)
+            try:
+                with torch.device("meta"):
+                    if network is not None:
+                        build_network(network, made.x.shape, made.y.shape, 0)
+                    if encoder is not None:
+                        build_set_encoder(encoder, made.y.shape, 1)
+            except ValueError as error:
                 yield Finding(PROBLEM, f"{problem}.{name}", str(error))
 
 
@@ -313,14 +338,13 @@ def _wave_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Findin
 
 def _disk(plan: Plan) -> Iterator[Finding]:
     """Disk space of everything that is written, without compression."""
-    from pullback.problems.base import make_problem
+    from pullback.problems.base import problem_of
     from pullback.study import paths
 
     need = 0
     for problem, spec in plan.study.problems.items():
-        options = spec.simulator if isinstance(spec.simulator, dict) else spec.simulator.model_dump(mode="json")
         try:
-            made = make_problem(spec.kind, options, plan.folder)
+            made = problem_of(json.loads(plan.preflight_job(problem)))
         except Exception as error:  # a user's own class may raise anything
             yield Finding(PROBLEM, problem, f"the simulator cannot be made: {error}")
             continue

@@ -19,7 +19,7 @@ from pullback.joblog import progress
 from pullback.methods.base import Chunk, Context, Method
 from pullback.methods.resume import Answer, Finished, add_cost, merge
 from pullback.methods.run import checkpoint_folder, method_spec
-from pullback.problems.base import make_problem
+from pullback.problems.base import problem_of
 from pullback.stopping import Clock, Stopped
 from pullback.study.base import Closed
 from pullback.study.inference import Infer
@@ -94,8 +94,7 @@ def infer(
         learned = {"artifact": [artifact] if artifact else [], "prior": [prior] if prior else []}
         learned["likelihood"] = [likelihood] if likelihood else []
         refuse_leftovers(plan, _asked_of_artifact, **learned)
-        entry = plan["problem"]
-        problem = make_problem(entry["kind"], entry["simulator"], entry.get("folder", "."))
+        problem = problem_of(plan["problem"])
         spec = method_spec(plan["method"])
         settings = infer_settings(spec, plan["infer"])
         address = (*plan["address"], plan["infer_name"], plan["family"])

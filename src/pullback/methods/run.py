@@ -17,7 +17,7 @@ from pullback.generative.devices import check_devices
 from pullback.joblog import progress
 from pullback.methods.base import Context, TrainJob
 from pullback.methods.launch import launch
-from pullback.problems.base import make_problem
+from pullback.problems.base import problem_of
 from pullback.stopping import Clock
 from pullback.study.base import Closed, asked, canonical
 from pullback.study.methods import EdmPrior, GmmLikelihood, Method
@@ -119,8 +119,7 @@ def learn(
     """
     plan = json.loads(job)
     spec = method_spec(plan["method"])
-    entry = plan["problem"]
-    problem = make_problem(entry["kind"], entry["simulator"], entry.get("folder", "."))
+    problem = problem_of(plan["problem"])
     readers = {"train": [EnsembleReader(p) for p in train], "validation": [EnsembleReader(p) for p in validation]}
     try:
         data = TrainingData(readers["train"], readers["validation"], spec.train.memory_mb)  # type: ignore[attr-defined]

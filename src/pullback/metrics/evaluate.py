@@ -27,7 +27,7 @@ from pullback.metrics.exact import Exact
 from pullback.metrics.floors import Measured
 from pullback.metrics.ranks import LEAST_DRAWS, LEAST_EVENTS
 from pullback.metrics.table import COLUMNS, COST_COLUMNS, Result, write_table
-from pullback.problems.base import Problem, make_problem
+from pullback.problems.base import Problem, problem_of
 
 log = logging.getLogger("pullback")
 
@@ -128,8 +128,7 @@ class Evaluation:
     @cached_property
     def problem(self) -> Problem | None:
         """The problem, where it has a forward process."""
-        spec = self.job["problem"]
-        problem = make_problem(spec["kind"], spec["simulator"], spec.get("folder", "."))
+        problem = problem_of(self.job["problem"])
         return problem if "forward" in problem.gives else None
 
     def case(self, family: str) -> Case:

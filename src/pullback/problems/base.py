@@ -102,3 +102,8 @@ def make_problem(kind: str, simulator: dict[str, Any], folder: Path | str = ".")
     problem.block = getattr(problem, "block", 1000)
     problem.fail = getattr(problem, "fail", "error")
     return problem
+
+
+def problem_of(entry: dict[str, Any]) -> Problem:
+    """The problem that a job is told of (`Plan.preflight_job`, and a part of every other job)."""
+    return make_problem(entry["kind"], entry["simulator"], entry.get("folder", "."))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pullback.ensembles.store import Column, EnsembleWriter
-from pullback.problems.base import make_problem
+from pullback.problems.base import problem_of
 from pullback.problems.fwi import Fwi
 from pullback.readers.gathers import Fields, open_events
 from pullback.study.waves import WaveFiles
@@ -39,7 +39,7 @@ def read_waves(job: str, files: Sequence[Path], models: Sequence[Path], out: Pat
         pullback.extras.MissingExtraError: segyio is not installed.
     """
     task = json.loads(job)
-    problem = make_problem(task["kind"], task["simulator"])
+    problem = problem_of(task)
     assert isinstance(problem, Fwi)
     wanted, read = fields(problem, task["truth"]), WaveFiles.model_validate({**task["read"], "files": {}})
     attributes = {

@@ -12,7 +12,7 @@ from pullback.ensembles.fields import Field
 from pullback.ensembles.leftovers import refuse_leftovers
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter
 from pullback.joblog import progress
-from pullback.problems.base import Problem, make_problem
+from pullback.problems.base import Problem, problem_of
 from pullback.seeding import generator
 from pullback.study.base import Uniform
 from pullback.study.problems import MissingShift, NoiseShift, ScaleShift, Shift, SimulatorShift
@@ -36,7 +36,7 @@ def preflight(job: str, out: Path | str) -> None:
         out: the JSON file.
     """
     spec = json.loads(job)
-    problem = make_problem(spec["kind"], spec["simulator"], spec.get("folder", "."))
+    problem = problem_of(spec)
     check = getattr(problem, "preflight", None)
     numbers: dict[str, Any] = check() if check else {}
     for name, value in numbers.items():
@@ -57,7 +57,7 @@ def simulate(job: str, out: Path | str) -> None:
         StoreError: an event is not finite.
     """
     spec = json.loads(job)
-    problem = make_problem(spec["kind"], spec["simulator"], spec.get("folder", "."))
+    problem = problem_of(spec)
     block, first, left = spec["block"], spec["first_block"], spec["events"]
     names = sorted(name for name, value in spec["params"].items() if isinstance(value, int | float | dict))
     theta, offsets, failures = [], [0], 0
@@ -170,9 +170,7 @@ class Resimulation:
     """
 
     def __init__(self, spec: dict[str, Any], change: dict[str, Any]):
-        old, new = (
-            make_problem(spec["kind"], {**spec["simulator"], **more}, spec.get("folder", ".")) for more in ({}, change)
-        )
+        old, new = (problem_of({**spec, "simulator": spec["simulator"] | more}) for more in ({}, change))
         self.problem, self.spec, self.block = new, spec, spec["block"]
         if new.y.shape != old.y.shape:
             raise SimulationError(

@@ -13,7 +13,7 @@ from pullback.ensembles import hdf5
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader, PosteriorReader
 from pullback.metrics.draws import wrap
-from pullback.problems.base import make_problem
+from pullback.problems.base import problem_of
 from pullback.problems.fwi import Fwi
 from pullback.readers.segy import write_gathers, write_model
 from pullback.readers.velocity import Section
@@ -248,7 +248,7 @@ def _spacing(field: Field) -> tuple[float, float]:
 def _acquisition(source: Source) -> Acquisition:
     """Who shot where, from the settings that the observations were made with."""
     job = source.events.made_by()
-    problem = make_problem(job["kind"], job["simulator"]) if job["kind"] == "fwi" else None
+    problem = problem_of(job) if job["kind"] == "fwi" else None
     if not isinstance(problem, Fwi):
         dims = ", ".join(source.events.y.dims)
         raise ExportError(f"y is ({dims}), and SEG-Y holds shot gathers of waves: export to .nc")

@@ -72,8 +72,13 @@ class AcousticEngine:
         self.models = models or max(1, min(16, WORKING_SET // model_bytes))
         self._propagator = propagator(replace(a.scheme, dtype=dtype))
         self._receivers = a.nodes(a.receivers)
-        self._sources = [a.nodes([position]) for position in a.sources]
-        self._points = max(len(source.rows) for source in self._sources)
+        # Nodes and weights of each shot's source (source, point); shorter lists end in a node that is driven with zero.
+        sources = [a.nodes([position]) for position in a.sources]
+        most = max(len(source.rows) for source in sources)
+        short = [(0, most - len(source.rows)) for source in sources]
+        self._rows = np.stack([np.pad(s.rows, n, mode="edge") for s, n in zip(sources, short, strict=True)])
+        self._columns = np.stack([np.pad(s.columns, n, mode="edge") for s, n in zip(sources, short, strict=True)])
+        self._weights = np.stack([np.pad(s.weights[0], n) for s, n in zip(sources, short, strict=True)])
         self._wavelet = a.wavelet.sampled(a.time_step, a.steps)
         # A stable wave never exceeds what its source puts in, step by step; a hundredfold leaves focusing all its room.
         self._drive = 100 * float(np.abs(self._wavelet).sum())
@@ -159,15 +164,14 @@ class AcousticEngine:
             (event, source, step): the derivative of sum(gathers * y) by each shot's wavelet at each time step.
         """
         velocities = self._checked(velocities)
-        out = np.empty((len(velocities), len(self._sources), self.acquisition.steps), self.dtype)
+        out = np.empty((len(velocities), len(self._rows), self.acquisition.steps), self.dtype)
         f = self._fields("adjoint")
         for events in self._batches(np.ones(len(velocities), dtype=bool)):
             self._load(f, velocities[events])
             f["record"].data[:, : len(events)] = self._spread(gathers[events])
             self._apply("adjoint", f, len(events))
             back = np.asarray(f["back"].data[:, : len(events)])
-            weights = np.stack([np.pad(s.weights[0], (0, self._points - len(s.rows))) for s in self._sources])
-            out[events] = np.einsum("tmsp,sp->mst", back, weights) * self.acquisition.spacing**2
+            out[events] = np.einsum("tmsp,sp->mst", back, self._weights) * self.acquisition.spacing**2
         self.calls += len(velocities)
         return out
 
@@ -210,8 +214,7 @@ class AcousticEngine:
         limit = self._load(f, velocities)
         segments = []
         for first in range(0, steps, self.segment):
-            names = [name for name in f if name == "u" or name.startswith(("psi_", "zeta_"))]
-            segments.append((first, {name: np.array(f[name].data_with_halo) for name in names}))
+            segments.append((first, {name: np.array(field.data_with_halo) for name, field in _waves(f)}))
             self._apply("forward", f, count, first, min(first + self.segment, steps))
         return *self._gathers(f["record"], count, limit), segments
 
@@ -246,7 +249,8 @@ class AcousticEngine:
         steps = self.segment if task in ("keep", "image") else a.steps
         if (task, steps) in self._arrays:
             return self._arrays[task, steps]
-        sizes = Sizes(a.padded, self.models, len(a.sources), self._points, len(self._receivers.rows), steps)
+        sources, points = self._rows.shape
+        sizes = Sizes(a.padded, self.models, sources, points, len(self._receivers.rows), steps)
         f = self._arrays[task, steps] = self._propagator.fields(sizes, task)
         if a.boundary == "sponge":
             f["ramp"].data[...] = _ramp(a)
@@ -256,10 +260,7 @@ class AcousticEngine:
         if "wavelet" in f and task != "keep":
             f["wavelet"].data[...] = self._wavelet
         if "source_z" in f:
-            for i, source in enumerate(self._sources):
-                # Shorter lists end in a node that is driven with zero.
-                f["source_z"].data[i] = _filled(source.rows, self._points)
-                f["source_x"].data[i] = _filled(source.columns, self._points)
+            f["source_z"].data[...], f["source_x"].data[...] = self._rows, self._columns
         f["node_z"].data[...], f["node_x"].data[...] = self._receivers.rows, self._receivers.columns
         return f
 
@@ -268,18 +269,14 @@ class AcousticEngine:
         a, count = self.acquisition, len(velocities)
         alpha = self._padded((velocities * (a.time_step / a.spacing)) ** 2)
         f["alpha"].data[:count] = alpha
-        f["alpha"].data[count:] = 1
         if a.boundary == "sponge":
             thickness = (a.border_cells - 1) * a.spacing
             f["damp"].data[:count] = sponge_strength(velocities.min(axis=(1, 2)), thickness) * a.time_step
-        amplitude = np.zeros((count, len(self._sources), self._points))
-        for i, s in enumerate(self._sources):
-            amplitude[:, i, : len(s.rows)] = alpha[:, s.rows, s.columns] * s.weights[0] * a.spacing**2
+        amplitude = alpha[:, self._rows, self._columns] * self._weights * a.spacing**2
         if "amplitude" in f:
             f["amplitude"].data[:count] = amplitude
-        for name in f:
-            if name in ("u", "v") or name.startswith(("psi_", "zeta_")):
-                f[name].data_with_halo[...] = 0
+        for _, field in _waves(f):
+            field.data_with_halo[...] = 0
         return self._drive * np.abs(amplitude).max(axis=(1, 2))
 
     def _apply(self, task: Task, f: dict[str, Any], count: int, first: int = 0, last: int | None = None) -> None:
@@ -344,6 +341,11 @@ class AcousticEngine:
         return y, ok
 
 
+def _waves(f: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What is stepped through time: wave fields, and the memories of a matched layer."""
+    return [(name, field) for name, field in f.items() if name in ("u", "v") or name.startswith(("psi_", "zeta_"))]
+
+
 def _of_event(objective: Objective, event: int, y: np.ndarray, _: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The objective of one event that is simulated alone."""
     return objective(y, np.array([event]))
@@ -374,10 +376,6 @@ def _layer(a: Acquisition, cells: int, before: int, after: int) -> tuple[np.ndar
     shift = np.pi * a.wavelet.frequency * (1 - into)
     b = np.exp(-(damping + shift) * a.time_step)
     return np.where(damping > 0, damping / (damping + shift + (damping == 0)) * (b - 1), 0.0), b
-
-
-def _filled(nodes: np.ndarray, size: int) -> np.ndarray:
-    return np.pad(nodes, (0, size - len(nodes)), mode="edge")
 
 
 @functools.cache
