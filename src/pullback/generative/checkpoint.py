@@ -7,6 +7,7 @@ before torch looks at it. Both kinds are read with ``weights_only=True``: files 
 import io
 import logging
 import re
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,21 @@ def _packed(value: Any) -> bytes:
 def save_artifact(path: Path, weights: dict[str, torch.Tensor], meta: dict[str, Any]) -> None:
     """Write a model: its weights (moved to the CPU) and plain values (numbers, strings, lists, dicts, tensors)."""
     weights = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
-    write_whole(path, _packed({"format": FORMAT, "weights": weights, "meta": meta}))
+    write_whole(path, _packed(_unshared({"format": FORMAT, "weights": weights, "meta": meta})))
+
+
+def _unshared(value: Any) -> Any:
+    """A copy in which equal strings are one object, and no other object stands twice.
+
+    Pickle writes an object that it meets again as a reference: without this, equal values would differ in bytes.
+    """
+    if isinstance(value, str):
+        return sys.intern(value)
+    if isinstance(value, dict):
+        return {_unshared(key): _unshared(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_unshared, value))
+    return value
 
 
 def load_artifact(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
