@@ -64,11 +64,11 @@ class AcousticEngine:
         a = self.acquisition = acquisition
         self.checks = check(a)
         self.calls = 0
-        self.segment = 2 * math.ceil(math.sqrt(a.steps / 2))
+        # Two time levels, and the four memories of a matched layer: what a checkpoint holds of each shot.
+        levels = 6 if a.boundary == "pml" else 2
+        self.segment = 2 * math.ceil(math.sqrt(levels * a.steps) / 2)
         self.dtype = np.dtype(dtype)
-        # Two time levels of each shot, the four memories of a matched layer, and alpha.
-        fields = (6 if a.boundary == "pml" else 2) * len(a.sources) + 1
-        model_bytes = self.dtype.itemsize * fields * math.prod(a.padded)
+        model_bytes = self.dtype.itemsize * (levels * len(a.sources) + 1) * math.prod(a.padded)
         self.models = models or max(1, min(16, WORKING_SET // model_bytes))
         self._propagator = propagator(replace(a.scheme, dtype=dtype))
         self._receivers = a.nodes(a.receivers)
@@ -214,7 +214,7 @@ class AcousticEngine:
         limit = self._load(f, velocities)
         segments = []
         for first in range(0, steps, self.segment):
-            segments.append((first, {name: np.array(field.data_with_halo) for name, field in _waves(f)}))
+            segments.append((first, {name: np.array(values) for name, values in _waves(f, count)}))
             self._apply("forward", f, count, first, min(first + self.segment, steps))
         return *self._gathers(f["record"], count, limit), segments
 
@@ -227,15 +227,11 @@ class AcousticEngine:
         image["image"].data[...] = 0
         for first, state in reversed(segments):
             last = min(first + self.segment, steps)
-            for name, values in state.items():
-                if name == "u":
-                    # Two levels in turn: step n reads p^n at n % 2, and p^{n-1} at the other.
-                    keep["u"].data_with_halo[0], keep["u"].data_with_halo[1] = (
-                        values[(first + 1) % 2],
-                        values[first % 2],
-                    )
-                else:
-                    keep[name].data_with_halo[...] = values
+            # Two levels in turn: step n reads p^n at n % 2, and p^{n-1} at the other.
+            for level in (0, 1):
+                keep["u"].data_with_halo[level, :count] = state["u"][(first + 1 - level) % 2]
+            for name, memory in _waves(keep, count):
+                memory[...] = state[name]
             keep["wavelet"].data[: last - first] = self._wavelet[first:last]
             self._apply("keep", keep, count, 0, last - first)
             image["record"].data[: last - first, :count] = drive[first:last]
@@ -275,15 +271,15 @@ class AcousticEngine:
         amplitude = alpha[:, self._rows, self._columns] * self._weights * a.spacing**2
         if "amplitude" in f:
             f["amplitude"].data[:count] = amplitude
-        for _, field in _waves(f):
-            field.data_with_halo[...] = 0
+        for _, values in _waves(f, count):
+            values[...] = 0
         return self._drive * np.abs(amplitude).max(axis=(1, 2))
 
     def _apply(self, task: Task, f: dict[str, Any], count: int, first: int = 0, last: int | None = None) -> None:
         last = self.acquisition.steps if last is None else last
         more: dict[str, Any] = {}
         if self.acquisition.boundary == "pml":
-            more = self._propagator.strips(task, self.acquisition.border_cells)
+            more = self._propagator.strips(task, self.acquisition.border_cells, self.acquisition.offset_cells)
         self._propagator.operator(task).apply(time_m=first, time_M=last - 1, m_M=count - 1, **f, **more)
 
     def _gathers(self, record: Any, count: int, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -341,9 +337,14 @@ class AcousticEngine:
         return y, ok
 
 
-def _waves(f: dict[str, Any]) -> list[tuple[str, Any]]:
-    """What is stepped through time: wave fields, and the memories of a matched layer."""
-    return [(name, field) for name, field in f.items() if name in ("u", "v") or name.startswith(("psi_", "zeta_"))]
+def _waves(f: dict[str, Any], count: int) -> list[tuple[str, Any]]:
+    """What is stepped through time, of the first models: wave fields, and the memories of a matched layer.
+
+    Histories are left out: Devito makes an array when it is first looked at, and every level of these is written.
+    """
+    found = [(name, f[name].data_with_halo[:, :count]) for name in ("u", "v") if name in f and not f[name].save]
+    memories = [name for name in f if name.startswith(("psi_", "zeta_"))]
+    return found + [(name, f[name].data_with_halo[:count]) for name in memories]
 
 
 def _of_event(objective: Objective, event: int, y: np.ndarray, _: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

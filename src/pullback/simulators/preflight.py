@@ -70,8 +70,8 @@ def check(a: Acquisition) -> dict[str, Any]:
         raise AcquisitionError(
             f"velocity_max is {a.velocity_max:g} m/s, which looks like km/s: give velocities in m/s (times 1000)"
         )
-    _check_positions(a)
     warnings: list[str] = []
+    _check_positions(a, warnings)
     numbers = {**_stability(a), **_dispersion(a, warnings), **_record(a, warnings), **_border(a, warnings)}
     return {
         **numbers,
@@ -108,7 +108,12 @@ def _dispersion(a: Acquisition, warnings: list[str]) -> dict[str, float]:
     peak, highest = a.wavelet.frequency, a.wavelet.frequency_max
     points = a.velocity_min / highest / a.spacing
     least = LEAST_POINTS_PER_WAVELENGTH[a.space_order]
-    if points < 2.5:
+    slow = a.velocity_min * a.time_step / a.spacing
+    errors = {
+        name: 100 * phase_velocity_error(a.space_order, slow, a.velocity_min / f / a.spacing, 1 / (f * a.time_step))
+        for name, f in (("peak", peak), ("max", highest))
+    }
+    if points < 2.5 or math.isnan(errors["max"]):
         raise AcquisitionError(
             f"{points:.2f} points per wavelength at {highest:g} Hz (the wavelet's peak is at {peak:g} Hz) and "
             f"{a.velocity_min:g} m/s: the grid cannot carry these waves (wanted {least:g}); use cells of at most "
@@ -120,11 +125,6 @@ def _dispersion(a: Acquisition, warnings: list[str]) -> dict[str, float]:
             f"{points:.2f} points per wavelength at {highest:g} Hz and {a.velocity_min:g} m/s, wanted "
             f"{least:g}: data are dispersive"
         )
-    slow = a.velocity_min * a.time_step / a.spacing
-    errors = {
-        name: 100 * phase_velocity_error(a.space_order, slow, a.velocity_min / f / a.spacing, 1 / (f * a.time_step))
-        for name, f in (("peak", peak), ("max", highest))
-    }
     return {
         "frequency_peak_hz": peak,
         "frequency_max_hz": highest,
@@ -174,7 +174,7 @@ def _border(a: Acquisition, warnings: list[str]) -> dict[str, float]:
     return {"border_wavelengths_slowest": thick, "border_wavelengths_fastest": thin}
 
 
-def _check_positions(a: Acquisition) -> None:
+def _check_positions(a: Acquisition, warnings: list[str]) -> None:
     """Sources and receivers lie inside the velocity model; there are some; border and record are there."""
     deep, wide = (a.depth_cells - 1) * a.spacing, (a.offset_cells - 1) * a.spacing
     for what, positions in (("source", a.sources), ("receiver", a.receivers)):
@@ -192,6 +192,11 @@ def _check_positions(a: Acquisition) -> None:
                     f"{what} at depth {depth:g} m lies on the free surface, where the pressure is zero: put it deeper, "
                     f"by a cell ({a.spacing:g} m) or more"
                 )
+        if len(set(positions)) < len(positions):
+            warnings.append(
+                f"{len(positions)} {what}s at {len(set(positions))} places: they are spread over nodes, so ask for no "
+                "more than there are, or give their offsets"
+            )
     if a.border_cells < 2:
         raise AcquisitionError(f"{a.border_cells} border cells: an absorbing border needs at least 2")
     if a.samples < 1:

@@ -209,12 +209,14 @@ class Propagator:
             out["image"] = section("image", (m, z, x), (n.models, *n.padded))
         return out
 
-    def strips(self, task: Task, border: int) -> dict[str, int]:
+    def strips(self, task: Task, border: int, cells: int) -> dict[str, int]:
         """How thick the strips of the matched layer are, by the operator's argument names: the layer and a stencil.
 
-        Along rows whole vectors: the layer's coefficients are zero behind it.
+        Along rows whole vectors, for the layer's coefficients are zero behind it; but in a section of few ``cells`` not
+        as far as the layer of the other side, which would be stepped twice.
         """
-        thickness = {"z": border + self.scheme.reach, "x": -(-(border + self.scheme.reach) // LINE) * LINE}
+        least = border + self.scheme.reach
+        thickness = {"z": least, "x": min(-(-least // LINE) * LINE, cells + border - self.scheme.reach)}
         names = [parameter.name for parameter in self.operator(task).parameters]
         # Devito numbers the thicknesses of strips as it makes them: x_ltkn0, x_rtkn1.
         return {name: thickness[name[0]] for name in names if re.fullmatch(r"[zx]_[lr]tkn\d+", name)}
@@ -231,13 +233,14 @@ class Propagator:
         """An operator that another process made, or a new one that is left for others.
 
         Devito keeps compiled code between processes, not what precedes it: a second for a sponge, seven for a layer.
-        The pickled operator lies beside that code, in a folder that is this user's alone.
+        The pickled operator lies beside that code; one that another user has left there is not loaded.
         """
         named = [self._name(task), self.devito.__version__, str(self.devito.configuration["platform"]), sys.version]
         key = hashlib.sha256("\n".join([*named, Path(__file__).read_text()]).encode()).hexdigest()[:16]
         file = folder / f"pullback-{key}.pickle"
         try:
-            return pickle.loads(file.read_bytes())
+            if file.stat().st_uid == os.getuid():
+                return pickle.loads(file.read_bytes())
         except Exception as error:
             # Not there yet, or cut short, or of packages that are no longer these: it is only a cache.
             log.debug("%s: %s", file, error)
