@@ -290,6 +290,13 @@ def test_models_are_opened_and_shifts_are_tried(tmp_path):
     _, text = check()
     assert "model.npy: 790 m deep, 1190 m wide, 2500 to 2500 m/s" in text
     assert "waves.shifted" not in text
+    assert "2704 nodes, 512 steps; Courant number 0.450 of" in text
+    study["problems"]["waves"]["simulator"] = {"time_step": 0.004}
+    status, text = check()
+    assert status == 1
+    assert "unstable: Courant number" in text
+    assert "use a time step of at most" in text
+    del study["problems"]["waves"]["simulator"]
     change |= {"record_length": 2.048}
     tiles["spacing"] = 5.0
     status, text = check()

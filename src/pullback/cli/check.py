@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,26 +23,18 @@ from pullback.cli.common import (
     study_argument,
     table,
 )
+from pullback.cli.problems import LOOKS, OK, PROBLEM, WARNING, Finding
 from pullback.whole import size
 
 if TYPE_CHECKING:
     from pullback.cli.dryrun import Job
     from pullback.study.plan import Plan
 
-OK, WARNING, PROBLEM = "ok", "warning", "problem"
 FLOAT32 = 4
 JETS_PER_COLLISION = 5
 """An upper guess for what is read of one collision; it sets disk space only."""
 COLLISION_BYTES = 4000
 """A collision in a ROOT file of ours, rounded up."""
-
-
-class Finding(NamedTuple):
-    """One line: how it is, of what, and what to do."""
-
-    level: str
-    of: str
-    says: str
 
 
 @click.command(
@@ -74,7 +66,7 @@ def check(context: click.Context, study: Path, cores: int, profile: str | None) 
     except Refused as error:
         jobs = []
         findings.append(Finding(PROBLEM, "plan", error.message))
-    for look in (_packages, _compiler, _accelerator, _outside_files, _shifts, _networks, _disk, _folder, _lock, _cache):
+    for look in (_packages, _compiler, _accelerator, *LOOKS, _disk, _folder, _lock, _cache):
         findings += list(look(plan))
     click.echo(table(findings))
     problems = sum(finding.level == PROBLEM for finding in findings)
@@ -203,137 +195,6 @@ def _accelerator(plan: Plan) -> Iterator[Finding]:
         )
     else:
         yield Finding(OK, "accelerator", "auto: torch sees no GPU here, training and inference run on the CPU")
-
-
-def _outside_files(plan: Plan) -> Iterator[Finding]:
-    from pullback.study.model import tile_files
-
-    for problem, spec in plan.study.problems.items():
-        for name, family in spec.families.items():
-            if family.read is None and not tile_files(family):
-                continue
-            of = f"{problem}.{name}"
-            source = plan.source(problem, name)
-            if source == "derive":
-                yield Finding(
-                    WARNING,
-                    of,
-                    f"the outside files are not all there, events of '{plan.base(problem, name)}' take their place: "
-                    "set PULLBACK_DATA to the folder that has them",
-                )
-                continue
-            look = _section if family.read is None else _root_files if source == "read" else _wave_files
-            yield from look(plan, problem, name, of)
-
-
-def _section(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
-    import numpy as np
-
-    from pullback.problems.base import problem_of
-    from pullback.readers.velocity import read_section
-    from pullback.study.waves import Tiles
-
-    params = plan.family(problem, name).params
-    try:
-        tiles = Tiles.model_validate(params["tiles"])
-        section = read_section(tiles)
-        problem_of(json.loads(plan.preflight_job(problem))).sample_prior(np.random.default_rng(0), 1, params)
-    except (ValueError, OSError) as error:
-        yield Finding(PROBLEM, of, str(error))
-        return
-    deep, wide = ((n - 1) * step for n, step in zip(section.velocity.shape, section.spacing, strict=True))
-    low, high = section.velocity.min(), section.velocity.max()
-    yield Finding(OK, of, f"{tiles.file}: {deep:g} m deep, {wide:g} m wide, {low:g} to {high:g} m/s")
-
-
-def _shifts(plan: Plan) -> Iterator[Finding]:
-    """Whether y keeps its shape where its truth is simulated with other settings."""
-    from pullback.problems.simulate import Resimulation
-    from pullback.study.problems import SimulatorShift
-
-    for problem, spec in plan.study.problems.items():
-        for name, family in spec.families.items():
-            if not isinstance(family.shift, SimulatorShift):
-                continue
-            try:
-                Resimulation(json.loads(plan.derive_job(problem, name)), family.shift.change)
-            except Exception as error:  # a user's own class may raise anything
-                yield Finding(PROBLEM, f"{problem}.{name}", str(error))
-
-
-def _networks(plan: Plan) -> Iterator[Finding]:
-    """Whether networks can take truths and observations of their shape; they are built without memory."""
-    if find_spec("torch") is None:
-        return
-    import torch
-
-    from pullback.networks.build import build_network, build_set_encoder
-    from pullback.problems.base import problem_of
-
-    for problem, spec in plan.study.problems.items():
-        try:
-            made = problem_of(json.loads(plan.preflight_job(problem)))
-        except Exception:  # a user's own class may raise anything; the look at the disk tells of it
-            continue
-        for name, method in spec.methods.items():
-            network, encoder = getattr(method, "network", None), getattr(method, "set_encoder", None)
-            try:
-                with torch.device("meta"):
-                    if network is not None:
-                        build_network(network, made.x.shape, made.y.shape, 0)
-                    if encoder is not None:
-                        build_set_encoder(encoder, made.y.shape, 1)
-            except ValueError as error:
-                yield Finding(PROBLEM, f"{problem}.{name}", str(error))
-
-
-def _root_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
-    from pullback.extras import MissingExtraError
-    from pullback.readers.root import branches
-    from pullback.readers.table import ReadError, RootTable
-    from pullback.study.model import family_files
-    from pullback.study.problems import RootFiles
-
-    family = plan.family(problem, name)
-    assert isinstance(family.read, RootFiles)
-    for split in plan.splits(problem, name):
-        for file in map(Path, family_files(family, split)):
-            try:
-                with RootTable(file, family.read.tree) as root:
-                    root.require(branches(family.read, family.role != "observed"))
-                    yield Finding(OK, of, f"{file}: {root.format} '{family.read.tree}', {root.entries} entries")
-            except (ReadError, MissingExtraError, OSError) as error:
-                yield Finding(PROBLEM, of, str(error))
-
-
-def _wave_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
-    from itertools import zip_longest
-
-    from pullback.extras import MissingExtraError
-    from pullback.problems.fwi import Fwi
-    from pullback.problems.outside import fields
-    from pullback.readers.gathers import GatherError, open_events
-    from pullback.readers.segy import SegyError
-    from pullback.study.model import family_files, family_models
-    from pullback.study.waves import FwiSimulator, WaveFiles
-
-    family = plan.family(problem, name)
-    assert isinstance(family.read, WaveFiles)
-    simulator = plan.study.problems[problem].simulator
-    assert isinstance(simulator, FwiSimulator)
-    try:
-        made = Fwi(simulator)
-    except ValueError:
-        # The look at the disk tells of it.
-        return
-    wanted = fields(made, family.role != "observed")
-    for split in plan.splits(problem, name):
-        for file, model in zip_longest(family_files(family, split), family_models(family, split)):
-            try:
-                with open_events(family.read, wanted, Path(file), Path(model) if model else None) as events:
-                    yield Finding(OK, of, f"{file}: {family.read.kind}, {count(events.n, 'event')}")
-            except (GatherError, SegyError, MissingExtraError) as error:
-                yield Finding(PROBLEM, of, str(error))
 
 
 def _disk(plan: Plan) -> Iterator[Finding]:

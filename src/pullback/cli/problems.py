@@ -1,0 +1,188 @@
+"""What ``pullback check`` finds in a study's own problems: outside files, waves, shifts, networks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pullback.cli.common import count
+
+if TYPE_CHECKING:
+    from pullback.study.plan import Plan
+
+OK, WARNING, PROBLEM = "ok", "warning", "problem"
+
+
+class Finding(NamedTuple):
+    """One line: how it is, of what, and what to do."""
+
+    level: str
+    of: str
+    says: str
+
+
+def _outside_files(plan: Plan) -> Iterator[Finding]:
+    from pullback.study.model import tile_files
+
+    for problem, spec in plan.study.problems.items():
+        for name, family in spec.families.items():
+            if family.read is None and not tile_files(family):
+                continue
+            of = f"{problem}.{name}"
+            source = plan.source(problem, name)
+            if source == "derive":
+                yield Finding(
+                    WARNING,
+                    of,
+                    f"the outside files are not all there, events of '{plan.base(problem, name)}' take their place: "
+                    "set PULLBACK_DATA to the folder that has them",
+                )
+                continue
+            look = _section if family.read is None else _root_files if source == "read" else _wave_files
+            yield from look(plan, problem, name, of)
+
+
+def _section(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
+    import numpy as np
+
+    from pullback.problems.base import problem_of
+    from pullback.readers.velocity import read_section
+    from pullback.study.waves import Tiles
+
+    params = plan.family(problem, name).params
+    try:
+        tiles = Tiles.model_validate(params["tiles"])
+        section = read_section(tiles)
+        problem_of(json.loads(plan.preflight_job(problem))).sample_prior(np.random.default_rng(0), 1, params)
+    except (ValueError, OSError) as error:
+        yield Finding(PROBLEM, of, str(error))
+        return
+    deep, wide = ((n - 1) * step for n, step in zip(section.velocity.shape, section.spacing, strict=True))
+    low, high = section.velocity.min(), section.velocity.max()
+    yield Finding(OK, of, f"{tiles.file}: {deep:g} m deep, {wide:g} m wide, {low:g} to {high:g} m/s")
+
+
+def _waves(plan: Plan) -> Iterator[Finding]:
+    """Stability, dispersion, border, record and positions of wave simulations: what the first job would refuse."""
+    from pullback.problems.fwi import Fwi
+    from pullback.simulators.preflight import check
+    from pullback.study.waves import FwiSimulator
+
+    for problem, spec in plan.study.problems.items():
+        if not isinstance(spec.simulator, FwiSimulator):
+            continue
+        try:
+            acquisition = Fwi(spec.simulator).acquisition
+        except ValueError:
+            # The look at the disk tells of it.
+            continue
+        try:
+            numbers = check(acquisition)
+        except ValueError as error:
+            yield Finding(PROBLEM, problem, str(error))
+            continue
+        yield from (Finding(WARNING, problem, warning) for warning in numbers["warnings"])
+        yield Finding(
+            OK,
+            problem,
+            f"{numbers['grid_points']} nodes, {numbers['time_steps']} steps; Courant number "
+            f"{numbers['courant_number']:.3f} of {numbers['courant_limit']:.3f}, "
+            f"{numbers['points_per_wavelength_at_frequency_max']:.1f} nodes per wavelength at "
+            f"{numbers['frequency_max_hz']:.3g} Hz, border of {numbers['border_wavelengths_fastest']:.2f} wavelengths",
+        )
+
+
+def _shifts(plan: Plan) -> Iterator[Finding]:
+    """Whether y keeps its shape where its truth is simulated with other settings."""
+    from pullback.problems.simulate import Resimulation
+    from pullback.study.problems import SimulatorShift
+
+    for problem, spec in plan.study.problems.items():
+        for name, family in spec.families.items():
+            if not isinstance(family.shift, SimulatorShift):
+                continue
+            try:
+                Resimulation(json.loads(plan.derive_job(problem, name)), family.shift.change)
+            except Exception as error:  # a user's own class may raise anything
+                yield Finding(PROBLEM, f"{problem}.{name}", str(error))
+
+
+def _networks(plan: Plan) -> Iterator[Finding]:
+    """Whether networks can take truths and observations of their shape; they are built without memory."""
+    if find_spec("torch") is None:
+        return
+    import torch
+
+    from pullback.networks.build import build_network, build_set_encoder
+    from pullback.problems.base import problem_of
+
+    for problem, spec in plan.study.problems.items():
+        try:
+            made = problem_of(json.loads(plan.preflight_job(problem)))
+        except Exception:  # a user's own class may raise anything; the look at the disk tells of it
+            continue
+        for name, method in spec.methods.items():
+            network, encoder = getattr(method, "network", None), getattr(method, "set_encoder", None)
+            try:
+                with torch.device("meta"):
+                    if network is not None:
+                        build_network(network, made.x.shape, made.y.shape, 0)
+                    if encoder is not None:
+                        build_set_encoder(encoder, made.y.shape, 1)
+            except ValueError as error:
+                yield Finding(PROBLEM, f"{problem}.{name}", str(error))
+
+
+def _root_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
+    from pullback.extras import MissingExtraError
+    from pullback.readers.root import branches
+    from pullback.readers.table import ReadError, RootTable
+    from pullback.study.model import family_files
+    from pullback.study.problems import RootFiles
+
+    family = plan.family(problem, name)
+    assert isinstance(family.read, RootFiles)
+    for split in plan.splits(problem, name):
+        for file in map(Path, family_files(family, split)):
+            try:
+                with RootTable(file, family.read.tree) as root:
+                    root.require(branches(family.read, family.role != "observed"))
+                    yield Finding(OK, of, f"{file}: {root.format} '{family.read.tree}', {root.entries} entries")
+            except (ReadError, MissingExtraError, OSError) as error:
+                yield Finding(PROBLEM, of, str(error))
+
+
+def _wave_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
+    from itertools import zip_longest
+
+    from pullback.extras import MissingExtraError
+    from pullback.problems.fwi import Fwi
+    from pullback.problems.outside import fields
+    from pullback.readers.gathers import GatherError, open_events
+    from pullback.readers.segy import SegyError
+    from pullback.study.model import family_files, family_models
+    from pullback.study.waves import FwiSimulator, WaveFiles
+
+    family = plan.family(problem, name)
+    assert isinstance(family.read, WaveFiles)
+    simulator = plan.study.problems[problem].simulator
+    assert isinstance(simulator, FwiSimulator)
+    try:
+        made = Fwi(simulator)
+    except ValueError:
+        # The look at the disk tells of it.
+        return
+    wanted = fields(made, family.role != "observed")
+    for split in plan.splits(problem, name):
+        for file, model in zip_longest(family_files(family, split), family_models(family, split)):
+            try:
+                with open_events(family.read, wanted, Path(file), Path(model) if model else None) as events:
+                    yield Finding(OK, of, f"{file}: {family.read.kind}, {count(events.n, 'event')}")
+            except (GatherError, SegyError, MissingExtraError) as error:
+                yield Finding(PROBLEM, of, str(error))
+
+
+LOOKS = (_outside_files, _waves, _shifts, _networks)
