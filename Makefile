@@ -57,7 +57,7 @@ $(BUILT): envs/requirements.lock pyproject.toml | check
 	@touch $@
 
 test: check $(BUILT)
-	$(BIN)/python -m pytest -rs -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -rs -n $(WORKERS) --dist loadfile --durations=20 $(ARGS)
 
 # Three private SLURMs are started, used and stopped: some minutes, mostly waiting. SLOW=1 adds preemption.
 test-slurm: check $(BUILT)

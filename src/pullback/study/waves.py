@@ -77,7 +77,7 @@ class FwiSimulator(Closed):
     boundary: Literal["sponge", "pml"] = Field(
         default="pml",
         description="absorbing border: a perfectly matched layer (10 nodes reflect less than -45 dB), or the sponge of "
-        "OpenFWI's data (40 nodes reflect -15 to -35 dB)",
+        "OpenFWI's data (40 nodes reflect -17 to -36 dB)",
     )
     free_surface: bool = Field(default=False, description="depth 0 reflects everything, as the sea's surface does")
     sources: int | list[float] = Field(
