@@ -240,7 +240,18 @@ def test_networks_that_cannot_take_a_truth_are_named(tmp_path):
                     "flow": {"kind": "ei-fm", "network": {"kind": "unet"}},
                     "fine": {"kind": "ei-fm"},
                 },
-            }
+            },
+            "waves": {
+                "kind": "fwi",
+                "families": {"flat": {"role": "seen", "params": {"geology": "flat"}}},
+                "methods": {
+                    "few": {
+                        "kind": "cfm",
+                        "network": {"kind": "unet"},
+                        "infer": {"a": {"draws": 1}, "b": {"draws": 16}},
+                    }
+                },
+            },
         },
     }
     (tmp_path / "networks.yaml").write_text(yaml.safe_dump(study))
@@ -250,7 +261,8 @@ def test_networks_that_cannot_take_a_truth_are_named(tmp_path):
     for name, kind in (("direct", "inversion-net"), ("flow", "unet")):
         assert f"gaussian.{name} network '{kind}' needs x on a 2-D grid, found a vector of 2; use kind: mlp" in text
     assert "gaussian.fine" not in text
-    assert "2 problems" in text
+    assert "waves.few 16 draws of an event at most: a median is judged from 32 on" in text
+    assert "2 problems, 1 warning" in text
 
 
 def test_models_are_opened_and_shifts_are_tried(tmp_path):

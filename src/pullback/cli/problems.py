@@ -185,4 +185,26 @@ def _wave_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Findin
                 yield Finding(PROBLEM, of, str(error))
 
 
-LOOKS = (_outside_files, _waves, _shifts, _networks)
+def _draws(plan: Plan) -> Iterator[Finding]:
+    """Methods whose draws are too few for a point estimate, by whose errors answers on a grid are ranked."""
+    from pullback.metrics.calibration import LEAST_DRAWS_POINT
+    from pullback.problems.base import problem_of
+
+    for problem, spec in plan.study.problems.items():
+        try:
+            if problem_of(json.loads(plan.preflight_job(problem))).x.is_vector:
+                continue
+        except Exception:  # as above
+            continue
+        for name, method in spec.methods.items():
+            most = max(infer.draws for infer in method.infer.values())
+            if method.returns != "point estimate" and most < LEAST_DRAWS_POINT:
+                yield Finding(
+                    WARNING,
+                    f"{problem}.{name}",
+                    f"{count(most, 'draw')} of an event at most: a median is judged from {LEAST_DRAWS_POINT} on, "
+                    "so that it is in no table of point estimates",
+                )
+
+
+LOOKS = (_outside_files, _waves, _shifts, _networks, _draws)
