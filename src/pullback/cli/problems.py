@@ -1,4 +1,4 @@
-"""What ``pullback check`` finds in a study's own problems: outside files, waves, shifts, networks."""
+"""What ``pullback check`` finds in a study's own problems: outside files, waves, shifts, networks, draws."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pullback.cli.common import count
 
 if TYPE_CHECKING:
+    from pullback.problems.base import Problem
     from pullback.study.plan import Plan
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
@@ -65,22 +66,28 @@ def _section(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
     yield Finding(OK, of, f"{tiles.file}: {deep:g} m deep, {wide:g} m wide, {low:g} to {high:g} m/s")
 
 
+def _made(plan: Plan) -> Iterator[tuple[str, Problem]]:
+    """The problems that can be made, by name; of the others the look at the disk tells."""
+    from pullback.problems.base import problem_of
+
+    for name in plan.study.problems:
+        try:
+            made = problem_of(json.loads(plan.preflight_job(name)))
+        except Exception:  # a user's own class may raise anything
+            continue
+        yield name, made
+
+
 def _waves(plan: Plan) -> Iterator[Finding]:
     """Stability, dispersion, border, record and positions of wave simulations: what the first job would refuse."""
     from pullback.problems.fwi import Fwi
     from pullback.simulators.preflight import check
-    from pullback.study.waves import FwiSimulator
 
-    for problem, spec in plan.study.problems.items():
-        if not isinstance(spec.simulator, FwiSimulator):
+    for problem, made in _made(plan):
+        if not isinstance(made, Fwi):
             continue
         try:
-            acquisition = Fwi(spec.simulator).acquisition
-        except ValueError:
-            # The look at the disk tells of it.
-            continue
-        try:
-            numbers = check(acquisition)
+            numbers = check(made.acquisition)
         except ValueError as error:
             yield Finding(PROBLEM, problem, str(error))
             continue
@@ -117,14 +124,9 @@ def _networks(plan: Plan) -> Iterator[Finding]:
     import torch
 
     from pullback.networks.build import build_network, build_set_encoder
-    from pullback.problems.base import problem_of
 
-    for problem, spec in plan.study.problems.items():
-        try:
-            made = problem_of(json.loads(plan.preflight_job(problem)))
-        except Exception:  # a user's own class may raise anything; the look at the disk tells of it
-            continue
-        for name, method in spec.methods.items():
+    for problem, made in _made(plan):
+        for name, method in plan.study.problems[problem].methods.items():
             network, encoder = getattr(method, "network", None), getattr(method, "set_encoder", None)
             try:
                 with torch.device("meta"):
@@ -188,15 +190,11 @@ def _wave_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Findin
 def _draws(plan: Plan) -> Iterator[Finding]:
     """Methods whose draws are too few for a point estimate, by whose errors answers on a grid are ranked."""
     from pullback.metrics.calibration import LEAST_DRAWS_POINT
-    from pullback.problems.base import problem_of
 
-    for problem, spec in plan.study.problems.items():
-        try:
-            if problem_of(json.loads(plan.preflight_job(problem))).x.is_vector:
-                continue
-        except Exception:  # as above
+    for problem, made in _made(plan):
+        if made.x.is_vector:
             continue
-        for name, method in spec.methods.items():
+        for name, method in plan.study.problems[problem].methods.items():
             most = max(infer.draws for infer in method.infer.values())
             if method.returns != "point estimate" and most < LEAST_DRAWS_POINT:
                 yield Finding(
