@@ -295,8 +295,7 @@ def job_of(**settings):
     return canonical(plan)
 
 
-def test_the_train_driver_writes_model_and_curves_and_removes_checkpoints(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("pullback.methods.run.make_problem", lambda *_: None)
+def test_the_train_driver_writes_model_and_curves_and_removes_checkpoints(tmp_path, caplog):
     means = np.linspace(-1, 1, 6)
     for name in ("train", "validation"):
         write(tmp_path / f"{name}.h5", means, 50).close()
