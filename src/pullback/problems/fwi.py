@@ -1,5 +1,5 @@
-"""Full-waveform inversion: velocity models x (depth, offset) and their noise-free shot gathers y (source, time,
-receiver).
+"""Full-waveform inversion: velocity models x (depth, offset) and their shot gathers y (source, time, receiver), with
+white noise where ``noise`` says so.
 
 What is simulated is exactly the x that is inferred, or with ``x_cells`` its linear interpolation to the simulation's
 nodes: simulating a draw again adds no error of its own.
@@ -94,11 +94,11 @@ class Fwi:
         )
 
     def forward(self, x: np.ndarray, rng: np.random.Generator | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Shot gathers of velocity models; deterministic, without noise.
+        """Shot gathers of velocity models, with the problem's noise.
 
         Args:
             x: (event, depth, offset), m/s.
-            rng: not used.
+            rng: of the noise; without it gathers are free of noise.
 
         Returns:
             y (event, source, time, receiver) float32, amplitudes relative to the source's; ok (event,) bool, False
@@ -111,12 +111,16 @@ class Fwi:
 
         x = np.asarray(x)
         self._check_velocities(x)
-        return shared_engine(self.acquisition).batch(self.finer(x))
+        y, ok = shared_engine(self.acquisition).batch(self.finer(x))
+        if rng is None or not self.options.noise:
+            return y, ok
+        rms = np.sqrt((y.astype(np.float64) ** 2).mean(axis=(1, 2, 3), keepdims=True))
+        return (y + self.options.noise * rms * rng.standard_normal(y.shape)).astype(np.float32), ok
 
     def gradient(
         self, x: np.ndarray, objective: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """An objective of the gathers and its derivative by x, by the adjoint of the simulation.
+        """An objective of the gathers without noise and its derivative by x, by the adjoint of the simulation.
 
         Args:
             x: (event, depth, offset), m/s.

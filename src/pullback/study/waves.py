@@ -102,6 +102,12 @@ class FwiSimulator(Closed):
     velocity_min: float = Field(default=1500.0, gt=0, description="m/s")
     velocity_max: float = Field(default=4500.0, gt=0, description="m/s")
     space_order: Literal[4, 8] = 4
+    noise: float = Field(
+        default=0.0,
+        ge=0,
+        description="standard deviation of the Gaussian noise in y, relative to the root mean square of the event's "
+        "gathers without it",
+    )
 
     @model_validator(mode="before")
     @classmethod
