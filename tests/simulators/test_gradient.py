@@ -1,9 +1,12 @@
 """The linearised wave, its adjoint and the gradient, held against each other and against differences."""
 
+import math
+
 import numpy as np
 import pytest
 from settings import small
 
+from pullback.simulators import acoustic
 from pullback.simulators.acoustic import AcousticEngine
 
 SCHEMES = [
@@ -123,8 +126,19 @@ def test_checkpoints_change_nothing():
         np.testing.assert_allclose(other, found[0], rtol=1e-9, atol=1e-12 * np.abs(found[0]).max())
 
 
-def test_memory_of_the_gradient_is_bounded():
-    """Four times the steps: twice the fields that are kept, not four times; no other segment keeps many fewer."""
+def test_memory_of_the_gradient_is_bounded(monkeypatch):
+    """Four times the steps: twice the fields that are kept, not four times; no other segment keeps many fewer.
+
+    Fields that fit KEPT are kept in few segments of equal length.
+    """
+    a = small(record_length=4.0)
+    step_bytes = 4 * AcousticEngine(a).models * len(a.sources) * math.prod(a.padded)
+    for share, segments in ((1.0, 1), (0.7, 2), (0.3, 4)):
+        monkeypatch.setattr(acoustic, "KEPT", math.ceil(share * a.steps) * step_bytes)
+        segment = AcousticEngine(a).segment
+        assert segment % 2 == 0
+        assert a.steps / segments <= segment < a.steps / segments + 2
+    monkeypatch.setattr(acoustic, "KEPT", 0)
 
     def kept(samples, boundary, segment=None):
         a = small(record_length=samples * 0.002, boundary=boundary)

@@ -26,6 +26,10 @@ log = logging.getLogger("pullback")
 WORKING_SET = 2 << 20
 """Bytes of wave fields that are stepped together: about a second-level cache."""
 
+KEPT = 256 << 20
+"""Bytes of fields that a gradient may keep at once. Few long segments are quicker than many short ones (each is three
+calls of an operator, 6 ms of Devito's time); where this is not enough, the fewest fields are kept."""
+
 LAYER_REFLECTION, LAYER_POWER = 1e-4, 2
 """The matched layer: what a plane wave at normal incidence at velocity_max should leave of itself, and the power with
 which the damping rises. Of powers 2 and 3 and 1e-3 to 1e-6 the best for 8 to 15 nodes, -46 to -66 dB for point sources
@@ -52,7 +56,7 @@ class AcousticEngine:
         checks: the numbers of the pre-flight checks.
         calls: simulations so far, of one model with all its shots; a gradient counts three, a Born field two.
         segment: steps between checkpoints of a gradient: even, so that the adjoint's two time levels meet across
-            segments. The default keeps the fewest fields.
+            segments. The default takes what `KEPT` allows, or keeps the fewest fields.
 
     Raises:
         AcquisitionError: settings that cannot work.
@@ -66,10 +70,11 @@ class AcousticEngine:
         self.calls = 0
         # Two time levels, and the four memories of a matched layer: what a checkpoint holds of each shot.
         levels = 6 if a.boundary == "pml" else 2
-        self.segment = 2 * math.ceil(math.sqrt(levels * a.steps) / 2)
         self.dtype = np.dtype(dtype)
-        model_bytes = self.dtype.itemsize * (levels * len(a.sources) + 1) * math.prod(a.padded)
-        self.models = models or max(1, min(16, WORKING_SET // model_bytes))
+        field_bytes = self.dtype.itemsize * math.prod(a.padded)
+        self.models = models or max(1, min(16, WORKING_SET // (field_bytes * (levels * len(a.sources) + 1))))
+        fit = max(1, KEPT // (field_bytes * len(a.sources) * self.models))
+        self.segment = 2 * math.ceil(max(math.sqrt(levels * a.steps), a.steps / math.ceil(a.steps / fit)) / 2)
         self._propagator = propagator(replace(a.scheme, dtype=dtype))
         self._receivers = a.nodes(a.receivers)
         # Nodes and weights of each shot's source (source, point); shorter lists end in a node that is driven with zero.
