@@ -7,6 +7,7 @@ from scipy.signal import butter, sosfiltfilt
 from pullback.ensembles.fields import Coordinate, Field
 from pullback.ensembles.store import EnsembleWriter
 from pullback.methods.base import Context
+from pullback.methods.classical import lbfgs
 from pullback.methods.classical.lbfgs import SIMULATIONS, Descent, Lbfgs, LbfgsError, filtered, low_pass, roughness
 from pullback.problems.fwi import Fwi
 from pullback.study import StudyError, load_study
@@ -108,7 +109,7 @@ def answer(problem, infer, truth=TRUTH):
 
 def test_a_linear_problem_is_solved_and_simulations_are_counted():
     problem = Line()
-    method, chunk = answer(problem, LbfgsInfer(start=(5, 5), corners=[None], iterations=60))
+    method, chunk = answer(problem, LbfgsInfer(start=(5, 5), corners=[None], iterations=60, tv=0))
     np.testing.assert_allclose(chunk.x[0, 0], TRUTH, atol=1e-3)
     assert chunk.ok.all()
     assert chunk.diagnostics["final_misfit"] < 1e-4
@@ -121,7 +122,7 @@ def test_a_line_search_that_goes_too_far_turns_back():
     """Relative to so small a y the misfit is steep: the first step goes far beyond the truth and is refused."""
     truth = 0.1 * TRUTH
     problem = Line(lambda x: x.max() > 2)
-    method, chunk = answer(problem, LbfgsInfer(start=(0, 0), corners=[None], iterations=60), truth)
+    method, chunk = answer(problem, LbfgsInfer(start=(0, 0), corners=[None], iterations=60, tv=0), truth)
     assert method.cost.failed_simulations > 0
     assert method.cost.simulator_calls == SIMULATIONS * problem.calls
     np.testing.assert_allclose(chunk.x[0, 0], truth, atol=1e-2)
@@ -138,10 +139,32 @@ def test_smoothing_wins_where_the_data_say_nothing():
     """With no weight on the data's side (a simulator of zeros) Tikhonov's answer to a rough start is flat."""
     problem = Line()
     problem.G = np.zeros_like(problem.G)
-    descent = Descent(problem, np.zeros((20, 2)), None, LbfgsInfer(tikhonov=1.0, iterations=50))
-    end = descent.run(TRUTH)
+    descent = Descent(problem, np.zeros((20, 2)), None, LbfgsInfer(tikhonov=1.0, iterations=50, tv=0))
+    end = descent.run(TRUTH, np.ones((3, 2)))
     assert np.ptp(end.x) < 1e-2
     assert np.mean(end.x) == pytest.approx(TRUTH.mean(), abs=1e-2)
+
+
+def test_nodes_are_scaled_by_what_they_move(monkeypatch):
+    """(h + median h)^(-1/2), h the diagonal of J^T H^2 J, from 4000 random data: each h to 2 %."""
+    monkeypatch.setattr(lbfgs, "PROBES", 4000)
+    problem = Line()
+    problem.G *= np.array([100, 30, 10, 3, 1, 0.3])[:, None]
+    descent = Descent(problem, problem.forward(TRUTH[None])[0], 8.0, LbfgsInfer())
+    found = descent.scale(np.full((3, 2), 5.0), np.random.default_rng(0))
+    through = filtered(problem.G.reshape(6, 20, 2), low_pass(20, 0.01, 8.0), 1).reshape(6, -1)
+    h = (through**2).sum(axis=1)
+    wanted = (h + np.median(h)) ** -0.5
+    np.testing.assert_allclose(found.ravel(), wanted / wanted.max(), rtol=0.05)
+    assert found.min() < 0.1
+
+
+@pytest.mark.parametrize("refuse", [lambda x: True, lambda x: False])
+def test_without_a_simulation_or_an_effect_nothing_is_scaled(refuse):
+    problem = Line(refuse)
+    problem.G = 0 * problem.G
+    descent = Descent(problem, np.zeros((20, 2)), None, LbfgsInfer())
+    np.testing.assert_array_equal(descent.scale(TRUTH, np.random.default_rng(0)), np.ones((3, 2)))
 
 
 def test_the_start_is_the_smoothed_mean_profile(tmp_path):

@@ -96,18 +96,20 @@ class LbfgsInfer(PointInfer):
     """Descent of the waveform misfit by L-BFGS-B, band after band."""
 
     corners: list[Annotated[float, Field(gt=0)] | None] = Field(
-        default=[4.0, 7.0, 12.0, None],
+        default=[2.0, 3.0, 5.0, 8.0, 14.0],
         min_length=1,
-        description="Hz: corner of the low-pass filter of each band; null for no filter",
+        description="Hz: corner of the low-pass filter of each band, the first as low as the data go; null: no filter",
     )
-    iterations: int = Field(default=30, ge=1, description="most iterations of each band")
+    iterations: int = Field(default=40, ge=1, description="most iterations of each band")
     start: tuple[float, float] | None = Field(
         default=None,
         description="x at the top and at the bottom of a straight line that descents start from; when not given, the "
         "mean profile with depth of the seen families' truths",
     )
     smooth: float = Field(default=0.1, ge=0, description="smoothing of that profile: standard deviation over the depth")
-    tv: float = Field(default=0.0, ge=0, description="weight of the total variation of x in units of its bounds' width")
+    tv: float = Field(
+        default=0.005, ge=0, description="weight of the total variation of x in units of its bounds' width"
+    )
     tikhonov: float = Field(default=0.0, ge=0, description="weight of its squared gradient")
 
 

@@ -9,6 +9,10 @@ neighbours. H keeps the frequencies below a corner, which rises from band to ban
 steps see waves too long to be off by more than half a cycle. The derivative of |F(x) - y|^2 is that of the simulator,
 by its adjoint.
 
+Nodes near a source, and those of the edge, which go on into the border, move the data a hundred times as much as deep
+ones. L-BFGS works on x / s, s = (h + median h)^(-1/2), with h the diagonal of J^T H^2 J (J = dF/dx) at the start. It is
+found from random data: (J^T H w)^2 has the mean h for w ~ N(0, I).
+
 The start is one profile with depth for all observations: the mean over the training truths of the seen families,
 smoothed, or a straight line. Nothing of the answer is in it.
 """
@@ -21,7 +25,8 @@ import numpy as np
 
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader
-from pullback.methods.base import Chunk, Method
+from pullback.methods.base import Chunk, Context, Method
+from pullback.seeding import generator
 from pullback.study.inference import Infer, LbfgsInfer
 
 log = logging.getLogger("pullback")
@@ -37,6 +42,9 @@ FILTER_POWER = 8
 
 FLAT = 1e-3
 """eps of the total variation: differences well below this share of the bounds' width count as none."""
+
+PROBES = 8
+"""Random data from which the data's sensitivity to each node is estimated, for each band once: to a factor of two."""
 
 WALL = 1e3
 """What a model that cannot be simulated counts, in units of the first misfit: a line search turns back from it."""
@@ -61,6 +69,10 @@ class Lbfgs(Method[None]):
     block = 1
     profile: np.ndarray | None = None
 
+    def __init__(self, spec: Any, problem: Any, context: Context):
+        super().__init__(spec, problem, context)
+        self._scales: dict[float | None, np.ndarray] = {}
+
     def load(self, artifact: Path | None, prior: Path | None, seen: list[Path]) -> None:
         """The mean profile with depth of the seen families' truths, each family counted once.
 
@@ -82,7 +94,8 @@ class Lbfgs(Method[None]):
         for event, observed in zip(event_id, y, strict=True):
             x, misfit = self.start(infer), np.nan
             for corner in infer.corners:
-                end = Descent(self.problem, observed, corner, infer).run(x)
+                descent = Descent(self.problem, observed, corner, infer)
+                end = descent.run(x, self._scale(descent, corner, infer))
                 x, misfit = end.x, end.misfit
                 self.cost.simulator_calls += SIMULATIONS * end.evaluations
                 self.cost.failed_simulations += end.failed
@@ -93,6 +106,14 @@ class Lbfgs(Method[None]):
         ok = np.array([[np.isfinite(misfit)] for _, misfit in found])
         misfits = [misfit for _, misfit in found if np.isfinite(misfit)]
         return Chunk(x, np.zeros(ok.shape), ok, {"final_misfit": float(np.median(misfits))} if misfits else {})
+
+    def _scale(self, descent: "Descent", corner: float | None, infer: LbfgsInfer) -> np.ndarray:
+        """s of one band, the same for every event: it is taken at the start."""
+        if corner not in self._scales:
+            rng = generator(*self.context.address, "probes", str(corner))
+            self._scales[corner] = descent.scale(self.start(infer), rng)
+            self.cost.simulator_calls += SIMULATIONS * PROBES
+        return self._scales[corner]
 
     def start(self, infer: LbfgsInfer) -> np.ndarray:
         """The model that every descent begins with (depth, offset)."""
@@ -128,19 +149,35 @@ class Descent:
         self.evaluations, self.failed, self.wall = 0, 0, np.inf
         self.best, self.misfit, self.end = np.inf, np.nan, np.empty(0)
 
-    def run(self, x: np.ndarray) -> Descended:
-        """From a model (depth, offset) in the problem's unit to the band's minimum."""
+    def scale(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """s (depth, offset) at a model, its largest 1; all 1 where that cannot be simulated or moves no data."""
+        h = np.zeros(self.problem.x.shape)
+        for _ in range(PROBES):
+            w = self._filtered(rng.standard_normal(self.observed.shape))[None]
+            _, slope, ok = self.problem.gradient(x[None], lambda y, events, w=w: (np.zeros(1), w))
+            h += slope[0] ** 2 if ok[0] else 0
+        h += np.median(h)
+        return np.sqrt(h.min() / h) if h.min() > 0 else np.ones_like(h)
+
+    def run(self, x: np.ndarray, scale: np.ndarray) -> Descended:
+        """From a model (depth, offset) in the problem's unit to the band's minimum, in steps of x / scale."""
         from scipy.optimize import minimize
 
         self.end = np.clip((x - self.low) / self.width, 0, 1)
-        iterations = self.infer.iterations
+        iterations, s = self.infer.iterations, scale.ravel()
+
+        def value(x: np.ndarray) -> tuple[float, np.ndarray]:
+            # The bound itself, where rounding would go beyond it.
+            found, slope = self._value(np.minimum(s * x, 1.0))
+            return found, s * slope
+
         minimize(
-            self._value,
-            self.end.ravel(),
+            value,
+            self.end.ravel() / s,
             jac=True,
             method="L-BFGS-B",
-            bounds=[(0.0, 1.0)] * self.end.size,
-            options={"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 10, "ftol": 1e-9, "gtol": 1e-9},
+            bounds=[(0.0, 1.0 / most) for most in s],
+            options={"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 20, "ftol": 1e-10, "gtol": 1e-10},
         )
         return Descended(self.low + self.width * self.end, self.misfit, self.evaluations, self.failed)
 
