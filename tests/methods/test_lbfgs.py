@@ -146,7 +146,7 @@ def test_smoothing_wins_where_the_data_say_nothing():
 
 
 def test_nodes_are_scaled_by_what_they_move(monkeypatch):
-    """(h + median h)^(-1/2), h the diagonal of J^T H^2 J, from 4000 random data: each h to 2 %."""
+    """(h + max h / 100)^(-1/2), h the diagonal of J^T H^2 J, from 4000 random data: each h to 2 %."""
     monkeypatch.setattr(lbfgs, "PROBES", 4000)
     problem = Line()
     problem.G *= np.array([100, 30, 10, 3, 1, 0.3])[:, None]
@@ -154,9 +154,9 @@ def test_nodes_are_scaled_by_what_they_move(monkeypatch):
     found = descent.scale(np.full((3, 2), 5.0), np.random.default_rng(0))
     through = filtered(problem.G.reshape(6, 20, 2), low_pass(20, 0.01, 8.0), 1).reshape(6, -1)
     h = (through**2).sum(axis=1)
-    wanted = (h + np.median(h)) ** -0.5
+    wanted = (h + h.max() / 100) ** -0.5
     np.testing.assert_allclose(found.ravel(), wanted / wanted.max(), rtol=0.05)
-    assert found.min() < 0.1
+    assert found.min() < 0.15
 
 
 @pytest.mark.parametrize("refuse", [lambda x: True, lambda x: False])

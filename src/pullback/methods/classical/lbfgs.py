@@ -10,7 +10,7 @@ steps see waves too long to be off by more than half a cycle. The derivative of 
 by its adjoint.
 
 Nodes near a source, and those of the edge, which go on into the border, move the data a hundred times as much as deep
-ones. L-BFGS works on x / s, s = (h + median h)^(-1/2), with h the diagonal of J^T H^2 J (J = dF/dx) at the start. It is
+ones. L-BFGS works on x / s, s = (h + max h / 100)^(-1/2), with h the diagonal of J^T H^2 J (J = dF/dx) at the start. It is
 found from random data: (J^T H w)^2 has the mean h for w ~ N(0, I).
 
 The start is one profile with depth for all observations: the mean over the training truths of the seen families,
@@ -45,6 +45,9 @@ FLAT = 1e-3
 
 PROBES = 8
 """Random data from which the data's sensitivity to each node is estimated, for each band once: to a factor of two."""
+
+FLOOR = 0.01
+"""Nodes that move the data less than a tenth as much as the one that moves them most are not told apart."""
 
 WALL = 1e3
 """What a model that cannot be simulated counts, in units of the first misfit: a line search turns back from it."""
@@ -156,7 +159,7 @@ class Descent:
             w = self._filtered(rng.standard_normal(self.observed.shape))[None]
             _, slope, ok = self.problem.gradient(x[None], lambda y, events, w=w: (np.zeros(1), w))
             h += slope[0] ** 2 if ok[0] else 0
-        h += np.median(h)
+        h += FLOOR * h.max()
         return np.sqrt(h.min() / h) if h.min() > 0 else np.ones_like(h)
 
     def run(self, x: np.ndarray, scale: np.ndarray) -> Descended:
