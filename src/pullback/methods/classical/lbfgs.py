@@ -10,8 +10,8 @@ steps see waves too long to be off by more than half a cycle. The derivative of 
 by its adjoint.
 
 Nodes near a source, and those of the edge, which go on into the border, move the data a hundred times as much as deep
-ones. L-BFGS works on x / s, s = (h + max h / 100)^(-1/2), with h the diagonal of J^T H^2 J (J = dF/dx) at the start, the
-mean of (J^T H w)^2 over random data w ~ N(0, I).
+ones. L-BFGS works on x / s, s = (h + max h / 100)^(-1/2), with h the diagonal of J^T H^2 J (J = dF/dx) at the start,
+the mean of (J^T H w)^2 over random data w ~ N(0, I).
 
 The start is one profile with depth for all observations: the mean over the training truths of the seen families,
 smoothed, or a straight line. Nothing of the answer is in it.
