@@ -145,6 +145,20 @@ def test_smoothing_wins_where_the_data_say_nothing():
     assert np.mean(end.x) == pytest.approx(TRUTH.mean(), abs=1e-2)
 
 
+@pytest.mark.parametrize(("start", "truth"), [((0, 1), (3, 7)), ((0, 1), (9, 1)), ((2.2, 6.1), (2, 6))])
+def test_a_descent_begins_with_the_line_that_fits_best(start, truth):
+    """Of those between 1, 3, 5, 7 and 9, or the start where it is nearer."""
+    problem = Line()
+    line = np.repeat(np.linspace(*truth, 3)[:, None], 2, axis=1)
+    infer = LbfgsInfer(start=start, scan=5, tv=0)
+    method = Lbfgs(LbfgsFwi(kind="lbfgs-fwi"), problem, Context(("study", "toy", "lbfgs", 0)))
+    method.load(None, None, [])
+    found = method._best_start(problem.forward(line[None])[0], infer)
+    wanted = line if start == (0, 1) else method.start(infer)
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    assert method.cost.simulator_calls == SIMULATIONS * 26 == SIMULATIONS * problem.calls
+
+
 def test_nodes_are_scaled_by_what_they_move(monkeypatch):
     """(h + max h / 100)^(-1/2), h the diagonal of J^T H^2 J, from 4000 random data: each h to 2 %."""
     monkeypatch.setattr(lbfgs, "PROBES", 4000)

@@ -106,6 +106,12 @@ class LbfgsInfer(PointInfer):
         description="x at the top and at the bottom of a straight line that descents start from; when not given, the "
         "mean profile with depth of the seen families' truths",
     )
+    scan: int = Field(
+        default=5,
+        ge=0,
+        description="values of x, evenly between its bounds: a descent begins with the straight line between two of "
+        "them (top, bottom) where one fits the first band better than `start`; 0: never",
+    )
     smooth: float = Field(default=0.1, ge=0, description="smoothing of that profile: standard deviation over the depth")
     tv: float = Field(
         default=0.005, ge=0, description="weight of the total variation of x in units of its bounds' width"

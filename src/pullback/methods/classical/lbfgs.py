@@ -13,8 +13,8 @@ Nodes near a source, and those of the edge, which go on into the border, move th
 ones. L-BFGS works on x / s, s = (h + max h / 100)^(-1/2), with h the diagonal of J^T H^2 J (J = dF/dx) at the start,
 the mean of (J^T H w)^2 over random data w ~ N(0, I).
 
-The start is one profile with depth for all observations: the mean over the training truths of the seen families,
-smoothed, or a straight line. Nothing of the answer is in it.
+The start is a profile with depth: the mean over the training truths of the seen families, smoothed, or a straight line;
+or that of a few more straight lines which fits the observation's first band better. Nothing of the answer is in it.
 """
 
 import logging
@@ -95,7 +95,7 @@ class Lbfgs(Method[None]):
         assert isinstance(infer, LbfgsInfer)
         found = []
         for event, observed in zip(event_id, y, strict=True):
-            x, misfit = self.start(infer), np.nan
+            x, misfit = self._best_start(observed, infer), np.nan
             for corner in infer.corners:
                 descent = Descent(self.problem, observed, corner, infer)
                 end = descent.run(x, self._scale(descent, corner, infer))
@@ -118,8 +118,21 @@ class Lbfgs(Method[None]):
             self.cost.simulator_calls += SIMULATIONS * PROBES
         return self._scales[corner]
 
+    def _best_start(self, observed: np.ndarray, infer: LbfgsInfer) -> np.ndarray:
+        """Of the start and the straight lines of the scan the one with the least J in the first band."""
+        first = self.start(infer)
+        if not infer.scan:
+            return first
+        descent = Descent(self.problem, observed, infer.corners[0], infer)
+        ends = descent.low + descent.width * (np.arange(infer.scan) + 0.5) / infer.scan
+        lines = [np.linspace(top, bottom, len(first)) for top in ends for bottom in ends]
+        found = descent.least([first, *(np.broadcast_to(line[:, None], first.shape) for line in lines)])
+        self.cost.simulator_calls += SIMULATIONS * descent.evaluations
+        self.cost.failed_simulations += descent.failed
+        return first if found is None else found
+
     def start(self, infer: LbfgsInfer) -> np.ndarray:
-        """The model that every descent begins with (depth, offset)."""
+        """The model without regard to the observation (depth, offset)."""
         from scipy.ndimage import gaussian_filter
 
         depth, offset = self.problem.x.shape
@@ -161,6 +174,12 @@ class Descent:
             h += slope[0] ** 2 if ok[0] else 0
         h += FLOOR * h.max()
         return np.sqrt(h.min() / h) if h.min() > 0 else np.ones_like(h)
+
+    def least(self, models: list[np.ndarray]) -> np.ndarray | None:
+        """The model (depth, offset) with the least J; None where none can be simulated."""
+        for x in models:
+            self._value(np.clip((x - self.low) / self.width, 0, 1).ravel())
+        return self.low + self.width * self.end if self.end.size else None
 
     def run(self, x: np.ndarray, scale: np.ndarray) -> Descended:
         """From a model (depth, offset) in the problem's unit to the band's minimum, in steps of x / scale."""
