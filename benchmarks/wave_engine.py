@@ -151,7 +151,7 @@ def _rebuilt(say: Callable[..., None], velocity: np.ndarray) -> None:
     propagators.propagator.cache_clear()
     acoustic.shared_engine.cache_clear()
     for pickled in Path(engine._propagator.devito.configuration["compiler"].get_jit_dir()).glob("pullback-*.pickle"):
-        pickled.unlink()
+        pickled.unlink(missing_ok=True)
     started = time.perf_counter()
     AcousticEngine(one).batch(velocity[:1])
     say("waves: operator built once", reused, 1 / (time.perf_counter() - started), "shots/s", "built for every shot")

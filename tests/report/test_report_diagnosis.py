@@ -80,6 +80,14 @@ def test_what_is_poor_is_named_with_a_remedy(more, found, advice):
     assert advice in line.advice[0]
 
 
+def test_noise_that_was_trained_with_needs_no_word():
+    floors = {("cfm", name): (0.27, 0.25) for name in ("flat", "salt")}
+    assert said({"misfit": floors}) == []
+    (line,) = said({"misfit": {**floors, ("cfm", "salt"): (0.42, 0.4)}})
+    assert line.family.name == "salt"
+    assert "the truth itself leaves 40 %" in line.found[0]
+
+
 def test_advice_is_for_the_kind_of_method():
     (trained,), (guided,) = (said({"misfit": {(method, "salt"): 0.4}}) for method in ("cfm", "enkg"))
     assert "training" in trained.advice[0]

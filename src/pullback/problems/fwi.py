@@ -114,8 +114,10 @@ class Fwi:
         y, ok = shared_engine(self.acquisition).batch(self.finer(x))
         if rng is None or not self.options.noise:
             return y, ok
-        rms = np.sqrt((y.astype(np.float64) ** 2).mean(axis=(1, 2, 3), keepdims=True))
-        return (y + self.options.noise * rms * rng.standard_normal(y.shape)).astype(np.float32), ok
+        for gathers in y:
+            rms = np.sqrt((gathers.astype(np.float64) ** 2).mean())
+            gathers += self.options.noise * rms * rng.standard_normal(gathers.shape)
+        return y, ok
 
     def gradient(
         self, x: np.ndarray, objective: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]

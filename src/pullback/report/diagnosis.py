@@ -21,6 +21,9 @@ UNEXPLAINED = 0.15
 NOISY = 0.03
 """Share of the observations' norm that the truth itself leaves unexplained."""
 
+MORE_NOISE = 1.2
+"""How many times what a seen family's truth leaves: less is the noise that methods were trained with."""
+
 WRONG = 0.1
 """Relative L2 error of an estimate that fits its observations."""
 
@@ -55,6 +58,8 @@ class _Results:
     is_waves: bool
     of: Callable[[str], list[tuple[Series, Measured]]]
     nearest_seen: Callable[[Series, float], float]
+    seen_floor: float
+    """What the truth of a seen family leaves of its observations at most: the noise that methods were trained with."""
 
     def ranked(self, metric: str) -> list[tuple[Series, Measured]]:
         """Results of methods: no baselines and no bounds."""
@@ -96,6 +101,9 @@ def diagnose(
         ]
         return max((m.value for m in measured if m and m.n >= 0.9 * n), default=math.nan)
 
+    trained = [r for f, r in zip(families, found.get("misfit", ()), strict=False) if f.role == "seen"]
+    seen_floor = max((m.floor for r in trained for m in r if m and math.isfinite(m.floor)), default=0.0)
+
     for position, family in enumerate(families):
 
         def of(metric: str, position: int = position) -> list[tuple[Series, Measured]]:
@@ -103,7 +111,7 @@ def diagnose(
                 return []
             return [(s, m) for s, m in zip(series, found[metric][position], strict=True) if m]
 
-        results = _Results(family, headline, is_waves, of, nearest_seen)
+        results = _Results(family, headline, is_waves, of, nearest_seen, seen_floor)
         findings = [finding for rule in _RULES for finding in rule(results)]
         if findings:
             advice = list(dict.fromkeys(tried for _, tried in findings))
@@ -127,7 +135,7 @@ def _outside(results: _Results) -> Iterator[Finding]:
 
 def _noisy(results: _Results) -> Iterator[Finding]:
     floor = max((m.floor for _, m in results.of("misfit") if math.isfinite(m.floor)), default=0.0)
-    if floor > NOISY:
+    if floor > max(NOISY, MORE_NOISE * results.seen_floor):
         yield (
             f"the truth itself leaves {_percent(floor)} of its observations unexplained: noise, dead traces or another "
             "simulator than the one that methods know, and nobody can fit better",

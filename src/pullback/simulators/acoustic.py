@@ -19,7 +19,7 @@ import numpy as np
 
 from pullback.simulators.acquisition import Acquisition, AcquisitionError, sponge_strength
 from pullback.simulators.preflight import check
-from pullback.simulators.propagators import Sizes, Task, propagator
+from pullback.simulators.propagators import LINE, Sizes, Task, propagator
 
 log = logging.getLogger("pullback")
 
@@ -73,7 +73,9 @@ class AcousticEngine:
         self.dtype = np.dtype(dtype)
         field_bytes = self.dtype.itemsize * math.prod(a.padded)
         self.models = models or max(1, min(16, WORKING_SET // (field_bytes * (levels * len(a.sources) + 1))))
-        fit = max(1, KEPT // (field_bytes * len(a.sources) * self.models))
+        # As Devito keeps a field, with whole cache lines around it.
+        step_bytes = self.dtype.itemsize * math.prod(n + 2 * LINE for n in a.padded) * len(a.sources) * self.models
+        fit = max(1, KEPT // step_bytes)
         self.segment = 2 * math.ceil(max(math.sqrt(levels * a.steps), a.steps / math.ceil(a.steps / fit)) / 2)
         self._propagator = propagator(replace(a.scheme, dtype=dtype))
         self._receivers = a.nodes(a.receivers)
@@ -183,8 +185,8 @@ class AcousticEngine:
     def gradient(self, velocities: np.ndarray, objective: Objective) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The derivative of an objective of the gathers by the velocities, exact for the discrete scheme.
 
-        The field is kept at checkpoints and recomputed from them, so memory grows with the square root of the number of
-        steps. The damping of a sponge is held at what the model has.
+        The field is kept at checkpoints and recomputed from them, so memory grows with the number of steps up to `KEPT`
+        and with its square root beyond. The damping of a sponge is held at what the model has.
 
         Args:
             velocities: (event, depth, offset), m/s.

@@ -103,8 +103,8 @@ class LbfgsInfer(PointInfer):
     iterations: int = Field(default=40, ge=1, description="most iterations of each band")
     start: tuple[float, float] | None = Field(
         default=None,
-        description="x at the top and at the bottom of a straight line that descents start from; when not given, the "
-        "mean profile with depth of the seen families' truths",
+        description="x at the top and at the bottom of a straight line to start from; when not given, the mean profile "
+        "with depth of the seen families' truths",
     )
     scan: int = Field(
         default=5,

@@ -167,11 +167,13 @@ class Descent:
 
     def scale(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """s (depth, offset) at a model, its largest 1; all 1 where that cannot be simulated or moves no data."""
-        h = np.zeros(self.problem.x.shape)
+        h, inside = np.zeros(self.problem.x.shape), np.clip(x, self.low, self.low + self.width)
         for _ in range(PROBES):
             w = self._filtered(rng.standard_normal(self.observed.shape))[None]
-            _, slope, ok = self.problem.gradient(x[None], lambda y, events, w=w: (np.zeros(1), w))
-            h += slope[0] ** 2 if ok[0] else 0
+            _, slope, ok = self.problem.gradient(inside[None], lambda y, events, w=w: (np.zeros(1), w))
+            if not ok[0]:
+                return np.ones_like(h)
+            h += slope[0] ** 2
         h += FLOOR * h.max()
         return np.sqrt(h.min() / h) if h.min() > 0 else np.ones_like(h)
 
