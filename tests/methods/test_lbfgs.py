@@ -141,10 +141,12 @@ def test_a_line_search_that_goes_too_far_turns_back():
 
 @pytest.mark.parametrize("scan", [0, 3])
 def test_a_start_that_cannot_be_simulated_is_a_failed_draw(scan):
-    method, chunk = answer(Line(lambda x: True), LbfgsInfer(start=(5, 5), corners=[None], scan=scan))
+    problem = Line(lambda x: True)
+    method, chunk = answer(problem, LbfgsInfer(start=(5, 5), corners=[None], scan=scan))
     assert not chunk.ok.any()
     assert np.isnan(chunk.x).all()
     assert method.cost.failed_simulations > 0
+    assert method.cost.simulator_calls == SIMULATIONS * problem.calls
 
 
 def test_smoothing_wins_where_the_data_say_nothing():

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pullback.ensembles.fields import Coordinate, Field
+from pullback.problems.noise import with_noise
 from pullback.simulators.acquisition import Acquisition, AcquisitionError, evenly
 from pullback.simulators.wavelets import Recorded, Ricker, Wavelet
 from pullback.study.base import Capability, outside_path
@@ -112,11 +113,10 @@ class Fwi:
         x = np.asarray(x)
         self._check_velocities(x)
         y, ok = shared_engine(self.acquisition).batch(self.finer(x))
-        if rng is None or not self.options.noise:
-            return y, ok
-        for gathers in y:
-            rms = np.sqrt((gathers.astype(np.float64) ** 2).mean())
-            gathers += self.options.noise * rms * rng.standard_normal(gathers.shape)
+        if rng is not None and self.options.noise:
+            # One by one: the noise of a whole block in float64 is gigabytes where gathers are long.
+            for event in range(len(y)):
+                y[[event]] = with_noise(y[[event]], self.options.noise, rng)
         return y, ok
 
     def gradient(

@@ -13,6 +13,7 @@ from pullback.ensembles.leftovers import refuse_leftovers
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter
 from pullback.joblog import progress
 from pullback.problems.base import Problem, problem_of
+from pullback.problems.noise import with_noise
 from pullback.seeding import generator
 from pullback.study.base import Uniform
 from pullback.study.problems import MissingShift, NoiseShift, ScaleShift, Shift, SimulatorShift
@@ -202,8 +203,7 @@ def apply_shift(
 ) -> np.ndarray:
     """Observations (event, *y) as they would be under a changed forward process."""
     if isinstance(shift, NoiseShift):
-        rms = np.sqrt((y.reshape(len(y), -1) ** 2).mean(axis=1)).reshape(-1, *(1,) * (y.ndim - 1))
-        return y + shift.relative * rms * rng.standard_normal(y.shape)
+        return with_noise(y, shift.relative, rng)
     if isinstance(shift, ScaleShift):
         if shift.feature is None:
             return y * shift.factor

@@ -58,12 +58,10 @@ class LbfgsError(ValueError):
 
 
 class Descended(NamedTuple):
-    """The end of one band: the model (depth, offset), its relative misfit |H (F(x) - y)| / |H y|, and what it took."""
+    """The end of one band: the model (depth, offset) and its relative misfit |H (F(x) - y)| / |H y|."""
 
     x: np.ndarray
     misfit: float
-    evaluations: int
-    failed: int
 
 
 class Lbfgs(Method[None]):
@@ -98,12 +96,10 @@ class Lbfgs(Method[None]):
             x, misfit = self._best_start(observed, infer), np.nan
             for corner in infer.corners:
                 descent = Descent(self.problem, observed, corner, infer)
-                end = descent.run(x, self._scale(descent, corner, infer))
-                x, misfit = end.x, end.misfit
-                self.cost.simulator_calls += SIMULATIONS * end.evaluations
-                self.cost.failed_simulations += end.failed
+                x, misfit = descent.run(x, self._scale(descent, corner, infer))
+                self._count(descent)
                 band = "all frequencies" if corner is None else f"below {corner:g} Hz"
-                log.info("event %d, %s: misfit %.4g after %d evaluations", event, band, misfit, end.evaluations)
+                log.info("event %d, %s: misfit %.4g after %d evaluations", event, band, misfit, descent.evaluations)
             found.append((x if np.isfinite(misfit) else np.full_like(x, np.nan), misfit))
         x = np.stack([x for x, _ in found]).astype(np.float32)[:, None]
         ok = np.array([[np.isfinite(misfit)] for _, misfit in found])
@@ -115,8 +111,11 @@ class Lbfgs(Method[None]):
         if corner not in self._scales:
             rng = generator(*self.context.address, "probes", str(corner))
             self._scales[corner] = descent.scale(self.start(infer), rng)
-            self.cost.simulator_calls += SIMULATIONS * PROBES
         return self._scales[corner]
+
+    def _count(self, descent: "Descent") -> None:
+        self.cost.simulator_calls += SIMULATIONS * descent.evaluations
+        self.cost.failed_simulations += descent.failed
 
     def _best_start(self, observed: np.ndarray, infer: LbfgsInfer) -> np.ndarray:
         """Of the start and the straight lines of the scan the one with the least J in the first band."""
@@ -127,8 +126,7 @@ class Lbfgs(Method[None]):
         ends = descent.low + descent.width * (np.arange(infer.scan) + 0.5) / infer.scan
         lines = [np.linspace(top, bottom, len(first)) for top in ends for bottom in ends]
         found = descent.least([first, *(np.broadcast_to(line[:, None], first.shape) for line in lines)])
-        self.cost.simulator_calls += SIMULATIONS * descent.evaluations
-        self.cost.failed_simulations += descent.failed
+        self._count(descent)
         return first if found is None else found
 
     def start(self, infer: LbfgsInfer) -> np.ndarray:
@@ -170,10 +168,10 @@ class Descent:
         h, inside = np.zeros(self.problem.x.shape), np.clip(x, self.low, self.low + self.width)
         for _ in range(PROBES):
             w = self._filtered(rng.standard_normal(self.observed.shape))[None]
-            _, slope, ok = self.problem.gradient(inside[None], lambda y, events, w=w: (np.zeros(1), w))
-            if not ok[0]:
+            _, slope, ok = self._gradient(inside, lambda y, events, w=w: (np.zeros(1), w))
+            if not ok:
                 return np.ones_like(h)
-            h += slope[0] ** 2
+            h += slope**2
         h += FLOOR * h.max()
         return np.sqrt(h.min() / h) if h.min() > 0 else np.ones_like(h)
 
@@ -203,23 +201,28 @@ class Descent:
             bounds=[(0.0, 1.0 / most) for most in s],
             options={"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 20, "ftol": 1e-10, "gtol": 1e-10},
         )
-        return Descended(self.low + self.width * self.end, self.misfit, self.evaluations, self.failed)
+        return Descended(self.low + self.width * self.end, self.misfit)
+
+    def _gradient(self, x: np.ndarray, objective: Any) -> tuple[float, np.ndarray, bool]:
+        """The problem's own of one model (depth, offset), counted."""
+        value, slope, ok = self.problem.gradient(x[None], objective)
+        self.evaluations += 1
+        self.failed += not ok[0]
+        return float(value[0]), slope[0], bool(ok[0])
 
     def _value(self, scaled: np.ndarray) -> tuple[float, np.ndarray]:
         """J and its derivative by the scaled x, flat; a wall where the simulation fails."""
         x = scaled.reshape(self.problem.x.shape)
-        value, slope, ok = self.problem.gradient(self.low + self.width * x[None], self._residual)
-        self.evaluations += 1
-        if not ok[0]:
-            self.failed += 1
+        value, slope, ok = self._gradient(self.low + self.width * x, self._residual)
+        if not ok:
             return self.wall, np.zeros_like(scaled)
         smooth, smooth_slope = roughness(x, self.infer.tv, self.infer.tikhonov)
-        total = float(value[0]) + smooth
+        total = value + smooth
         if np.isinf(self.wall):
             self.wall = WALL * total
         if total < self.best:
-            self.best, self.misfit, self.end = total, float(np.sqrt(2 * value[0])), x.copy()
-        return total, (self.width * slope[0] + smooth_slope).ravel()
+            self.best, self.misfit, self.end = total, float(np.sqrt(2 * value)), x.copy()
+        return total, (self.width * slope + smooth_slope).ravel()
 
     def _residual(self, y: np.ndarray, events: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """|H (F(x) - y)|^2 / (2 |H y|^2) and its derivative by F(x); H is its own transpose."""
