@@ -6,8 +6,10 @@ the same job, run again, goes on from there. Nothing that a job computes depends
 
 import os
 import signal
+import subprocess
 import threading
 import time
+from datetime import datetime
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -20,6 +22,7 @@ TIME_LIMIT = "PULLBACK_TIME_LIMIT"
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 MARGIN, LEAST_MARGIN_S = 0.1, 30.0
+SQUEUE_S = 20.0
 _IMPORTED = time.monotonic()
 
 
@@ -44,8 +47,9 @@ class Clock:
     what was there before. SIGINT stays what it is.
 
     Args:
-        limit_s: time limit that was asked for, in seconds. It counts inside a SLURM job only, where it is enforced;
-            PULLBACK_TIME_LIMIT in the environment counts everywhere and takes its place.
+        limit_s: time limit that was asked for, in seconds. It counts inside a SLURM job only, where it is enforced,
+            from that job's start; PULLBACK_TIME_LIMIT in the environment counts everywhere, from this process's start,
+            and takes its place.
         signals: whether to catch signals.
 
     Raises:
@@ -53,13 +57,16 @@ class Clock:
     """
 
     def __init__(self, limit_s: float | None = None, signals: bool = True):
-        self.limit_s = limit_s if "SLURM_JOB_ID" in os.environ else None
+        slurm_job = os.environ.get("SLURM_JOB_ID")
+        self.limit_s = limit_s if slurm_job else None
+        self._began = time.monotonic() - process_age()
         if (given := os.environ.get(TIME_LIMIT)) is not None:
             try:
                 self.limit_s = float(given)
             except ValueError:
                 raise ValueError(f"{TIME_LIMIT} is '{given}'; wanted the seconds that a job may take") from None
-        self._began = time.monotonic() - process_age()
+        elif slurm_job and limit_s is not None and (left := slurm_seconds_left(slurm_job)) is not None:
+            self._began = time.monotonic() + left - limit_s
         self._signals = signals
         self._caught = ""
         self._before: dict[signal.Signals, Any] = {}
@@ -96,6 +103,20 @@ class Clock:
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
         self._caught = signal.Signals(number).name
+
+
+def slurm_seconds_left(job: str) -> float | None:
+    """Seconds until SLURM ends a job; None where squeue does not say, as in a container without it.
+
+    The environment of a job has its end from SLURM 23.02 on only, and Snakemake starts twice before a job's own
+    process does.
+    """
+    command = ["squeue", "--noheader", "--jobs", job, "--format", "%e"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=SQUEUE_S, check=True)
+        return (datetime.fromisoformat(said.stdout.strip()) - datetime.now()).total_seconds()
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
 
 
 def process_age() -> float:

@@ -21,9 +21,11 @@ def test_a_training_longer_than_its_time_limit_is_retried_and_goes_on(cluster, l
     with Run(cluster, folder, "models", edit=asks(runtime="1 * attempt")) as run:
         run.finish()
         states = [job.state for job in run.jobs("train")]
-    # It stops by its own clock, before SLURM would end it (TIMEOUT).
+    # It stops by its own clock (FAILED), before SLURM would end it (TIMEOUT); where other work keeps the processors
+    # busy the first minute can be over before Python has started.
     assert states[-1] == "COMPLETED"
-    assert set(states[:-1]) == {"FAILED"}, "the training was not interrupted"
+    assert "FAILED" in states[:-1], "the training was not interrupted"
+    assert set(states[1:-1]) <= {"FAILED"}, states
     assert "stopped at step" in run.said()
     assert "resumed after step" in (folder / long.log).read_text()
     assert (folder / long.model).read_bytes() == long.model_bytes

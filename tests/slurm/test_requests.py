@@ -1,6 +1,8 @@
-"""What a job asks SLURM for: more memory after it was killed for it, and a GPU that it is not given."""
+"""What a job asks SLURM for: more memory after it was killed for it, a GPU that it is not given, and its time."""
 
-from running import Run, copy
+import sys
+
+from running import REPOSITORY, Run, copy
 
 
 def test_a_job_killed_for_memory_comes_back_with_more(cluster, data, tmp_path):
@@ -31,3 +33,10 @@ def test_a_gpu_that_is_not_granted_ends_the_training_at_once(cluster, data, tmp_
     (line,) = {line for line in run.said().splitlines() if line.startswith("pullback: ")}
     assert "gpus: 1 requested, 0 granted" in line
     assert not (folder / "results/study/models/gaussian/cfm/seed-0.pt").exists()
+
+
+def test_a_job_knows_how_long_it_has(cluster, tmp_path):
+    code = "import os, pullback.stopping as s; print(s.slurm_seconds_left(os.environ['SLURM_JOB_ID']))"
+    command = f'sleep 5; PYTHONPATH={REPOSITORY}/src {sys.executable} -c "{code}"'
+    cluster.call("sbatch", "--wait", "--time=3", "--mem=300", f"--output={tmp_path}/said", f"--wrap={command}")
+    assert 0 < float((tmp_path / "said").read_text()) < 176
