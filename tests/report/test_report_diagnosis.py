@@ -66,6 +66,8 @@ def test_good_results_need_no_word():
         ({"relative_l2_point": {("cfm", "salt"): 0.2}}, "determine it: error of cfm (20 %)", "more shots, wider"),
         ({"coverage90": {("enkg", "salt"): 0.2}}, "over-confident: too few truths lie in 90 % intervals of enkg (20 %)",
          "more particles"),
+        ({"coverage90": {("cfm", "salt"): 0.6}}, "over-confident: too few truths lie in 90 % intervals of cfm (60 %)",
+         "`steps` of the flow's solver"),
         ({"coverage90": {("cfm", "salt"): 1.02}}, "too wide: too many truths lie in 90 % intervals of cfm (102 %)",
          "more training steps"),
         ({"failed_draws": {("enkg", "salt"): 0.125}}, "draws failed: enkg (12 %)", "the log of the inference"),

@@ -32,6 +32,9 @@ NARROW, WIDE = 0.85, 0.95
 
 FAILED = 0.01
 
+FLOWS = {"cfm", "ei-fm"}
+"""Kinds of methods whose draws are the end of an ODE."""
+
 _TRAINED = "more training steps and events, or a larger network"
 _CLOSER = {
     "enkg": "more particles, levels or updates of EnKG, and a prior that knows such truths",
@@ -170,11 +173,13 @@ def _coverage(results: _Results) -> Iterator[Finding]:
     narrow = [(s, m) for s, m in measured if m.high < NARROW]
     if narrow:
         said = _named({s.label: m.value for s, m in narrow})
-        collapsed = any(s.kind == "enkg" for s, _ in narrow)
-        more = "; for EnKG more particles (`draws`), less `guidance`" if collapsed else ""
+        kinds = {s.kind for s, _ in narrow}
+        # First, as nothing has to be trained again for it.
+        solver = "more `steps` of the flow's solver (with few, draws stay near their mean); " if kinds & FLOWS else ""
+        more = "; for EnKG more particles (`draws`), less `guidance`" if "enkg" in kinds else ""
         yield (
             f"over-confident: too few truths lie in 90 % intervals of {said}",
-            f"more training events, or `set_size` and priors in training that come closer to this family{more}",
+            f"{solver}more training events, or `set_size` and priors in training that come closer to this family{more}",
         )
     wide = {s.label: m.value for s, m in measured if m.low > WIDE}
     if wide:
