@@ -12,11 +12,15 @@ FIELDS = {
     "elevation_scalar": (69, SHORT),
     "scalar": (71, SHORT),
     "source": (73, LONG),
+    "source_y": (77, LONG),
     "group": (81, LONG),
+    "group_y": (85, LONG),
     "units": (89, SHORT),
     "delay": (109, SHORT),
     "count": (115, SHORT),
     "cdp": (181, LONG),
+    "cdp_y": (185, LONG),
+    "time_scalar": (215, SHORT),
 }
 """First byte, counted from 1, and type."""
 

@@ -200,6 +200,14 @@ def test_netcdf_is_read_block_by_block(tmp_path):
     np.testing.assert_array_equal(load(tmp_path / "b.h5")["x"], x)
 
 
+def test_other_spellings_of_units(tmp_path):
+    y, x = pairs(3)
+    data = dataset(y, x)
+    data["time"].attrs["units"], data["depth"].attrs["units"], data["x"].attrs["units"] = "seconds", "metres", "m s-1"
+    read_waves(job("netcdf"), [netcdf(tmp_path / "a.nc", data)], [], tmp_path / "a.h5")
+    np.testing.assert_array_equal(load(tmp_path / "a.h5")["x"], x)
+
+
 def test_hdf5_without_names_of_dimensions(tmp_path):
     y, x = pairs(3)
     with h5py.File(tmp_path / "a.h5", "w") as file:
@@ -280,5 +288,10 @@ def test_segy_files_are_events(tmp_path):
     refused(tmp_path, r"the section's depth has 8 values from 0 to 175 m, this problem's", job("segy"), files, models)
     segy.write_model(models[1], Section(x[1, 1:], (20.0, 20.0)))
     refused(tmp_path, r"a section of shape \(7, 9\), wanted \(8, 9\) \(depth x offset\)", job("segy"), files, models)
+    import segyfiles
+
+    there = {"interval": 20_000, "scalar": 1, "cdp": 20 * np.arange(9) + 5000}
+    segyfiles.write(models[1], x[1].T, **there)
+    refused(tmp_path, r"the section's offset has 9 values from 5000 to 5160 m.*shift it", job("segy"), files, models)
     segy.write_model(models[1], Section(x[1] / 1000, (20.0, 20.0)))
     refused(tmp_path, r"in events 0 to 0, wanted 1500 to 4500: .*read\.units: km/s", job("segy"), files, models)

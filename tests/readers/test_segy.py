@@ -97,6 +97,27 @@ def test_depths_are_compared_where_they_are(tmp_path):
         read_gathers(segyfiles.write(tmp_path / "b.segy", **{**file, "elevation": -310}), a)
 
 
+def test_depths_have_a_unit_of_their_own(tmp_path):
+    """Offsets in millimetres beside depths in whole metres, and the other way round."""
+    a = acquisition(source_depth=12.5)
+    y = gathers(a)
+    fine = raw(a, y, scalar=-1000, source_depth=12, elevation=-30)
+    fine |= {name: 1000 * fine[name] for name in ("source", "group")}
+    np.testing.assert_array_equal(read_gathers(segyfiles.write(tmp_path / "a.segy", **fine), a), y)
+    coarse = raw(a, y, elevation_scalar=-1000, source_depth=12_990, elevation=-30_000)
+    with pytest.raises(SegyError, match=r"source depths from 12\.99 to 12\.99 m, wanted 12\.5"):
+        read_gathers(segyfiles.write(tmp_path / "b.segy", **coarse), a)
+
+
+def test_the_delay_has_a_scalar(tmp_path):
+    a = acquisition()
+    y = gathers(a)
+    tenths = segyfiles.write(tmp_path / "a.segy", **raw(a, y, delay=160, time_scalar=-10))
+    np.testing.assert_array_equal(read_gathers(tenths, a), y)
+    with pytest.raises(SegyError, match=r"samples begin at 0\.16 "):
+        read_gathers(segyfiles.write(tmp_path / "b.segy", **raw(a, y, delay=16, time_scalar=10)), a)
+
+
 def test_a_record_that_begins_at_time_zero_loses_that_sample(tmp_path):
     a = acquisition()
     y = gathers(a)
@@ -282,6 +303,31 @@ def test_a_section_of_another_program(tmp_path):
     section = read_model(tmp_path / "a.sgy")
     np.testing.assert_array_equal(section.velocity, VELOCITY)
     assert section.spacing == (6.25, 25.0)
+
+
+@pytest.mark.parametrize("degrees", [45, 90, 135, 0.1])
+def test_a_section_across_the_map(tmp_path, degrees):
+    """Distances are along the line, whatever its direction."""
+    along = np.arange(5) * 25.0
+    x, y = (np.rint(100 * (5e5 + along * f(np.radians(degrees)))) for f in (np.cos, np.sin))
+    section = read_model(segyfiles.write(tmp_path / "a.sgy", VELOCITY.T, interval=6250, scalar=-100, cdp=x, cdp_y=y))
+    assert section.spacing == pytest.approx((6.25, 25.0), abs=0.01)
+    # Eastward: of a line to the north-west the last trace comes first.
+    np.testing.assert_array_equal(section.velocity, VELOCITY[:, ::-1] if degrees == 135 else VELOCITY)
+
+
+def test_a_crooked_section_is_refused(tmp_path):
+    path = segyfiles.write(tmp_path / "a.sgy", VELOCITY.T, interval=6250, cdp=np.arange(5) * 25, cdp_y=[0, 0, 9, 0, 0])
+    with pytest.raises(SegyError, match=r"traces lie up to 7\.2 m beside a straight line by CDP_X"):
+        read_model(path)
+
+
+def test_where_a_section_begins(tmp_path):
+    path = segyfiles.write(tmp_path / "a.sgy", VELOCITY.T, interval=6250, cdp=np.arange(5) * 25 + 5000, delay=400)
+    assert read_model(path).origin == (400.0, 5000.0)
+    path = segyfiles.write(tmp_path / "b.sgy", VELOCITY.T, interval=6250, cdp=np.arange(5) * 25, delay=[0, 0, 4, 0, 0])
+    with pytest.raises(SegyError, match=r"traces begin at 0 to 4 m .* wanted one depth"):
+        read_model(path)
 
 
 def test_sections_that_say_nothing_of_distances(tmp_path):

@@ -77,6 +77,16 @@ def test_coordinates_say_how_far_nodes_are_apart(tmp_path):
     np.testing.assert_array_equal(turned.velocity, PLANE)
 
 
+def test_names_of_dimensions_say_which_is_depth(tmp_path):
+    path = tmp_path / "model.nc"
+    named = dataset(PLANE, offset=OFFSET / 2).rename(z="depth", x="offset").transpose("offset", "depth")
+    named.to_netcdf(path, engine="h5netcdf")
+    for first_axis in ("depth", "offset"):
+        section = read_section(Tiles(file=str(path), first_axis=first_axis))
+        assert section.spacing == (10.0, 5.0)
+        np.testing.assert_array_equal(section.velocity, PLANE)
+
+
 def test_one_of_several_variables(tmp_path):
     path = tmp_path / "model.nc"
     both = dataset(PLANE).assign(rho=(("z", "x"), np.full(PLANE.shape, 2200.0)), source=("x", OFFSET))
@@ -125,6 +135,8 @@ def broken(**where) -> np.ndarray:
         ("npy", PLANE, {"spacing": None}, r"nothing in the file says how far apart .* give tiles\.spacing in m"),
         ("npy", PLANE.astype("U8"), {}, "values of type <U8, wanted numbers"),
         ("npy", b"\x93NUMPY\x01\x00", {}, "not a whole array of numbers"),
+        ("npy", b"", {}, "not a whole array of numbers"),
+        ("npy", b"PK\x05\x06" + bytes(18), {}, "not a whole array of numbers"),
         ("nc", b"CDF\x01 and so on", {}, "no netCDF4 or HDF5 file"),
         ("h5", PLANE, {"spacing": None}, "nothing in the file says how far apart"),
         ("bin", PLANE, {}, r"a raw file says nothing about its size: give tiles\.shape, slowest axis first"),

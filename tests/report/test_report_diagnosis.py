@@ -90,6 +90,28 @@ def test_noise_that_was_trained_with_needs_no_word():
     assert "the truth itself leaves 40 %" in line.found[0]
 
 
+def test_without_a_truth_the_noise_is_that_of_training():
+    families = [FAMILIES[0], Family("line", "line 7", "observed")]
+
+    def of_the_line(misfit):
+        found = rows(misfit={("cfm", "flat"): (0.42, 0.4)})
+        for row in found["misfit"]:
+            row |= {"value": misfit} if row["family"] == "salt" else {}
+        named = {
+            m: [{**r, "family": "line"} if r["family"] == "salt" else r for r in some] for m, some in found.items()
+        }
+        return diagnose(named, SERIES, families, "mae_point", {}, True)
+
+    assert of_the_line(0.42) == []
+    (line,) = of_the_line(0.9)
+    assert "than noise as in training would; how much these have is not known" in line.found[0]
+
+
+def test_a_file_that_is_also_trained_on_has_no_distance():
+    nothing = {(m, f): 0.0 for m in ("cfm", "enkg", "random") for f in ("flat", "salt")}
+    assert said({"seen_swd": nothing}) == []
+
+
 def test_advice_is_for_the_kind_of_method():
     (trained,), (guided,) = (said({"misfit": {(method, "salt"): 0.4}}) for method in ("cfm", "enkg"))
     assert "training" in trained.advice[0]

@@ -57,6 +57,10 @@ def test_a_seed_without_interval_leaves_none():
     assert measure([row(value=math.nan)]) is None
 
 
+def test_a_seed_that_failed_is_not_left_out_of_the_mean():
+    assert measure([row(value=0.1), row(seed=1, value=math.inf)]) is None
+
+
 def test_table_of_means(tmp_path):
     common = {"study": "s", "problem": "p", "method_kind": "cfm", "role": "unseen", "shift": "none", "n_observed": 20,
               "returns": "approximate"}  # fmt: skip

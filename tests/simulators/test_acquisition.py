@@ -240,8 +240,13 @@ def test_a_recorded_wavelet(tmp_path):
     np.save(tmp_path / "bad.npy", np.zeros((3, 3)))
     with pytest.raises(WaveletError, match=r"shape \(3, 3\).*along one axis"):
         Recorded.read(tmp_path / "bad.npy", 0.002)
-    with pytest.raises(WaveletError, match="not a wavelet"):
-        Recorded.read(tmp_path / "none.txt", 0.002)
+    (tmp_path / "empty.npy").touch()
+    np.savez(tmp_path / "several.npz", a=np.ones(9), b=np.ones(9))
+    (tmp_path / "several.npz").rename(tmp_path / "several.npy")
+    np.save(tmp_path / "text.npy", np.array(["a", "b", "c", "d"]))
+    for name in ("none.txt", "empty.npy", "several.npy", "text.npy"):
+        with pytest.raises(WaveletError, match="not a wavelet"):
+            Recorded.read(tmp_path / name, 0.002)
 
 
 def test_a_record_without_the_bottom_is_refused_for_inversion(caplog):

@@ -180,6 +180,11 @@ def test_figures_are_of_numbers_that_the_study_has():
                 ),
                 (changed_simulator({"preset": "fwi32"}), ["shift.change.preset", "name what changes"]),
                 (changed_simulator({}), ["shift", "at least 1 item"]),
+                (changed_simulator({"peak_frequency": 7.5}), ["shift.change: all is as the problem has it"]),
+                (
+                    changed_simulator({"wavelet": "a.npy", "wavelet_interval": 0.001, "peak_frequency": 13}),
+                    ["shift.change.peak_frequency: it says nothing where there is a `wavelet`"],
+                ),
                 (
                     {"role": "unseen", "params": {"geology": "tiles", "tiles": {"file": "a.npy", "spacin": 1}}},
                     ["families.other.params.tiles.spacin", "did you mean 'spacing'?", "first_axis"],

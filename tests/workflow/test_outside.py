@@ -105,12 +105,17 @@ def test_check_looks_into_the_files(run, tmp_path):
     assert "shot1.segy: segy, 1 event" in said
     (folder / "shot1.segy").write_bytes((folder / "shot1.segy").read_bytes()[:-1])
     (folder / "rock0.segy").unlink()
+    with xr.open_dataset(folder / "reference.nc") as data:
+        slow = data.load()
+    slow["x"] /= 1000
+    slow.to_netcdf(folder / "reference.nc", engine="h5netcdf")
     status, text = pullback("check", STUDY, folder=folder)
     assert status == 1
     said = " ".join(text.split())
     assert "shot1.segy: " in said
     assert "truncated, fetch it again" in said
     assert "rock0.segy: cannot be read (No such file or directory)" in said
+    assert "these look like km/s: say read.units: km/s" in said
 
 
 def test_a_bad_file_stops_its_job_with_one_line(run, tmp_path):

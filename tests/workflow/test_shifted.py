@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from dag import STUDIES, copy_repository, planned, rules, snakemake
+from dag import STUDIES, copy_repository, planned, pullback, rules, snakemake
 
 from pullback.ensembles.store import EnsembleReader
 from pullback.problems.base import make_problem
@@ -33,9 +33,20 @@ def test_shifts_of_the_simulator_and_tiles_run(tmp_path):
     for name in FAMILIES:
         np.testing.assert_array_equal(found[name].read("x"), salt)
     np.testing.assert_array_equal(found["tiles"].read("y"), found["salt"].read("y"))
-    slow = make_problem("fwi", {**simulator, "peak_frequency": 6.0})
+    slow = make_problem("fwi", {**simulator, "peak_frequency": 6.0, "source_depth": 40.0})
     np.testing.assert_array_equal(found["wavelet"].read("y"), slow.forward(salt)[0])
     assert not np.array_equal(found["fine"].read("y"), found["salt"].read("y"))
+
+    # What goes out says where these shots were.
+    segy = pytest.importorskip("pullback.readers.segy")
+    pytest.importorskip("segyio")
+    status, text = pullback(
+        "export", TESTS["wavelet"], "--to", "y.segy", "--what", "y", "--events", "0", folder=tmp_path
+    )
+    assert status == 0, text
+    np.testing.assert_array_equal(
+        segy.read_gathers(tmp_path / "y.segy", slow.acquisition), found["wavelet"].read("y")[0]
+    )
 
     # With the file: tiles of it, a uniform rock; salt and what is taken from it stay.
     np.save(tmp_path / "model.npy", np.full((60, 80), 2750.0))

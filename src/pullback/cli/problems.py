@@ -182,6 +182,8 @@ def _wave_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Findin
         for file, model in zip_longest(family_files(family, split), family_models(family, split)):
             try:
                 with open_events(family.read, wanted, Path(file), Path(model) if model else None) as events:
+                    # Units and bounds show in the first events; to look at all would be to read them.
+                    next(events.blocks())
                     yield Finding(OK, of, f"{file}: {family.read.kind}, {count(events.n, 'event')}")
             except (GatherError, SegyError, MissingExtraError) as error:
                 yield Finding(PROBLEM, of, str(error))

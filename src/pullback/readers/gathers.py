@@ -13,6 +13,7 @@ import numpy as np
 
 from pullback.ensembles.fields import Field
 from pullback.readers.segy import read_gathers, read_model
+from pullback.readers.velocity import spelled
 from pullback.simulators.acquisition import Acquisition, evenly
 from pullback.study.waves import FwiSimulator, WaveFiles
 
@@ -121,8 +122,11 @@ def _segy(stack: ExitStack, wanted: Fields, file: Path, model: Path | None) -> t
     assert wanted.x
     section = read_model(model)
     _check_shape(model, "a section", section.velocity.shape, wanted.x)
-    for name, length, step in zip(wanted.x.dims, section.velocity.shape, section.spacing, strict=True):
-        _compare_coordinate(f"{model}: the section's", wanted.x, name, np.arange(length) * step, "interpolate it")
+    of = f"{model}: the section's"
+    for name, length, step, first in zip(
+        wanted.x.dims, section.velocity.shape, section.spacing, section.origin, strict=True
+    ):
+        _compare_coordinate(of, wanted.x, name, first + np.arange(length) * step, "interpolate, cut or shift it")
     return 1, _rows(y), _rows(section.velocity[None])
 
 
@@ -151,11 +155,11 @@ def _netcdf(stack: ExitStack, wanted: Fields, file: Path, model: Path | None) ->
         _check_shape(file, f"events of {field.name}", variable.shape[1:], field)
         for name in set(field.dims) & set(variable.coords):
             values, units = variable.coords[name].values, variable.coords[name].attrs.get("units")
-            if units not in (None, field.coordinates[name].units):
+            if units is not None and spelled(units) != field.coordinates[name].units:
                 raise GatherError(f"{file}: {name} is in {units}, wanted {field.coordinates[name].units}: convert it")
             _compare_coordinate(f"{file}:", field, name, values, "read it into a problem that was recorded so")
         # Whatever y is in, only the scale of the simulator's own source could say whether it fits.
-        if field.name == "x" and variable.attrs.get("units", "m/s") not in ("m/s", "km/s"):
+        if field.name == "x" and spelled(variable.attrs.get("units", "m/s")) not in ("m/s", "km/s"):
             raise GatherError(f"{file}: x is in {variable.attrs['units']}, wanted m/s: convert it")
 
     if len({len(variable) for variable in found.values()}) > 1:

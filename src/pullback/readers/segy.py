@@ -1,11 +1,13 @@
 """SEG-Y, in and out: shot gathers of an acquisition, and velocity models as sections in depth (by segyio).
 
 Bytes are counted as in the standard (SEG-Y rev 1): 3201 is the first of the binary header, 1 the first of a trace's.
-Offsets are SourceX (73-76), GroupX (81-84) and CDP_X (181-184) with the coordinate scalar (71-72: negative divides,
-positive multiplies, 0 is 1), depths are SourceDepth (49-52) below SourceSurfaceElevation (45-48) and minus
-ReceiverGroupElevation (41-44) with the scalar of 69-70. The sample interval (3217-3218) is in microseconds, of a
-section in depth in millimetres, as is common. A whole number of them is rarely exact: files written here also hold the
-interval as the double of rev 2 (3273-3280), which is read where the two agree.
+Offsets are SourceX (73-76), GroupX (81-84) and CDP_X (181-184), of a section that does not run along X also the Y that
+follows each, with the coordinate scalar (71-72: negative divides, positive multiplies, 0 is 1); depths are SourceDepth
+(49-52) below SourceSurfaceElevation (45-48) and minus ReceiverGroupElevation (41-44) with the scalar of 69-70. The
+first sample is at DelayRecordingTime (109-110) with the scalar of 215-216: milliseconds, of a section in depth metres.
+The sample interval (3217-3218) is in microseconds, of a section in depth in millimetres, as is common. A whole number
+of them is rarely exact: files written here also hold the interval as the double of rev 2 (3273-3280), which is read
+where the two agree.
 """
 
 import logging
@@ -53,15 +55,21 @@ def read_model(path: Path | str, spacing: tuple[float, float] | None = None) -> 
         SegyError: it is damaged, holds NaN, or its headers say nothing sensible about distances.
         pullback.extras.MissingExtraError: segyio is not installed.
     """
+    lines = (("CDP_X", "CDP_Y"), ("GroupX", "GroupY"), ("SourceX", "SourceY"))
     with _open(path) as file:
         values = _values(path, file)
         if spacing is not None:
             return Section(values.T, spacing)
         if min(values.shape) < 2:
             raise SegyError(f"{path}: {len(values)} traces of {values.shape[1]} samples, wanted a section: 2 or more")
-        fields = {name: _lengths(file, name) for name in ("CDP_X", "GroupX", "SourceX")}
-        depth = _interval(path, file) * MILLIMETRE
-    name, offset = next(((n, v) for n, v in fields.items() if np.ptp(v) > 0), ("CDP_X", fields["CDP_X"]))
+        places = {x: np.stack([_lengths(file, x), _lengths(file, y)], axis=1) for x, y in lines}
+        depth, first = _interval(path, file) * MILLIMETRE, np.unique(_delays(file))
+    if len(first) > 1:
+        raise SegyError(
+            f"{path}: traces begin at {first[0]:g} to {first[-1]:g} m (bytes 109-110), wanted one depth: fill them up"
+        )
+    name, along = next(((n, v) for n, v in places.items() if np.ptp(v, axis=0).any()), ("CDP_X", places["CDP_X"]))
+    offset = _offsets(path, name, along)
     order = np.argsort(offset, kind="stable")
     steps = np.diff(offset[order])
     mean = float(steps.mean())
@@ -75,13 +83,31 @@ def read_model(path: Path | str, spacing: tuple[float, float] | None = None) -> 
             f"{path}: traces lie {steps.min():g} to {steps.max():g} m apart by {name}, wanted one distance: "
             "interpolate the section to regular offsets"
         )
-    return Section(np.ascontiguousarray(values[order].T), (depth, mean))
+    return Section(np.ascontiguousarray(values[order].T), (depth, mean), (float(first[0]), float(offset[order[0]])))
+
+
+def _offsets(path: Path | str, name: str, places: np.ndarray) -> np.ndarray:
+    """Offsets (trace,) along the straight line that traces at X and Y (trace, 2) lie on, m; X where Y is the same."""
+    if not np.ptp(places[:, 1]):
+        return places[:, 0]
+    from_middle = places - places.mean(axis=0)
+    direction = np.linalg.svd(from_middle, full_matrices=False)[2][0]
+    # Eastward, or northward.
+    direction = direction if tuple(direction.round(9)) > (0.0, 0.0) else -direction
+    along = from_middle @ direction
+    aside = np.linalg.norm(from_middle - along[:, None] * direction, axis=1)
+    if aside.max() > REGULAR * np.ptp(along) / (len(along) - 1):
+        raise SegyError(
+            f"{path}: traces lie up to {aside.max():.3g} m beside a straight line by {name} and the Y that follows it: "
+            "project them onto one, or give tiles.spacing where tiles are cut from it"
+        )
+    return along + places.mean(axis=0) @ direction
 
 
 def read_gathers(path: Path | str, acquisition: Acquisition) -> np.ndarray:
     """Shot gathers (source, time, receiver), float32, in the order of the acquisition's sources and receivers.
 
-    The time of the first sample is DelayRecordingTime (bytes 109-110, ms). A file that begins earlier than the
+    The time of the first sample is DelayRecordingTime. A file that begins earlier than the
     acquisition, at time 0 for one, has the samples before it left out; one with as many samples as the acquisition and
     a delay of 0 is taken sample by sample, with a warning.
 
@@ -97,9 +123,11 @@ def read_gathers(path: Path | str, acquisition: Acquisition) -> np.ndarray:
             "source": _lengths(file, "SourceDepth") - _lengths(file, "SourceSurfaceElevation"),
             "receiver": -_lengths(file, "ReceiverGroupElevation"),
         }
-        unit = float(_scalar(file, "SourceGroupScalar").max())
-    # The header's unit rounds positions; a millimetre is what files written here are good for.
-    tolerance = max(MILLIMETRE, min(unit / 2, 0.05 * acquisition.spacing))
+        # The header's unit rounds positions; a millimetre is what files written here are good for.
+        tolerance, depth_tolerance = (
+            max(MILLIMETRE, min(float(_scalar(file, name).max()) / 2, 0.05 * acquisition.spacing))
+            for name in ("SourceGroupScalar", "ElevationScalar")
+        )
     wanted = {
         name: np.array([offset for _, offset in places])
         for name, places in (("source", acquisition.sources), ("receiver", acquisition.receivers))
@@ -129,7 +157,7 @@ def read_gathers(path: Path | str, acquisition: Acquisition) -> np.ndarray:
         _compare(path, f"{name} offsets", found[name], np.sort(wanted[name]), tolerance)
         if below[name].any():
             depths = np.array([d for d, _ in getattr(acquisition, f"{name}s")])
-            _compare(path, f"{name} depths", below[name], np.full(len(source), depths[0]), tolerance)
+            _compare(path, f"{name} depths", below[name], np.full(len(source), depths[0]), depth_tolerance)
     cut = values[order, first : first + acquisition.samples].reshape(*shape, acquisition.samples)
     place = [np.argsort(np.argsort(wanted[name], kind="stable"), kind="stable") for name in ("source", "receiver")]
     return np.ascontiguousarray(cut[place[0]][:, place[1]].transpose(0, 2, 1))
@@ -290,6 +318,11 @@ def _lengths(file: Any, name: str) -> np.ndarray:
     return _field(file, name) * _scalar(file, "ElevationScalar" if name in heights else "SourceGroupScalar")
 
 
+def _delays(file: Any) -> np.ndarray:
+    """Where samples of each trace begin, (trace,), ms; of a section in depth m."""
+    return _field(file, "DelayRecordingTime") * _scalar(file, "ScalarTraceHeader")
+
+
 def _first_sample(path: Path | str, file: Any, samples: int, a: Acquisition) -> int:
     """The sample at the time of the acquisition's first."""
     interval = _interval(path, file)
@@ -298,7 +331,7 @@ def _first_sample(path: Path | str, file: Any, samples: int, a: Acquisition) -> 
             f"{path}: a sample every {interval:g} microseconds, wanted {1e6 * a.output_interval:g}: resample it, or "
             "set output_interval of the simulator"
         )
-    delays = np.unique(_field(file, "DelayRecordingTime"))
+    delays = np.unique(_delays(file))
     delay = float(delays[0]) * 1e-3
     early = max(0, round((a.output_interval - delay) / a.output_interval))
     if len(delays) > 1 or abs(delay + (early - 1) * a.output_interval) > 0.5e-3 + 1e-9:

@@ -20,6 +20,19 @@ PLAUSIBLE = (100.0, 12_000.0)
 """m/s: no rock, water or gas lies outside."""
 
 
+_SPELLINGS = {
+    **dict.fromkeys(("meter", "metre", "meters", "metres"), "m"),
+    **dict.fromkeys(("sec", "second", "seconds"), "s"),
+    **dict.fromkeys(("m s-1", "m s^-1", "m s**-1", "m.s-1", "meter/second", "metre/second"), "m/s"),
+    **dict.fromkeys(("km s-1", "km s^-1", "km s**-1", "km.s-1"), "km/s"),
+}
+
+
+def spelled(units: str) -> str:
+    """Units as they are written here, from other spellings that netCDF files have (CF conventions, UDUNITS)."""
+    return _SPELLINGS.get(units, units)
+
+
 class VelocityFileError(ValueError):
     """A file of velocities that cannot be used as it is; the message says what was found, wanted and to be done."""
 
@@ -31,10 +44,12 @@ class Section:
     Attributes:
         velocity: (depth, offset), m/s, float32.
         spacing: m between nodes (depth, offset).
+        origin: depth and offset of the first node, m, where a file says it.
     """
 
     velocity: np.ndarray
     spacing: tuple[float, float]
+    origin: tuple[float, float] = (0.0, 0.0)
 
 
 def read_section(options: Tiles) -> Section:
@@ -47,17 +62,20 @@ def read_section(options: Tiles) -> Section:
     path = Path(outside_path(options.file))
     if not path.is_file():
         raise VelocityFileError(f"{path}: no such file; give the path of a velocity model in tiles.file")
-    kind = path.suffix.lower()
+    kind, first_axis = path.suffix.lower(), str(options.first_axis)
     spacing = None if options.spacing is None else (options.spacing, options.spacing)
     if kind == ".npy":
         try:
-            values = np.load(path, mmap_mode="r")
-        except ValueError as error:
+            values = np.load(path, mmap_mode="r", allow_pickle=False)
+            if not isinstance(values, np.ndarray):
+                raise ValueError("it holds several")
+        except (OSError, ValueError, EOFError) as error:
             raise VelocityFileError(f"{path}: not a whole array of numbers ({error}); save it again") from None
     elif kind in (".bin", ".raw"):
         values = _raw(path, options)
     elif kind in (".nc", ".h5", ".hdf5"):
         variable = _variable(path, options)
+        first_axis = str(variable.dims[0]) if set(variable.dims) == {"depth", "offset"} else first_axis
         values, spacing = variable.values, spacing or _spacing(path, variable)
     elif kind in (".segy", ".sgy"):
         from pullback.readers.segy import read_model
@@ -74,7 +92,7 @@ def read_section(options: Tiles) -> Section:
         )
     if min(values.shape) < 2:
         raise VelocityFileError(f"{path}: {values.shape[0]} x {values.shape[1]} nodes, wanted at least 2 each way")
-    if options.first_axis == "offset":
+    if first_axis == "offset":
         values, spacing = values.T, spacing[::-1]
     return Section(_in_metres(path, values, options), spacing)
 
@@ -133,9 +151,9 @@ def _spacing(path: Path, variable: "xr.DataArray") -> tuple[float, float] | None
 def _step(path: Path, coordinate: "xr.DataArray") -> float:
     """Metres between the nodes of a coordinate."""
     steps = np.diff(np.asarray(coordinate.values, np.float64))
-    unit = coordinate.attrs.get("units", "m")
+    unit = spelled(coordinate.attrs.get("units", "m"))
     even = len(steps) and np.allclose(steps, steps[0], rtol=1e-3, atol=0)
-    if unit not in ("m", "meter", "metre", "meters", "metres") or not even or steps[0] <= 0:
+    if unit != "m" or not even or steps[0] <= 0:
         found = f"from {steps.min():g} to {steps.max():g} {unit}" if len(steps) else "missing"
         raise VelocityFileError(
             f"{path}: steps of the coordinate '{coordinate.name}' are {found}; wanted one positive step in m: "

@@ -248,6 +248,9 @@ def _spacing(field: Field) -> tuple[float, float]:
 def _acquisition(source: Source) -> Acquisition:
     """Who shot where, from the settings that the observations were made with."""
     job = source.events.made_by()
+    shift = job.get("shift") or {}
+    if shift.get("kind") == "simulator":
+        job = {**job, "simulator": job["simulator"] | shift["change"]}
     problem = problem_of(job) if job["kind"] == "fwi" else None
     if not isinstance(problem, Fwi):
         dims = ", ".join(source.events.y.dims)

@@ -69,9 +69,12 @@ def student(seeds: int) -> float:
 
 
 def measure(rows: Sequence[dict[str, Any]], competes: bool = True) -> Measured | None:
-    """Rows of one metric, method, inference and family (one per seed) as one number; None where there is none."""
-    rows = [row for row in rows if math.isfinite(row["value"])]
-    if not rows:
+    """Rows of one metric, method, inference and family (one per seed) as one number; None where there is none.
+
+    A seed that failed (infinite) is not left out of a mean that the others would then look good in: there is none.
+    """
+    rows = [row for row in rows if not math.isnan(row["value"])]
+    if not rows or any(math.isinf(row["value"]) for row in rows):
         return None
     values = tuple(row["value"] for row in rows)
     value = sum(values) / len(values)

@@ -72,7 +72,9 @@ class Recorded:
         """
         try:
             values = np.load(path) if str(path).endswith(".npy") else np.loadtxt(path)
-        except (OSError, ValueError) as error:
+            if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+                raise ValueError("wanted one array of real numbers")
+        except (OSError, ValueError, EOFError) as error:
             raise WaveletError(
                 f"{path}: not a wavelet ({error}); give a .npy file or one number in each line"
             ) from error

@@ -91,9 +91,14 @@ def _change_complaints(here: str, problem: Problem, family: Family) -> Iterator[
         yield f"{here}.shift.change.preset: a preset fills what is not given, and all is given: name what changes"
     settings = type(problem.simulator)
     try:
-        settings.model_validate({**problem.simulator.model_dump(), **family.shift.change})
+        changed = settings.model_validate({**problem.simulator.model_dump(), **family.shift.change})
     except ValidationError as error:
         yield from _option_complaints(f"{here}.shift.change", settings, error)
+        return
+    if getattr(changed, "wavelet", None) and "peak_frequency" in family.shift.change:
+        yield f"{here}.shift.change.peak_frequency: it says nothing where there is a `wavelet`: change that, or to null"
+    elif changed == problem.simulator:
+        yield f"{here}.shift.change: all is as the problem has it: name what differs"
 
 
 def _option_complaints(here: str, model: type[BaseModel], error: ValidationError) -> Iterator[str]:

@@ -149,7 +149,10 @@ class Tiles(Closed):
         default=None, gt=0, description="m between the file's nodes; not needed where the file has coordinates"
     )
     shape: tuple[int, int] | None = Field(default=None, description="of a raw file, as it lies: slowest axis first")
-    first_axis: Literal["depth", "offset"] = Field(default="depth", description="what the file's slowest axis is")
+    first_axis: Literal["depth", "offset"] = Field(
+        default="depth",
+        description="the file's slowest axis; SEG-Y, and netCDF with dimensions depth and offset, say it themselves",
+    )
     units: Literal["m/s", "km/s"] = "m/s"
     variable: str | None = Field(default=None, description="of a netCDF or HDF5 file; not needed where it holds one")
     stretch: float = Field(default=1.0, gt=0, description="a tile covers this many times the section's own size")
