@@ -58,6 +58,9 @@ class Clock:
 
     def __init__(self, limit_s: float | None = None, signals: bool = True):
         slurm_job = os.environ.get("SLURM_JOB_ID")
+        if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
+            # One task has the job's own id, by which squeue means all of them.
+            slurm_job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
         self.limit_s = limit_s if slurm_job else None
         self._began = time.monotonic() - process_age()
         if (given := os.environ.get(TIME_LIMIT)) is not None:

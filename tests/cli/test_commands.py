@@ -400,6 +400,12 @@ def test_metrics_within_a_tolerance_or_their_intervals(done, copy):
     status, text = compare(done, copy)
     assert status == 1
     assert "metrics: 1 row in a only, of line/random/default" in text
+    for left in ([header], None):
+        path.write_text("\n".join(left) + "\n") if left else path.unlink()
+        for tolerance in ("--statistical", "--rtol=0.1"):
+            status, text = compare(done, copy, tolerance)
+            assert status == 2
+            assert "metrics were to decide" in text
 
 
 def test_what_is_no_receipt_is_refused(done, tmp_path):

@@ -93,6 +93,11 @@ def test_validation_sets_are_of_the_validation_split_and_cover_families(data):
     assert sets.x.max() < 60
 
 
+def test_one_batch_of_validation_goes_on_where_the_last_one_ended(data):
+    turns = [data.sets(generator("v", i), 1, (5, 10), split="validation", turn=i).y[0, 0, 0] for i in range(4)]
+    assert turns == [0, 1, 0, 1]
+
+
 def test_a_set_larger_than_its_ensemble_is_cut_and_logged_once(data, caplog):
     with caplog.at_level(logging.WARNING, logger="pullback"):
         for step in range(20):
@@ -170,6 +175,35 @@ def test_event_weights_come_with_their_members(tmp_path, memory_mb):
 
 def test_without_weights_there_are_none(data):
     assert data.sets(generator("n"), 2, (5, 5)).weight is None
+
+
+def test_members_drawn_again_keep_what_belongs_to_them(data):
+    sets = data.sets(generator("r"), 4, (60, 60))
+    again = sets.resampled(np.random.default_rng(0))
+    for x, y, mask, was_x, was_y in zip(again.x, again.y, again.mask, sets.x, sets.y, strict=True):
+        n = int(mask.sum())
+        assert set(x[:n, 0]) < set(was_x[:n, 0])
+        assert 0.5 < len(set(x[:n, 0])) / n < 0.75  # 1 - 1/e
+        np.testing.assert_array_equal(y[:n], was_y[:n])
+
+
+def test_a_window_does_not_see_what_is_relative_to_y(tmp_path):
+    """The same truths beside other observations are chosen alike: p(y|x) stays what it is."""
+    x = Field.vector("x", ("a", "phi"), ("1", "rad"), transforms=("linear", "periodic"))
+    y = Field.vector("y", ("a", "phi"), ("1", "rad"), transforms=("linear", "periodic"))
+    rng, chosen = np.random.default_rng(0), []
+    truth = np.stack([np.arange(200), rng.uniform(-3, 3, 200)], axis=1)
+    for seed in (1, 2):
+        seen = truth + np.random.default_rng(seed).normal(0, 0.3, truth.shape)
+        seen[:, 1] = np.clip(seen[:, 1], -3.1, 3.1)
+        with EnsembleWriter(tmp_path / f"{seed}.h5", x=x, y=y, spec="{}") as writer:
+            writer.append(seen, np.arange(200), x=truth)
+        found = TrainingData(*2 * [[EnsembleReader(tmp_path / f"{seed}.h5")]], 100)
+        scaling = found.fit_scaling(generator("s"))
+        found.use(scaling)
+        z = np.stack([found.sets(generator("tilt", i), 1, (40, 40), tilt=1.0).x[0, :, 0] for i in range(5)])
+        chosen.append(np.argsort(np.argsort(z, axis=1), axis=1))
+    np.testing.assert_array_equal(*chosen)
 
 
 def test_parameters_of_all_training_ensembles(data, tmp_path):

@@ -172,6 +172,14 @@ def test_bootstrap_shows_how_uncertain_a_small_set_leaves_the_prior(eifm, tmp_pa
     assert plain.x.shape == (50, 2, 1)
 
 
+def test_more_resamples_than_draws(eifm, tmp_path):
+    model, reader = model_of(spec("ei-fm"), eifm), write(tmp_path / "a.h5", [0.5], 16, seed=6)
+    y, ids = np.full((3, 1), 10.0, dtype=np.float32), np.arange(3)
+    few, many = (FlowInfer(draws=2, bootstrap=b) for b in (2, 5))
+    drawn = [model.draw(model.condition(reader, infer), y, ids, infer).x for infer in (few, many)]
+    np.testing.assert_array_equal(*drawn)
+
+
 def test_repeating_a_set_is_said_to_the_encoder_as_its_size(eifm, tmp_path):
     reader = write(tmp_path / "small.h5", [0.5], 20, seed=6)
     model = model_of(spec("ei-fm"), eifm)

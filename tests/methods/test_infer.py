@@ -233,3 +233,18 @@ def test_field_data_without_truth_and_a_draw_that_is_not_finite(tmp_path):
     assert (~posterior.read("ok")).sum() == 3
     assert posterior.n == 40
     assert list(posterior.diagnostics) == ["mean"]
+
+
+def test_random_truths_are_of_all_priors_of_a_sweep(tmp_path):
+    from pullback.methods.classical import random_truth
+
+    n = random_truth.POOL + 5000
+    x = np.arange(2 * n, dtype=np.float32).reshape(n, 2)
+    with EnsembleWriter(tmp_path / "s.h5", x=PROBLEM.x, y=PROBLEM.y, spec="{}") as writer:
+        writer.append(np.zeros((n, 2), np.float32), np.arange(n), x=x)
+    method = random_truth.RandomTruth(None, PROBLEM, Context((0, "toy", "random", 0)))
+    method.load(None, None, [tmp_path / "s.h5"])
+    (truths,) = method.truths
+    assert abs(len(truths) - random_truth.POOL) < 1000
+    parts = np.histogram(truths[:, 0] / (2 * n), bins=10, range=(0, 1))[0]
+    assert parts.min() > 0.9 * random_truth.POOL / 10

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from pullback.ensembles.fields import Field
-from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
+from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.methods.base import Chunk, Context, Method
+from pullback.methods.em import Sample, choose, em_step, equal, exact, pairs, predictive
 from pullback.methods.infer import answer
 from pullback.methods.kernel import Coordinates, bandwidth
-from pullback.methods.refine import Refined, Sample, choose, em_step, equal, exact, pairs, predictive
+from pullback.methods.refine import Refined, RefineError
 from pullback.metrics.distances import sliced_wasserstein
 from pullback.problems.gaussian import Gaussian
 from pullback.seeding import generator
@@ -91,7 +92,7 @@ def test_iterations_are_those_of_the_definition():
     weight = np.random.default_rng(2).dirichlet(np.ones(500))
     ours = weight.astype(np.float32)
     for _ in range(7):
-        ours = em_step(found.ratio, ours)
+        ours = em_step(found, ours)
     wanted = dense_em(log_likelihood, weight, 7)
     np.testing.assert_allclose(ours, wanted, rtol=2e-3, atol=1e-7)
     mixed = np.log((np.exp(log_likelihood) * wanted).sum(axis=1)).mean()
@@ -105,7 +106,7 @@ def test_the_likelihood_of_the_set_never_falls():
     weight, reached = equal(particles).weight, []
     for _ in range(60):
         reached.append(predictive(found, weight))
-        weight = em_step(found.ratio, weight)
+        weight = em_step(found, weight)
     # float32 sums of 600 terms.
     assert np.all(np.diff(reached) > -1e-6)
     assert reached[-1] > reached[0] + 0.05
@@ -152,7 +153,7 @@ def test_held_out_members_stop_the_fit_before_it_is_spikes():
     for _ in range(120):
         curve.append(predictive(theirs, weight))
         training.append(predictive(ours, weight))
-        weight = em_step(ours.ratio, weight)
+        weight = em_step(ours, weight)
     assert training[-1] > training[0] + 0.1
     assert curve[-1] < max(curve) - 0.1
     assert fit.iterations == [int(np.argmax(curve))]
@@ -176,6 +177,34 @@ def test_a_wrong_prior_is_corrected(tmp_path, gamma, believed):
     assert (
         1 <= noticed["refine_event_ess_least"] <= noticed["refine_event_ess"] <= noticed["refine_particles"] <= 2000.01
     )
+
+
+def weighted(path, x, y, weight):
+    with EnsembleWriter(path, x=PROBLEM.x, y=PROBLEM.y, spec="{}", columns={"weight": Column("float64")}) as writer:
+        writer.append(y, np.arange(len(y)), x=x, weight=weight)
+    return EnsembleReader(path)
+
+
+def test_event_weights_count(tmp_path):
+    """Half of the events weigh nothing: the prior that is found is that of the others."""
+    x, y = events(2000, 0.5)
+    weight = np.where(x[:, 0] > 1, 3.0, 0.0)
+    wanted, all_of_them = x[weight > 0].mean(axis=0), x.mean(axis=0)
+    settings = AmortisedInfer(refine=Refine(particles=4000))
+    with weighted(tmp_path / "w.h5", x, y, weight) as reader:
+        sample = Refined(Believes(0.5)).condition(reader, settings).sample
+    found = np.average(sample.x, axis=0, weights=sample.weight)
+    # Noise of half the radius: the weighted prior has a sharp edge that no fit finds.
+    assert np.linalg.norm(found - wanted) < 0.25 * np.linalg.norm(all_of_them - wanted)
+
+
+def test_negative_event_weights_are_refused(tmp_path):
+    x, y = events(100, 0.5)
+    with (
+        weighted(tmp_path / "w.h5", x, y, np.where(np.arange(100) < 7, -1.0, 1.0)) as reader,
+        pytest.raises(RefineError, match=r"7 of 100 event weights are negative: .* leave `refine` out"),
+    ):
+        Refined(Believes(0.5)).condition(reader, AmortisedInfer(refine=SMALL))
 
 
 def test_a_right_prior_is_a_fixed_point(tmp_path):

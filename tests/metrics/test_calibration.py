@@ -64,6 +64,20 @@ def test_coverage_of_an_exact_sampler(draws):
     assert 0.55 < SortedDraws(narrow, space).coverage(truth, 90).mean() < 0.8
 
 
+@pytest.mark.parametrize("alive", [4, 16])
+def test_coverage_of_an_exact_sampler_with_dead_particles(alive):
+    rng = np.random.default_rng(5)
+    events = 20_000
+    truth, x = rng.normal(size=(events, 1)), rng.normal(size=(events, 64, 1))
+    log_weight = np.where(np.arange(64) < alive, 0.0, -np.inf) * np.ones((events, 1))
+    ready, space = prepare(x, truth, Field.vector("x", ("a",), "m"), log_weight)
+    found = SortedDraws(ready, space)
+    np.testing.assert_allclose(found.effective(), alive, rtol=1e-12)
+    for p in (0.5, 0.9):
+        covered = found.coverage(truth, round(100 * p)).mean()
+        assert covered == pytest.approx(p, abs=4 * np.sqrt(p * (1 - p) / events))
+
+
 def test_coverage_shares_ties():
     x, truth = np.zeros((1, 20, 1)), np.zeros((1, 1))
     ready, space = prepare(x, truth, Field.vector("x", ("a",), "m"))

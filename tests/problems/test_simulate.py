@@ -100,6 +100,9 @@ def test_shifts_do_what_they_say():
     np.testing.assert_allclose(scaled / y[:, 0, :2], np.tile([2.0, 1.0], (20, 1)))
     noisy = apply_shift(NoiseShift(kind="noise", relative=0.5), y, field, rng)
     assert noisy.shape == y.shape
+    for whole in (ScaleShift(kind="scale", factor=2), NoiseShift(kind="noise", relative=0.1)):
+        with pytest.raises(SimulationError, match="changes all of y alike, and its units are GeV, 1: scale one"):
+            apply_shift(whole, y[:, 0, :2], jets, rng)
     with pytest.raises(SimulationError, match="y has source, receiver"):
         apply_shift(MissingShift(kind="missing", dimension="reciever", fraction=0.3), y, field, rng)
 
@@ -269,6 +272,49 @@ def test_an_own_class_that_is_not_there_is_refused_at_once(tmp_path):
         own(tmp_path, kind="./other.py:Decay")
     with pytest.raises(ValueError, match=r"problems\.toy\.kind: .*'Decai'"):
         own(tmp_path, kind="./decay.py:Decai")
+
+
+@pytest.mark.parametrize(
+    ("family", "says"),
+    [
+        ({"params": {"a": {"uniform": [0, 1]}}}, r"params\.a: a distribution of priors needs a `sweep`"),
+        (
+            {"params": {"a": {"uniform": [1, 0]}}, "sweep": {"ensembles": 3, "events": 9}},
+            "an interval needs low < high",
+        ),
+        ({"params": {"a": 1.0}, "sweep": {"ensembles": 3, "events": 9}}, "no parameter is a distribution"),
+    ],
+)
+def test_priors_of_an_own_class_are_looked_at(tmp_path, family, says):
+    (tmp_path / "decay.py").write_text(OWN % "redraw")
+    with pytest.raises(ValueError, match=says):
+        plan({**DECAY, "families": {"one": {"role": "seen", **family}}}, tmp_path)
+
+
+def test_a_block_of_options_is_no_parameter_of_the_prior(tmp_path):
+    (tmp_path / "decay.py").write_text(OWN % "redraw")
+    params = {"a": {"uniform": [0.5, 1]}, "shape": {"kind": "round"}}
+    one = {"role": "seen", "params": params, "sweep": {"ensembles": 3, "events": 20, "validation_ensembles": 1}}
+    study_plan = plan({**DECAY, "families": {"one": one}}, tmp_path)
+    reader = EnsembleReader(make_split(study_plan, "one", "train", tmp_path / "out"))
+    assert reader.theta_names == ["a"]
+    assert reader.theta.shape == (3, 1)
+
+
+def test_an_own_class_may_make_its_fields_from_its_options_and_say_ok_in_numbers(tmp_path):
+    text = (OWN % "redraw").replace("self.spec = spec", "self.spec, self.x = spec, Field.vector('x', ('a', 'b'), 'V')")
+    text = text.replace('    x = Field.vector("x", ("a", "b"), ("V", "1/s"))\n', "")
+    (tmp_path / "decay.py").write_text(text.replace("return y, x[:, 0] > 0", "return y, [int(a > 0) for a in x[:, 0]]"))
+    study_plan = plan({**DECAY, "families": {"one": {"role": "seen", "params": {"a": 0.5}}}}, tmp_path, train=60)
+    reader = EnsembleReader(make_split(study_plan, "one", "train", tmp_path / "out"))
+    assert reader.x.units == ("V", "V")
+    assert (reader.read("x")[:, 0] > 0).all()
+
+
+def test_whatever_an_own_file_raises_is_one_line(tmp_path):
+    (tmp_path / "decay.py").write_text("raise ValueError('two units for three features')")
+    with pytest.raises(ValueError, match=r"toy\.kind: '\./decay\.py:Decay' cannot be loaded \(two units for three"):
+        plan({**DECAY, "families": {"one": {"role": "seen", "params": {"a": 0.5}}}}, tmp_path)
 
 
 TOOL = """

@@ -18,7 +18,7 @@ MAP = {
 }
 
 
-def read_job(read=MAP, truth=True, shard=0, simulator=None):
+def read_job(read=MAP, truth=True, shard=0, simulator=None, split="train"):
     return json.dumps(
         {
             "seed": 0,
@@ -26,7 +26,7 @@ def read_job(read=MAP, truth=True, shard=0, simulator=None):
             "kind": "unfolding",
             "simulator": simulator or {},
             "family": "f",
-            "split": "test",
+            "split": split,
             "read": read,
             "shard": shard,
             "truth": truth,

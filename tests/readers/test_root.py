@@ -261,6 +261,17 @@ def test_cms_ttbar(tmp_path, caplog):
     assert load(tmp_path / "observed.h5")["y"].shape == (537, 3)
 
 
+@pytest.mark.parametrize("split", ["test", "reference"])
+def test_negative_weights_are_for_training_only(tmp_path, branches, split):
+    signed = {**branches, "genWeight": np.where(np.arange(60) < 9, -1.0, 1.0)}
+    source = write(tmp_path / "a.root", signed, "TTree")
+    read(read_job(), source, tmp_path / "train.h5")
+    assert load(tmp_path / "train.h5")["weight"].min() == -1
+    with pytest.raises(ReadError, match=f"weights in 'genWeight' are negative.*the split '{split}' to positive"):
+        read(read_job(split=split), source, tmp_path / "judged.h5")
+    assert not (tmp_path / "judged.h5").exists()
+
+
 @needs_cms
 @pytest.mark.parametrize("truth", [True, False])
 def test_cms_twins_give_identical_arrays(tmp_path, truth):

@@ -32,6 +32,7 @@ WAVES = {
     "methods": {"cfm": {"kind": "cfm"}},
 }
 
+TILES = {"geology": "tiles", "tiles": {"file": "none.npy", "spacing": 10}}
 OTHERWISE = {"otherwise": {"family": "flat"}}
 READ = {
     "role": "observed",
@@ -80,6 +81,33 @@ def test_figures_are_of_numbers_that_the_study_has():
     ("path", "value", "says"),
     [
         ("problems/toy/methods/ei/train/stepz", 3, ["problems.toy.methods.ei.train.stepz", "did you mean 'steps'?"]),
+        ("problems/toy/methods/ei/infer", {"a": {"set_size": 0}}, ["infer.a.set_size"]),
+        (
+            "problems/toy/families/sweep/events",
+            {"train": 9},
+            ["families.sweep", "the events of a sweep stand in `sweep`"],
+        ),
+        (
+            "problems/toy/families/half/events",
+            {"train": 9},
+            ["`events` names train: a family in the role 'unseen' has test, reference"],
+        ),
+        ("problems/waves", waves("seen", kind="netcdf", files={"test": ["a.nc"]}), ["there is no train, and a family"]),
+        (
+            "problems/waves",
+            waves("seen", kind="netcdf", files={"test": ["a.nc"], "train": ["b.nc"]}),
+            ["there is no validation, and a family"],
+        ),
+        (
+            "problems/waves",
+            waves("unseen", kind="netcdf", files={"test": ["a.nc"], "train": ["b.nc"]}),
+            ["`read.files` names train: a family in the role 'unseen'"],
+        ),
+        (
+            "problems/waves",
+            {**WAVES, "families": {"own": {"role": "unseen", "params": TILES, "otherwise": {"family": "own"}}}},
+            ["families.own.otherwise.family: 'own' may not be there either"],
+        ),
         ("problems/toy/familes", {}, ["problems.toy.familes", "did you mean 'families'?"]),
         ("problems/toy/families/half/rolee", "x", ["problems.toy.families.half.rolee", "'role'"]),
         (

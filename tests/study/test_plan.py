@@ -181,7 +181,7 @@ def waves(file: str, **families) -> dict:
         "fine": {
             "role": "unseen",
             "take": {"family": "tiles"},
-            "shift": {"kind": "simulator", "change": {"x_cells": None}},
+            "shift": {"kind": "simulator", "change": {"x_cells": [24, 24]}},
         },
         **families,
     }
@@ -264,7 +264,13 @@ def jets(**families) -> dict:
 
 def test_an_oracle_without_an_exact_posterior_reads_the_reference():
     study = load_study(
-        jets(louder={"role": "unseen", "take": {"family": "ttbar"}, "shift": {"kind": "scale", "factor": 2}})
+        jets(
+            louder={
+                "role": "unseen",
+                "take": {"family": "ttbar"},
+                "shift": {"kind": "scale", "factor": 2, "feature": "pt"},
+            }
+        )
     )
     cut = Plan(study)
     wanted = asked(cut.index_job("jets", "ttbar", "reference"))

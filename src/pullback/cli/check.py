@@ -41,7 +41,7 @@ COLLISION_BYTES = 4000
     epilog="""\b
 Examples:
   pullback check config/config.yaml
-  pullback check config/config.yaml --profile slurm && snakemake --profile slurm ...
+  pullback check config/config.yaml --profile profiles/slurm && snakemake --profile profiles/slurm ...
 
 \b
 Exit status: 0 nothing would fail (there may be warnings); 1 something would fail; 2 wrong usage, or a study that

@@ -133,7 +133,10 @@ def _metrics(runs: tuple[Run, Run], rtol: float, statistical: bool, all_rows: bo
     tables = [run.metrics for run in runs]
     for run, metrics in zip(runs, tables, strict=True):
         if metrics is None:
-            click.echo(f"metrics: not compared, {run.path} has no report/metrics.csv beside its receipt")
+            said = f"{run.path} has no report/metrics.csv beside its receipt"
+            if rtol or statistical:
+                raise Refused(f"{said}, and metrics were to decide")
+            click.echo(f"metrics: not compared, {said}")
             return True
     first, second = tables
     assert first is not None
@@ -149,6 +152,8 @@ def _metrics(runs: tuple[Run, Run], rtol: float, statistical: bool, all_rows: bo
         if len(judged) < len(both):
             click.echo(f"metrics: {count(len(both) - len(judged), 'row')} without an interval not compared")
         both = judged
+    if (rtol or statistical) and not both:
+        raise Refused("the runs have no metrics in common that could be compared, and metrics were to decide")
     rows = [
         [*key, _said(first[key]), _said(second[key]), complaint]
         for key in both

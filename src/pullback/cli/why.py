@@ -21,7 +21,7 @@ Examples:
   pullback why config/config.yaml
   pullback why config/config.yaml metrics              up to a target (a rule, or a file)
   pullback why config/config.yaml --until train
-  pullback why config/config.yaml --profile slurm      with the threads and GPUs of a profile
+  pullback why config/config.yaml --profile profiles/slurm    with the threads and GPUs of a profile
 
 \b
 Exit status: 0 nothing would run; 1 jobs would run; 2 wrong usage, or a study that cannot run."""

@@ -4,6 +4,7 @@ Every file is netCDF4-style: dimension scales with real names, units on variable
 name in the same folder and renamed at the end; while it is written, the bytes of each variable run through SHA-256.
 """
 
+import errno
 import hashlib
 import io
 import json
@@ -310,6 +311,10 @@ def open_any(path: Path | str, remedy: str | None = None) -> h5py.File:
     try:
         return h5py.File(path, "r")
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise StoreError(
+                f"{path}: too many files are open at once; raise the limit (ulimit -n), or use fewer shards"
+            ) from None
         raise StoreError(f"{path}: not readable as HDF5, truncated or damaged ({error}); {remedy}") from None
 
 

@@ -44,6 +44,13 @@ class Sets(NamedTuple):
     theta: np.ndarray | None
     weight: np.ndarray | None = None
 
+    def resampled(self, rng: np.random.Generator) -> "Sets":
+        """Each set with members drawn from its own with replacement."""
+        counts = self.mask.sum(axis=1, keepdims=True)
+        members = np.arange(len(counts))[:, None], (rng.random(self.mask.shape) * counts).astype(int)
+        weight = None if self.weight is None else self.weight[members] * self.mask
+        return Sets(self.x[members], self.y[members], self.mask, self.theta, weight)
+
     def tensors(self, device: Any) -> dict[str, "Tensor"]:
         """What there is, by name, on a device."""
         import torch
@@ -134,6 +141,16 @@ class TrainingData:
         for family in (*self._families["train"], *self._families["validation"]):
             family.x = family.y = None
 
+    @property
+    def validation_families(self) -> int:
+        """How many there are to take turns."""
+        return len(self._families["validation"])
+
+    @property
+    def least_members(self) -> int:
+        """Of the smallest training ensemble."""
+        return min(int(np.diff(family.reader.offsets).min()) for family in self._families["train"])
+
     def fit_scaling(self, rng: np.random.Generator) -> Scaling:
         """How networks see x and y, fitted on `SCALING_EVENTS` training events."""
         return Scaling.fit(self.x, self.y, *self.sample_for_scaling(SCALING_EVENTS, rng))
@@ -147,7 +164,7 @@ class TrainingData:
         wanted = max(1, n // len(families))
         xs, ys = [], []
         for family in families:
-            for start, stop in _windows(family.reader.n, wanted, rng):
+            for start, stop in windows(family.reader.n, wanted, rng):
                 xs.append(family.reader.read("x", start, stop))
                 ys.append(family.reader.read("y", start, stop))
         return np.concatenate(xs), np.concatenate(ys)
@@ -160,6 +177,7 @@ class TrainingData:
         split: Part = "train",
         share: slice = slice(None),
         tilt: float = 0.0,
+        turn: int = 0,
     ) -> Sets:
         """Draw sets.
 
@@ -175,6 +193,7 @@ class TrainingData:
             split: ``"train"`` or ``"validation"``.
             share: which of the sets are read and returned, for one of several processes; all are drawn.
             tilt: fraction of the sets that are reweighted in x (`ensembles.tilt`), with replacement.
+            turn: whose turn it is in validation: the family of the first set.
 
         Raises:
             SetsError: reweighting of data that are not in memory, or of truths that are arrays.
@@ -184,7 +203,7 @@ class TrainingData:
         size = min(high, int(np.exp(rng.uniform(np.log(low), np.log(high + 1)))))
         chosen = []
         for i in range(sets):
-            family = families[i % len(families) if split == "validation" else int(rng.integers(len(families)))]
+            family = families[(turn + i) % len(families) if split == "validation" else int(rng.integers(len(families)))]
             ensemble = int(rng.integers(len(family.reader.offsets) - 1))
             chosen.append((family, ensemble, self._members(rng, family, ensemble, size, tilt)))
         most = max(
@@ -255,6 +274,7 @@ class TrainingData:
         return slice(start, start + size)
 
     def _truths(self, family: _Family) -> np.ndarray:
+        """What a window looks at, (event, feature): truths, but none that networks see relative to y."""
         if not self.in_memory or len(self.x.shape) != 1:
             raise SetsError(
                 "train.tilt reweights training sets by their truths, which must be vectors and in memory; found x "
@@ -263,7 +283,10 @@ class TrainingData:
             )
         self._hold(family)
         assert family.x is not None
-        return family.x
+        alone = [t != "periodic" for t in self.x.transforms]
+        if not any(alone):
+            raise SetsError("train.tilt reweights sets by truths that are not periodic, and here all are: set it to 0")
+        return family.x if all(alone) else family.x[:, alone]
 
     def _hold(self, family: _Family) -> None:
         if family.x is None or family.y is None:
@@ -284,7 +307,7 @@ class TrainingData:
         return self._scaling.encode_x(x, y), self._scaling.encode_y(y)
 
 
-def _windows(n: int, wanted: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+def windows(n: int, wanted: int, rng: np.random.Generator) -> list[tuple[int, int]]:
     """Up to WINDOWS disjoint windows, spread evenly over n rows, of about ``wanted`` rows together."""
     if wanted >= n:
         return [(0, n)]

@@ -179,7 +179,8 @@ class _Fit:
 
     def run(self, meta: dict[str, Any], finish: Callable[[Any], dict[str, Any]] | None) -> None:
         start = self._resume()
-        self._validation = [self._sets("validation", i) for i in range(VALIDATION_BATCHES)]
+        batches = max(VALIDATION_BATCHES, -(-self.data.validation_families // self.train.sets))
+        self._validation = [self._sets("validation", i) for i in range(batches)]
         train, began = self.train, time.monotonic()
         steps = self.context.progress(range(start, train.steps), train.steps - start, "training")
         for step, sets in zip(steps, self._stream(start), strict=False):
@@ -216,7 +217,8 @@ class _Fit:
     def _sets(self, part: Part, step: int) -> dict[str, Tensor]:
         rng = generator(*self.context.address, part, step, WHOLE_STEP)
         tilt = self.train.tilt if part == "train" else 0.0
-        drawn = self.data.sets(rng, self.train.sets, self.train.set_size, part, self.share.rows, tilt)
+        train = self.train
+        drawn = self.data.sets(rng, train.sets, train.set_size, part, self.share.rows, tilt, turn=step * train.sets)
         return drawn.tensors(self.fabric.device)
 
     def _loss(self, part: Part, step: int, sets: dict[str, Tensor]) -> Tensor:

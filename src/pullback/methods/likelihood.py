@@ -15,6 +15,7 @@ x and y are vectors. A periodic quantity of x is refused: networks see it relati
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ class GmmLikelihood(Method[None]):
             model = _build(self.spec, scaling)
         size = self.spec.model_dump(mode="json", exclude={"train"})
         meta = {"kind": KIND, "size": size, "scaling": scaling.to_dict(), "trained_on": data.digests}
-        fit(model, _loss, data, self.spec.train, job, self.context, meta)
+        fit(model, partial(_loss, targets=self.spec.train.targets), data, self.spec.train, job, self.context, meta)
 
 
 def _refuse(x: Field, y: Field) -> None:
@@ -91,11 +92,11 @@ def _build(spec: study.GmmLikelihood, scaling: Scaling) -> nn.Module:
     return model
 
 
-def _loss(model: nn.Module, sets: dict[str, Tensor], noise: Noise) -> tuple[Tensor, Tensor]:
-    mask = sets["mask"]
+def _loss(model: nn.Module, sets: dict[str, Tensor], noise: Noise, targets: int | None) -> tuple[Tensor, Tensor]:
+    x, y, mask = (sets[name][:, :targets] for name in ("x", "y", "mask"))
     # Precisions of narrow Gaussians do not survive bfloat16.
     with torch.autocast(mask.device.type, enabled=False):
-        return -model(sets["x"][mask]).log_prob(sets["y"][mask]).sum(), mask.sum()
+        return -model(x[mask]).log_prob(y[mask]).sum(), mask.sum()
 
 
 class LoadedLikelihood:

@@ -17,190 +17,49 @@ made. What was chosen, iterations in each round, is at the end done again **with
 Draws for an event come from r_i, moved by the same kernel with the covariance and the effective number of its own
 particles. The posterior is approximate: it is that of the fitted prior.
 
+Event weights count in all averages over the set (and in how much an event's draws count as particles).
+
 Members of a set beyond `members` and held-out ones are answered like all others: draws need only r_i.
 """
 
 import logging
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from pullback.ensembles.sets import nominal
 from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Chunk, Method
+from pullback.methods.em import (
+    PAIRS,
+    TINY,
+    Fit,
+    LogLikelihood,
+    Sample,
+    choose,
+    chunks,
+    em_step,
+    equal,
+    exact,
+    pairs,
+    ratios,
+)
 from pullback.methods.kernel import Coordinates, bandwidth
-from pullback.problems.base import Problem
 from pullback.seeding import event_normals, event_uniforms, generator
 from pullback.study.inference import AmortisedInfer, Infer, Refine
 
 log = logging.getLogger("pullback")
 
-PAIRS = 1 << 20
-"""Pairs (event, particle) whose likelihood is computed at once."""
-FLOOR = -50.0
-"""Log of the least ratio of likelihoods that is kept: below some e^-87 float32 is subnormal, and ten times slower."""
-LEAST_WEIGHT = 1e-15
-"""A particle of less weight is gone, for the same reason."""
-CACHED = 1 << 18
-"""Pairs that one step of EM looks at together: both of its products then read them from the cache."""
-TINY = 1e-37
-PATIENCE = 5
-"""Iterations without a better prediction after which a round ends."""
 LEAST_MEMBERS = 10
 """A smaller set says too little about its prior: its weights stay as they are."""
 MOMENTS = 64
 """Least draws from which the covariance of one event's posterior is estimated."""
 
-LogLikelihood = Callable[[np.ndarray], np.ndarray]
-"""Observations y (event, *y) -> log p(y_i|x_p) (event, particle), of particles that it was made for."""
 
-
-class Pairs(NamedTuple):
-    """Likelihoods of all pairs.
-
-    Attributes:
-        ratio: L(y_i|x_p) / max_q L(y_i|x_q), (event, particle), float32. Events that no particle explains are left out.
-        offset: log max_q L(y_i|x_q), (event,).
-    """
-
-    ratio: np.ndarray
-    offset: np.ndarray
-
-
-def exact(problem: Problem, x: np.ndarray) -> LogLikelihood:
-    """The problem's own likelihood of particles x (particle, *x), by `pairwise_log_likelihood` where it has one."""
-    pairwise = getattr(problem, "pairwise_log_likelihood", None)
-    if pairwise is not None:
-        return lambda y: pairwise(y, x)
-    return lambda y: problem.log_likelihood(y[:, None], x[None])
-
-
-def pairs(likelihood: LogLikelihood, y: np.ndarray, particles: int) -> Pairs:
-    """All pairs of observations y (event, *y) with the particles of a likelihood, in chunks of events."""
-    ratio = np.empty((len(y), particles), np.float32)
-    offset = np.empty(len(y))
-    for rows in _chunks(len(y), PAIRS // particles):
-        ratio[rows], offset[rows] = _ratios(likelihood(y[rows]))
-    explained = np.isfinite(offset)
-    return Pairs(ratio, offset) if explained.all() else Pairs(ratio[explained], offset[explained])
-
-
-def _ratios(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Likelihoods relative to each row's largest, at least e^FLOOR, and the log of that largest one (-inf: no row)."""
-    offset = values.max(axis=1)
-    if np.isnan(offset).any():
-        values = np.where(np.isnan(values), -np.inf, values)
-        offset = values.max(axis=1)
-    shifted = (values - np.where(np.isfinite(offset), offset, 0.0)[:, None]).astype(np.float32)
-    np.maximum(shifted, FLOOR, out=shifted)
-    return np.exp(shifted, out=shifted), offset.astype(np.float64)
-
-
-def _chunks(n: int, rows: int) -> list[slice]:
-    rows = max(1, rows)
-    return [slice(first, min(first + rows, n)) for first in range(0, n, rows)]
-
-
-def em_step(ratio: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """One iteration: ratio (event, particle) and weight (particle,), float32 -> the next weights."""
-    total = np.zeros(ratio.shape[1], np.float32)
-    for rows in _chunks(len(ratio), CACHED // ratio.shape[1]):
-        part = ratio[rows]
-        total += (1 / (part @ weight)) @ part
-    weight = weight * (total / len(ratio))
-    weight[weight < LEAST_WEIGHT] = 0.0
-    return weight / weight.sum(dtype=np.float64).astype(np.float32)
-
-
-def predictive(found: Pairs, weight: np.ndarray) -> float:
-    """Mean log likelihood of the events under the weighted particles."""
-    mixed = (found.ratio @ weight).astype(np.float64)
-    return float((np.log(mixed) + found.offset).mean())
-
-
-class Sample(NamedTuple):
-    """A prior as particles.
-
-    Attributes:
-        x: (particle, *x), physical units.
-        weight: (particle,), float32, sum 1.
-    """
-
-    x: np.ndarray
-    weight: np.ndarray
-
-    def resampled(self, rng: np.random.Generator) -> np.ndarray:
-        """As many particles of equal weight (systematic resampling)."""
-        edges = np.cumsum(self.weight, dtype=np.float64)
-        u = (rng.random() + np.arange(len(self.x))) / len(self.x) * edges[-1]
-        return self.x[np.minimum(np.searchsorted(edges, u, side="right"), len(self.x) - 1)]
-
-
-def equal(x: np.ndarray) -> Sample:
-    """Particles of equal weight."""
-    return Sample(x, np.full(len(x), 1 / len(x), np.float32))
-
-
-class Fit(NamedTuple):
-    """What the held-out members chose.
-
-    Attributes:
-        iterations: in each round.
-        gain: what the fit adds to the predictive log likelihood of a held-out member, in nats.
-    """
-
-    iterations: list[int]
-    gain: float
-
-
-Move = Callable[[Sample, int], Sample]
-"""Particles after a round, its number -> those that the next one begins with."""
-
-
-def choose(
-    at: Callable[[np.ndarray], LogLikelihood],
-    sample: Sample,
-    y: np.ndarray,
-    held_out: np.ndarray,
-    settings: Refine,
-    move: Move,
-) -> Fit:
-    """Iterations and rounds by the predictive likelihood of held-out members.
-
-    Args:
-        at: the likelihood of particles.
-        sample: the prior to begin with; none of its particles may come from a held-out member.
-        y: members that the weights are fitted to.
-        held_out: the others.
-        settings: of the refinement.
-        move: between two rounds.
-    """
-    iterations: list[int] = []
-    start = best = -math.inf
-    for number in range(settings.rounds):
-        likelihood = at(sample.x)
-        ours, theirs = (pairs(likelihood, some, len(sample.x)) for some in (y, held_out))
-        if not len(ours.ratio) or not len(theirs.ratio):
-            break
-        weight = sample.weight
-        chosen, reached, kept = 0, predictive(theirs, weight), weight
-        if number == 0:
-            start = reached
-        for k in range(1, settings.most_iterations + 1):
-            weight = em_step(ours.ratio, weight)
-            value = predictive(theirs, weight)
-            if value > reached:
-                chosen, reached, kept = k, value, weight
-            elif k - chosen >= PATIENCE:
-                break
-        if reached <= best:
-            break
-        iterations.append(chosen)
-        best = reached
-        sample = move(Sample(sample.x, kept), number)
-    return Fit(iterations, best - start if iterations else 0.0)
+class RefineError(ValueError):
+    """A set that cannot be refined; the message names the file and what was wanted."""
 
 
 class RefinedState(NamedTuple):
@@ -251,7 +110,8 @@ class Refined(Method[RefinedState]):
         if ensemble.n > settings.members:
             chosen = np.sort(generator(*address, "members").choice(ensemble.n, settings.members, replace=False))
         y, event_id, group = (_rows(ensemble, name, chosen) for name in ("y", "event_id", "group"))
-        sample, owner = self._particles(inner, y, event_id, infer, settings.particles, address)
+        counts = _weights(ensemble, chosen)
+        sample, owner = self._particles(inner, y, event_id, counts, infer, settings.particles, address)
         held_out = _held_out(group, settings.holdout, generator(*address, "held out"))
         coordinates = self._coordinates(sample.x, settings)
 
@@ -270,18 +130,19 @@ class Refined(Method[RefinedState]):
             ours = ~held_out[owner]
             weight = sample.weight[ours]
             begin = Sample(sample.x[ours], weight / weight.sum())
-            fit = choose(self.at, begin, y[~held_out], y[held_out], settings, move)
+            each = (None, None) if counts is None else (counts[~held_out], counts[held_out])
+            fit = choose(self.at, begin, y[~held_out], y[held_out], settings, move, each)
         found = None
         for number, iterations in enumerate(fit.iterations):
             if number:
                 sample, found = move(sample, number - 1), None
             if iterations:
-                found = pairs(self.at(sample.x), y, len(sample.x))
+                found = pairs(self.at(sample.x), y, len(sample.x), counts)
                 for _ in range(iterations):
-                    sample = Sample(sample.x, em_step(found.ratio, sample.weight))
+                    sample = Sample(sample.x, em_step(found, sample.weight))
         likelihood = self.at(sample.x)
         if found is None:
-            found = pairs(likelihood, y, len(sample.x))
+            found = pairs(likelihood, y, len(sample.x), counts)
         log.info("refined with iterations %s, held-out gain %.4g nats an event", fit.iterations, fit.gain)
         noticed = {
             "refine_iterations": float(sum(fit.iterations)),
@@ -293,18 +154,27 @@ class Refined(Method[RefinedState]):
         return RefinedState(inner, sample, likelihood, coordinates, noticed)
 
     def _particles(
-        self, inner: Any, y: np.ndarray, event_id: np.ndarray, infer: AmortisedInfer, most: int, address: tuple
+        self,
+        inner: Any,
+        y: np.ndarray,
+        event_id: np.ndarray,
+        counts: np.ndarray | None,
+        infer: AmortisedInfer,
+        most: int,
+        address: tuple,
     ) -> tuple[Sample, np.ndarray]:
-        """Draws of the inner method for members y, and whose each is (particle,)."""
+        """Draws of the inner method for members y, which count ``counts``, and whose each is (particle,)."""
         draws = -(-most // len(y))
         asked = infer.model_copy(update={"draws": draws, "refine": None})
-        blocks = _chunks(len(y), self.inner.block)
-        chunks = [self.inner.draw(inner, y[rows], event_id[rows], asked) for rows in blocks]
-        x, ok, log_weight = (np.concatenate([chunk[i] for chunk in chunks]) for i in (0, 2, 1))
+        blocks = chunks(len(y), self.inner.block)
+        drawn = [self.inner.draw(inner, y[rows], event_id[rows], asked) for rows in blocks]
+        x, ok, log_weight = (np.concatenate([chunk[i] for chunk in drawn]) for i in (0, 2, 1))
         ok = ok & np.isfinite(log_weight) & np.isfinite(x).reshape(*ok.shape, -1).all(axis=-1)
         log_weight = np.where(ok, log_weight, -np.inf)
         weight = np.exp(log_weight - np.maximum(log_weight.max(axis=1, keepdims=True), np.finfo(float).min))
         weight /= np.maximum(weight.sum(axis=1, keepdims=True), 1.0)
+        if counts is not None:
+            weight *= counts[:, None]
         owner = np.repeat(np.arange(len(y)), draws)
         kept = np.flatnonzero(ok)
         if len(kept) > most:
@@ -319,7 +189,7 @@ class Refined(Method[RefinedState]):
     def draw(self, state: RefinedState, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> Chunk:
         """Draws from each event's responsibilities; an event that no particle explains gets the inner method's."""
         pieces = []
-        for rows in _chunks(len(y), PAIRS // len(state.sample.x)):
+        for rows in chunks(len(y), PAIRS // len(state.sample.x)):
             pieces.append(self._draw(state, y[rows], event_id[rows], infer))
         x, log_weight, ok = (np.concatenate([piece[i] for piece in pieces]) for i in range(3))
         return Chunk(x, log_weight, ok)
@@ -329,7 +199,7 @@ class Refined(Method[RefinedState]):
         assert infer.refine is not None
         address = (*self.context.address, "refine")
         x, weight = state.sample
-        ratio, offset = _ratios(state.likelihood(y))
+        ratio, offset = ratios(state.likelihood(y))
         ratio *= weight
         size = _effective(ratio)
         edges = np.cumsum(ratio, axis=1, out=ratio)
@@ -365,11 +235,29 @@ class Refined(Method[RefinedState]):
 def _rows(ensemble: EnsembleReader, name: str, chosen: np.ndarray) -> np.ndarray:
     """Some rows of a variable, read in pieces: what is held at once are these rows and one piece."""
     found = []
-    for piece in _chunks(ensemble.n, max(1, len(chosen) // 4)):
+    for piece in chunks(ensemble.n, max(1, len(chosen) // 4)):
         rows = chosen[(chosen >= piece.start) & (chosen < piece.stop)]
         if len(rows):
             found.append(ensemble.read(name, piece.start, piece.stop)[rows - piece.start])
     return np.concatenate(found)
+
+
+def _weights(ensemble: EnsembleReader, chosen: np.ndarray) -> np.ndarray | None:
+    """Event weights of some members relative to their mean, (member,); None where there are none.
+
+    Raises:
+        RefineError: one is negative, or all are zero.
+    """
+    if "weight" not in ensemble.columns:
+        return None
+    weight = nominal(_rows(ensemble, "weight", chosen)).astype(np.float64)
+    if (weight < 0).any() or not weight.any():
+        raise RefineError(
+            f"{ensemble.path}: {int((weight < 0).sum())} of {len(weight)} event weights are negative"
+            f"{'' if weight.any() else ', all are zero'}: expectation maximisation needs a probability for each event; "
+            "leave `refine` out, or resample the file to positive weights"
+        )
+    return weight / weight.mean()
 
 
 def _held_out(group: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
@@ -385,7 +273,7 @@ def _held_out(group: np.ndarray, fraction: float, rng: np.random.Generator) -> n
 def _ess(ratio: np.ndarray, weight: np.ndarray) -> dict[str, float]:
     """Effective number of particles of the members' posteriors, 1 / sum_p r_ip^2: median and least."""
     found = [np.zeros(0)]
-    for rows in _chunks(len(ratio), PAIRS // len(weight)):
+    for rows in chunks(len(ratio), PAIRS // len(weight)):
         found.append(_effective(ratio[rows] * weight))
     ess = np.concatenate(found)
     return {

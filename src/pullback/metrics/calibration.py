@@ -79,6 +79,13 @@ class SortedDraws:
         spread = (self.vote * (self.x - mean) ** 2).sum(axis=1)
         return spread / _bias(self.vote)
 
+    def effective(self) -> np.ndarray:
+        """Effective number of successful draws, 1 / sum w^2, (event, component) or one number for all."""
+        if self.equal:
+            return np.array(float(self.draws))
+        squares = (self.vote**2).sum(axis=1)
+        return 1 / np.where(squares > 0, squares, 1.0)
+
     def crps(self, truth: np.ndarray, farthest: np.ndarray) -> np.ndarray:
         """Continuous ranked probability score, (event, component), in the unit of x.
 
@@ -108,22 +115,23 @@ class SortedDraws:
     def coverage(self, truth: np.ndarray, percent: int) -> np.ndarray:
         """Whether the central interval of ``percent`` holds the truth, (event, component), numbers from 0 to 1.
 
-        The truth's rank among m exact draws is uniform on 0..m, so (rank + U)/(m + 1) is uniform on [0, 1]; this is
-        the share of its U's that fall in the interval: its mean is ``percent`` for an exact sampler whatever m. Ties
-        share. A failed draw's share of its event is a miss.
+        The truth's rank among m exact draws (of unequal weights as many as are effective) is uniform on 0..m, so
+        (rank + U)/(m + 1) is uniform on [0, 1]; this is the share of its U's that fall in the interval: its mean is
+        ``percent`` for an exact sampler whatever m. Ties share. A failed draw's share of its event is a miss.
 
         Args:
             truth: (event, component).
             percent: of the central interval.
         """
         at = self._about_centre(truth)[:, None]
+        m = self.effective()
         if self.equal:
             less = (self.x < at).sum(axis=1)
             most = (self.x <= at).sum(axis=1)
         else:
-            less = self.draws * (self.vote * (self.x < at)).sum(axis=1)
-            most = self.draws * (self.vote * (self.x <= at)).sum(axis=1)
-        low, high = (0.5 - percent / 200) * (self.draws + 1), (0.5 + percent / 200) * (self.draws + 1)
+            less = m * (self.vote * (self.x < at)).sum(axis=1)
+            most = m * (self.vote * (self.x <= at)).sum(axis=1)
+        low, high = (0.5 - percent / 200) * (m + 1), (0.5 + percent / 200) * (m + 1)
         inside = np.clip(np.minimum(most + 1, high) - np.maximum(less, low), 0, None) / (most + 1 - less)
         return inside * self.ok.mean(axis=1, keepdims=True)
 

@@ -101,7 +101,7 @@ def score_block(
     if point_estimate:
         return out
     if point:
-        spread = draws.variance() * (1 + 1 / draws.draws) / space.scale**2
+        spread = draws.variance() * (1 + 1 / draws.effective()) / space.scale**2
         out[SPREAD] = (spread.mean(axis=1), "1")
         out[SKILL] = ((squares / space.scale**2).mean(axis=1), "1")
     if draws.draws > 1:

@@ -99,6 +99,11 @@ def make_problem(kind: str, simulator: dict[str, Any], folder: Path | str = ".")
     cls = problem_class(kind, Path(folder))
     spec = getattr(cls, "Spec", None)
     problem = cls(spec.model_validate(simulator)) if spec else cls(**simulator)
+    for needed in ("x", "y"):
+        if not hasattr(problem, needed):
+            raise AttributeError(
+                f"problem '{kind}': the class has no field `{needed}` (pullback.ensembles.fields.Field)"
+            )
     problem.block = getattr(problem, "block", 1000)
     problem.fail = getattr(problem, "fail", "error")
     return problem

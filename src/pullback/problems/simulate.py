@@ -60,7 +60,10 @@ def simulate(job: str, out: Path | str) -> None:
     spec = json.loads(job)
     problem = problem_of(spec)
     block, first, left = spec["block"], spec["first_block"], spec["events"]
-    names = sorted(name for name, value in spec["params"].items() if isinstance(value, int | float | dict))
+    # Options of an own problem may be blocks: of those only distributions are parameters.
+    names = sorted(
+        name for name, value in spec["params"].items() if isinstance(value, int | float) or _distributed(value)
+    )
     theta, offsets, failures = [], [0], 0
     attributes = {"problem": spec["problem"], "family": spec["family"], "split": spec["split"]}
     log.info("%s: %d events in blocks of %d, from block %d", "/".join(attributes.values()), left, block, first)
@@ -88,9 +91,13 @@ def simulate(job: str, out: Path | str) -> None:
 def draw_parameters(params: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
     """Fixed values for a sweep's distributions, drawn in the order of the names."""
     return {
-        name: Uniform.model_validate(value).sample(rng) if isinstance(value, dict) and "uniform" in value else value
+        name: Uniform.model_validate(value).sample(rng) if _distributed(value) else value
         for name, value in sorted(params.items())
     }
+
+
+def _distributed(value: Any) -> bool:
+    return isinstance(value, dict) and "uniform" in value
 
 
 def _simulate_block(
@@ -99,9 +106,11 @@ def _simulate_block(
     rng = generator(*address)
     x = np.asarray(problem.sample_prior(rng, n, params))
     y, ok = problem.forward(x, rng)
-    y = np.asarray(y)
+    y, ok = np.asarray(y), np.array(ok, bool)
     for name, array, field in (("x", x, problem.x), ("y", y, problem.y)):
         _check_shape(name, array, field, n)
+    if ok.shape != (n,):
+        raise SimulationError(f"the simulator said of {ok.shape} events whether they succeeded, wanted {(n,)}")
     failures = int((~ok).sum())
     if failures and problem.fail != "redraw":
         raise SimulationError(
@@ -116,7 +125,7 @@ def _simulate_block(
         x[rows] = problem.sample_prior(again, len(rows), params)
         y[rows], success = problem.forward(x[rows], again)
         ok[rows] = success
-        failures += int((~success).sum())
+        failures += int((~ok[rows]).sum())
     raise SimulationError(
         f"{int((~ok).sum())} of {n} simulations still fail after {MAX_ATTEMPTS} draws in block {address}"
     )
@@ -202,6 +211,12 @@ def apply_shift(
     shift: NoiseShift | ScaleShift | MissingShift, y: np.ndarray, field: Field, rng: np.random.Generator
 ) -> np.ndarray:
     """Observations (event, *y) as they would be under a changed forward process."""
+    whole = isinstance(shift, NoiseShift) or (isinstance(shift, ScaleShift) and shift.feature is None)
+    if whole and len(set(field.units)) > 1:
+        raise SimulationError(
+            f"a shift of kind '{shift.kind}' changes all of y alike, and its units are {', '.join(field.units)}: "
+            "scale one `feature`"
+        )
     if isinstance(shift, NoiseShift):
         return with_noise(y, shift.relative, rng)
     if isinstance(shift, ScaleShift):

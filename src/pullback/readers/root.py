@@ -24,6 +24,9 @@ __all__ = ["OWN_FILES", "ReadError", "read"]
 
 log = logging.getLogger("pullback")
 
+JUDGED = ("test", "reference")
+"""Splits whose events are compared as distributions."""
+
 UNKNOWN_MATCHES_MAX = 0.2
 """Most indices of `match` beyond the truth list, as a fraction. A few are normal in NanoAOD (3 % in CMS Open Data
 ttbar), which stores truth jets above 10 GeV only and leaves the indices of the others: these jets are unmatched."""
@@ -166,7 +169,13 @@ def _read_chunk(
         group = (entry + start).astype(np.int64) | (np.int64(task["shard"]) << ENTRY_BITS)
         extra |= {"source_entry": (entry + start).astype(np.int64), "source_index": jet.astype(np.int32)}
     if files.weight:
-        extra["weight"] = table.numbers(files.weight, start, stop).astype(np.float64)[entry]
+        extra["weight"] = weight = table.numbers(files.weight, start, stop).astype(np.float64)[entry]
+        if task["split"] in JUDGED and (weight < 0).any():
+            raise ReadError(
+                f"{table.path}: {int((weight < 0).sum())} of {len(weight)} weights in '{files.weight}' are negative. "
+                "Training takes them, judging does not, as distances between distributions need probabilities: "
+                f"resample the files of the split '{task['split']}' to positive weights, or leave `weight` out"
+            )
     writer.append(reco.features[rows, :3], (group << bits) | jet, x=x, group=group, **extra)
 
 

@@ -1,9 +1,9 @@
 """What its types cannot say of a study: names that lead nowhere, methods that a problem cannot serve."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -13,7 +13,15 @@ from pullback.study.base import Capability, Uniform
 from pullback.study.inference import Refine
 from pullback.study.model import Problem, Study, resolve_otherwise
 from pullback.study.plugins import problem_class
-from pullback.study.problems import BUILT_IN_PROBLEMS, CustomProblem, Family, RootFiles, SimulatorShift
+from pullback.study.problems import (
+    BUILT_IN_PROBLEMS,
+    CustomProblem,
+    Family,
+    NoiseShift,
+    RootFiles,
+    ScaleShift,
+    SimulatorShift,
+)
 from pullback.study.waves import WaveFiles
 
 
@@ -25,7 +33,7 @@ def complaints(study: Study, folder: Path) -> Iterator[str]:
         if isinstance(problem, CustomProblem):
             try:
                 gives = frozenset(problem_class(problem.kind, folder).gives)
-            except (ImportError, AttributeError, OSError, SyntaxError) as error:
+            except Exception as error:  # The user's own file may raise anything.
                 near = difflib.get_close_matches(problem.kind, BUILT_IN_PROBLEMS, n=1)
                 hint = f"; did you mean '{near[0]}'?" if near else ""
                 known = ", ".join(BUILT_IN_PROBLEMS)
@@ -51,6 +59,8 @@ def _family_complaints(at: str, problem: Problem) -> Iterator[str]:
                 near = difflib.get_close_matches(take.family, families, n=1)
                 hint = f"; did you mean '{near[0]}'?" if near else ""
                 yield f"{here}.{key}.family: there is no family '{take.family}'{hint}"
+            elif take.family == name or (key == "otherwise" and families[take.family].otherwise):
+                yield f"{here}.{key}.family: '{take.family}' may not be there either: name a family that is always made"
             elif "test" not in families[take.family].splits or families[take.family].take:
                 yield f"{here}.{key}.family: '{take.family}' has no test events of its own"
         if isinstance(family.shift, SimulatorShift):
@@ -61,12 +71,24 @@ def _family_complaints(at: str, problem: Problem) -> Iterator[str]:
             yield f"{here}.read: files of kind '{family.read.kind}' are read by problems of kind 'fwi' only"
         if family.read and "test" not in family.read.files:
             yield f"{here}.read.files: there is no test, and a family in the role '{family.role}' is judged on it"
-        if family.take or family.read or params_model is None:
+        if family.read and family.role == "seen":
+            learns = problem.priors or problem.likelihoods or any(m.trains for m in problem.methods.values())
+            for split in ("train", *(("validation",) if learns else ())):
+                if split not in family.read.files:
+                    yield f"{here}.read.files: there is no {split}, and a family in the role 'seen' is trained on"
+        if problem.kind == "unfolding" and isinstance(family.shift, NoiseShift):
+            yield f"{here}.shift: noise has one size for all of y, and jets have GeV and radians: scale a `feature`"
+        if problem.kind == "unfolding" and isinstance(family.shift, ScaleShift) and family.shift.feature is None:
+            yield f"{here}.shift: a factor on all of y would stretch angles too: name the `feature`"
+        if family.take or family.read:
             continue
         try:
-            checked = params_model.model_validate(family.params)
+            if params_model is None:
+                checked: Iterable[tuple[str, Any]] = _own_parameters(family.params)
+            else:
+                checked = params_model.model_validate(family.params)
         except ValidationError as error:
-            yield from _option_complaints(f"{here}.params", params_model, error)
+            yield from _option_complaints(f"{here}.params", params_model or Uniform, error)
             continue
         distributed = [key for key, value in checked if isinstance(value, Uniform)]
         if distributed and not family.sweep:
@@ -74,6 +96,14 @@ def _family_complaints(at: str, problem: Problem) -> Iterator[str]:
         if family.sweep and not distributed:
             yield f"{here}.sweep: no parameter is a distribution, such as {{uniform: [low, high]}}"
     yield from _twice(at, families)
+
+
+def _own_parameters(params: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Parameters of a user's own problem, of which only distributions are known here."""
+    return [
+        (name, Uniform.model_validate(value) if isinstance(value, dict) and "uniform" in value else value)
+        for name, value in params.items()
+    ]
 
 
 def _change_complaints(here: str, problem: Problem, family: Family) -> Iterator[str]:

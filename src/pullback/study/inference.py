@@ -12,7 +12,7 @@ class Infer(Closed):
 
     draws: int = Field(default=32, ge=1, description="posterior draws of each event")
     max_events: int | None = Field(default=None, ge=1, description="the first events only; n is printed")
-    set_size: Literal["whole"] | int = Field(
+    set_size: Literal["whole"] | Annotated[int, Field(ge=1)] = Field(
         default="whole", description="observations in a conditioning set: the whole ensemble, or disjoint blocks of n"
     )
     families: list[Name] | None = Field(default=None, description="only these families; every one when not given")

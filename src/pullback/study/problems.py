@@ -74,7 +74,7 @@ class RootFiles(Closed):
 
     truth: ClassVar[str] = "x"
 
-    files: dict[Split, list[str]] = Field(
+    files: dict[Split, Annotated[list[str], Field(min_length=1)]] = Field(
         description="files of each split, relative to the working directory; $PULLBACK_DATA and other variables expand"
     )
     tree: str = "Events"
@@ -133,6 +133,15 @@ class Family(Closed):
             raise ValueError("give `take` or `read`, not both")
         if self.take and (self.params or self.sweep or self.events):
             raise ValueError("a family with `take` has another's events: no params, sweep or events of its own")
+        if self.read and (self.sweep or self.events):
+            raise ValueError("a family with `read` has the events of its files, all of them: no sweep or events")
+        if self.sweep and self.events:
+            raise ValueError("the events of a sweep stand in `sweep`: leave `events` out")
+        for key, named in (("events", self.events), ("read.files", self.read.files if self.read else ())):
+            if other := sorted(set(named) - set(self.splits)):
+                raise ValueError(
+                    f"`{key}` names {', '.join(other)}: a family in the role '{self.role}' has {', '.join(self.splits)}"
+                )
         if self.take and self.role == "seen":
             raise ValueError("a family with `take` shares another's test events: its role is 'unseen' or 'observed'")
         if self.shift and not self.take:

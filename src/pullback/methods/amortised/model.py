@@ -149,7 +149,10 @@ class AmortisedModel(Method[ModelState]):
         address = self.context.address
         scaling = data.fit_scaling(generator(*address, "scaling"))
         told = data.parameters() if isinstance(self.spec, Told) and self.spec.parameters else None
-        theta = None if told is None else np.stack([told.values.mean(axis=0), told.values.std(axis=0)])
+        theta = None
+        if told is not None:
+            spread = told.values.std(axis=0)
+            theta = np.stack([told.values.mean(axis=0), np.where(spread > 0, spread, 1.0)])
         model = self._build(scaling, theta)
         settings = self.spec.train
         meta = {
@@ -189,11 +192,14 @@ class AmortisedModel(Method[ModelState]):
         if model.encoder is None:
             return {}
         batch, batches = 8, 64 if len(data.y.shape) == 1 else 8
+        # Sets that are whole ensembles are copies of each other: their distance would be that of rounding.
+        whole = data.least_members <= self.spec.train.set_size[1]
         device = next(model.parameters()).device
         found = []
         for i in range(batches):
-            drawn = data.sets(generator(*self.context.address, "embedding", i), batch, self.spec.train.set_size)
-            sets = drawn.tensors(device)
+            rng = generator(*self.context.address, "embedding", i)
+            drawn = data.sets(rng, batch, self.spec.train.set_size)
+            sets = (drawn.resampled(rng) if whole else drawn).tensors(device)
             context = model.context(sets)
             assert context is not None
             found.append(conditioning.signature(context, sets["y"], sets["mask"]))
@@ -224,7 +230,15 @@ class AmortisedModel(Method[ModelState]):
         self.model.to(self.device).eval()
 
     def tell(self, params: dict[str, Any]) -> None:
-        """The true parameters of the family's prior."""
+        """The true parameters of the family's prior.
+
+        Raises:
+            ModelError: the family does not state one of those that were trained on.
+        """
+        if missing := [name for name in self.parameters if name not in params]:
+            raise ModelError(
+                f"the family's params do not state {', '.join(missing)}, which the model was told in training: do so"
+            )
         self.theta = np.array([[float(params[name]) for name in self.parameters]], np.float32)
 
     @torch.no_grad()
@@ -263,7 +277,8 @@ class AmortisedModel(Method[ModelState]):
     @torch.no_grad()
     def draw(self, state: ModelState, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> Chunk:
         """Draws x (event, draw, *x); each event's noise is addressed by its id."""
-        contexts = [None] if state.context is None else list(state.context.split(1))
+        # Of more resamples than draws the first ones.
+        contexts = [None] if state.context is None else list(state.context.split(1))[: infer.draws]
         noise = event_normals((*self.context.address, "draw"), event_id, (infer.draws, *self.scaling.x_shape))
         seen = self.scaling.encode_y(y)
         out = np.empty_like(noise)

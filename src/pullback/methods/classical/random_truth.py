@@ -4,13 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
+from pullback.ensembles.sets import windows
 from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Chunk, Method
 from pullback.seeding import generator
 from pullback.study.inference import Infer
 
 POOL = 20_000
-"""Truths kept of each seen family: its first ones."""
+"""Truths kept of each seen family, of places all over it: a sweep's ensembles stand one after the other."""
 
 
 class RandomTruth(Method[None]):
@@ -19,9 +20,10 @@ class RandomTruth(Method[None]):
     def load(self, artifact: Path | None, prior: Path | None, seen: list[Path]) -> None:
         """Read truths of the seen families."""
         self.truths = []
-        for path in seen:
+        for number, path in enumerate(seen):
+            rng = generator(*self.context.address, "pool", number)
             with EnsembleReader(path) as reader:
-                self.truths.append(reader.read("x", 0, POOL))
+                self.truths.append(np.concatenate([reader.read("x", *rows) for rows in windows(reader.n, POOL, rng)]))
 
     def draw(self, state: None, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> Chunk:
         """Draws that do not depend on y."""

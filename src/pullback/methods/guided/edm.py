@@ -6,6 +6,7 @@ it was trained on.
 """
 
 import hashlib
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -91,14 +92,18 @@ class EdmPrior(Method[None]):
             "scaling": scaling.to_dict(),
             "trained_on": data.digests,
         }
-        fit(model, _loss, data, self.spec.train, job, self.context, meta)
+        fit(model, partial(_loss, targets=self.spec.train.targets), data, self.spec.train, job, self.context, meta)
 
 
-def _loss(model: nn.Module, sets: dict[str, Tensor], noise: Noise) -> tuple[Tensor, Tensor]:
-    x, mask = sets["x"], sets["mask"]
+def _loss(model: nn.Module, sets: dict[str, Tensor], noise: Noise, targets: int | None) -> tuple[Tensor, Tensor]:
+    x, mask = (sets[name][:, :targets] for name in ("x", "mask"))
     level, n = noise.normal(mask.shape), noise.normal(x.shape)
     # Only the members: a set's padding would cost as much as they do.
-    return edm_loss(model, x[mask], level[mask], n[mask]).sum(), mask.sum()
+    each = edm_loss(model, x[mask], level[mask], n[mask])
+    if "weight" not in sets:
+        return each.sum(), mask.sum()
+    share = sets["weight"][:, :targets][mask]
+    return (each * share).sum(), share.sum()
 
 
 def _build(network: Network, scaling: Scaling) -> EdmDenoiser:
