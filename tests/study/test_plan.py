@@ -263,15 +263,8 @@ def jets(**families) -> dict:
 
 
 def test_an_oracle_without_an_exact_posterior_reads_the_reference():
-    study = load_study(
-        jets(
-            louder={
-                "role": "unseen",
-                "take": {"family": "ttbar"},
-                "shift": {"kind": "scale", "factor": 2, "feature": "pt"},
-            }
-        )
-    )
+    shift = {"kind": "scale", "factor": 2, "feature": "pt"}
+    study = load_study(jets(louder={"role": "unseen", "take": {"family": "ttbar"}, "shift": shift}))
     cut = Plan(study)
     wanted = asked(cut.index_job("jets", "ttbar", "reference"))
     graph = Graph(cut, Path("workflow/scripts"))

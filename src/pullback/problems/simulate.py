@@ -15,7 +15,7 @@ from pullback.joblog import progress
 from pullback.problems.base import Problem, problem_of
 from pullback.problems.noise import with_noise
 from pullback.seeding import generator
-from pullback.study.base import Uniform
+from pullback.study.base import Uniform, is_distribution
 from pullback.study.problems import MissingShift, NoiseShift, ScaleShift, Shift, SimulatorShift
 from pullback.whole import atomic
 
@@ -62,7 +62,7 @@ def simulate(job: str, out: Path | str) -> None:
     block, first, left = spec["block"], spec["first_block"], spec["events"]
     # Options of an own problem may be blocks: of those only distributions are parameters.
     names = sorted(
-        name for name, value in spec["params"].items() if isinstance(value, int | float) or _distributed(value)
+        name for name, value in spec["params"].items() if isinstance(value, int | float) or is_distribution(value)
     )
     theta, offsets, failures = [], [0], 0
     attributes = {"problem": spec["problem"], "family": spec["family"], "split": spec["split"]}
@@ -91,13 +91,9 @@ def simulate(job: str, out: Path | str) -> None:
 def draw_parameters(params: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
     """Fixed values for a sweep's distributions, drawn in the order of the names."""
     return {
-        name: Uniform.model_validate(value).sample(rng) if _distributed(value) else value
+        name: Uniform.model_validate(value).sample(rng) if is_distribution(value) else value
         for name, value in sorted(params.items())
     }
-
-
-def _distributed(value: Any) -> bool:
-    return isinstance(value, dict) and "uniform" in value
 
 
 def _simulate_block(

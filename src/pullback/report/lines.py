@@ -10,7 +10,7 @@ from typing import Any
 from pullback.report.seeds import Measured, measure
 from pullback.report.style import Series, metric_text, with_unit
 from pullback.report.tables import Family, Rows
-from pullback.study.base import Uniform, canonical
+from pullback.study.base import Uniform, canonical, is_distribution
 from pullback.study.figures import Figure, family_numbers, numbers
 from pullback.study.methods import Ensemble
 from pullback.study.model import Study
@@ -194,7 +194,7 @@ def trained_ranges(spec: ProblemBase) -> dict[str, list[tuple[float, float]]]:
     ranges: dict[str, list[tuple[float, float]]] = {}
     for family in spec.families.values():
         for name, value in family.params.items() if family.sweep else ():
-            if isinstance(value, dict) and "uniform" in value:
+            if is_distribution(value):
                 ranges.setdefault(name, []).extend(Uniform(**value).intervals)
     return ranges
 

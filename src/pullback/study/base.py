@@ -59,6 +59,11 @@ class Uniform(Closed):
         return float(rng.uniform(low, high))
 
 
+def is_distribution(value: Any) -> bool:
+    """Whether a plain value of the study is a `Uniform`."""
+    return isinstance(value, dict) and "uniform" in value
+
+
 Number = float | Uniform
 """A parameter of a family: a value, or (in a sweep) a distribution of values."""
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from pullback.study import figures as study_figures
 from pullback.study import methods as method_kinds
-from pullback.study.base import Capability, Uniform
+from pullback.study.base import Capability, Uniform, is_distribution
 from pullback.study.inference import Refine
 from pullback.study.model import Problem, Study, resolve_otherwise
 from pullback.study.plugins import problem_class
@@ -101,8 +101,7 @@ def _family_complaints(at: str, problem: Problem) -> Iterator[str]:
 def _own_parameters(params: dict[str, Any]) -> list[tuple[str, Any]]:
     """Parameters of a user's own problem, of which only distributions are known here."""
     return [
-        (name, Uniform.model_validate(value) if isinstance(value, dict) and "uniform" in value else value)
-        for name, value in params.items()
+        (name, Uniform.model_validate(value) if is_distribution(value) else value) for name, value in params.items()
     ]
 
 

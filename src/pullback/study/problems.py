@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
-from pullback.study.base import SPLITS, Capability, Closed, Name, Number, Split, Sweep, Uniform
+from pullback.study.base import SPLITS, Capability, Closed, Name, Number, Split, Sweep, Uniform, is_distribution
 from pullback.study.judging import Judging
 from pullback.study.methods import Likelihood, Method, Prior
 from pullback.study.waves import FwiParams, FwiSimulator, WaveFiles
@@ -408,7 +408,7 @@ def is_inside(params: dict[str, Any], sweep_params: dict[str, Any]) -> bool:
     """Whether fixed parameters lie inside the support of a sweep's distributions."""
     for name, distribution in sweep_params.items():
         value = params.get(name)
-        if isinstance(distribution, dict) and "uniform" in distribution:
+        if is_distribution(distribution):
             if value is None or not Uniform(**distribution).contains(float(value)):
                 return False
         elif value != distribution:

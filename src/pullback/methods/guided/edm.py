@@ -19,6 +19,7 @@ from pullback.generative.checkpoint import load_artifact
 from pullback.generative.edm import SIGMA_DATA, EdmDenoiser, edm_loss
 from pullback.generative.numerics import pick_device, seeded
 from pullback.generative.share import Noise
+from pullback.methods.amortised.model import target_weights
 from pullback.methods.base import Method, TrainJob
 from pullback.networks.build import build_network
 from pullback.seeding import generator, integer_seed
@@ -99,11 +100,8 @@ def _loss(model: nn.Module, sets: dict[str, Tensor], noise: Noise, targets: int 
     x, mask = (sets[name][:, :targets] for name in ("x", "mask"))
     level, n = noise.normal(mask.shape), noise.normal(x.shape)
     # Only the members: a set's padding would cost as much as they do.
-    each = edm_loss(model, x[mask], level[mask], n[mask])
-    if "weight" not in sets:
-        return each.sum(), mask.sum()
-    share = sets["weight"][:, :targets][mask]
-    return (each * share).sum(), share.sum()
+    share = target_weights(sets, targets)[mask.flatten()]
+    return (edm_loss(model, x[mask], level[mask], n[mask]) * share).sum(), share.sum()
 
 
 def _build(network: Network, scaling: Scaling) -> EdmDenoiser:
