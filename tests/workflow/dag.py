@@ -46,7 +46,7 @@ def snakemake(
         env={**_environment(repository), **environment},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,  # something hangs, on however busy a machine
         check=False,
     )
 

@@ -93,6 +93,7 @@ def test_waves_and_jets_go_through_the_whole_chain(tmp_path):
     assert found == {
         ("waves", "ei-fm", "flat"),
         ("waves", "ei-fm", "salt"),
+        ("waves", "cddpm", "salt"),
         ("waves", "enkg", "salt"),
         ("jets", "cfm", "ttbar"),
         ("jets", "cfm", "blind"),

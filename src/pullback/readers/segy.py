@@ -12,36 +12,27 @@ where the two agree.
 
 import logging
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pullback.extras import require
+from pullback.readers import segy_headers as headers
+from pullback.readers.segy_headers import EXACT_INTERVAL, SegyError
 from pullback.readers.velocity import Section
 from pullback.simulators.acquisition import Acquisition
 from pullback.whole import atomic
 
 log = logging.getLogger("pullback")
 
-FILE_HEADER, TRACE_HEADER, TEXT_HEADER = 3600, 240, 3200
-FORMATS = {1: 4, 2: 4, 3: 2, 5: 4, 8: 1}
-"""Bytes of a sample by format code: IBM float, int32, int16, IEEE float, int8."""
 IEEE = 5
 LARGEST_INTERVAL = 32_767
 """Many programs read the interval as a signed number of 16 bits."""
-EXACT_INTERVAL = 3272
-"""Where the file holds the interval as a double (byte 3273)."""
 MILLIMETRE = 1e-3
 FEET_IN_METRE = 3.28084
 REGULAR = 0.01
 """Traces may lie this far from where a constant distance puts them, as a fraction of it."""
-
-
-class SegyError(ValueError):
-    """A SEG-Y file that cannot be used as it is; the message says what was found, wanted and to be done."""
 
 
 def read_model(path: Path | str, spacing: tuple[float, float] | None = None) -> Section:
@@ -56,14 +47,14 @@ def read_model(path: Path | str, spacing: tuple[float, float] | None = None) -> 
         pullback.extras.MissingExtraError: segyio is not installed.
     """
     lines = (("CDP_X", "CDP_Y"), ("GroupX", "GroupY"), ("SourceX", "SourceY"))
-    with _open(path) as file:
-        values = _values(path, file)
+    with headers.opened(path) as file:
+        values = headers.samples(path, file)
         if spacing is not None:
             return Section(values.T, spacing)
         if min(values.shape) < 2:
             raise SegyError(f"{path}: {len(values)} traces of {values.shape[1]} samples, wanted a section: 2 or more")
-        places = {x: np.stack([_lengths(file, x), _lengths(file, y)], axis=1) for x, y in lines}
-        depth, first = _interval(path, file) * MILLIMETRE, np.unique(_delays(file))
+        places = {x: np.stack([headers.lengths(file, x), headers.lengths(file, y)], axis=1) for x, y in lines}
+        depth, first = headers.interval(path, file) * MILLIMETRE, np.unique(headers.delays(file))
     if len(first) > 1:
         raise SegyError(
             f"{path}: traces begin at {first[0]:g} to {first[-1]:g} m (bytes 109-110), wanted one depth: fill them up"
@@ -115,17 +106,17 @@ def read_gathers(path: Path | str, acquisition: Acquisition) -> np.ndarray:
         SegyError: it is damaged, holds NaN, or was not recorded as the acquisition says; the first difference is told.
         pullback.extras.MissingExtraError: segyio is not installed.
     """
-    with _open(path) as file:
-        values = _values(path, file)
+    with headers.opened(path) as file:
+        values = headers.samples(path, file)
         first = _first_sample(path, file, values.shape[1], acquisition)
-        source, group = (np.round(_lengths(file, name), 3) for name in ("SourceX", "GroupX"))
+        source, group = (np.round(headers.lengths(file, name), 3) for name in ("SourceX", "GroupX"))
         below = {
-            "source": _lengths(file, "SourceDepth") - _lengths(file, "SourceSurfaceElevation"),
-            "receiver": -_lengths(file, "ReceiverGroupElevation"),
+            "source": headers.lengths(file, "SourceDepth") - headers.lengths(file, "SourceSurfaceElevation"),
+            "receiver": -headers.lengths(file, "ReceiverGroupElevation"),
         }
         # The header's unit rounds positions; a millimetre is what files written here are good for.
         tolerance, depth_tolerance = (
-            max(MILLIMETRE, min(float(_scalar(file, name).max()) / 2, 0.05 * acquisition.spacing))
+            max(MILLIMETRE, min(float(headers.scalar(file, name).max()) / 2, 0.05 * acquisition.spacing))
             for name in ("SourceGroupScalar", "ElevationScalar")
         )
     wanted = {
@@ -218,120 +209,15 @@ def write_gathers(path: Path | str, gathers: np.ndarray, acquisition: Acquisitio
     _write(path, values, 1e6 * a.output_interval, [*lines, title], trace, {"SortingCode": 5, "Traces": receivers})
 
 
-@contextmanager
-def _open(path: Path | str) -> Iterator[Any]:
-    segyio = require("segyio", "segy")
-    _check_layout(Path(path))
-    with segyio.open(str(path), ignore_geometry=True) as file:
-        yield file
-
-
-def _check_layout(path: Path) -> None:
-    """Whether a file is as long as its header says; segyio says of all that is wrong the same."""
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(FILE_HEADER)
-        size = path.stat().st_size
-    except OSError as error:
-        raise SegyError(f"{path}: cannot be read ({error.strerror}); give the path of a SEG-Y file") from None
-    if len(head) < FILE_HEADER:
-        raise SegyError(f"{path}: {size} bytes, shorter than the {FILE_HEADER} of SEG-Y's headers; fetch it again")
-    (samples,), (code,) = struct.unpack_from(">H", head, 3220), struct.unpack_from(">H", head, 3224)
-    (swapped,) = struct.unpack_from("<H", head, 3224)
-    if code not in FORMATS and swapped in FORMATS:
-        raise SegyError(
-            f"{path}: little-endian (the format code reads {code}, the other way {swapped}); wanted big-endian, "
-            "SEG-Y's own order: write it again so"
-        )
-    if code not in FORMATS:
-        raise SegyError(
-            f"{path}: format code {code} in bytes 3225-3226, wanted {', '.join(map(str, FORMATS))} (5 is IEEE float): "
-            "convert it, or give a SEG-Y file"
-        )
-    extended = struct.unpack_from(">h", head, 3504)[0]
-    if samples == 0 or extended < 0:
-        raise SegyError(
-            f"{path}: {samples} samples in a trace (bytes 3221-3222), {extended} more textual headers (3505-3506): "
-            "wanted at least 1 and 0; correct the binary header"
-        )
-    start, trace = FILE_HEADER + TEXT_HEADER * extended, TRACE_HEADER + FORMATS[code] * samples
-    traces, left = divmod(size - start, trace)
-    if traces < 1 or left:
-        raise SegyError(
-            f"{path}: {size} bytes, wanted {start} + traces x {trace} ({TRACE_HEADER} + {FORMATS[code]} x {samples} "
-            f"samples): {max(traces, 0)} whole traces and {left if traces >= 0 else 0} bytes more; truncated, fetch it "
-            "again, or its traces differ in length"
-        )
-
-
-def _field(file: Any, name: str) -> np.ndarray:
-    """One field of every trace header, (trace,)."""
-    return np.asarray(file.attributes(getattr(require("segyio", "segy").TraceField, name))[:])
-
-
-def _values(path: Path | str, file: Any) -> np.ndarray:
-    """Samples (trace, sample), float32, of a file whose headers make sense."""
-    segyio = require("segyio", "segy")
-    counts = _field(file, "TRACE_SAMPLE_COUNT") % 2**16
-    if (different := np.flatnonzero((counts != 0) & (counts != len(file.samples)))).size:
-        raise SegyError(
-            f"{path}: trace {different[0]} says {counts[different[0]]} samples (bytes 115-116), the file "
-            f"{len(file.samples)}: wanted traces of one length"
-        )
-    if file.bin[segyio.BinField.MeasurementSystem] == 2:
-        raise SegyError(f"{path}: its lengths are in feet (bytes 3255-3256 hold 2), wanted metres: convert them")
-    if units := set(_field(file, "CoordinateUnits").tolist()) - {0, 1}:
-        raise SegyError(
-            f"{path}: coordinates are angles (bytes 89-90 hold {min(units)}), wanted lengths (1): project them to "
-            "metres"
-        )
-    values = np.asarray(file.trace.raw[:], np.float32)
-    if (bad := np.argwhere(~np.isfinite(values))).size:
-        raise SegyError(
-            f"{path}: {len(bad)} samples are not finite, the first is sample {bad[0][1]} of trace {bad[0][0]}: repair "
-            "the file"
-        )
-    return values
-
-
-def _interval(path: Path | str, file: Any) -> float:
-    """The sample interval as the header has it: microseconds, or millimetres."""
-    segyio = require("segyio", "segy")
-    whole = file.bin[segyio.BinField.Interval] % 2**16 or int(_field(file, "TRACE_SAMPLE_INTERVAL")[0]) % 2**16
-    if whole == 0:
-        raise SegyError(f"{path}: the sample interval (bytes 3217-3218) is 0: write it there")
-    with Path(path).open("rb") as stream:
-        stream.seek(EXACT_INTERVAL)
-        (exact,) = struct.unpack(">d", stream.read(8))
-    return exact if abs(exact - whole) <= 0.5 else float(whole)
-
-
-def _scalar(file: Any, name: str) -> np.ndarray:
-    """What lengths of each trace are multiplied with, (trace,)."""
-    scalar = _field(file, name).astype(np.float64)
-    return np.where(scalar < 0, -1 / np.where(scalar < 0, scalar, 1), np.where(scalar == 0, 1, scalar))
-
-
-def _lengths(file: Any, name: str) -> np.ndarray:
-    """A coordinate of every trace, (trace,), m."""
-    heights = ("SourceDepth", "SourceSurfaceElevation", "ReceiverGroupElevation")
-    return _field(file, name) * _scalar(file, "ElevationScalar" if name in heights else "SourceGroupScalar")
-
-
-def _delays(file: Any) -> np.ndarray:
-    """Where samples of each trace begin, (trace,), ms; of a section in depth m."""
-    return _field(file, "DelayRecordingTime") * _scalar(file, "ScalarTraceHeader")
-
-
 def _first_sample(path: Path | str, file: Any, samples: int, a: Acquisition) -> int:
     """The sample at the time of the acquisition's first."""
-    interval = _interval(path, file)
+    interval = headers.interval(path, file)
     if abs(interval - 1e6 * a.output_interval) > 0.5 + 1e-9 * interval:
         raise SegyError(
             f"{path}: a sample every {interval:g} microseconds, wanted {1e6 * a.output_interval:g}: resample it, or "
             "set output_interval of the simulator"
         )
-    delays = np.unique(_delays(file))
+    delays = np.unique(headers.delays(file))
     delay = float(delays[0]) * 1e-3
     early = max(0, round((a.output_interval - delay) / a.output_interval))
     if len(delays) > 1 or abs(delay + (early - 1) * a.output_interval) > 0.5e-3 + 1e-9:
