@@ -199,14 +199,14 @@ def test_otherwise_stands_in_for_tiles_that_are_not_there(tmp_path, monkeypatch)
     job = json.loads(missing.derive_job("waves", "fine"))
     assert (job["base"], job["params"]) == ("salt", {"geology": "salt"})
     assert job["inputs"]["base"] == [asked(missing.index_job("waves", "salt", "test"))]
-    assert missing.floors("waves") == ["flat", "salt"]
+    assert missing.floors("waves", "random") == ["flat", "salt"]
     Graph(missing, Path("workflow/scripts"))
     (tmp_path / "model.bin").write_bytes(bytes(4 * 40 * 40))
     there = Plan(load_study(config))
     assert there.source("waves", "tiles") == "simulate"
     assert there.splits("waves", "tiles") == ("test", "reference")
     assert json.loads(there.derive_job("waves", "fine"))["params"]["tiles"]["file"] == "$PULLBACK_DATA/model.bin"
-    assert there.floors("waves") == ["flat", "salt", "tiles"]
+    assert there.floors("waves", "random") == ["flat", "salt", "tiles"]
 
 
 def test_a_file_of_tiles_reruns_what_is_cut_from_it(tmp_path, monkeypatch):

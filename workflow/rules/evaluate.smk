@@ -6,8 +6,8 @@ rule evaluate:
     Draws are looked at in blocks; truth comes from the ensembles."""
     input:
         posteriors=lambda w: graph.posteriors(w.problem, w.method),
-        ensembles=lambda w: graph.judged(w.problem),
-        references=lambda w: graph.references(w.problem),
+        ensembles=lambda w: graph.judged(w.problem, w.method),
+        references=lambda w: graph.references(w.problem, w.method),
         seen=lambda w: graph.seen(w.problem, "train"),
         preflight=lambda w: graph.preflight_of_judging(w.problem),
     output:

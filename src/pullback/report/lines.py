@@ -232,7 +232,7 @@ def _results(
 ) -> Iterator[Result]:
     methods = study.problems[problem].methods
     for s in series:
-        if s.method not in methods or s.infer not in methods[s.method].infer:
+        if s.method not in methods or methods[s.method].kind != s.kind or s.infer not in methods[s.method].infer:
             continue
         if not figure.takes(methods=s.method, infer=s.infer):
             continue

@@ -38,7 +38,7 @@ from pullback.report.tables import (
     truth_free,
 )
 from pullback.study.model import Problem, Study
-from pullback.study.problems import ProblemBase, is_inside
+from pullback.study.problems import ProblemBase
 
 log = logging.getLogger("pullback")
 
@@ -220,8 +220,10 @@ def _problem(
     every: Sequence[Series],
 ) -> ProblemView:
     key = f"p{position}"
-    named = {*zip(metrics["method"], metrics["infer"], strict=True), *((e.method, e.infer) for e in examples)}
-    series = [s for s in every if (s.method, s.infer) in named]
+    # A name may be a method of another kind in another problem.
+    columns = (metrics[name] for name in ("method", "infer", "method_kind"))
+    named = {*zip(*columns, strict=True), *((e.method, e.infer, e.method_kind) for e in examples)}
+    series = [s for s in every if (s.method, s.infer, s.kind) in named]
     families = problem_families(spec, metrics, examples)
     view = ProblemView(name, spec.kind, _sentence(type(spec)), [_card(s, spec) for s in series])
     is_field = any(e.is_field for e in examples) or any(m.startswith("ssim") for m in metrics["metric"])
@@ -260,12 +262,11 @@ def _in_units(examples: Sequence[Example], spec: Problem, folder: str) -> list[E
 
 def problem_families(spec: ProblemBase, metrics: Any, examples: Sequence[Example]) -> list[Family]:
     """Families that were judged or drawn: by role, then parameter, then the study's name."""
-    known: dict[str, tuple[str, str, str]] = {}
+    # Judging knows which files were there, and so whose events these are.
+    known = {example.family: (example.title, example.role, example.shift) for example in examples}
     for row in metrics[["family", "role", "shift"]].drop_duplicates("family").itertuples(index=False):
         declared = spec.families.get(row.family)
-        known[row.family] = ((declared.title if declared else None) or row.family, row.role, row.shift)
-    for example in examples:
-        known.setdefault(example.family, (example.title, example.role, example.shift))
+        known.setdefault(row.family, ((declared.title if declared else None) or row.family, row.role, row.shift))
     sweeps = [f.params for f in spec.families.values() if f.sweep]
     families = []
     for name, (title, role, shift) in known.items():
@@ -279,7 +280,7 @@ def problem_families(spec: ProblemBase, metrics: Any, examples: Sequence[Example
             ]
             parameter = numeric[0] if len(numeric) == 1 and len(base.params) == 1 else None
             if sweeps and base.params:
-                inside = any(is_inside(base.params, sweep) for sweep in sweeps)
+                inside = any(spec.is_inside(base.params, sweep) for sweep in sweeps)
                 tags.append("inside the trained range" if inside else "outside the trained range")
         families.append(Family(name, title, role, shift or "none", tuple(tags), parameter))
     return sorted(

@@ -239,7 +239,10 @@ def _method_complaints(at: str, problem: Problem, gives: frozenset[Capability], 
         for infer_name, infer in method.infer.items():
             if refine := getattr(infer, "refine", None):
                 yield from _refine_complaints(f"{here}.infer.{infer_name}.refine", at, problem, gives, refine)
-            for family in infer.families or []:
+            chosen = infer.families or []
+            for family in sorted({name for name in chosen if chosen.count(name) > 1}):
+                yield f"{here}.infer.{infer_name}.families: '{family}' is there twice: name it once"
+            for family in chosen:
                 if family not in judged:
                     near = difflib.get_close_matches(family, judged, n=1)
                     hint = f"; did you mean '{near[0]}'?" if near else ""

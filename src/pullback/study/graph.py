@@ -211,13 +211,13 @@ class Graph:
         """One split of the families that are trained on."""
         return [paths.ensemble(self.name, problem, family, split) for family in self.plan.seen_with(problem, split)]
 
-    def judged(self, problem: str) -> list[str]:
-        """The test split of the families that methods answer."""
-        return [paths.ensemble(self.name, problem, family, "test") for family in self.study.judged(problem)]
+    def judged(self, problem: str, method: str) -> list[str]:
+        """The test split of the families that a method answers."""
+        return [paths.ensemble(self.name, problem, family, "test") for family in self.plan.answered(problem, method)]
 
-    def references(self, problem: str) -> list[str]:
-        """The reference split of the families that give a sampling floor."""
-        return [paths.ensemble(self.name, problem, family, "reference") for family in self.plan.floors(problem)]
+    def references(self, problem: str, method: str) -> list[str]:
+        """The reference split of the families that give it a sampling floor."""
+        return [paths.ensemble(self.name, problem, f, "reference") for f in self.plan.floors(problem, method)]
 
     # Learning
 

@@ -76,6 +76,14 @@ class Plan:
         """A family as it runs here: `otherwise` in place of outside files that are not there, its params complete."""
         return self._families[problem, family]
 
+    def title(self, problem: str, family: str) -> str:
+        """What a family is called for readers; one whose outside files are not there says whose events stand in."""
+        declared, spec = self.study.problems[problem].families[family], self.family(problem, family)
+        title = spec.title or family
+        if declared.otherwise is None or spec.take != declared.otherwise:
+            return title
+        return f"{title} (no files here: {self.title(problem, spec.take.family)})"
+
     def source(self, problem: str, family: str) -> str:
         """Where a family's events come from, which is the rule that makes them.
 
@@ -315,8 +323,10 @@ class Plan:
     def _asked_of_seen(self, problem: str, split: Split) -> list[str]:
         return [asked(self.index_job(problem, family, split)) for family in self.seen_with(problem, split)]
 
-    def _asked_of_judged(self, problem: str) -> list[str]:
-        return [asked(self.index_job(problem, family, "test")) for family in self.study.judged(problem)]
+    def answered(self, problem: str, method: str) -> list[str]:
+        """The families that a method answers, in the order of the study."""
+        wanted = {family for _, _, family in self.results(problem, method)}
+        return [family for family in self.study.judged(problem) if family in wanted]
 
     def _learning_inputs(self, problem: str) -> dict[str, list[str]]:
         return {split: self._asked_of_seen(problem, split) for split in ("train", "validation")}
@@ -420,7 +430,7 @@ class Plan:
 
     @_once
     def evaluate_job(self, problem: str, method: str) -> str:
-        """Judging of one method on one problem: all its inferences, seeds and families.
+        """Judging of one method on one problem: all its inferences, seeds and the families that it answers.
 
         ``results`` lists, in the order of the inputs, the (infer, seed, family) of each posterior.
         """
@@ -428,11 +438,11 @@ class Plan:
         families: dict[str, dict[str, Any]] = {
             name: {
                 "role": self.family(problem, name).role,
-                "title": self.family(problem, name).title or name,
+                "title": self.title(problem, name),
                 "shift": shift.kind if (shift := self.family(problem, name).shift) else "none",
                 "base": self.base(problem, name),
             }
-            for name in self.study.judged(problem)
+            for name in self.answered(problem, method)
         }
         for name in families if self._compares_with_exact(problem) else ():
             base = self.family(problem, self.base(problem, name))
@@ -442,8 +452,10 @@ class Plan:
         results = self.results(problem, method)
         inputs = {
             "posteriors": [asked(self.posterior_job(problem, method, *result)) for result in results],
-            "ensembles": self._asked_of_judged(problem),
-            "references": [asked(self.index_job(problem, family, "reference")) for family in self.floors(problem)],
+            "ensembles": [asked(self.index_job(problem, family, "test")) for family in families],
+            "references": [
+                asked(self.index_job(problem, family, "reference")) for family in self.floors(problem, method)
+            ],
             "seen": self._asked_of_seen(problem, "train"),
         }
         return canonical(
@@ -484,11 +496,11 @@ class Plan:
             for family in self.study.infer_families(problem, method, infer)
         ]
 
-    def floors(self, problem: str) -> list[str]:
-        """Families whose test truth and reference give sampling floors."""
+    def floors(self, problem: str, method: str) -> list[str]:
+        """Families whose test truth and reference give the sampling floors of what a method answers."""
         bases = dict.fromkeys(
             self.base(problem, family)
-            for family in self.study.judged(problem)
+            for family in self.answered(problem, method)
             if self.family(problem, family).role != "observed"
         )
         return [family for family in bases if "reference" in self.splits(problem, family)]

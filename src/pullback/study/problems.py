@@ -200,6 +200,20 @@ class ProblemBase(Closed):
         """A family with the parameters that follow from its role, where it states none."""
         return family
 
+    def is_inside(self, params: dict[str, Any], sweep: dict[str, Any]) -> bool:
+        """Whether fixed parameters lie inside the support of a sweep's; what one does not give has its default."""
+        fields = self.Params.model_fields if self.Params else {}
+        defaults = {name: field.default for name, field in fields.items() if not field.is_required()}
+        known, trained = defaults | params, defaults | sweep
+        for name, support in trained.items():
+            value = known.get(name)
+            if is_distribution(support):
+                if value is None or not Uniform(**support).contains(float(value)):
+                    return False
+            elif value != support and (name in sweep or isinstance(support, int | float)):
+                return False
+        return True
+
 
 class GaussianSimulator(Closed):
     """y = x M + noise |x| sqrt(2 / d) eps, eps ~ N(0, I_d): signal-dependent noise in d dimensions.
@@ -402,15 +416,3 @@ BUILT_IN_PROBLEMS: dict[str, type[ProblemBase]] = {
     "digits": DigitsProblem,
     "command": CommandProblem,
 }
-
-
-def is_inside(params: dict[str, Any], sweep_params: dict[str, Any]) -> bool:
-    """Whether fixed parameters lie inside the support of a sweep's distributions."""
-    for name, distribution in sweep_params.items():
-        value = params.get(name)
-        if is_distribution(distribution):
-            if value is None or not Uniform(**distribution).contains(float(value)):
-                return False
-        elif value != distribution:
-            return False
-    return True
