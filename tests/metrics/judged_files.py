@@ -97,7 +97,8 @@ def write_posterior(
         ) as writer,
     ):
         writer.append(Chunk(x, log_weight, ok), np.arange(len(x)))
-        writer.finish({"seconds": 1.5, "network_calls": 8.0}, diagnostics or {})
+        noticed = {name: {0: value} for name, value in (diagnostics or {}).items()}
+        writer.finish({"seconds": 1.5, "network_calls": 8.0}, noticed)
     return path
 
 

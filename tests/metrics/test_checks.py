@@ -126,12 +126,13 @@ def test_distance_to_the_nearest_seen_family(rng, tmp_path):
         x, y = plane(rng, 3000, centre)
         seen.append(write_ensemble(tmp_path / f"{name}.h5", PLANE, x, y))
     _, y = plane(rng, 2000)
-    found = checks.SeenObservations(seen, 20_000).distance(PLANE[1], y, ("s",))
+    found = checks.SeenObservations(seen, 20_000).distance(PLANE[1], y, None, ("s",))
     # Means differ by (0.5, 0.5): SWD = sqrt(0.5/2) = 0.5; directions scatter by 1/sqrt(8) / sqrt(50) * 0.5.
     assert found.value == pytest.approx(0.5, abs=0.1)
     assert found.n == 2000
-    assert checks.SeenObservations(seen, 100).distance(PLANE[1], y, ("s",)).n == 100
-    assert checks.SeenObservations([], 20_000).distance(PLANE[1], y, ("s",)) is None
+    assert checks.SeenObservations(seen, 100).events(2000, 2) == 100
+    assert checks.SeenObservations(seen, 20_000).events(2000, 5 * 1000 * 70) < 2000
+    assert checks.SeenObservations([], 20_000).distance(PLANE[1], y, None, ("s",)) is None
 
 
 def test_of_a_sweep_the_nearest_ensemble_counts(rng, tmp_path):
@@ -142,8 +143,36 @@ def test_of_a_sweep_the_nearest_ensemble_counts(rng, tmp_path):
         writer.append(y, np.arange(4000), x=x)
         writer.ensembles(np.array([0, 2000, 4000]), np.array([[4.0], [0.5]]), ["centre"])
     _, y = plane(rng, 2000)
-    found = checks.SeenObservations([path], 20_000).distance(PLANE[1], y, ("s",))
+    found = checks.SeenObservations([path], 20_000).distance(PLANE[1], y, None, ("s",))
     assert found.value == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_distance_to_seen_families_is_of_weighted_distributions(rng, tmp_path):
+    # A simulation flat in what the data fall off in, and weights that make it the data's law.
+    y = rng.uniform(-4, 4, (6000, 2)).astype("f4")
+    weight = np.exp(-(y.astype("f8") ** 2).sum(1) / 2)
+    seen = [write_ensemble(tmp_path / "flat.h5", PLANE, y, y, weight=weight)]
+    signed = write_ensemble(tmp_path / "signed.h5", PLANE, y, y, weight=np.where(y[:, 0] > 3, -1.0, 1.0))
+    data = rng.standard_normal((6000, 2)).astype("f4")
+    near = checks.SeenObservations(seen, 20_000).distance(PLANE[1], data, None, ("s",))
+    far = checks.SeenObservations(seen, 20_000).distance(PLANE[1], y, None, ("s",))
+    same = checks.SeenObservations(seen, 20_000).distance(PLANE[1], y, weight, ("s",))
+    # A tenth of the events count: two samples of 600 lie about 1.5 / sqrt(600) apart.
+    assert near.value < 0.12
+    # Standard deviations of 8 / sqrt(12) and 1.
+    assert far.value == pytest.approx(8 / np.sqrt(12) - 1, abs=0.15)
+    assert same.value == pytest.approx(0, abs=1e-6)
+    assert checks.SeenObservations([signed], 20_000).distance(PLANE[1], data, None, ("s",)) is None
+
+
+def test_the_misfit_is_the_median_of_weighted_events(rng):
+    event = np.r_[np.ones(60), np.full(40, 0.1)]
+    found = checks.Misfit(event[:, None], event, np.zeros((100, 2)))
+    weight = np.r_[np.full(60, 1e-3), np.ones(40)]
+    misfit, _ = checks.misfit_rows(found, found, Replicas(np.arange(100), 50, rng, weight))
+    assert [misfit.value, misfit.low, misfit.high, misfit.floor] == [0.1] * 4
+    plain, _ = checks.misfit_rows(found, found, Replicas(np.arange(100), 50, rng))
+    assert plain.value == 1
 
 
 @pytest.mark.parametrize("side", [12, 40])
@@ -152,5 +181,5 @@ def test_rows_are_read_in_blocks_and_fields_one_by_one(rng, tmp_path, monkeypatc
     field = Field.array("y", ("depth", "offset"), (side, side), "1")
     monkeypatch.setattr(checks, "TABLE_ROWS", 4)
     with checks.EnsembleReader(write_ensemble(tmp_path / "e.h5", (PLANE[0], field), None, y)) as reader:
-        rows = checks.read_rows(reader, np.array([0, 3, 4, 9]))
+        rows = checks.read_rows(reader, "y", np.array([0, 3, 4, 9]))
     assert rows == pytest.approx(y[[0, 3, 4, 9]].reshape(4, -1))

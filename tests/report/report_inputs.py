@@ -114,7 +114,7 @@ def make_inputs(folder: Path, config: dict[str, Any] | None = None, seeds: int =
             rows, costs = [], []
             for infer in method.infer:
                 for seed in range(seeds):
-                    costs += _costs(problem, name, infer, seed, families, method.trains, rng)
+                    costs += _costs(problem, name, infer, seed, families, rng)
                     for family in families:
                         few = 4 if method.kind == "enkg" else 2000
                         if method.kind == "enkg" and spec.families[family].role == "seen":
@@ -165,19 +165,15 @@ def _metrics(kind: str, method: str, role: str, n: int, rng: np.random.Generator
 
 
 def _costs(
-    problem: str, method: str, infer: str, seed: int, families: list[str], trains: bool, rng: np.random.Generator
+    problem: str, method: str, infer: str, seed: int, families: list[str], rng: np.random.Generator
 ) -> list[dict[str, Any]]:
     common = {"problem": problem, "method": method, "seed": seed, "failed_simulations": 0, "projected": 0}
-    rows = [
+    return [
         common | {"infer": infer, "family": f, "seconds": rng.uniform(2, 9), "peak_memory_mb": rng.uniform(400, 800),
                   "simulator_calls": 1280 if method == "enkg" else 0, "network_calls": 8, "events": 2000, "draws": 32,
                   "projected": 3 if method == "enkg" else 0}
         for f in families
     ]  # fmt: skip
-    if trains:
-        rows.append(common | {"infer": "train", "family": "", "seconds": rng.uniform(60, 90), "peak_memory_mb": 900.0,
-                              "simulator_calls": 0, "network_calls": 3000, "events": "", "draws": ""})  # fmt: skip
-    return rows
 
 
 def _examples(made: list[Path], path: Path, problem: str, name: str, method: Any, spec: Any) -> None:

@@ -44,7 +44,9 @@ def judge(folder, plan, problem, method, x, y, draws):
             ok[0, :2] = False
             failed = ~ok.reshape(*ok.shape, *(1,) * (draws.ndim - 2))
             writer.append(Chunk(np.where(failed, np.nan, draws), np.zeros(ok.shape), ok), np.arange(EVENTS))
-            writer.finish({"seconds": 2.0, "network_calls": 8.0}, {"embedding_distance": 1.7, "set_size_outside": 1.0})
+            writer.finish(
+                {"seconds": 2.0, "network_calls": 8.0}, {"embedding_distance": {0: 1.7}, "set_size_outside": {0: 1.0}}
+            )
     out = {name: folder / f"{problem}.{name}" for name in ("metrics", "cost", "examples")}
     # These files come from no job of the plan.
     job = json.loads(plan.evaluate_job(problem, method))

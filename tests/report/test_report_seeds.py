@@ -47,6 +47,7 @@ def test_interval_of_three_seeds_holds_the_mean_of_many():
 def test_a_distance_has_no_negative_end_and_a_difference_may():
     assert measure([row(value=v, low=0.5, high=3) for v in (0.6, 2.9)]).low == 0
     assert measure([row(value=v, low=-0.1, high=3) for v in (0.6, 2.9)]).low < 0
+    assert measure([row(metric="energy_score_excess", value=v, low=0.5, high=3) for v in (0.6, 2.9)]).low < 0
 
 
 def test_a_seed_without_interval_leaves_none():
@@ -58,7 +59,9 @@ def test_a_seed_without_interval_leaves_none():
 
 
 def test_a_seed_that_failed_is_not_left_out_of_the_mean():
-    assert measure([row(value=0.1), row(seed=1, value=math.inf)]) is None
+    found = measure([row(value=0.1), row(seed=1, value=math.inf)])
+    assert math.isinf(found.value)
+    assert math.isnan(found.low)
 
 
 def test_table_of_means(tmp_path):

@@ -87,7 +87,8 @@ class PieceReader:
             self.attributes = {key: value for key, value in attributes.items() if not key.startswith("_")}
             is_index = "shard_path" in self._file
             self.n = int(self._file.attrs["events"]) if is_index else self._file["event_id"].shape[0]
-            self.columns = [name for name, data in self._file.items() if data.shape and _is_event_variable(data)]
+            tables = {name: data for name, data in self._file.items() if isinstance(data, h5py.Dataset)}
+            self.columns = [name for name, data in tables.items() if data.shape and _is_event_variable(data)]
             self._pieces = self._verify() if is_index else [Piece(self.path, 0, self.n)]
             self._describe()
 

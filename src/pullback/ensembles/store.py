@@ -15,6 +15,9 @@ from pullback.ensembles.leftovers import refuse_leftovers
 from pullback.ensembles.pieces import PieceIndex, PieceReader, PieceWriter
 from pullback.whole import StoreError
 
+Noticed = Mapping[str, Mapping[int, float]]
+"""What an inference noticed, by name: a number for each set or piece of events, by its first event."""
+
 __all__ = [
     "Column",
     "EnsembleReader",
@@ -245,10 +248,10 @@ class PosteriorWriter(PieceWriter):
             {"x": x, "log_weight": chunk.log_weight, "ok": ok, "event_id": np.asarray(event_id, np.int64)}
         )
 
-    def finish(self, cost: Mapping[str, float], diagnostics: Mapping[str, float]) -> None:
+    def finish(self, cost: Mapping[str, float], noticed: Noticed) -> None:
         """What the inference cost and noticed; kept beside the content digest, not in it."""
         self._file.attrs["cost"] = json.dumps(dict(cost), sort_keys=True)
-        self._file.attrs["diagnostics"] = json.dumps(dict(diagnostics), sort_keys=True)
+        _write_noticed(self._file, noticed)
 
     def _finish(self) -> str:
         return self._events.finish()
@@ -264,12 +267,27 @@ class PosteriorReader(PieceReader):
         self.draws = int(self._file["x"].shape[1])
         self.ensemble_digest: str = self._file.attrs["ensemble_digest"]
         self.cost: dict[str, float] = json.loads(self._file.attrs["cost"])
-        self.diagnostics: dict[str, float] = json.loads(self._file.attrs["diagnostics"])
+        self.noticed: Noticed = {
+            name: dict(zip(rows[:, 0].astype(int).tolist(), rows[:, 1].tolist(), strict=True))
+            for name, rows in self._file["diagnostics"].items()
+        }
+
+    @property
+    def diagnostics(self) -> dict[str, float]:
+        """What the inference noticed: the median over sets, or over pieces of events."""
+        return {name: float(np.median(list(values.values()))) for name, values in self.noticed.items()}
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Rows of one variable; ``ok`` as booleans."""
         values = super().read(name, start, stop)
         return values.astype(bool) if name == "ok" else values
+
+
+def _write_noticed(file: Any, noticed: Noticed) -> None:
+    """One table for each name: first event of the set or piece, value."""
+    group = file.create_group("diagnostics")
+    for name, values in sorted(noticed.items()):
+        group[name] = np.array(list(values.items()), np.float64)
 
 
 def index_posterior(job: str, parts: Sequence[Path | str], out: Path | str) -> None:
@@ -295,8 +313,14 @@ def index_posterior(job: str, parts: Sequence[Path | str], out: Path | str) -> N
         for key, value in reader.cost.items():
             cost[key] = max(cost.get(key, 0.0), value) if key == "peak_memory_mb" else cost.get(key, 0.0) + value
     with PieceIndex(job, "posterior-index", readers, out, names) as (file, digest):
-        for key in ("ensemble_name", "ensemble_digest", "fields", "diagnostics"):
+        for key in ("ensemble_name", "ensemble_digest", "fields"):
             file.attrs[key] = readers[0].attributes[key]
+        # A set that two parts share is noticed by both.
+        noticed: dict[str, dict[int, float]] = {}
+        for reader in readers:
+            for name, values in reader.noticed.items():
+                noticed.setdefault(name, {}).update(values)
+        _write_noticed(file, noticed)
         file.attrs["cost"] = json.dumps(cost, sort_keys=True)
         field = readers[0].x
         file["x"].attrs.update(hdf5.describe(file, field))

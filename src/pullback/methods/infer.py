@@ -169,10 +169,14 @@ def answer(
         *(ensemble.path, events, ensemble.n, settings.draws, settings.set_size),
         *(part + 1, parts, len(mine), len(work)),
     )
+    if parts > len(work):
+        log.warning(
+            "%d of %d parts have nothing to do: give `parts: %d`, or smaller sets", parts - len(work), parts, len(work)
+        )
     spent = _Spent(method)
     conditioned, state = None, None
     # Of each set by its first event, of each piece by its own.
-    diagnostics: dict[str, dict[str, float]] = {}
+    diagnostics: dict[str, dict[int, float]] = {}
     longest = 0.0
     with PosteriorWriter(
         out,
@@ -192,10 +196,10 @@ def answer(
                 conditioned = (piece.set_first, piece.set_last)
                 state = method.condition(ensemble.window(*conditioned), settings)
                 noticed = method.diagnostics(state).items()
-                merge(diagnostics, {key: {str(piece.set_first): float(value)} for key, value in noticed})
+                merge(diagnostics, {key: {piece.set_first: float(value)} for key, value in noticed})
             event_id = ensemble.read("event_id", piece.first, piece.last)
             chunk = _checked(method.draw(state, ensemble.read("y", piece.first, piece.last), event_id, settings))
-            merge(diagnostics, {key: {str(piece.first): float(v)} for key, v in chunk.diagnostics.items()})
+            merge(diagnostics, {key: {piece.first: float(v)} for key, v in chunk.diagnostics.items()})
             writer.append(chunk, event_id)
             longest = max(longest, time.perf_counter() - began)
             reason = method.context.stop(longest) if finished and number + 1 < len(mine) else None
@@ -207,8 +211,7 @@ def answer(
         cost = {**add_cost(before, spent.in_all()), "events": writer.n}
         if finished:
             merge(diagnostics, finished.diagnostics)
-        # Each number is of one set or piece; the part's is their median.
-        writer.finish(cost, {key: float(np.median(list(values.values()))) for key, values in diagnostics.items()})
+        writer.finish(cost, diagnostics)
     if finished:
         finished.remove()
     log.info("cost: %s", ", ".join(f"{key} {value:.4g}" for key, value in cost.items()))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pullback.ensembles.store import Noticed
 from pullback.methods.base import Chunk
 from pullback.methods.run import write_record
 from pullback.whole import DamagedError, read_sealed, write_sealed
@@ -48,7 +49,7 @@ class Finished:
     def __init__(self, folder: Path, record: dict[str, Any]):
         self.folder = folder
         self.cost: dict[str, float] = {}
-        self.diagnostics: dict[str, dict[str, float]] = {}
+        self.diagnostics: dict[str, dict[int, float]] = {}
         self._record = record
         self._taken: dict[int, tuple[Path, int, int]] = {}
         self._open: tuple[Path, dict[str, np.ndarray]] | None = None
@@ -67,7 +68,8 @@ class Finished:
                 self._taken[piece] = (path, row, row + events)
                 row += events
             self.cost = add_cost(self.cost, note["cost"])
-            merge(self.diagnostics, note["diagnostics"])
+            for name, values in note["diagnostics"].items():
+                merge(self.diagnostics, {name: {int(first): value for first, value in values.items()}})
         if self._taken:
             log.info("resumed: %d finished pieces from %s", len(self._taken), folder)
 
@@ -93,7 +95,7 @@ class Finished:
             self._forget()
         return False
 
-    def save(self, cost: Mapping[str, float], diagnostics: Mapping[str, Mapping[str, float]]) -> None:
+    def save(self, cost: Mapping[str, float], diagnostics: Noticed) -> None:
         """Keep what waits, with all that was spent and noticed since the last save."""
         self._saved = time.monotonic()
         if not self._waiting:
@@ -133,8 +135,8 @@ def add_cost(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, 
     return {key: max(pair) if key == "peak_memory_mb" else sum(pair) for key, pair in pairs.items()}
 
 
-def merge(into: dict[str, dict[str, float]], more: Mapping[str, Mapping[str, float]]) -> None:
-    """Add diagnostics; a set or piece that is there already is not counted twice."""
+def merge(into: dict[str, dict[int, float]], more: Noticed) -> None:
+    """Add what was noticed; a set or piece that is there already is not counted twice."""
     for key, values in more.items():
         into.setdefault(key, {}).update(values)
 

@@ -1,6 +1,7 @@
 """One judged family: its truth, observations, replicas, distances and floors, shared by all results on it."""
 
 import logging
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,9 @@ class Case:
     def distance_to_seen(self, n: int, seen: checks.SeenObservations) -> Measured | None:
         """How far the first n observations lie from those of the seen families."""
         if n not in self._seen:
-            self._seen[n] = seen.distance(self.reader.y, self.flat("y", 0, n), self.address)
+            few = seen.events(n, math.prod(self.reader.y.shape))
+            weight = event_weights(self.reader, few)
+            self._seen[n] = seen.distance(self.reader.y, self.flat("y", 0, few), weight, self.address)
         return self._seen[n]
 
 

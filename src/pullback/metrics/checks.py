@@ -135,19 +135,28 @@ def misfit(
 def misfit_rows(found: Misfit, truth: Misfit | None, replicas: Replicas) -> list[Measured]:
     """``misfit``, median over events, the truth's own (noise, shifts) as floor, and ``failed_resimulations``."""
     n = len(found.event)
-    medians = np.array([np.median(found.event[events]) for events in replicas.events])
-    low, high = percentile_interval(medians)
-    floor = None if truth is None else float(np.median(truth.event))
+    weight = replicas.weight
+    medians = [_median(found.event[rows], None if weight is None else weight[rows]) for rows in replicas.events]
+    low, high = percentile_interval(np.array(medians))
+    floor = None if truth is None else _median(truth.event, weight)
     failed = np.isinf(found.each)
     value, spread = replicas.mean(failed.mean(axis=1, keepdims=True))
     return [
-        Measured("misfit", float(np.median(found.event)), low, high, floor, n, "1"),
+        Measured("misfit", _median(found.event, weight), low, high, floor, n, "1"),
         Measured("failed_resimulations", float(value[0]), *percentile_interval(spread[:, 0]), None, n, "1"),
     ]
 
 
+def _median(values: np.ndarray, weight: np.ndarray | None) -> float:
+    if weight is None or not weight.any():
+        return float(np.median(values))
+    return float(np.quantile(values, 0.5, weights=weight, method="inverted_cdf"))
+
+
 class SeenObservations:
     """Observations of the ensembles that were trained on: of each seen family, of a sweep up to `SEEN_ENSEMBLES`.
+
+    One with negative event weights is left out: no distance between distributions is known of it.
 
     Args:
         paths: index files of the train split.
@@ -156,10 +165,14 @@ class SeenObservations:
 
     def __init__(self, paths: list[Path], most: int):
         self.paths, self.most = paths, most
-        self._samples: dict[int, list[np.ndarray]] = {}
+        self._samples: dict[int, list[tuple[np.ndarray, np.ndarray | None]]] = {}
 
-    def _ensembles(self, n: int) -> list[np.ndarray]:
-        """Up to n observations (event, component) of each ensemble, spread evenly over it."""
+    def events(self, n: int, components: int) -> int:
+        """How many of n observations of so many components are compared."""
+        return max(1, min(n, self.most, SEEN_VALUES // components))
+
+    def _ensembles(self, n: int) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        """Up to n observations (event, component) of each ensemble, spread evenly over it, and their weights."""
         if n not in self._samples:
             found = []
             for path in self.paths:
@@ -168,11 +181,17 @@ class SeenObservations:
                     for ensemble in np.unique(np.linspace(0, last, min(last + 1, SEEN_ENSEMBLES)).astype(int)):
                         first, stop = (int(edge) for edge in reader.offsets[ensemble : ensemble + 2])
                         rows = np.unique(np.linspace(first, stop - 1, min(stop - first, n)).astype(int))
-                        found.append(read_rows(reader, rows))
+                        weight = read_rows(reader, "weight", rows)[:, 0] if "weight" in reader.columns else None
+                        if weight is not None and (weight < 0).any():
+                            continue
+                        equal = weight is None or (weight == weight[0]).all()
+                        found.append((read_rows(reader, "y", rows), None if equal else weight))
             self._samples[n] = found
         return self._samples[n]
 
-    def distance(self, field: Field, y: np.ndarray, address: seeding.Address) -> Measured | None:
+    def distance(
+        self, field: Field, y: np.ndarray, weight: np.ndarray | None, address: seeding.Address
+    ) -> Measured | None:
         """``seen_swd``: sliced distance from observations to the nearest ensemble that was trained on.
 
         It says how far outside its training priors a method works, whatever the method; on the scale of y. Samples of
@@ -180,26 +199,30 @@ class SeenObservations:
 
         Args:
             field: of y.
-            y: observations (event, component).
+            y: observations (event, component), as many as `events` says.
+            weight: their weights (event,), or None.
             address: root of the directions.
         """
-        n = max(1, min(len(y), self.most, SEEN_VALUES // y.shape[1]))
-        space = Space.of(field, y[:n])
+        n = len(y)
+        space = Space.of(field, y)
         theta = distances.directions((*address, "y", "directions", 0), y.shape[1], DIRECTIONS)
-        ours = space.standard(y[:n])
-        found = [
-            distances.sliced_wasserstein(ours[: len(theirs)], space.standard(theirs), theta)
-            for theirs in self._ensembles(n)
-        ]
+        ours = space.standard(y)
+        found = []
+        for theirs, their_weight in self._ensembles(n):
+            some = slice(len(theirs))
+            our_weight = None if weight is None else weight[some]
+            found.append(
+                distances.sliced_wasserstein(ours[some], space.standard(theirs), theta, our_weight, their_weight)
+            )
         return Measured("seen_swd", min(found), None, None, None, n, space.unit) if found else None
 
 
-def read_rows(reader: EnsembleReader, rows: np.ndarray) -> np.ndarray:
-    """Some rows of y, flat (row, component): fields one by one, tables in blocks."""
+def read_rows(reader: EnsembleReader, name: str, rows: np.ndarray) -> np.ndarray:
+    """Some rows of y or of the weights, flat (row, component): fields one by one, tables in blocks."""
     block = 1 if 4 * np.prod(reader.y.shape) >= FIELD_EVENT_BYTES else TABLE_ROWS
     found = []
     for number in np.unique(rows // block):
         inside = rows[rows // block == number]
-        values = reader.read("y", int(inside[0]), int(inside[-1]) + 1)[inside - inside[0]]
+        values = reader.read(name, int(inside[0]), int(inside[-1]) + 1)[inside - inside[0]]
         found.append(values.reshape(len(values), -1))
     return np.concatenate(found)

@@ -198,13 +198,12 @@ class Evaluation:
             rows += case.distances(most).measure(found.one)
             rows += self._weighted(case, posterior, most)
             rows += score_rows(found.scores, replicas)
-        y = case.flat("y", 0, most)
         if posterior.x.is_vector and self.problem is not None:
             rows.append(
                 checks.fold_back(
                     self.problem,
                     case.reader.y,
-                    y,
+                    case.flat("y", 0, most),
                     found.one,
                     found.one_ok,
                     case.replicas(most),

@@ -8,8 +8,9 @@ fields: the first events: ``y`` (event, *y), ``mean`` and ``std`` over successfu
 
 features: a group for each one: ``edges`` (bin + 1,), ``unfolded`` counts of one draw of each event (bin,) with
 ``unfolded_error`` and ``ratio_error`` (bootstrap standard deviation of the counts, and of unfolded / truth, by
-group), ``truth`` and ``observed`` counts where known, attribute unit. Events outside the edges are in no bin. With
-two features ``points_draws`` and ``points_truth`` (point, 2).
+group), ``truth`` and ``observed`` counts where known, attribute unit. Events outside the edges are in no bin. Counts of
+weighted events are in effective ones: their sum is (sum w)^2 / sum w^2. With two features
+``points_draws`` and ``points_truth`` (point, 2).
 
 Either: ``ranks`` (quantity, bin), the share of truths whose rank among the draws is in each bin of [0, 1], attributes
 quantities and events (their effective number); ``coverage`` (reference, level), the expected coverage at equally spaced
@@ -64,6 +65,8 @@ def _bins(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
 def write_features(group: h5py.Group, data: Features, replicas: Replicas) -> None:
     """Histograms and points of a vector. Edges come from the truth or else the observation: one set for all methods."""
     ones = np.ones(len(data.unfolded)) if replicas.weight is None else replicas.weight
+    # So many weighted events count as many equal ones: what is read as a number of events is one.
+    unit = ones.sum() / np.square(ones).sum()
     for j, name in enumerate(data.x.features):
         same = data.y.features.index(name) if name in data.y.features else None
         observed = None if same is None else data.observed[:, same]
@@ -77,13 +80,13 @@ def write_features(group: h5py.Group, data: Features, replicas: Replicas) -> Non
         feature = group.create_group(name)
         feature.attrs["unit"] = data.x.units[j]
         feature["edges"] = edges
-        hits = _bins(unfolded, edges)
+        hits = unit * _bins(unfolded, edges)
         feature["unfolded"] = ones @ hits
         spread = replicas.sums(hits)
         if replicas.count:
             feature["unfolded_error"] = spread.std(axis=0)
         if truth is not None:
-            true_hits = _bins(truth, edges)
+            true_hits = unit * _bins(truth, edges)
             feature["truth"] = ones @ true_hits
             if replicas.count:
                 base = replicas.sums(true_hits)
@@ -94,7 +97,7 @@ def write_features(group: h5py.Group, data: Features, replicas: Replicas) -> Non
                 error[known] = np.nanstd(ratio[:, known], axis=0)
                 feature["ratio_error"] = error
         if observed is not None:
-            feature["observed"] = ones @ _bins(observed, edges)
+            feature["observed"] = ones @ (unit * _bins(observed, edges))
     if len(data.x.features) == 2:
         good = np.isfinite(data.unfolded).all(axis=1)
         group["points_draws"] = data.unfolded[good][:POINTS]

@@ -237,6 +237,8 @@ def _unexplained(misfit: Measured, seen_floor: float) -> float:
 
 
 def _percent(share: float) -> str:
+    if math.isinf(share):
+        return "simulations failed"
     return f"{100 * share:.{0 if share >= 0.0995 else 1}f} %"
 
 

@@ -36,7 +36,9 @@ def generalisation(
         measured: (family, series).
         support: trained ranges of parameters.
     """
-    rows = [(f, m) for f, m in zip(families, measured, strict=True) if any(m)]
+    # A result that failed has no place on an axis; the table says so.
+    finite = [[c if c and math.isfinite(c.value) else None for c in row] for row in measured]
+    rows = [(f, m) for f, m in zip(families, finite, strict=True) if any(m)]
     if not rows:
         return None
     shown = [i for i in range(len(series)) if any(m[i] for _, m in rows)]

@@ -239,7 +239,7 @@ def _results(
         for family in families:
             key = (s.method, s.infer, family.name)
             measured = measure(lookup[figure.y].get(key, ()), s.competes)
-            if measured is None:
+            if measured is None or not math.isfinite(measured.value):
                 continue
             if figure.x == "network_calls":
                 # The oracle calls none.

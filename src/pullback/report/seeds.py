@@ -30,6 +30,10 @@ SEED_COLUMNS = (
 the least), the number of seeds, the standard error of their mean, and their smallest and largest value."""
 
 
+SIGNED = ("_excess", "_gain", "psnr_draw", "psnr_point")
+"""How the names of metrics end that may be negative."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """One metric of one method on one family, over the seeds.
@@ -71,10 +75,11 @@ def student(seeds: int) -> float:
 def measure(rows: Sequence[dict[str, Any]], competes: bool = True) -> Measured | None:
     """Rows of one metric, method, inference and family (one per seed) as one number; None where there is none.
 
-    A seed that failed (infinite) is not left out of a mean that the others would then look good in: there is none.
+    A seed that failed (infinite) is not left out of a mean that the others would then look good in: that is infinite,
+    without an interval.
     """
     rows = [row for row in rows if not math.isnan(row["value"])]
-    if not rows or any(math.isinf(row["value"]) for row in rows):
+    if not rows:
         return None
     values = tuple(row["value"] for row in rows)
     value = sum(values) / len(values)
@@ -96,8 +101,9 @@ def measure(rows: Sequence[dict[str, Any]], competes: bool = True) -> Measured |
         for side in ("low", "high")
     )
     low = value - below
-    # A distance or a share has no negative values to be found at.
-    low = max(low, 0.0) if all(row["low"] >= 0 for row in rows) else low
+    # A distance or a share has no negative values to be found at; what is relative to something else has.
+    if not rows[0]["metric"].endswith(SIGNED) and all(row["low"] >= 0 for row in rows):
+        low = max(low, 0.0)
     return Measured(value, low, value + above, found.floor, found.n, values, competes)
 
 

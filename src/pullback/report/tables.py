@@ -201,13 +201,16 @@ def _cell(measured: Measured | None, marked: bool, most: float, floor: float) ->
     if measured is None:
         return Cell("–", tip="not judged on this family")
     m = measured
+    if math.isinf(m.value):
+        return Cell("failed", tip=f"too many draws, or their simulations, failed; {count(m.n)} events")
     notes = []
     if len(m.seeds) > 1:
         notes.append(f"seeds {number(min(m.seeds), m.low, m.high)} to {number(max(m.seeds), m.low, m.high)}")
     if m.n < most:
         notes.append(f"n = {count(m.n)}")
-        if math.isfinite(m.floor) and m.floor != floor:
-            notes.append(f"floor {number(m.floor)}")
+    # Of fewer events, or of fewer draws: another than the row's.
+    if math.isfinite(m.floor) and m.floor != floor:
+        notes.append(f"floor {number(m.floor)}")
     tip = f"{m.value:.6g}, 95 % interval [{m.low:.6g}, {m.high:.6g}], floor {m.floor:.6g}, {count(m.n)} events"
     return Cell(number(m.value, m.low, m.high), interval(m.value, m.low, m.high), ", ".join(notes), marked, tip)
 
@@ -219,11 +222,9 @@ def count(value: float) -> str:
 
 @dataclass(frozen=True)
 class CostRow:
-    """What one method with one inference used on one problem (inference: all families together; seeds: mean)."""
+    """What one method with one inference used on one problem (all families together; seeds: mean)."""
 
-    series: Series | None
-    label: str
-    stage: str
+    series: Series
     cells: list[str]
 
 
@@ -241,22 +242,9 @@ COST_HEADS = (
 
 
 def cost_rows(costs: Any, series: Sequence[Series]) -> list[CostRow]:
-    """Cost of one problem by method: training where it is recorded (rows without a family), then each inference."""
-    by_key = {(s.method, s.infer): s for s in series}
-    first = {s.method: s for s in reversed(series)}
-    order = {s.method: i for i, s in reversed(list(enumerate(series)))}
-    rows = []
-    for (method, infer), group in costs.groupby(["method", "infer"], sort=False):
-        training = group["family"].isin(["", "-"])
-        for stage, part in (("training", group[training]), ("inference", group[~training])):
-            if not len(part):
-                continue
-            found = by_key.get((method, infer)) or first.get(method)
-            label = found.label if found and stage == "inference" else method
-            rows.append(
-                (order.get(method, len(order)), stage == "inference", CostRow(found, label, stage, _cost(part)))
-            )
-    return [row for _, _, row in sorted(rows, key=lambda item: item[:2])]
+    """What the inferences of one problem cost, in the order of the series."""
+    groups = dict(list(costs.groupby(["method", "infer"], sort=False)))
+    return [CostRow(s, _cost(groups[s.method, s.infer])) for s in series if (s.method, s.infer) in groups]
 
 
 def _cost(part: Any) -> list[str]:
@@ -323,13 +311,15 @@ def read_check(metric: str, measured: Measured, seen: Sequence[Measured]) -> tup
     The embedding distance has a limit of its own; the other checks are compared with their floor, then with the largest
     value on seen families.
     """
+    if math.isinf(measured.value):
+        return "failed: too many draws, or their simulations, did", False
     if metric.startswith("embedding_distance"):
         if measured.value <= EMBEDDING_LIMIT:
             return "inside the training ensembles (limit 1)", True
         return "outside the training ensembles (limit 1): do not trust without other evidence", False
     if math.isfinite(measured.floor) and measured.low <= measured.floor:
         return f"at the sampling floor ({number(measured.floor)})", True
-    worst = max((m.value for m in seen), default=math.nan)
+    worst = max((m.value for m in seen if math.isfinite(m.value)), default=math.nan)
     if measured.value <= worst:
         return f"as on seen families (up to {number(worst)})", True
     if worst > 0:

@@ -74,7 +74,7 @@ def metrics(study: str, problem: str, method: str) -> str:
 
 
 def cost(study: str, problem: str, method: str) -> str:
-    """What one method cost, by training and inference, CSV."""
+    """What the inferences of one method cost, CSV."""
     return f"{RESULTS}/{study}/metrics/{problem}/{method}.cost.csv"
 
 
