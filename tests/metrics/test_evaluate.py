@@ -19,6 +19,8 @@ from judged_files import (
 )
 
 from pullback.ensembles.store import StoreError
+from pullback.metrics import examples
+from pullback.metrics.bootstrap import Replicas
 from pullback.metrics.case import EvaluationError
 from pullback.metrics.evaluate import evaluate
 from pullback.metrics.table import COLUMNS, COST_COLUMNS
@@ -160,6 +162,21 @@ def test_examples_of_features(plane_run):
         assert set(observed["a"]) == {"edges", "observed", "unfolded", "unfolded_error"}
         assert "points_truth" not in observed
         assert known["misfit"].shape == (20,)
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1.0, 1e5])
+def test_spectra_of_weighted_events_are_in_effective_ones(tmp_path, scale):
+    rng = np.random.default_rng(0)
+    x, y = plane(rng, 4000)
+    weight = scale * np.where(np.arange(4000) % 2, 1.0, 3.0)
+    replicas = Replicas(np.arange(4000), 200, rng, weight)
+    with h5py.File(tmp_path / "e.h5", "w") as file:
+        examples.write_features(file, examples.Features(*PLANE, x, x, y), replicas)
+        truth, error = file["a/truth"][()], file["a/unfolded_error"][()]
+    # (sum w)^2 / sum w^2 = 4 / 5 of the events, and errors that follow from the number in each bin.
+    assert truth.sum() == pytest.approx(0.996 * 3200, rel=0.01)
+    inner = truth > 50
+    assert (error[inner] / np.sqrt(truth[inner])).mean() == pytest.approx(1, abs=0.1)
 
 
 def test_calibration_of_exact_and_shifted_draws(plane_run):

@@ -161,6 +161,21 @@ def test_one_method_on_fields_without_observed_families(tmp_path):
     assert page.all("td", **{"class": "best"}) == []
 
 
+def test_one_name_may_be_another_method_in_another_problem(tmp_path):
+    config = only("gaussian", "cfm", "ei-fm")
+    config["problems"]["waves"] = only("waves", "cfm")["problems"]["waves"]
+    config["problems"]["waves"]["methods"]["ei-fm"] = {"kind": "regression"}
+    inputs = make_inputs(tmp_path, config)
+    arguments = inputs.arguments(tmp_path)
+    write_report(**arguments)
+    text = arguments["page"].read_text()
+    tables = re.findall(r'<table class="metric.*?</thead>', text, re.DOTALL)
+    assert len(tables) > 4
+    for table in tables:
+        heads = re.findall(r'class="chip"[^>]*>([^<]*)<', table)
+        assert len(heads) == len(set(heads)), heads
+
+
 def test_several_seeds_are_shown_as_mean_and_range(tmp_path):
     inputs = make_inputs(tmp_path, only("gaussian", "cfm"), seeds=3)
     arguments = inputs.arguments(tmp_path)

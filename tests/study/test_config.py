@@ -69,6 +69,23 @@ def test_a_study_that_is_right_is_read():
     assert study.problems["toy"].methods["ei"].train.steps == 10
 
 
+@pytest.mark.parametrize(
+    ("params", "sweep", "inside"),
+    [
+        ({"gamma": 0.5}, {}, True),
+        ({"gamma": 0.9}, {}, False),
+        ({"gamma": 0.5, "mu1": 3.0}, {}, False),
+        ({"gamma": 0.5, "mu1": 0.0}, {}, True),
+        ({"gamma": 0.5}, {"mu1": 0.0}, True),
+        ({"gamma": 0.5}, {"mu1": {"uniform": [-1, 1]}}, True),
+        ({"gamma": 0.5}, {"mu1": {"uniform": [1, 2]}}, False),
+    ],
+)
+def test_a_parameter_that_is_not_stated_has_its_default(params, sweep, inside):
+    sweep = {**BASE["problems"]["toy"]["families"]["sweep"]["params"], **sweep}
+    assert load_study(BASE).problems["toy"].is_inside(params, sweep) == inside
+
+
 def test_figures_are_of_numbers_that_the_study_has():
     xs = ["network_calls", "set_size", "seen_swd", "family", "params.gamma", "simulator.dimension", "method.k"]
     figures = [{"y": "swd_draw", "x": x} for x in [*xs, "method.train.learning_rate", "infer.steps"]]
@@ -150,6 +167,7 @@ def test_figures_are_of_numbers_that_the_study_has():
         ("problems/toy/methods/ei/train", {"set_size": [9, 3]}, ["set_size needs"]),
         ("problems/toy/methods/g", {"kind": "enkg", "prior": "none"}, ["no prior 'none'", "problems.toy.priors"]),
         ("problems/toy/methods/ei/infer", {"a": {"families": ["hlaf"]}}, ["infer.a.families", "did you mean 'half'?"]),
+        ("problems/toy/methods/ei/infer", {"a": {"families": ["half", "half"]}}, ["'half' is there twice"]),
         ("problems/toy/families/twin", {"role": "unseen", "take": {"family": "halff"}}, ["did you mean 'half'?"]),
         ("problems/toy/families/twin", {"role": "unseen", "take": {"family": "sweep"}}, ["no test events"]),
         (

@@ -200,6 +200,15 @@ def test_otherwise_stands_in_for_tiles_that_are_not_there(tmp_path, monkeypatch)
     assert (job["base"], job["params"]) == ("salt", {"geology": "salt"})
     assert job["inputs"]["base"] == [asked(missing.index_job("waves", "salt", "test"))]
     assert missing.floors("waves", "random") == ["flat", "salt"]
+    # Nobody reads the numbers as those of the files.
+    titles = {name: family["title"] for name, family in judged_families(missing).items()}
+    wanted = {
+        "flat": "flat",
+        "salt": "salt",
+        "tiles": "tiles (no files here: salt)",
+        "fine": "fine (no files here: salt)",
+    }
+    assert titles == wanted
     Graph(missing, Path("workflow/scripts"))
     (tmp_path / "model.bin").write_bytes(bytes(4 * 40 * 40))
     there = Plan(load_study(config))
@@ -207,6 +216,35 @@ def test_otherwise_stands_in_for_tiles_that_are_not_there(tmp_path, monkeypatch)
     assert there.splits("waves", "tiles") == ("test", "reference")
     assert json.loads(there.derive_job("waves", "fine"))["params"]["tiles"]["file"] == "$PULLBACK_DATA/model.bin"
     assert there.floors("waves", "random") == ["flat", "salt", "tiles"]
+    assert {family["title"] for family in judged_families(there).values()} == {"flat", "salt", "tiles", "fine"}
+
+
+def judged_families(plan: Plan) -> dict:
+    """The families of the judging of random truths on waves."""
+    return json.loads(plan.evaluate_job("waves", "random"))["families"]
+
+
+def test_judging_depends_on_the_families_that_a_method_answers(tmp_path):
+    config = waves(str(tmp_path))
+    families = config["problems"]["waves"]["families"]
+    del families["tiles"], families["fine"]
+    config["problems"]["waves"]["methods"]["few"] = {
+        "kind": "random-truth",
+        "infer": {"one": {"families": ["salt"]}},
+    }
+    before = Plan(load_study(config))
+    job = json.loads(before.evaluate_job("waves", "few"))
+    assert list(job["families"]) == ["salt"]
+    assert (len(job["inputs"]["ensembles"]), len(job["inputs"]["references"])) == (1, 1)
+    graph = Graph(before, Path("workflow/scripts"))
+    assert [path.split("/")[-2:] for path in graph.judged("waves", "few")] == [["salt", "test.h5"]]
+    assert len(graph.judged("waves", "random")) == 2
+    families["flat"]["events"] = {"test": 20}
+    after = Plan(load_study(config))
+    changed = {
+        name: after.evaluate_job("waves", name) != before.evaluate_job("waves", name) for name in ("few", "random")
+    }
+    assert changed == {"few": False, "random": True}
 
 
 def test_a_file_of_tiles_reruns_what_is_cut_from_it(tmp_path, monkeypatch):

@@ -77,12 +77,13 @@ class Plan:
         return self._families[problem, family]
 
     def title(self, problem: str, family: str) -> str:
-        """What a family is called for readers; one whose outside files are not there says whose events stand in."""
-        declared, spec = self.study.problems[problem].families[family], self.family(problem, family)
-        title = spec.title or family
-        if declared.otherwise is None or spec.take != declared.otherwise:
-            return title
-        return f"{title} (no files here: {self.title(problem, spec.take.family)})"
+        """What a family is called for readers; without the outside files of its events it says whose stand in."""
+        title = self.family(problem, family).title or family
+        while take := self.family(problem, family).take:
+            if take == self.study.problems[problem].families[family].otherwise:
+                return f"{title} (no files here: {self.title(problem, take.family)})"
+            family = take.family
+        return title
 
     def source(self, problem: str, family: str) -> str:
         """Where a family's events come from, which is the rule that makes them.
