@@ -40,6 +40,14 @@ class Problem(Protocol):
         """Observations y (event, *y) of x (event, *x), and which simulations succeeded (event,) bool. [forward]"""
         ...
 
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `forward`, without the noise of a measurement.
+
+        Optional beside ``forward``, for a problem that can tell the two apart; without it EnKG takes what `forward`
+        gives, its noise included.
+        """
+        ...
+
     def gradient(
         self, x: np.ndarray, objective: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -119,6 +119,10 @@ class Fwi:
                 y[[event]] = with_noise(y[[event]], self.options.noise, rng)
         return y, ok
 
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Shot gathers as `forward` gives them, free of noise."""
+        return self.forward(x)
+
     def gradient(
         self, x: np.ndarray, objective: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
