@@ -35,6 +35,7 @@ from pullback.generative.edm import euler_ode, euler_step, karras_grid
 from pullback.generative.numerics import numerics
 from pullback.methods.base import Chunk, Method
 from pullback.methods.guided.edm import PriorError, load_prior
+from pullback.methods.traces import live
 from pullback.seeding import event_normals, generator
 from pullback.study.inference import EnkgInfer, Infer
 
@@ -201,16 +202,18 @@ class EnKG(DiffusionMethod):
     """EnKG against the problem's simulator; the particles of one observation are its draws."""
 
     def answer(self, y: np.ndarray, event_id: int, infer: EnkgInfer) -> np.ndarray:
-        """One run for one observation."""
+        """One run for one observation; dead traces are no data."""
+        recorded = np.broadcast_to(live(self.problem.y, y), y.shape)
 
         def simulate(z: np.ndarray, level: int, update: int) -> tuple[np.ndarray, np.ndarray]:
-            return self._simulate(z, y, (event_id, level, update))
+            predicted, ok = self._simulate(z, y, (event_id, level, update))
+            return predicted[:, recorded.ravel()], ok
 
         sigmas = (self.prior.sigma_min, self.prior.sigma_max)
         noise = self.noise("enkg", event_id, infer.draws)
         label = f"EnKG, event {event_id}"
         progress = self.context.progress
-        return guide(self.denoise, simulate, y.ravel(), noise, sigmas, infer, progress, label).cpu().numpy()
+        return guide(self.denoise, simulate, y[recorded], noise, sigmas, infer, progress, label).cpu().numpy()
 
     def _simulate(self, z: np.ndarray, y: np.ndarray, where: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Simulate x within its bounds; a particle that is not finite is not simulated and has failed."""
