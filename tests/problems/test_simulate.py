@@ -10,7 +10,7 @@ from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader, StoreError, index_ensemble
 from pullback.problems.base import make_problem
 from pullback.problems.command import CommandError
-from pullback.problems.simulate import SimulationError, apply_shift, derive, preflight, simulate
+from pullback.problems.simulate import Resimulation, SimulationError, apply_shift, derive, preflight, simulate
 from pullback.seeding import generator
 from pullback.study import load_study
 from pullback.study.plan import Plan
@@ -175,6 +175,22 @@ def test_truth_simulated_in_finer_rock(waves, tmp_path):
     np.testing.assert_allclose(rock[:, ::2, ::2], base.read("x"), rtol=2e-6)
     np.testing.assert_array_equal(shifted.read("y"), fine.forward(rock)[0])
     assert np.abs(shifted.read("y") - base.read("y")).max() > 0
+
+
+def test_finer_nodes_are_no_weaker_source(waves):
+    """Half the spacing over the same section: the same waves, to what 10 nodes per wavelength leave of them."""
+    simulator = WAVES["simulator"] | {"receivers": [0, 80, 180, 260, 360, 440]}
+    spec = json.loads(waves[0].derive_job("toy", "wavelet")) | {"simulator": simulator}
+    finer = {"spacing": 10, "depth_cells": 37, "offset_cells": 45, "border_cells": 40, "time_step": 0.001}
+    x = EnsembleReader(waves[1]).read("x", 0, 2)
+    y, _ = make_problem("fwi", simulator).forward(x)
+    found = Resimulation(spec, finer).observations(x, 0, np.random.default_rng(0))
+    assert found.dtype == np.float32
+    # Not at the sources themselves, where a wave is as large as its grid is fine.
+    away = np.ones((2, 6), bool)
+    away[0, 0] = away[1, 5] = False
+    found, y = (np.moveaxis(gathers, 2, -1)[:, away] for gathers in (found, y))
+    assert np.linalg.norm(found - y) < 0.1 * np.linalg.norm(y)
 
 
 def test_a_change_that_gives_y_another_shape_is_refused(waves, tmp_path):

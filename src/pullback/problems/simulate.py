@@ -178,6 +178,7 @@ class Resimulation:
     def __init__(self, spec: dict[str, Any], change: dict[str, Any]):
         old, new = (problem_of({**spec, "simulator": spec["simulator"] | more}) for more in ({}, change))
         self.problem, self.spec, self.block = new, spec, spec["block"]
+        self.factor = getattr(old, "scale", 1.0) / getattr(new, "scale", 1.0)
         if new.y.shape != old.y.shape:
             raise SimulationError(
                 f"shift.change {change} gives y of shape {new.y.shape}, methods know {old.y.shape}: leave what y is "
@@ -190,7 +191,10 @@ class Resimulation:
             )
 
     def observations(self, x: np.ndarray, block: int, rng: np.random.Generator) -> np.ndarray:
-        """y (event, *y) of a block of truths (event, *x), or of the same draws in the other settings' shape."""
+        """y (event, *y) of a block of truths (event, *x), or of the same draws in the other settings' shape.
+
+        On the scale that methods know: a finer grid is no weaker source.
+        """
         if x.shape[1:] != self.problem.x.shape:
             address = (self.spec["seed"], self.spec["problem"], self.spec["base"], "test", block)
             x = self.problem.sample_prior(generator(*address), len(x), self.spec["params"])
@@ -200,7 +204,7 @@ class Resimulation:
                 f"{int((~ok).sum())} of {len(ok)} truths cannot be simulated with the shift's settings, the first is "
                 f"event {int(np.argmin(ok))} of block {block}: change less"
             )
-        return y
+        return y * self.factor
 
 
 def apply_shift(
