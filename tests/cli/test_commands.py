@@ -309,6 +309,12 @@ def test_models_are_opened_and_shifts_are_tried(tmp_path):
     assert "unstable: Courant number" in text
     assert "use a time step of at most" in text
     del study["problems"]["waves"]["simulator"]
+    change |= {"spacing": 10.0, "source_depth": 10.0}
+    status, text = check()
+    assert status == 1
+    assert "waves.shifted shift.change" in text
+    assert "puts depth of x from 0 to 310 m, methods know 0 to 620" in text
+    del change["spacing"], change["source_depth"]
     change |= {"record_length": 2.048}
     tiles["spacing"] = 5.0
     status, text = check()

@@ -199,6 +199,28 @@ def test_a_change_that_gives_y_another_shape_is_refused(waves, tmp_path):
         derived(waves, "longer", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            {"spacing": 10.0},
+            r"puts depth of x from 0 to 180 m, methods know 0 to 360: change the number",
+        ),
+        ({"depth_cells": 37, "x_cells": [19, 12]}, "puts depth of x from 0 to 720 m, methods know 0 to 360"),
+        (
+            {"x_cells": None, "velocity_max": 4000.0},
+            r"draws x between \[1500.0\] and \[4000.0\] m/s, methods know \[1500.0\] and \[4500.0\] m/s: leave",
+        ),
+    ],
+)
+def test_a_change_that_judges_against_another_rock_is_refused(waves, change, says):
+    spec = json.loads(waves[0].derive_job("toy", "wavelet"))
+    with pytest.raises(SimulationError, match=says):
+        Resimulation(spec, change)
+    # The truth itself stays as it is where it is not drawn again.
+    Resimulation(spec, {"velocity_max": 4600.0})
+
+
 def test_a_change_under_which_a_truth_fails_is_refused(tmp_path):
     """With the user's own class: of its truths those with small b fail once the change says so."""
     code = (OWN % "error").replace("x[:, 0] > 0", "x[:, 1] > self.spec.least").replace(

@@ -172,7 +172,8 @@ class Resimulation:
         change: options of the simulator that differ.
 
     Raises:
-        SimulationError: y would have another shape; or x, of draws that cannot be made again.
+        SimulationError: y would have another shape; x would be of another rock; or x would have another shape, of draws
+            that cannot be made again.
     """
 
     def __init__(self, spec: dict[str, Any], change: dict[str, Any]):
@@ -189,6 +190,7 @@ class Resimulation:
                 f"shift.change {change} gives x of shape {new.x.shape} in place of {old.x.shape}, and draws that "
                 "failed were drawn again: leave the shape of x as it is"
             )
+        _check_same_truth(old.x, new.x, f"shift.change {change}")
 
     def observations(self, x: np.ndarray, block: int, rng: np.random.Generator) -> np.ndarray:
         """y (event, *y) of a block of truths (event, *x), or of the same draws in the other settings' shape.
@@ -205,6 +207,27 @@ class Resimulation:
                 f"event {int(np.argmin(ok))} of block {block}: change less"
             )
         return y * self.factor
+
+
+def _check_same_truth(old: Field, new: Field, change: str) -> None:
+    """What is simulated again is the truth that is judged: the same places, and bounds where it is drawn again."""
+    for name in (name for name in old.coordinates if name in new.coordinates):
+        known, found = (field.coordinates[name].values[[0, -1]] for field in (old, new))
+        if not np.allclose(found, known, rtol=1e-6, atol=1e-6 * np.ptp(known)):
+            raise SimulationError(
+                f"{change} puts {name} of x from {found[0]:g} to {found[1]:g} {old.coordinates[name].units}, methods "
+                f"know {known[0]:g} to {known[1]:g}: change the number of nodes with their spacing, so that the ends "
+                "stay where they are"
+            )
+    if new.shape != old.shape and (new.low, new.high) != (old.low, old.high):
+        raise SimulationError(
+            f"{change} draws x between {_bounds(new)}, methods know {_bounds(old)}: leave the bounds of x as they are "
+            "where its shape changes"
+        )
+
+
+def _bounds(field: Field) -> str:
+    return f"{list(field.low or ())} and {list(field.high or ())} {', '.join(dict.fromkeys(field.units))}"
 
 
 def apply_shift(
