@@ -103,6 +103,11 @@ def test_shifts_do_what_they_say():
     for whole in (ScaleShift(kind="scale", factor=2), NoiseShift(kind="noise", relative=0.1)):
         with pytest.raises(SimulationError, match="changes all of y alike, and its units are GeV, 1: scale one"):
             apply_shift(whole, y[:, 0, :2], jets, rng)
+    for fraction, gone in ((0.04, 0), (0.96, 10)):
+        with pytest.raises(
+            SimulationError, match=rf"fraction: {fraction} of 10 along receiver is {gone}, wanted at least"
+        ):
+            apply_shift(MissingShift(kind="missing", dimension="receiver", fraction=fraction), y, field, rng)
     with pytest.raises(SimulationError, match="y has source, receiver"):
         apply_shift(MissingShift(kind="missing", dimension="reciever", fraction=0.3), y, field, rng)
 

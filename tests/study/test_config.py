@@ -242,6 +242,18 @@ def test_figures_are_of_numbers_that_the_study_has():
             ["simulator.preset", "'compact', 'openfwi', 'fwi32' or 'marmousi'"],
         ),
         (
+            "problems/images",
+            {
+                "kind": "digits",
+                "families": {
+                    "flat": {"role": "unseen", "params": {"alpha": 0.5}},
+                    "other": {"role": "unseen", "take": {"family": "flat"}, "shift": {"kind": "noise", "relative": 1}},
+                },
+                "methods": {"o": {"kind": "oracle"}},
+            },
+            ["images.families.other.shift: noise would fall on lost pixels", "change: {noise_variance: ...}"],
+        ),
+        (
             "problems/jets",
             {
                 "kind": "unfolding",

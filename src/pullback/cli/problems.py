@@ -103,16 +103,19 @@ def _waves(plan: Plan) -> Iterator[Finding]:
 
 
 def _shifts(plan: Plan) -> Iterator[Finding]:
-    """Whether y keeps its shape where its truth is simulated with other settings."""
-    from pullback.problems.simulate import Resimulation
+    """Whether shifts are of this y, and whether it keeps its shape where its truth is simulated with other settings."""
+    from pullback.problems.simulate import Resimulation, check_shift
     from pullback.study.problems import SimulatorShift
 
-    for problem, spec in plan.study.problems.items():
-        for name, family in spec.families.items():
-            if not isinstance(family.shift, SimulatorShift):
+    for problem, made in _made(plan):
+        for name, family in plan.study.problems[problem].families.items():
+            if family.shift is None:
                 continue
             try:
-                Resimulation(json.loads(plan.derive_job(problem, name)), family.shift.change)
+                if isinstance(family.shift, SimulatorShift):
+                    Resimulation(json.loads(plan.derive_job(problem, name)), family.shift.change)
+                else:
+                    check_shift(family.shift, made.y)
             except Exception as error:  # a user's own class may raise anything
                 yield Finding(PROBLEM, f"{problem}.{name}", str(error))
 

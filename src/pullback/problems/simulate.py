@@ -230,28 +230,48 @@ def _bounds(field: Field) -> str:
     return f"{list(field.low or ())} and {list(field.high or ())} {', '.join(dict.fromkeys(field.units))}"
 
 
-def apply_shift(
-    shift: NoiseShift | ScaleShift | MissingShift, y: np.ndarray, field: Field, rng: np.random.Generator
-) -> np.ndarray:
-    """Observations (event, *y) as they would be under a changed forward process."""
-    whole = isinstance(shift, NoiseShift) or (isinstance(shift, ScaleShift) and shift.feature is None)
-    if whole and len(set(field.units)) > 1:
+def check_shift(shift: NoiseShift | ScaleShift | MissingShift, field: Field) -> None:
+    """Whether a shift is one of this y.
+
+    Raises:
+        SimulationError: it names what y has not, adds to several units, or takes nothing or everything away.
+    """
+    if isinstance(shift, MissingShift):
+        if shift.dimension not in field.dims:
+            raise SimulationError(f"shift.dimension: found '{shift.dimension}', y has {', '.join(field.dims)}")
+        size = field.shape[field.dims.index(shift.dimension)]
+        gone = round(shift.fraction * size)
+        if not 0 < gone < size:
+            raise SimulationError(
+                f"shift.fraction: {shift.fraction:g} of {size} along {shift.dimension} is {gone}, wanted at least one "
+                "that is missing and one that is left: take a fraction nearer to a half, or another dimension"
+            )
+        return
+    feature = shift.feature if isinstance(shift, ScaleShift) else None
+    if feature is None and len(set(field.units)) > 1:
         raise SimulationError(
             f"a shift of kind '{shift.kind}' changes all of y alike, and its units are {', '.join(field.units)}: "
             "scale one `feature`"
         )
+    if feature is not None and feature not in field.features:
+        raise SimulationError(f"shift.feature: found '{feature}', y has {', '.join(field.features) or 'no features'}")
+
+
+def apply_shift(
+    shift: NoiseShift | ScaleShift | MissingShift, y: np.ndarray, field: Field, rng: np.random.Generator
+) -> np.ndarray:
+    """Observations (event, *y) as they would be under a changed forward process.
+
+    Raises:
+        SimulationError: as `check_shift`.
+    """
+    check_shift(shift, field)
     if isinstance(shift, NoiseShift):
         return with_noise(y, shift.relative, rng)
     if isinstance(shift, ScaleShift):
         if shift.feature is None:
             return y * shift.factor
-        if shift.feature not in field.features:
-            raise SimulationError(
-                f"shift.feature: found '{shift.feature}', y has {', '.join(field.features) or 'no features'}"
-            )
         return y * np.where(np.array(field.features) == shift.feature, shift.factor, 1.0)
-    if shift.dimension not in field.dims:
-        raise SimulationError(f"shift.dimension: found '{shift.dimension}', y has {', '.join(field.dims)}")
     axis = field.dims.index(shift.dimension)
     size = field.shape[axis]
     dead = rng.random((len(y), size)).argsort(axis=1) < round(shift.fraction * size)

@@ -80,6 +80,11 @@ def _family_complaints(at: str, problem: Problem) -> Iterator[str]:
             yield f"{here}.shift: noise has one size for all of y, and jets have GeV and radians: scale a `feature`"
         if problem.kind == "unfolding" and isinstance(family.shift, ScaleShift) and family.shift.feature is None:
             yield f"{here}.shift: a factor on all of y would stretch angles too: name the `feature`"
+        if problem.kind == "digits" and isinstance(family.shift, NoiseShift):
+            yield (
+                f"{here}.shift: noise would fall on lost pixels too, whose exact 0 says that they are lost: use "
+                "{kind: simulator, change: {noise_variance: ...}}"
+            )
         if family.take or family.read:
             continue
         try:
