@@ -312,7 +312,14 @@ def test_models_are_opened_and_shifts_are_tried(tmp_path):
     assert "unstable: Courant number" in text
     assert "use a time step of at most" in text
     del study["problems"]["waves"]["simulator"]
-    change |= {"spacing": 10.0, "source_depth": 10.0}
+    change["peak_frequency"] = 11.0
+    status, text = check()
+    assert "waves.shifted shift: 2.73 points per wavelength at 27.5 Hz and 1500 m/s, wanted 4" in text
+    change["peak_frequency"] = 30.0
+    status, text = check()
+    assert status == 1
+    assert "waves.shifted 1.00 points per wavelength at 75 Hz" in text
+    change |= {"peak_frequency": 6.0, "spacing": 10.0, "source_depth": 10.0}
     status, text = check()
     assert status == 1
     assert "waves.shifted shift.change" in text

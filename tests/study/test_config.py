@@ -226,6 +226,14 @@ def test_figures_are_of_numbers_that_the_study_has():
                     ["families.other.params", "`rough` is of geology 'style', found geology 'flat'"],
                 ),
                 (
+                    {"role": "unseen", "params": {"geology": "salt", "layers": [5, 2]}},
+                    ["families.other.params", "`layers` needs 1 <= least <= most, found [5, 2]"],
+                ),
+                (
+                    {"role": "unseen", "params": {"geology": "salt", "layers": [2, 20]}},
+                    ["families.other.params.layers", "32 nodes of depth, which hold 16 layers, found at most 20"],
+                ),
+                (
                     {"role": "unseen", "params": {"geology": "salty"}},
                     ["families.other.params.geology", "'salt'"],
                 ),
@@ -240,6 +248,11 @@ def test_figures_are_of_numbers_that_the_study_has():
             "problems/waves",
             {**WAVES, "simulator": {"preset": "fwi33"}},
             ["simulator.preset", "'compact', 'openfwi', 'fwi32' or 'marmousi'"],
+        ),
+        (
+            "problems/toy/families/half/params/gamma",
+            1.5,
+            ["families.half.params", "gamma is a correlation: found [1.5], wanted values in [-1, 1]"],
         ),
         (
             "problems/images",

@@ -17,12 +17,13 @@ from pullback.study.problems import (
     BUILT_IN_PROBLEMS,
     CustomProblem,
     Family,
+    FwiProblem,
     NoiseShift,
     RootFiles,
     ScaleShift,
     SimulatorShift,
 )
-from pullback.study.waves import WaveFiles
+from pullback.study.waves import FwiParams, WaveFiles
 
 
 def complaints(study: Study, folder: Path) -> Iterator[str]:
@@ -95,12 +96,25 @@ def _family_complaints(at: str, problem: Problem) -> Iterator[str]:
         except ValidationError as error:
             yield from _option_complaints(f"{here}.params", params_model or Uniform, error)
             continue
+        yield from _layer_complaints(here, problem, checked)
         distributed = [key for key, value in checked if isinstance(value, Uniform)]
         if distributed and not family.sweep:
             yield f"{here}.params.{distributed[0]}: a distribution of priors needs a `sweep` block"
         if family.sweep and not distributed:
             yield f"{here}.sweep: no parameter is a distribution, such as {{uniform: [low, high]}}"
     yield from _twice(at, families)
+
+
+def _layer_complaints(here: str, problem: Problem, params: Any) -> Iterator[str]:
+    """Made-up geology has as many layers as the nodes of x can hold."""
+    if not (isinstance(problem, FwiProblem) and isinstance(params, FwiParams)) or params.geology == "tiles":
+        return
+    nodes = (problem.simulator.x_cells or problem.simulator.shape)[0]
+    if params.layers[1] > nodes // 2:
+        yield (
+            f"{here}.params.layers: x has {nodes} nodes of depth, which hold {nodes // 2} layers, found at most "
+            f"{params.layers[1]}: take fewer, or more nodes"
+        )
 
 
 def _own_parameters(params: dict[str, Any]) -> list[tuple[str, Any]]:
