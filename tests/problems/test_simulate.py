@@ -8,8 +8,10 @@ import pytest
 
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader, StoreError, index_ensemble
+from pullback.problems import simulate as simulate_module
 from pullback.problems.base import make_problem
 from pullback.problems.command import CommandError
+from pullback.problems.noise import with_noise
 from pullback.problems.simulate import Resimulation, SimulationError, apply_shift, derive, preflight, simulate
 from pullback.seeding import generator
 from pullback.study import load_study
@@ -85,6 +87,41 @@ def test_a_family_taken_from_another(tmp_path):
     rms = np.sqrt((original.read("y") ** 2).mean(1, keepdims=True))
     change = (noisy.read("y") - original.read("y")) / rms
     assert change.std() == pytest.approx(0.1, rel=5 / np.sqrt(2 * change.size))
+
+
+def test_noise_is_that_of_all_events_at_once():
+    y = np.random.default_rng(0).normal(size=(7, 3, 50)).astype(np.float32)
+    rms = np.sqrt((y.reshape(7, -1) ** 2).mean(axis=1)).reshape(7, 1, 1)
+    whole = y + 0.3 * rms * np.random.default_rng(1).standard_normal(y.shape)
+    found = with_noise(y, 0.3, np.random.default_rng(1))
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, whole.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "shift", [{"kind": "noise", "relative": 0.1}, {"kind": "missing", "dimension": "y_feature", "fraction": 0.5}]
+)
+def test_a_shift_does_not_depend_on_what_is_read_at_once(tmp_path, monkeypatch, shift):
+    """Two blocks of random numbers, the second short; 24 bytes an event."""
+    families = GAUSSIAN["families"] | {"noisy": {"role": "unseen", "take": {"family": "fixed"}, "shift": shift}}
+    study_plan = plan({**GAUSSIAN, "simulator": {"dimension": 3}, "families": families}, test=1300)
+    base = make_split(study_plan, "fixed", "test", tmp_path)
+    seen, read = [], EnsembleReader.read
+
+    def counted(self, name, start=0, stop=None):
+        found = read(self, name, start, stop)
+        seen.append(len(found))
+        return found
+
+    monkeypatch.setattr(EnsembleReader, "read", counted)
+    digests = set()
+    for index, size in enumerate((64 << 20, 24 * 77)):
+        monkeypatch.setattr(simulate_module, "SHIFT_BYTES", size)
+        seen.clear()
+        derive(study_plan.derive_job("toy", "noisy"), base, tmp_path / f"{index}.h5")
+        assert max(seen) == (1000, 77)[index]
+        digests.add(EnsembleReader(tmp_path / f"{index}.h5").digest)
+    assert len(digests) == 1
 
 
 def test_shifts_do_what_they_say():

@@ -116,9 +116,7 @@ class Fwi:
         self._check_velocities(x)
         y, ok = shared_engine(self.acquisition).batch(self.finer(x))
         if rng is not None and self.options.noise:
-            # One by one: the noise of a whole block in float64 is gigabytes where gathers are long.
-            for event in range(len(y)):
-                y[[event]] = with_noise(y[[event]], self.options.noise, rng)
+            y = with_noise(y, self.options.noise, rng)
         return y, ok
 
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

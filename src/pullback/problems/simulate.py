@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ log = logging.getLogger("pullback")
 
 MAX_ATTEMPTS = 100
 SHIFT_ROWS = 1000
+"""Events whose shift is drawn from one generator."""
+SHIFT_BYTES = 64 << 20
+"""Bytes of x and y that are read and shifted at once: gathers are megabytes each."""
 
 
 class SimulationError(ValueError):
@@ -150,18 +154,24 @@ def derive(job: str, base: Path | str, out: Path | str) -> None:
         extra = [name for name in reader.columns if name not in ("x", "y", "event_id", "group")]
         columns = {name: Column(reader.read(name, 0, 1).dtype.str) for name in extra}
         x = reader.x if spec["truth"] else None
+        event_bytes = 4 * sum(math.prod(field.shape) for field in (reader.x, reader.y) if field)
+        # A block that is simulated again may be drawn again, as a whole.
+        at_once = step if again else max(1, SHIFT_BYTES // event_bytes)
         with EnsembleWriter(out, x=x, y=reader.y, spec=job, attributes=attributes, columns=columns) as writer:
             for start in progress(range(0, reader.n, step), -(-reader.n // step), "derive"):
-                rows = {name: reader.read(name, start, start + step) for name in reader.columns}
                 rng = generator(spec["seed"], spec["problem"], spec["family"], "shift", start)
-                y = rows.pop("y")
-                if again:
-                    y = again.observations(rows["x"], start // step, rng)
-                elif plain:
-                    y = apply_shift(plain, y, reader.y, rng)
-                if x is None:
-                    rows.pop("x", None)
-                writer.append(y, rows.pop("event_id"), **rows)
+                stop = min(start + step, reader.n)
+                for first in range(start, stop, at_once):
+                    last = min(first + at_once, stop)
+                    rows = {name: reader.read(name, first, last) for name in reader.columns}
+                    y = rows.pop("y")
+                    if again:
+                        y = again.observations(rows["x"], start // step, rng)
+                    elif plain:
+                        y = apply_shift(plain, y, reader.y, rng)
+                    if x is None:
+                        rows.pop("x", None)
+                    writer.append(y, rows.pop("event_id"), **rows)
 
 
 class Resimulation:
