@@ -254,6 +254,15 @@ def test_figures_are_of_numbers_that_the_study_has():
             1.5,
             ["families.half.params", "gamma is a correlation: found [1.5], wanted values in [-1, 1]"],
         ),
+        *(
+            (
+                "problems/waves",
+                {**WAVES, "methods": {"net": {"kind": kind, **network, "train": {"sets": 1, **train}}}},
+                ["waves.methods.net.train: network 'inversion-net'", "a step may have 1, wanted at least 2: raise"],
+            )
+            for kind, network in (("regression", {"network": {"kind": "inversion-net"}}), ("velocity-gan", {}))
+            for train in ({"set_size": [1, 8]}, {"set_size": [4, 8], "targets": 1})
+        ),
         (
             "problems/images",
             {

@@ -11,6 +11,7 @@ from pullback.study import figures as study_figures
 from pullback.study import methods as method_kinds
 from pullback.study.base import Capability, Uniform, is_distribution
 from pullback.study.inference import Refine
+from pullback.study.learning import InversionNet
 from pullback.study.model import Problem, Study, resolve_otherwise
 from pullback.study.plugins import problem_class
 from pullback.study.problems import (
@@ -252,6 +253,7 @@ def _method_complaints(at: str, problem: Problem, gives: frozenset[Capability], 
                 )
         if isinstance(method, method_kinds.Told) and method.parameters:
             yield from _parameter_complaints(here, problem, judged)
+        yield from _batch_complaints(here, method)
         prior = getattr(method, "prior", None)
         if method.uses_prior and prior not in problem.priors:
             yield f"{here}.prior: there is no prior '{prior}' under {at}.priors ({', '.join(problem.priors) or 'none'})"
@@ -274,6 +276,18 @@ def _method_complaints(at: str, problem: Problem, gives: frozenset[Capability], 
         yield (f"{at}.likelihoods: of problem kind '{problem.kind}' none can be learned, because {problem.unlearnable}")
     if "exact" in problem.likelihoods:
         yield f"{at}.likelihoods.exact: 'exact' means the problem's own likelihood; give this one another name"
+
+
+def _batch_complaints(here: str, method: method_kinds.Method) -> Iterator[str]:
+    """InversionNet normalises over the targets of a step, which one alone has no spread for."""
+    if not (isinstance(method, method_kinds.Amortised) and isinstance(method.network, InversionNet)):
+        return
+    train = method.train
+    if train.sets * min(train.set_size[0], train.targets or train.set_size[0]) < 2:
+        yield (
+            f"{here}.train: network 'inversion-net' normalises over the targets of a step, and a step may have 1, "
+            "wanted at least 2: raise `sets`, or `targets` and the least of `set_size`"
+        )
 
 
 def _parameter_complaints(here: str, problem: Problem, judged: list[str]) -> Iterator[str]:
