@@ -265,8 +265,9 @@ def test_a_change_that_judges_against_another_rock_is_refused(waves, change, say
 
 def test_a_change_under_which_a_truth_fails_is_refused(tmp_path):
     """With the user's own class: of its truths those with small b fail once the change says so."""
-    code = (OWN % "error").replace("x[:, 0] > 0", "x[:, 1] > self.spec.least").replace(
-        "noise: float = 0.1", "noise: float = 0.1\n        least: float = -100.0")  # fmt: skip
+    lists = "return y.tolist(), (x[:, 1] > self.spec.least).tolist()"
+    code = (OWN % "error").replace("return y, x[:, 0] > 0", lists)
+    code = code.replace("noise: float = 0.1", "noise: float = 0.1\n        least: float = -100.0")
     (tmp_path / "decay.py").write_text(code)
     families = {
         "fixed": {"role": "seen", "params": {"a": 0.5}},

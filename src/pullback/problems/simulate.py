@@ -211,6 +211,7 @@ class Resimulation:
             address = (self.spec["seed"], self.spec["problem"], self.spec["base"], "test", block)
             x = self.problem.sample_prior(generator(*address), len(x), self.spec["params"])
         y, ok = self.problem.forward(x, rng)
+        y, ok = np.asarray(y), np.array(ok, bool)
         if not ok.all():
             raise SimulationError(
                 f"{int((~ok).sum())} of {len(ok)} truths cannot be simulated with the shift's settings, the first is "
