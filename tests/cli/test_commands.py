@@ -269,6 +269,7 @@ def test_models_are_opened_and_shifts_are_tried(tmp_path):
     np.save(tmp_path / "model.npy", np.full((80, 120), 2.5))
     tiles = {"file": "model.npy", "spacing": 10.0, "units": "km/s"}
     change = {"peak_frequency": 6.0}
+    dead = {"kind": "missing", "dimension": "receiver", "fraction": 0.2}
     study = {
         "config_version": 1,
         "study": "models",
@@ -288,6 +289,7 @@ def test_models_are_opened_and_shifts_are_tried(tmp_path):
                         "take": {"family": "flat"},
                         "shift": {"kind": "simulator", "change": change},
                     },
+                    "fewer": {"role": "unseen", "take": {"family": "flat"}, "shift": dead},
                 },
                 "methods": {"l-bfgs": {"kind": "lbfgs-fwi", "infer": {"line": {"start": [1800, 4000]}}}},
             }
@@ -302,6 +304,7 @@ def test_models_are_opened_and_shifts_are_tried(tmp_path):
     _, text = check()
     assert "model.npy: 790 m deep, 1190 m wide, 2500 to 2500 m/s" in text
     assert "waves.shifted" not in text
+    assert "waves.fewer" not in text
     assert "2704 nodes, 512 steps; Courant number 0.450 of" in text
     study["problems"]["waves"]["simulator"] = {"time_step": 0.004}
     status, text = check()
@@ -309,12 +312,28 @@ def test_models_are_opened_and_shifts_are_tried(tmp_path):
     assert "unstable: Courant number" in text
     assert "use a time step of at most" in text
     del study["problems"]["waves"]["simulator"]
+    change["peak_frequency"] = 11.0
+    status, text = check()
+    assert "waves.shifted shift: 2.73 points per wavelength at 27.5 Hz and 1500 m/s, wanted 4" in text
+    change["peak_frequency"] = 30.0
+    status, text = check()
+    assert status == 1
+    assert "waves.shifted 1.00 points per wavelength at 75 Hz" in text
+    change |= {"peak_frequency": 6.0, "spacing": 10.0, "source_depth": 10.0}
+    status, text = check()
+    assert status == 1
+    assert "waves.shifted shift.change" in text
+    assert "puts depth of x from 0 to 310 m, methods know 0 to 620" in text
+    del change["spacing"], change["source_depth"]
     change |= {"record_length": 2.048}
+    dead["dimension"] = "source"
+    dead["fraction"] = 0.1
     tiles["spacing"] = 5.0
     status, text = check()
     assert status == 1
     assert "395 m deep and 595 m wide, too small for tiles of 620 m x 620 m" in text
     assert "gives y of shape (3, 128, 32), methods know (3, 64, 32)" in text
+    assert "waves.fewer shift.fraction: 0.1 of 3 along source is 0, wanted at least one" in text
     (tmp_path / "model.npy").unlink()
     _, text = check()
     assert "the outside files are not all there, events of 'flat' take their place" in text

@@ -206,6 +206,21 @@ def test_a_window_does_not_see_what_is_relative_to_y(tmp_path):
     np.testing.assert_array_equal(*chosen)
 
 
+@pytest.mark.parametrize(("memory_mb", "wanted"), [(0, 16), (1, 249), (1000, 50_000)])
+def test_the_scaling_is_fitted_on_what_memory_holds(tmp_path, monkeypatch, memory_mb, wanted):
+    """Events of 1000 + 1 values, 4004 bytes."""
+    y = Field.array("y", ("time",), (1000,), "1")
+    with EnsembleWriter(tmp_path / "wide.h5", x=X, y=y, spec="{}") as writer:
+        writer.append(np.arange(3000.0).reshape(3, 1000), np.arange(3), x=np.arange(3.0)[:, None])
+    asked, sample = [], TrainingData.sample_for_scaling
+    monkeypatch.setattr(
+        TrainingData, "sample_for_scaling", lambda self, n, rng: asked.append(n) or sample(self, n, rng)
+    )
+    readers = [EnsembleReader(tmp_path / "wide.h5")]
+    TrainingData(readers, readers, memory_mb).fit_scaling(generator("s"))
+    assert asked == [wanted]
+
+
 def test_parameters_of_all_training_ensembles(data, tmp_path):
     found = data.parameters()
     assert found.names == ["t"]

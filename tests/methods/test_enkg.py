@@ -256,6 +256,49 @@ def test_an_event_is_answered_the_same_beside_any_other():
     assert np.abs(other.x - alone.x).max() > 1e-3
 
 
+def test_particles_are_compared_with_the_observation_without_noise_of_their_own():
+    """A problem whose simulator adds as much noise as there is signal, and which can leave it out."""
+
+    class Noisy(Problem):
+        def forward(self, x, rng):
+            y, ok = super().forward(x, rng)
+            return y + np.sqrt((y**2).mean()) * rng.normal(size=y.shape), ok
+
+    class Telling(Noisy):
+        def predict(self, x):
+            return Problem.forward(self, x, None)
+
+    answers = []
+    for problem in (Problem, Telling, Noisy):
+        method = make(EnKG)
+        method.problem = problem()
+        answers.append(method.draw(None, Y[None].astype(np.float32), np.array([5]), INFER).x)
+    np.testing.assert_array_equal(answers[1], answers[0])
+    assert np.abs(answers[2] - answers[0]).max() > 1e-2
+
+
+def test_a_dead_trace_is_no_data():
+    """The answer is that of a record which never had it."""
+
+    def record(receivers):
+        class Traces(Problem):
+            y = Field.array("y", ("time", "receiver"), (3, receivers), "1")
+
+            def forward(self, x, rng):
+                return (x @ G.T).reshape(-1, 3, 2)[..., :receivers], np.ones(len(x), bool)
+
+        return Traces()
+
+    y = Y.reshape(1, 3, 2).astype(np.float32)
+    y[..., 1] = 0
+    answers = []
+    for receivers in (1, 2):
+        method = make(EnKG)
+        method.problem = record(receivers)
+        answers.append(method.draw(None, y[..., :receivers], np.array([5]), INFER).x)
+    np.testing.assert_allclose(answers[1], answers[0], rtol=1e-5)
+
+
 def test_a_particle_that_is_not_a_number_is_never_simulated_and_comes_out_failed():
     method = make(EnKG, broken=6)
     chunk = method.draw(None, Y[None].astype(np.float32), np.array([0]), INFER)

@@ -129,6 +129,31 @@ def test_a_linear_problem_is_solved_and_simulations_are_counted():
     assert method.cost.failed_simulations == 0
 
 
+def test_a_dead_receiver_is_no_data():
+    """More data than unknowns on the live one: its least squares are the truth, whatever the other one recorded."""
+    problem = Line()
+    y = problem.forward(TRUTH[None])
+    y[..., 1] = 0
+    method = Lbfgs(LbfgsFwi(kind="lbfgs-fwi"), problem, Context(("study", "toy", "lbfgs", 0)))
+    method.load(None, None, [])
+    infer = LbfgsInfer(start=(5, 5), corners=[20.0, None], iterations=60, tv=0, scan=2)
+    chunk = method.draw(None, y, np.array([0]), infer)
+    np.testing.assert_allclose(chunk.x[0, 0], TRUTH, atol=1e-3)
+    assert chunk.diagnostics["final_misfit"] < 1e-4
+    # Nodes are scaled by what they move on it, and a whole record beside it keeps its own scale.
+    whole = problem.forward(TRUTH[None])
+    both = method.draw(None, np.concatenate([y, whole]), np.arange(2), infer)
+    alone = Lbfgs(LbfgsFwi(kind="lbfgs-fwi"), problem, method.context)
+    alone.load(None, None, [])
+    np.testing.assert_array_equal(both.x[1:], alone.draw(None, whole, np.arange(1), infer).x)
+    descent = Descent(problem, y[0], None, infer)
+    half = Line()
+    half.G = problem.G * np.tile([1.0, 0.0], 20)
+    rng = [np.random.default_rng(3) for _ in range(2)]
+    other = Descent(half, whole[0], None, infer).scale(TRUTH, rng[0])
+    np.testing.assert_allclose(descent.scale(TRUTH, rng[1]), other, rtol=1e-12)
+
+
 def test_a_line_search_that_goes_too_far_turns_back():
     """Relative to so small a y the misfit is steep: the first step goes far beyond the truth and is refused."""
     truth = 0.1 * TRUTH

@@ -44,6 +44,7 @@ def test_noise_grows_with_the_signal():
         wanted = 0.5 * scale * np.sqrt(2)
         np.testing.assert_allclose((y - x @ M).std(0), wanted, rtol=5 / np.sqrt(2 * n))
         assert ok.all()
+        np.testing.assert_array_equal(PROBLEM.predict(x)[0], x @ M)
 
 
 @pytest.mark.parametrize("d", [1, 2, 5, 10])

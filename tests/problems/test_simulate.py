@@ -8,9 +8,11 @@ import pytest
 
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader, StoreError, index_ensemble
+from pullback.problems import simulate as simulate_module
 from pullback.problems.base import make_problem
 from pullback.problems.command import CommandError
-from pullback.problems.simulate import SimulationError, apply_shift, derive, preflight, simulate
+from pullback.problems.noise import with_noise
+from pullback.problems.simulate import Resimulation, SimulationError, apply_shift, derive, preflight, simulate
 from pullback.seeding import generator
 from pullback.study import load_study
 from pullback.study.plan import Plan
@@ -87,6 +89,41 @@ def test_a_family_taken_from_another(tmp_path):
     assert change.std() == pytest.approx(0.1, rel=5 / np.sqrt(2 * change.size))
 
 
+def test_noise_is_that_of_all_events_at_once():
+    y = np.random.default_rng(0).normal(size=(7, 3, 50)).astype(np.float32)
+    rms = np.sqrt((y.reshape(7, -1) ** 2).mean(axis=1)).reshape(7, 1, 1)
+    whole = y + 0.3 * rms * np.random.default_rng(1).standard_normal(y.shape)
+    found = with_noise(y, 0.3, np.random.default_rng(1))
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, whole.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "shift", [{"kind": "noise", "relative": 0.1}, {"kind": "missing", "dimension": "y_feature", "fraction": 0.5}]
+)
+def test_a_shift_does_not_depend_on_what_is_read_at_once(tmp_path, monkeypatch, shift):
+    """Two blocks of random numbers, the second short; 24 bytes an event."""
+    families = GAUSSIAN["families"] | {"noisy": {"role": "unseen", "take": {"family": "fixed"}, "shift": shift}}
+    study_plan = plan({**GAUSSIAN, "simulator": {"dimension": 3}, "families": families}, test=1300)
+    base = make_split(study_plan, "fixed", "test", tmp_path)
+    seen, read = [], EnsembleReader.read
+
+    def counted(self, name, start=0, stop=None):
+        found = read(self, name, start, stop)
+        seen.append(len(found))
+        return found
+
+    monkeypatch.setattr(EnsembleReader, "read", counted)
+    digests = set()
+    for index, size in enumerate((64 << 20, 24 * 77)):
+        monkeypatch.setattr(simulate_module, "SHIFT_BYTES", size)
+        seen.clear()
+        derive(study_plan.derive_job("toy", "noisy"), base, tmp_path / f"{index}.h5")
+        assert max(seen) == (1000, 77)[index]
+        digests.add(EnsembleReader(tmp_path / f"{index}.h5").digest)
+    assert len(digests) == 1
+
+
 def test_shifts_do_what_they_say():
     rng = np.random.default_rng(0)
     field = Field.array("y", ("source", "receiver"), (3, 10), "1")
@@ -103,6 +140,11 @@ def test_shifts_do_what_they_say():
     for whole in (ScaleShift(kind="scale", factor=2), NoiseShift(kind="noise", relative=0.1)):
         with pytest.raises(SimulationError, match="changes all of y alike, and its units are GeV, 1: scale one"):
             apply_shift(whole, y[:, 0, :2], jets, rng)
+    for fraction, gone in ((0.04, 0), (0.96, 10)):
+        with pytest.raises(
+            SimulationError, match=rf"fraction: {fraction} of 10 along receiver is {gone}, wanted at least"
+        ):
+            apply_shift(MissingShift(kind="missing", dimension="receiver", fraction=fraction), y, field, rng)
     with pytest.raises(SimulationError, match="y has source, receiver"):
         apply_shift(MissingShift(kind="missing", dimension="reciever", fraction=0.3), y, field, rng)
 
@@ -177,16 +219,55 @@ def test_truth_simulated_in_finer_rock(waves, tmp_path):
     assert np.abs(shifted.read("y") - base.read("y")).max() > 0
 
 
+def test_finer_nodes_are_no_weaker_source(waves):
+    """Half the spacing over the same section: the same waves, to what 10 nodes per wavelength leave of them."""
+    simulator = WAVES["simulator"] | {"receivers": [0, 80, 180, 260, 360, 440]}
+    spec = json.loads(waves[0].derive_job("toy", "wavelet")) | {"simulator": simulator}
+    finer = {"spacing": 10, "depth_cells": 37, "offset_cells": 45, "border_cells": 40, "time_step": 0.001}
+    x = EnsembleReader(waves[1]).read("x", 0, 2)
+    y, _ = make_problem("fwi", simulator).forward(x)
+    found = Resimulation(spec, finer).observations(x, 0, np.random.default_rng(0))
+    assert found.dtype == np.float32
+    # Not at the sources themselves, where a wave is as large as its grid is fine.
+    away = np.ones((2, 6), bool)
+    away[0, 0] = away[1, 5] = False
+    found, y = (np.moveaxis(gathers, 2, -1)[:, away] for gathers in (found, y))
+    assert np.linalg.norm(found - y) < 0.1 * np.linalg.norm(y)
+
+
 def test_a_change_that_gives_y_another_shape_is_refused(waves, tmp_path):
     said = r"gives y of shape \(2, 20, 6\), methods know \(2, 16, 6\): leave what y is made of as it is"
     with pytest.raises(SimulationError, match=said):
         derived(waves, "longer", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            {"spacing": 10.0},
+            r"puts depth of x from 0 to 180 m, methods know 0 to 360: change the number",
+        ),
+        ({"depth_cells": 37, "x_cells": [19, 12]}, "puts depth of x from 0 to 720 m, methods know 0 to 360"),
+        (
+            {"x_cells": None, "velocity_max": 4000.0},
+            r"draws x between \[1500.0\] and \[4000.0\] m/s, methods know \[1500.0\] and \[4500.0\] m/s: leave",
+        ),
+    ],
+)
+def test_a_change_that_judges_against_another_rock_is_refused(waves, change, says):
+    spec = json.loads(waves[0].derive_job("toy", "wavelet"))
+    with pytest.raises(SimulationError, match=says):
+        Resimulation(spec, change)
+    # The truth itself stays as it is where it is not drawn again.
+    Resimulation(spec, {"velocity_max": 4600.0})
+
+
 def test_a_change_under_which_a_truth_fails_is_refused(tmp_path):
     """With the user's own class: of its truths those with small b fail once the change says so."""
-    code = (OWN % "error").replace("x[:, 0] > 0", "x[:, 1] > self.spec.least").replace(
-        "noise: float = 0.1", "noise: float = 0.1\n        least: float = -100.0")  # fmt: skip
+    lists = "return y.tolist(), (x[:, 1] > self.spec.least).tolist()"
+    code = (OWN % "error").replace("return y, x[:, 0] > 0", lists)
+    code = code.replace("noise: float = 0.1", "noise: float = 0.1\n        least: float = -100.0")
     (tmp_path / "decay.py").write_text(code)
     families = {
         "fixed": {"role": "seen", "params": {"a": 0.5}},

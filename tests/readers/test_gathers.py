@@ -158,12 +158,30 @@ def refused(folder, words, text, files, models=()):
         (SMALL, r"OpenFWI's source has 5 values from 0 to 690 m, this problem's 2 values .*preset: openfwi"),
         ({**OPENFWI, "record_length": 2.0, "time_step": 0.001, "output_interval": 0.002}, r"time has 1000 .* to 1 s"),
         ({**OPENFWI, "spacing": 20.0}, r"source has 5 values from 0 to 690 m, this problem's 5 values from 0 to 1380"),
+        ({**OPENFWI, "source_depth": 20.0}, r"OpenFWI's sources lie 10 m deep, this problem's 20 to 20 m: give the"),
+        ({**OPENFWI, "receiver_depth": 30.0}, r"OpenFWI's receivers lie 10 m deep, this problem's 30 to 30 m"),
         ({**OPENFWI, "x_cells": [35, 35]}, r"depth has 70 values from 0 to 690 m, this problem's 35 values"),
     ],
 )
 def test_openfwi_fits_its_preset_alone(tmp_path, openfwi, simulator, words):
     files, models = openfwi
     refused(tmp_path, words, job("openfwi", simulator=simulator), files, models)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({}, ""),
+        ({"peak_frequency": 12.0}, "a Ricker of 15 Hz, this problem's another one, with its peak at 12 Hz"),
+        ({"free_surface": True}, "OpenFWI's data have no free surface"),
+    ],
+)
+def test_other_physics_than_openfwi_is_told(tmp_path, openfwi, caplog, change, says):
+    files, models = openfwi
+    read_waves(job("openfwi", simulator=OPENFWI | change), files[:1], models[:1], tmp_path / "a.h5")
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == bool(says)
+    assert says in "".join(told)
 
 
 @pytest.mark.parametrize("kept", [0, 50, 5000, "npz"])

@@ -1,11 +1,15 @@
-"""Moments of exported draws: weights, failures, angles."""
+"""Moments of exported draws: weights, failures, angles; which files are written."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from pullback.ensembles.fields import Field
-from pullback.report.export import moments
+from pullback.ensembles.fields import Coordinate, Field
+from pullback.report.export import ExportError, Source, export_segy, moments
 
+NODES = Coordinate(np.array([0.0, 10.0]), "m")
+MAPS = Field.array("x", ("depth", "offset"), (2, 2), "m/s", coordinates={"depth": NODES, "offset": NODES})
 MAP = Field.array("x", ("depth", "offset"), (1, 2), "m/s")
 JET = Field.vector("x", ("pt", "phi"), ("GeV", "rad"), transforms=("log", "periodic"))
 
@@ -41,3 +45,19 @@ def test_angles_are_averaged_on_the_circle():
     assert mean[0, 0] == 20
     assert abs(mean[0, 1]) == pytest.approx(np.pi, abs=1e-6)
     assert std[0] == pytest.approx([10, np.pi - 3.1], abs=1e-6)
+
+
+def test_an_event_that_failed_is_told_before_any_file_is_written(tmp_path):
+    """Else the files of the events before it are in the way of the next try."""
+
+    class Maps(Source):
+        def __init__(self):
+            self.path, self.draws, self.attributes = tmp_path / "salt.h5", SimpleNamespace(x=MAPS, draws=1), {}
+
+        def read(self, what, start, stop):
+            values = np.full((1, 2, 2), 2000.0 if start < 2 else np.nan, np.float32)
+            return {"event_id": np.array([start]), "mean": values}
+
+    with pytest.raises(ExportError, match="--what mean: that of event 2 failed and is NaN; choose others"):
+        list(export_segy(Maps(), range(3), tmp_path / "mean.segy", "mean", 0))
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from reference import shot
 from settings import COMPACT, SPONGE
 
 from pullback.problems.fwi import Fwi
-from pullback.simulators.acquisition import Acquisition, AcquisitionError, cfl_limit
+from pullback.simulators.acquisition import Acquisition, AcquisitionError, Nodes, cfl_limit
 from pullback.simulators.preflight import check, phase_velocity_error
 from pullback.simulators.wavelets import BANDWIDTH, FAINT, Recorded, Ricker, WaveletError
 from pullback.study.waves import FwiSimulator
@@ -258,3 +259,28 @@ def test_a_record_without_the_bottom_is_refused_for_inversion(caplog):
         numbers = Fwi(FwiSimulator(record_length=0.8)).preflight()
     assert numbers["warnings"]
     assert "ends before the bottom answers" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("weights", "single"),
+    [
+        (np.eye(3)[[2, 0]], [2, 0]),
+        (np.eye(3)[[2, 2]], None),
+        (0.5 * np.eye(3), None),
+        (-np.eye(3), None),
+        (np.eye(3) + np.eye(3)[::-1], None),
+    ],
+)
+def test_positions_that_are_read_without_a_sum(weights, single):
+    """Each on one node of its own, with weight 1."""
+    found = Nodes(np.arange(3), np.arange(3), weights)._single
+    assert (found if found is None else found.tolist()) == single
+
+
+def test_many_nodes_take_no_square_of_their_number():
+    weights = np.full((2, 3000), 0.1)
+    tracemalloc.start()
+    assert Nodes(np.arange(3000), np.arange(3000), weights)._single is None
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e6

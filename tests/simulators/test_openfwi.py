@@ -119,3 +119,17 @@ def test_output_between_steps():
     assert between.shape == on_step.shape == (1, 300, 3)
     # The wavelet of each is sampled at its own steps, its peak on one: shifted by less than half a step.
     assert relative(between, on_step) < 0.05
+
+
+def test_samples_between_steps_are_those_of_their_times():
+    """A pulse known at the steps, zero at time 0: at the times of the samples it is met to 1e-6 of its peak."""
+
+    def pulse(t: np.ndarray) -> np.ndarray:
+        b = (np.pi * 10.0 * (t - 0.15)) ** 2
+        return (1 - 2 * b) * np.exp(-b)
+
+    a = acquisition(**OPENFWI | {"record_length": 0.21, "output_interval": 0.0007, "time_step": 0.001})
+    at_steps = pulse(np.arange(1, a.steps + 1) * a.time_step)
+    np.testing.assert_allclose(a.sampled(at_steps), pulse(a.times), rtol=0, atol=1e-6)
+    # A sample one step early is not it.
+    assert np.abs(a.sampled(at_steps)[1:] - pulse(a.times)[:-1]).max() > 0.02

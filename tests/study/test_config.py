@@ -244,6 +244,14 @@ def test_figures_are_of_numbers_that_the_study_has():
                     ["families.other.params", "`rough` is of geology 'style', found geology 'flat'"],
                 ),
                 (
+                    {"role": "unseen", "params": {"geology": "salt", "layers": [5, 2]}},
+                    ["families.other.params", "`layers` needs 1 <= least <= most, found [5, 2]"],
+                ),
+                (
+                    {"role": "unseen", "params": {"geology": "salt", "layers": [2, 20]}},
+                    ["families.other.params.layers", "32 nodes of depth, which hold 16 layers, found at most 20"],
+                ),
+                (
                     {"role": "unseen", "params": {"geology": "salty"}},
                     ["families.other.params.geology", "'salt'"],
                 ),
@@ -258,6 +266,32 @@ def test_figures_are_of_numbers_that_the_study_has():
             "problems/waves",
             {**WAVES, "simulator": {"preset": "fwi33"}},
             ["simulator.preset", "'compact', 'openfwi', 'fwi32' or 'marmousi'"],
+        ),
+        (
+            "problems/toy/families/half/params/gamma",
+            1.5,
+            ["families.half.params", "gamma is a correlation: found [1.5], wanted values in [-1, 1]"],
+        ),
+        *(
+            (
+                "problems/waves",
+                {**WAVES, "methods": {"net": {"kind": kind, **network, "train": {"sets": 1, **train}}}},
+                ["waves.methods.net.train: network 'inversion-net'", "a step may have 1, wanted at least 2: raise"],
+            )
+            for kind, network in (("regression", {"network": {"kind": "inversion-net"}}), ("velocity-gan", {}))
+            for train in ({"set_size": [1, 8]}, {"set_size": [4, 8], "targets": 1})
+        ),
+        (
+            "problems/images",
+            {
+                "kind": "digits",
+                "families": {
+                    "flat": {"role": "unseen", "params": {"alpha": 0.5}},
+                    "other": {"role": "unseen", "take": {"family": "flat"}, "shift": {"kind": "noise", "relative": 1}},
+                },
+                "methods": {"o": {"kind": "oracle"}},
+            },
+            ["images.families.other.shift: noise would fall on lost pixels", "change: {noise_variance: ...}"],
         ),
         (
             "problems/jets",

@@ -103,16 +103,23 @@ def _waves(plan: Plan) -> Iterator[Finding]:
 
 
 def _shifts(plan: Plan) -> Iterator[Finding]:
-    """Whether y keeps its shape where its truth is simulated with other settings."""
-    from pullback.problems.simulate import Resimulation
+    """Whether shifts are of this y, and whether its truth can be simulated with other settings."""
+    from pullback.problems.fwi import Fwi
+    from pullback.problems.simulate import Resimulation, check_shift
+    from pullback.simulators.preflight import check
     from pullback.study.problems import SimulatorShift
 
-    for problem, spec in plan.study.problems.items():
-        for name, family in spec.families.items():
-            if not isinstance(family.shift, SimulatorShift):
+    for problem, made in _made(plan):
+        for name, family in plan.study.problems[problem].families.items():
+            if family.shift is None:
                 continue
             try:
-                Resimulation(json.loads(plan.derive_job(problem, name)), family.shift.change)
+                if not isinstance(family.shift, SimulatorShift):
+                    check_shift(family.shift, made.y)
+                    continue
+                again = Resimulation(json.loads(plan.derive_job(problem, name)), family.shift.change).problem
+                warnings = check(again.acquisition)["warnings"] if isinstance(again, Fwi) else []
+                yield from (Finding(WARNING, f"{problem}.{name}", f"shift: {warning}") for warning in warnings)
             except Exception as error:  # a user's own class may raise anything
                 yield Finding(PROBLEM, f"{problem}.{name}", str(error))
 

@@ -21,6 +21,7 @@ log = logging.getLogger("pullback")
 Part = Literal["train", "validation"]
 WINDOWS = 16
 SCALING_EVENTS = 50_000
+LEAST_SCALING_EVENTS = 16
 
 
 class SetsError(ValueError):
@@ -131,6 +132,8 @@ class TrainingData:
         event = 4 * (int(np.prod(self.x.shape)) + int(np.prod(self.y.shape)))
         size = event * sum(reader.n for reader in (*train, *validation))
         self.in_memory = size <= memory_mb * 1_000_000
+        fit = memory_mb * 1_000_000 // event
+        self._scaling_events = max(LEAST_SCALING_EVENTS, min(SCALING_EVENTS, fit))
         if not self.in_memory:
             log.info("%.0f MB of events, more than memory_mb = %d: sets are read from disk", size / 1e6, memory_mb)
         self._scaling: Scaling | None = None
@@ -152,8 +155,8 @@ class TrainingData:
         return min(int(np.diff(family.reader.offsets).min()) for family in self._families["train"])
 
     def fit_scaling(self, rng: np.random.Generator) -> Scaling:
-        """How networks see x and y, fitted on `SCALING_EVENTS` training events."""
-        return Scaling.fit(self.x, self.y, *self.sample_for_scaling(SCALING_EVENTS, rng))
+        """How networks see x and y, fitted on `SCALING_EVENTS` training events, or on what ``memory_mb`` holds."""
+        return Scaling.fit(self.x, self.y, *self.sample_for_scaling(self._scaling_events, rng))
 
     def sample_for_scaling(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """About n training events x (event, *x), y (event, *y), as many of each family; physical units.

@@ -24,6 +24,9 @@ class Problem(Protocol):
         block: events drawn from one generator; shards are cut between blocks.
         fail: what a failed simulation means for data: ``"error"`` or ``"redraw"`` (the prior is then conditional on
         success).
+
+    Optional is ``scale``: what y is proportional to by the settings of the simulation alone (a grid's spacing, not the
+    source). A shift that simulates with other settings takes it out.
     """
 
     gives: ClassVar[frozenset[Capability]]
@@ -38,6 +41,14 @@ class Problem(Protocol):
 
     def forward(self, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Observations y (event, *y) of x (event, *x), and which simulations succeeded (event,) bool. [forward]"""
+        ...
+
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `forward`, without the noise of a measurement.
+
+        Optional beside ``forward``, for a problem that can tell the two apart; without it EnKG takes what `forward`
+        gives, its noise included.
+        """
         ...
 
     def gradient(

@@ -42,6 +42,8 @@ class Fwi:
         self.acquisition = a = _acquisition(options)
         self.block = FwiProblem.block
         self.fail = "error"
+        # The source's strength counts per node, as in OpenFWI's code: the same rock on finer nodes answers less.
+        self.scale = a.spacing**2
         self.shape = options.x_cells or options.shape
         self._finer = [_interpolation(n, m) for n, m in zip(self.shape, a.shape, strict=True)]
         extent = [(n - 1) * a.spacing for n in a.shape]
@@ -114,10 +116,12 @@ class Fwi:
         self._check_velocities(x)
         y, ok = shared_engine(self.acquisition).batch(self.finer(x))
         if rng is not None and self.options.noise:
-            # One by one: the noise of a whole block in float64 is gigabytes where gathers are long.
-            for event in range(len(y)):
-                y[[event]] = with_noise(y[[event]], self.options.noise, rng)
+            y = with_noise(y, self.options.noise, rng)
         return y, ok
+
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Shot gathers as `forward` gives them, free of noise."""
+        return self.forward(x)
 
     def gradient(
         self, x: np.ndarray, objective: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]

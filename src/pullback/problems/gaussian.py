@@ -90,6 +90,10 @@ class Gaussian:
         scale = self.noise * np.linalg.norm(x, axis=-1, keepdims=True)
         return x @ self.matrix + scale * rng.standard_normal(x.shape), np.ones(len(x), bool)
 
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The mean x M of the observations (event, d)."""
+        return x @ self.matrix, np.ones(len(x), bool)
+
     def log_likelihood(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """log p(y|x), broadcast over the leading axes of y (..., d) and x (..., d)."""
         y, x = np.asarray(y, np.float64), np.asarray(x, np.float64)

@@ -4,6 +4,7 @@ What a file says of shapes, places, times and units is compared with the problem
 read block by block.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,10 @@ from pullback.ensembles.fields import Field
 from pullback.readers.segy import read_gathers, read_model
 from pullback.readers.velocity import spelled
 from pullback.simulators.acquisition import Acquisition, evenly
+from pullback.simulators.wavelets import Ricker
 from pullback.study.waves import FwiSimulator, WaveFiles
+
+log = logging.getLogger("pullback")
 
 BLOCK = 16
 """Events read at once: 22 MB of OpenFWI's gathers."""
@@ -100,6 +104,7 @@ def _openfwi(stack: ExitStack, wanted: Fields, file: Path, model: Path | None) -
     }
     for name, values in recorded.items():
         _compare_coordinate(f"{file}: OpenFWI's", wanted.y, name, values, "give the simulator preset: openfwi")
+    _compare_openfwi(file, wanted.acquisition, o)
     y = _array(file, (), wanted.y)
     if not model:
         return len(y), _rows(y), None
@@ -208,6 +213,24 @@ def _compare_coordinate(of: str, field: Field, name: str, found: np.ndarray, rem
         return
     first, last = (f"{len(v)} values from {v[0]:g} to {v[-1]:g} {units}" for v in (found, wanted))
     raise GatherError(f"{of} {name} has {first}, this problem's {last}: {remedy}")
+
+
+def _compare_openfwi(file: Path, a: Acquisition, o: FwiSimulator) -> None:
+    """What OpenFWI's files do not say and is known of them."""
+    for what in ("sources", "receivers"):
+        depths = np.array([depth for depth, _ in getattr(a, what)])
+        if np.abs(depths - o.source_depth).max() > CLOSE * a.spacing:
+            raise GatherError(
+                f"{file}: OpenFWI's {what} lie {o.source_depth:g} m deep, this problem's {depths.min():g} to "
+                f"{depths.max():g} m: give the simulator preset: openfwi"
+            )
+    if a.wavelet != Ricker(o.peak_frequency):
+        log.warning(
+            "%s: OpenFWI's wavelet is a Ricker of %g Hz, this problem's another one, with its peak at %.3g Hz",
+            file, o.peak_frequency, a.wavelet.frequency,
+        )  # fmt: skip
+    if a.free_surface:
+        log.warning("%s: OpenFWI's data have no free surface, and this problem has one", file)
 
 
 def _finite(path: Path, name: str, values: np.ndarray, start: int) -> np.ndarray:

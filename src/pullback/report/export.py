@@ -223,17 +223,23 @@ def export_segy(source: Source, rows: range, target: Path, what: str, draw: int)
     targets = [target.with_stem(f"{target.stem}-{row:03d}") if len(rows) > 1 else target for row in rows]
     for path in targets:
         _refuse_existing(path)
+
+    def values(row: int) -> tuple[int, np.ndarray]:
+        found = source.read([what], row, row + 1)
+        return found["event_id"][0], found[what][0, draw] if what == "draw" else found[what][0]
+
+    # All before the first is written: a part of the files would be in the way of the next try.
+    for row in rows:
+        if not np.isfinite(values(row)[1]).all():
+            raise ExportError(f"--what {what}: that of event {row} failed and is NaN; choose others, or export to .nc")
     of = " ".join(f"{key} {source.attributes[key]}" for key in ("family", "method", "seed") if key in source.attributes)
     for row, path in zip(rows, targets, strict=True):
-        found = source.read([what], row, row + 1)
-        values = found[what][0, draw] if what == "draw" else found[what][0]
-        if not np.isfinite(values).all():
-            raise ExportError(f"--what {what}: that of event {row} failed and is NaN; choose others, or export to .nc")
-        title = f"{KINDS[what]} of event {found['event_id'][0]}, {of}".upper()
+        event, data = values(row)
+        title = f"{KINDS[what]} of event {event}, {of}".upper()
         if acquisition:
-            write_gathers(path, values, acquisition, title)
+            write_gathers(path, data, acquisition, title)
         else:
-            write_model(path, Section(values, spacing), title)
+            write_model(path, Section(data, spacing), title)
         yield path, row
 
 

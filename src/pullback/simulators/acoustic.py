@@ -292,14 +292,16 @@ class AcousticEngine:
     def _gathers(self, record: Any, count: int, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Samples at the receivers (model, source, time, receiver), NaN where a field blew up, and where none did."""
         at_nodes = np.asarray(record.data[:, :count])
-        # Written so that NaN counts as blown up.
-        good = np.abs(at_nodes).max(axis=(0, 2, 3)) <= limit
+        # Written so that NaN counts as blown up, and without a copy of a long record.
+        most, least = (extreme(at_nodes, axis=(0, 2, 3)) for extreme in (np.max, np.min))
+        good = np.maximum(most, -least) <= limit
         y = self._receivers.read(self.acquisition.sampled(at_nodes)).transpose(1, 2, 0, 3)
         return np.where(good[:, None, None, None], y, np.nan).astype(self.dtype), good
 
     def _spread(self, gathers: np.ndarray) -> np.ndarray:
         """The transpose of `_gathers`: (model, source, time, receiver) -> (step, model, source, node)."""
-        return self.acquisition.unsampled(self._receivers.drive(gathers.transpose(2, 0, 1, 3)))
+        by_time = gathers.transpose(2, 0, 1, 3).astype(self.dtype, copy=False)
+        return self.acquisition.unsampled(self._receivers.drive(by_time))
 
     def _padded(self, models: np.ndarray) -> np.ndarray:
         """Models (model, depth, offset) continued into the border from their edge."""

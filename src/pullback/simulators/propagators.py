@@ -1,10 +1,11 @@
 r"""The wave equation as Devito operators: one step of the field, its linearisation and its adjoint.
 
-    p_tt + kappa p_t = v^2 (p_zz + p_xx) + v^2 w(t) delta(source)
+    p_tt + kappa p_t = v^2 (p_zz + p_xx) + v^2 dx^2 w(t) delta(source)
 
-With alpha = (v dt / dx)^2 and L the stencil sum of the Laplacian times dx^2, one step is
+The source is that of OpenFWI's code, which drives the source's node with v^2 w and no 1 / dx^2: amplitudes go with the
+square of the spacing. With alpha = (v dt / dx)^2 and L the stencil sum of the Laplacian times dx^2, one step is
 
-    p^{n+1} = (2 - k) p^n - (1 - k) p^{n-1} + alpha (L p^n + q^n)  +  alpha W^T w^n
+    p^{n+1} = (2 - k) p^n - (1 - k) p^{n-1} + alpha (L p^n + q^n)  +  alpha dx^2 W^T w^n
 
 where W^T spreads a source over the nodes around it. Two absorbing borders:
 

@@ -11,18 +11,20 @@ from pullback.study import figures as study_figures
 from pullback.study import methods as method_kinds
 from pullback.study.base import Capability, Uniform, is_distribution
 from pullback.study.inference import Refine
+from pullback.study.learning import InversionNet
 from pullback.study.model import Problem, Study, resolve_otherwise
 from pullback.study.plugins import problem_class
 from pullback.study.problems import (
     BUILT_IN_PROBLEMS,
     CustomProblem,
     Family,
+    FwiProblem,
     NoiseShift,
     RootFiles,
     ScaleShift,
     SimulatorShift,
 )
-from pullback.study.waves import WaveFiles
+from pullback.study.waves import FwiParams, WaveFiles
 
 
 def complaints(study: Study, folder: Path) -> Iterator[str]:
@@ -80,6 +82,11 @@ def _family_complaints(at: str, problem: Problem) -> Iterator[str]:
             yield f"{here}.shift: noise has one size for all of y, and jets have GeV and radians: scale a `feature`"
         if problem.kind == "unfolding" and isinstance(family.shift, ScaleShift) and family.shift.feature is None:
             yield f"{here}.shift: a factor on all of y would stretch angles too: name the `feature`"
+        if problem.kind == "digits" and isinstance(family.shift, NoiseShift):
+            yield (
+                f"{here}.shift: noise would fall on lost pixels too, whose exact 0 says that they are lost: use "
+                "{kind: simulator, change: {noise_variance: ...}}"
+            )
         if family.take or family.read:
             continue
         try:
@@ -90,12 +97,25 @@ def _family_complaints(at: str, problem: Problem) -> Iterator[str]:
         except ValidationError as error:
             yield from _option_complaints(f"{here}.params", params_model or Uniform, error)
             continue
+        yield from _layer_complaints(here, problem, checked)
         distributed = [key for key, value in checked if isinstance(value, Uniform)]
         if distributed and not family.sweep:
             yield f"{here}.params.{distributed[0]}: a distribution of priors needs a `sweep` block"
         if family.sweep and not distributed:
             yield f"{here}.sweep: no parameter is a distribution, such as {{uniform: [low, high]}}"
     yield from _twice(at, families)
+
+
+def _layer_complaints(here: str, problem: Problem, params: Any) -> Iterator[str]:
+    """Made-up geology has as many layers as the nodes of x can hold."""
+    if not (isinstance(problem, FwiProblem) and isinstance(params, FwiParams)) or params.geology == "tiles":
+        return
+    nodes = (problem.simulator.x_cells or problem.simulator.shape)[0]
+    if params.layers[1] > nodes // 2:
+        yield (
+            f"{here}.params.layers: x has {nodes} nodes of depth, which hold {nodes // 2} layers, found at most "
+            f"{params.layers[1]}: take fewer, or more nodes"
+        )
 
 
 def _own_parameters(params: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -233,6 +253,7 @@ def _method_complaints(at: str, problem: Problem, gives: frozenset[Capability], 
                 )
         if isinstance(method, method_kinds.Told) and method.parameters:
             yield from _parameter_complaints(here, problem, judged)
+        yield from _batch_complaints(here, method)
         prior = getattr(method, "prior", None)
         if method.uses_prior and prior not in problem.priors:
             yield f"{here}.prior: there is no prior '{prior}' under {at}.priors ({', '.join(problem.priors) or 'none'})"
@@ -255,6 +276,18 @@ def _method_complaints(at: str, problem: Problem, gives: frozenset[Capability], 
         yield (f"{at}.likelihoods: of problem kind '{problem.kind}' none can be learned, because {problem.unlearnable}")
     if "exact" in problem.likelihoods:
         yield f"{at}.likelihoods.exact: 'exact' means the problem's own likelihood; give this one another name"
+
+
+def _batch_complaints(here: str, method: method_kinds.Method) -> Iterator[str]:
+    """InversionNet normalises over the targets of a step, which one alone has no spread for."""
+    if not (isinstance(method, method_kinds.Amortised) and isinstance(method.network, InversionNet)):
+        return
+    train = method.train
+    if train.sets * min(train.set_size[0], train.targets or train.set_size[0]) < 2:
+        yield (
+            f"{here}.train: network 'inversion-net' normalises over the targets of a step, and a step may have 1, "
+            "wanted at least 2: raise `sets`, or `targets` and the least of `set_size`"
+        )
 
 
 def _parameter_complaints(here: str, problem: Problem, judged: list[str]) -> Iterator[str]:

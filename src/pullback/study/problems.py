@@ -234,6 +234,13 @@ class GaussianParams(Closed):
     mu1: Number = Field(default=0.0, description="mean of x1")
     mu2: Number = Field(default=0.0, description="mean of x2; components from the third on have mean 0")
 
+    @model_validator(mode="after")
+    def _is_correlation(self) -> "GaussianParams":
+        ends = [self.gamma] if isinstance(self.gamma, float) else [v for pair in self.gamma.intervals for v in pair]
+        if not all(-1 <= end <= 1 for end in ends):
+            raise ValueError(f"gamma is a correlation: found {ends}, wanted values in [-1, 1]")
+        return self
+
 
 class GaussianProblem(ProblemBase):
     """The Gaussian problem with a known answer; in two dimensions that of the ensemble inverse problem paper."""

@@ -187,6 +187,8 @@ class FwiParams(Closed):
             raise ValueError("geology 'tiles' and the block `tiles` belong together: give both or neither")
         if self.rough and self.geology != "style":
             raise ValueError(f"`rough` is of geology 'style', found geology '{self.geology}'")
+        if not 1 <= self.layers[0] <= self.layers[1]:
+            raise ValueError(f"`layers` needs 1 <= least <= most, found {list(self.layers)}")
         return self
 
 

@@ -6,8 +6,8 @@ For each observation the misfit
 
 is made small by L-BFGS-B within the problem's bounds, x in units of their width and grad in differences between
 neighbours. H keeps the frequencies below a corner, which rises from band to band (Bunks et al. 1995), so that early
-steps see waves too long to be off by more than half a cycle. The derivative of |F(x) - y|^2 is that of the simulator,
-by its adjoint.
+steps see waves too long to be off by more than half a cycle; of traces of y that are all zero, which are dead, it keeps
+nothing. The derivative of |F(x) - y|^2 is that of the simulator, by its adjoint.
 
 Nodes near a source, and those of the edge, which go on into the border, move the data a hundred times as much as deep
 ones. L-BFGS works on x / s, s = (h + max h / 100)^(-1/2), with h the diagonal of J^T H^2 J (J = dF/dx) at the start,
@@ -26,6 +26,7 @@ import numpy as np
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Chunk, Context, Method
+from pullback.methods.traces import live
 from pullback.seeding import generator
 from pullback.study.inference import Infer, LbfgsInfer
 
@@ -107,11 +108,15 @@ class Lbfgs(Method[None]):
         return Chunk(x, np.zeros(ok.shape), ok, {"final_misfit": float(np.median(misfits))} if misfits else {})
 
     def _scale(self, descent: "Descent", corner: float | None, infer: LbfgsInfer) -> np.ndarray:
-        """s of one band, the same for every event: it is taken at the start."""
-        if corner not in self._scales:
-            rng = generator(*self.context.address, "probes", str(corner))
-            self._scales[corner] = descent.scale(self.start(infer), rng)
-        return self._scales[corner]
+        """s of one band, taken at the start: the same for every event without dead traces."""
+        whole = bool(descent.live.all())
+        if whole and corner in self._scales:
+            return self._scales[corner]
+        rng = generator(*self.context.address, "probes", str(corner))
+        scale = descent.scale(self.start(infer), rng)
+        if whole:
+            self._scales[corner] = scale
+        return scale
 
     def _count(self, descent: "Descent") -> None:
         self.cost.simulator_calls += SIMULATIONS * descent.evaluations
@@ -158,6 +163,7 @@ class Descent:
         self.axis = problem.y.dims.index("time")
         times = problem.y.coordinates["time"].values
         self.response = None if corner is None else low_pass(len(times), times[1] - times[0], corner)
+        self.live = live(problem.y, observed)
         self.observed = self._filtered(observed)
         self.power = float((self.observed**2).sum()) or 1.0
         self.evaluations, self.failed, self.wall = 0, 0, np.inf
@@ -230,7 +236,7 @@ class Descent:
         return np.array([(residual**2).sum() / (2 * self.power)]), (self._filtered(residual) / self.power)[None]
 
     def _filtered(self, y: np.ndarray) -> np.ndarray:
-        y = y.astype(np.float64)
+        y = y.astype(np.float64) * self.live
         return y if self.response is None else filtered(y, self.response, self.axis)
 
 

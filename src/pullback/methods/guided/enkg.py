@@ -11,8 +11,9 @@ Their released code, which is followed here, normalises the step: with A_jk = <G
 
     x_j <- x_j - (guidance / |A|_F) sum_k A_jk (x_k - mean x),   deviations of the *noisy* particles.
 
-No noise is added, no derivative taken, no covariance of the measurement noise used: the step is invariant to the
-scale of the data and to its noise level, so that the particles concentrate more than a posterior does. The matrix in
+No noise is added (G is the problem's `predict`, where it has one), no derivative taken, no covariance of the
+measurement noise used: the step is invariant to the scale of the data and to its noise level, so that the particles
+concentrate more than a posterior does. The matrix in
 front of the deviations has Frobenius norm = guidance, so its rows have mean norm guidance / sqrt(N): the step depends
 on N, and `frobenius_norm` keeps the published row norm when N is smaller. Near an answer A is symmetric, and an update
 contracts as long as its largest eigenvalue, at most the Frobenius norm, is below 2.
@@ -34,6 +35,7 @@ from pullback.generative.edm import euler_ode, euler_step, karras_grid
 from pullback.generative.numerics import numerics
 from pullback.methods.base import Chunk, Method
 from pullback.methods.guided.edm import PriorError, load_prior
+from pullback.methods.traces import live
 from pullback.seeding import event_normals, generator
 from pullback.study.inference import EnkgInfer, Infer
 
@@ -200,16 +202,18 @@ class EnKG(DiffusionMethod):
     """EnKG against the problem's simulator; the particles of one observation are its draws."""
 
     def answer(self, y: np.ndarray, event_id: int, infer: EnkgInfer) -> np.ndarray:
-        """One run for one observation."""
+        """One run for one observation; dead traces are no data."""
+        recorded = np.broadcast_to(live(self.problem.y, y), y.shape)
 
         def simulate(z: np.ndarray, level: int, update: int) -> tuple[np.ndarray, np.ndarray]:
-            return self._simulate(z, y, (event_id, level, update))
+            predicted, ok = self._simulate(z, y, (event_id, level, update))
+            return predicted[:, recorded.ravel()], ok
 
         sigmas = (self.prior.sigma_min, self.prior.sigma_max)
         noise = self.noise("enkg", event_id, infer.draws)
         label = f"EnKG, event {event_id}"
         progress = self.context.progress
-        return guide(self.denoise, simulate, y.ravel(), noise, sigmas, infer, progress, label).cpu().numpy()
+        return guide(self.denoise, simulate, y[recorded], noise, sigmas, infer, progress, label).cpu().numpy()
 
     def _simulate(self, z: np.ndarray, y: np.ndarray, where: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Simulate x within its bounds; a particle that is not finite is not simulated and has failed."""
@@ -218,10 +222,15 @@ class EnKG(DiffusionMethod):
         predicted = np.full((len(x), y.size), np.nan)
         if ok.any():
             inside, changed = self.problem.x.project(x[ok])
-            found, fine = self.problem.forward(inside, generator(*self.context.address, "forward", *where))
+            found, fine = self._predict(inside, where)
             predicted[ok] = found.reshape(len(found), -1)
             self.cost.simulator_calls += len(inside)
             self.cost.projected += int(changed.sum())
             ok[ok] = fine & np.isfinite(predicted[ok]).all(axis=1)
         self.cost.failed_simulations += int((~ok).sum())
         return predicted, ok
+
+    def _predict(self, x: np.ndarray, where: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """G(x), free of noise where the problem can give it: noise of their own would set particles apart."""
+        predict = getattr(self.problem, "predict", None)
+        return predict(x) if predict else self.problem.forward(x, generator(*self.context.address, "forward", *where))
