@@ -118,8 +118,12 @@ def _shifts(plan: Plan) -> Iterator[Finding]:
                     check_shift(family.shift, made.y)
                     continue
                 again = Resimulation(json.loads(plan.derive_job(problem, name)), family.shift.change).problem
-                warnings = check(again.acquisition)["warnings"] if isinstance(again, Fwi) else []
-                yield from (Finding(WARNING, f"{problem}.{name}", f"shift: {warning}") for warning in warnings)
+                if not (isinstance(again, Fwi) and isinstance(made, Fwi)):
+                    continue
+                # What is true of the problem itself is said there.
+                known = check(made.acquisition)["warnings"]
+                for warning in (new for new in check(again.acquisition)["warnings"] if new not in known):
+                    yield Finding(WARNING, f"{problem}.{name}", f"shift: {warning}")
             except Exception as error:  # a user's own class may raise anything
                 yield Finding(PROBLEM, f"{problem}.{name}", str(error))
 
