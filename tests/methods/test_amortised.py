@@ -7,11 +7,11 @@ import torch
 
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
-from pullback.ensembles.store import EnsembleReader, EnsembleWriter
+from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter
 from pullback.generative.checkpoint import load_artifact
 from pullback.methods.amortised import conditioning
 from pullback.methods.amortised import model as module
-from pullback.methods.amortised.conditioning import distance_to_training
+from pullback.methods.amortised.conditioning import distance_to_training, signature
 from pullback.methods.amortised.model import AmortisedModel, ModelError
 from pullback.methods.base import Context, TrainJob
 from pullback.methods.run import checkpoint_folder, train
@@ -263,6 +263,35 @@ def test_distance_to_training_is_in_units_of_the_training_sets_own():
     training = torch.stack([torch.arange(50.0), torch.zeros(50)], dim=1)
     assert distance_to_training(torch.tensor([52.0, 0.0]), training) == pytest.approx(3, rel=1e-5)
     assert distance_to_training(torch.tensor([7.0, 0.0]), training) == 0
+
+
+def test_a_signature_is_of_the_weighted_law():
+    """Members of y > 0 count three times: mean and spread are those of a set in which they stand three times."""
+    rng = np.random.default_rng(0)
+    y = torch.from_numpy(rng.standard_normal((1, 200, 1)).astype(np.float32))
+    copies = torch.where(y[0, :, 0] > 0, 3, 1)
+    copied = y[:, torch.repeat_interleave(copies)]
+    here = torch.zeros(1, 2)
+    wanted = signature(here, copied, torch.ones(copied.shape[:2], dtype=torch.bool))
+    # A padded place may hold any weight.
+    padded, weight = torch.cat([y, y], dim=1), torch.cat([copies, copies])[None].float() / 7
+    mask = torch.arange(400)[None] < 200
+    torch.testing.assert_close(signature(here, padded, mask, weight), wanted)
+    signed = torch.where(y[:, :, 0].abs() > 2, -5.0, 1.0)
+    assert signature(here, y, mask[:, :200], signed).isfinite().all()
+
+
+def test_a_weighted_set_that_follows_the_training_law_is_near(eifm, tmp_path):
+    """Truths about 40, of which those weigh that a training prior would have made: the set is one of its draws."""
+    rng = np.random.default_rng(1)
+    y = np.concatenate([10.5 + np.hypot(1, NOISE) * rng.standard_normal(64), 50 + rng.standard_normal(640)])[:, None]
+    weight = np.repeat([2.0, 1e-9], [64, 640])
+    columns = {"weight": Column("<f8")}
+    with EnsembleWriter(tmp_path / "w.h5", x=X, y=Y, spec="{}", columns=columns) as writer:
+        writer.append(y, np.arange(len(y)), x=y, weight=weight)
+    model = model_of(spec("ei-fm"), eifm)
+    found = model.diagnostics(model.condition(EnsembleReader(tmp_path / "w.h5"), FlowInfer()))
+    assert found["embedding_distance"] < 2
 
 
 def test_a_large_set_is_represented_by_some_members(eifm, tmp_path, caplog, monkeypatch):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
+from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.methods.base import Chunk, Context, Method, TrainJob, Unfolded
 from pullback.methods.infer import answer, infer, pieces
 from pullback.problems.gaussian import Gaussian
@@ -233,6 +233,32 @@ def test_field_data_without_truth_and_a_draw_that_is_not_finite(tmp_path):
     assert (~posterior.read("ok")).sum() == 3
     assert posterior.n == 40
     assert list(posterior.diagnostics) == ["mean"]
+
+
+def random_truth_of(path, x, weight):
+    from pullback.methods.classical.random_truth import RandomTruth as Method
+
+    columns = {"weight": Column("<f8")}
+    with EnsembleWriter(path, x=PROBLEM.x, y=PROBLEM.y, spec="{}", columns=columns) as writer:
+        writer.append(np.zeros((len(x), 2), np.float32), np.arange(len(x)), x=x, weight=weight)
+    method = Method(None, PROBLEM, CONTEXT)
+    method.load(None, None, [path])
+    return method
+
+
+def test_random_truths_are_drawn_by_weight(tmp_path):
+    """Weights 1, 3 and -2: the third counts as 0, so the second is three quarters of the draws."""
+    x = np.repeat([[0.0], [1.0], [2.0]], 2, axis=1)
+    method = random_truth_of(tmp_path / "w.h5", x, np.array([1.0, 3.0, -2.0]))
+    drawn = method.draw(None, np.zeros((50, 2)), np.arange(50), Infer(draws=100)).x[..., 0]
+    assert not (drawn == 2).any()
+    # Four standard errors of 5000 draws.
+    assert (drawn == 1).mean() == pytest.approx(0.75, abs=4 * np.sqrt(0.75 * 0.25 / 5000))
+
+
+def test_truths_without_a_positive_weight_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"none of 2 event weights is positive.* leave the family or the method out"):
+        random_truth_of(tmp_path / "w.h5", np.zeros((2, 2)), np.array([0.0, -1.0]))
 
 
 def test_random_truths_are_of_all_priors_of_a_sweep(tmp_path):

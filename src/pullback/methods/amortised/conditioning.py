@@ -68,7 +68,7 @@ def resampled(members: Members, rng: np.random.Generator) -> Members:
     return members.take(rng.integers(len(members.y), size=len(members.y)))
 
 
-def signature(embedding: Tensor, y: Tensor, mask: Tensor) -> Tensor:
+def signature(embedding: Tensor, y: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
     """What a set is recognised by, (set, k + 2 features): its embedding, mean and standard deviation of its members.
 
     Attention averages are bounded, so that a set far outside may share its embedding with one at the edge: the moments
@@ -78,11 +78,16 @@ def signature(embedding: Tensor, y: Tensor, mask: Tensor) -> Tensor:
         embedding: (set, k).
         y: observations as networks see them (set, member, *y).
         mask: (set, member).
+        weight: (set, member) of any sign, or None for equal weights.
     """
     values = y.flatten(2) if y.dim() == 3 else y.flatten(2).mean(dim=2, keepdim=True)
-    share = (mask / mask.sum(dim=1, keepdim=True))[:, :, None]
+    counts = mask if weight is None else torch.where(mask, weight, 0)
+    total = counts.sum(dim=1, keepdim=True)
+    share = (counts / torch.where(total == 0, 1, total))[:, :, None]
     mean = (share * values).sum(dim=1)
-    spread = (share * (values - mean[:, None]).square()).sum(dim=1).sqrt()
+    # Negative weights can make it negative.
+    variance = (share * (values - mean[:, None]).square()).sum(dim=1).clamp_min(0)
+    spread = variance.sqrt()
     return torch.cat([embedding, mean, spread], dim=1).float().cpu()
 
 
