@@ -11,7 +11,7 @@ from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter
 from pullback.generative.checkpoint import load_artifact
 from pullback.methods.amortised import conditioning
 from pullback.methods.amortised import model as module
-from pullback.methods.amortised.conditioning import distance_to_training, signature
+from pullback.methods.amortised.conditioning import Members, distance_to_training, read_members, resampled, signature
 from pullback.methods.amortised.model import AmortisedModel, ModelError
 from pullback.methods.base import Context, TrainJob
 from pullback.methods.run import checkpoint_folder, train
@@ -178,6 +178,52 @@ def test_more_resamples_than_draws(eifm, tmp_path):
     few, many = (FlowInfer(draws=2, bootstrap=b) for b in (2, 5))
     drawn = [model.draw(model.condition(reader, infer), y, ids, infer).x for infer in (few, many)]
     np.testing.assert_array_equal(*drawn)
+
+
+def test_a_bootstrap_draws_whole_groups():
+    group = np.array([2, 0, 1, 0, 2, 2])
+    members = Members(np.arange(6.0)[:, None], group + 0.5, group)
+    seen = set()
+    for seed in range(20):
+        drawn = resampled(members, np.random.default_rng(seed))
+        times = np.bincount(drawn.y[:, 0].astype(int), minlength=6)
+        each = [times[np.flatnonzero(group == g)] for g in range(3)]
+        assert all(len(set(found)) == 1 for found in each)
+        assert sum(found[0] for found in each) == 3
+        np.testing.assert_array_equal(drawn.weight, drawn.group + 0.5)
+        seen.add(tuple(times))
+    assert len(seen) > 3
+
+
+def test_a_set_of_one_group_says_that_it_cannot_be_resampled(eifm, tmp_path, caplog):
+    with EnsembleWriter(tmp_path / "one.h5", x=X, y=Y, spec="{}") as writer:
+        writer.append(np.zeros((20, 1)), np.arange(20), x=np.zeros((20, 1)), group=np.full(20, 3))
+    with caplog.at_level(logging.WARNING, logger="pullback"):
+        model_of(spec("ei-fm"), eifm).condition(EnsembleReader(tmp_path / "one.h5"), FlowInfer(bootstrap=2))
+    assert "all 20 members are of one group" in caplog.text
+
+
+def test_members_know_their_group_where_it_is_shared(eifm, tmp_path):
+    scaling = model_of(spec("ei-fm"), eifm).scaling
+    for name, group in (("alone", None), ("pairs", np.arange(20) // 2 + 7)):
+        with EnsembleWriter(tmp_path / f"{name}.h5", x=X, y=Y, spec="{}") as writer:
+            writer.append(np.zeros((20, 1)), 5 + np.arange(20), x=np.zeros((20, 1)), group=group)
+        with EnsembleReader(tmp_path / f"{name}.h5") as reader:
+            found = read_members(reader, scaling, np.random.default_rng(0)).group
+        assert found is None if group is None else found.tolist() == (np.arange(20) // 2).tolist()
+
+
+def test_a_small_set_is_resampled_before_it_is_repeated(eifm, tmp_path, monkeypatch):
+    """Of 5 members a resample has at most 5 different ones, each as often as the others but for the cut copy."""
+    reader = write(tmp_path / "small.h5", [0.5], 5, seed=6)
+    model, seen = model_of(spec("ei-fm"), eifm), []
+    context = model.model.context
+    monkeypatch.setattr(model.model, "context", lambda sets: (seen.append(sets["y"][0, :, 0]), context(sets))[1])
+    state = model.condition(reader, FlowInfer(bootstrap=3, duplicate_to=20))
+    assert state.size == 20
+    assert len(seen) == 3
+    for y in seen:
+        np.testing.assert_array_equal(y.reshape(4, 5), np.tile(y[:5], (4, 1)))
 
 
 def test_repeating_a_set_is_said_to_the_encoder_as_its_size(eifm, tmp_path):

@@ -231,6 +231,26 @@ def test_the_posterior_under_a_right_prior_stays_what_it_is(tmp_path):
     assert abs(np.median(after.std(axis=1) / spread) - 1) < 0.06
 
 
+class Resamples(Believes):
+    """Its state is the number of resamples that it was conditioned on."""
+
+    def condition(self, ensemble, infer):
+        return infer.bootstrap
+
+    def draw(self, state, y, event_id, infer):
+        chunk = super().draw(None, y, event_id, infer)
+        return Chunk(chunk.x + 100 * state, chunk.log_weight, chunk.ok)
+
+
+def test_particles_are_drawn_under_the_set_itself(tmp_path):
+    x, y = events(300, 0.5)
+    with EnsembleReader(write(tmp_path / "e.h5", x, y)) as reader:
+        settings = AmortisedInfer(bootstrap=8, refine=Refine(particles=300))
+        state = Refined(Resamples(0.5)).condition(reader, settings)
+    assert np.abs(state.sample.x).max() < 50
+    assert state.inner == 8
+
+
 def test_draws_do_not_depend_on_how_events_are_cut(tmp_path):
     x, y = events(300, 0.8)
     method = Refined(Believes(0.5))

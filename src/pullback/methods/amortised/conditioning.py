@@ -25,14 +25,17 @@ class Members(NamedTuple):
     Attributes:
         y: (member, *y) float32.
         weight: (member,) float32, or None.
+        group: number of the group that each is of (member,), from 0 on; None where each is one of its own.
     """
 
     y: np.ndarray
     weight: np.ndarray | None
+    group: np.ndarray | None = None
 
     def take(self, index: np.ndarray) -> "Members":
         """Some members, with repeats."""
-        return Members(self.y[index], None if self.weight is None else self.weight[index])
+        weight, group = (None if part is None else part[index] for part in (self.weight, self.group))
+        return Members(self.y[index], weight, group)
 
 
 def read_members(ensemble: EnsembleReader, scaling: Scaling, rng: np.random.Generator) -> Members:
@@ -45,14 +48,20 @@ def read_members(ensemble: EnsembleReader, scaling: Scaling, rng: np.random.Gene
     if ensemble.n > most:
         log.warning("a set of %d members is represented by %d of them, chosen at random", ensemble.n, most)
         chosen = np.sort(rng.choice(ensemble.n, most, replace=False))
-    pieces, weights = [], []
+    pieces, weights, groups = [], [], []
     for first in range(0, ensemble.n, max(1, most // 4)):
         last = min(first + max(1, most // 4), ensemble.n)
         inside = chosen[(chosen >= first) & (chosen < last)] - first
         pieces.append(scaling.encode_y(ensemble.read("y", first, last)[inside]))
         if "weight" in ensemble.columns:
             weights.append(nominal(ensemble.read("weight", first, last)[inside]))
-    return Members(np.concatenate(pieces), np.concatenate(weights) if weights else None)
+        groups.append(ensemble.read("group", first, last)[inside])
+    names, group = np.unique(np.concatenate(groups), return_inverse=True)
+    return Members(
+        np.concatenate(pieces),
+        np.concatenate(weights) if weights else None,
+        None if len(names) == len(chosen) else group,
+    )
 
 
 def repeated(members: Members, size: int) -> Members:
@@ -64,8 +73,14 @@ def repeated(members: Members, size: int) -> Members:
 
 
 def resampled(members: Members, rng: np.random.Generator) -> Members:
-    """A bootstrap resample: as many members, with replacement."""
-    return members.take(rng.integers(len(members.y), size=len(members.y)))
+    """A bootstrap resample: as many groups, with replacement; jets of one collision are not independent."""
+    if members.group is None:
+        return members.take(rng.integers(len(members.y), size=len(members.y)))
+    sizes = np.bincount(members.group)
+    drawn = rng.integers(len(sizes), size=len(sizes))
+    size, start = sizes[drawn], (np.cumsum(sizes) - sizes)[drawn]
+    within = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
+    return members.take(np.argsort(members.group, kind="stable")[np.repeat(start, size) + within])
 
 
 def signature(embedding: Tensor, y: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -251,12 +251,16 @@ class AmortisedModel(Method[ModelState]):
             return ModelState(context, ensemble.n)
         assert isinstance(infer, AmortisedInfer)
         address = self.context.address
-        members = conditioning.read_members(ensemble, self.scaling, generator(*address, "members"))
-        if infer.duplicate_to:
-            members = conditioning.repeated(members, infer.duplicate_to)
+        own = conditioning.read_members(ensemble, self.scaling, generator(*address, "members"))
+        least = infer.duplicate_to or 0
+        members = conditioning.repeated(own, least)
         first = int(ensemble.read("event_id", 0, 1)[0])
         rngs = [generator(*address, "bootstrap", first, i) for i in range(infer.bootstrap)]
-        sets = [conditioning.resampled(members, rng) for rng in rngs] or [members]
+        # One at a time: together they would be as many copies of the set.
+        if rngs and own.group is not None and not own.group.any():
+            log.warning("bootstrap: all %d members are of one group, so that a resample is the set itself", len(own.y))
+        resamples = (conditioning.repeated(conditioning.resampled(own, rng), least) for rng in rngs)
+        sets = resamples if rngs else iter([members])
         with numerics(self.context.threads, self.device.type == "cuda"):
             context = torch.cat([self._embed(one) for one in sets])
             y = torch.from_numpy(members.y)[None]
