@@ -203,6 +203,22 @@ def test_a_set_of_one_group_says_that_it_cannot_be_resampled(eifm, tmp_path, cap
     assert "all 20 members are of one group" in caplog.text
 
 
+def test_weights_of_members_are_relative_as_in_training(eifm, tmp_path, monkeypatch):
+    """Raw weights may be cross sections of any unit: their mean magnitude in the set is what training divides by."""
+    weight = 1e-12 * np.array([1.0, -3.0] * 50)
+    with EnsembleWriter(tmp_path / "w.h5", x=X, y=Y, spec="{}", columns={"weight": Column("<f8")}) as writer:
+        writer.append(np.zeros((100, 1)), np.arange(100), x=np.zeros((100, 1)), weight=weight)
+    reader, scaling = EnsembleReader(tmp_path / "w.h5"), model_of(spec("ei-fm"), eifm).scaling
+    members = read_members(reader, scaling, np.random.default_rng(0))
+    np.testing.assert_allclose(members.weight, [0.5, -1.5] * 50, rtol=1e-6)
+    training = TrainingData([reader], [reader], 100).sets(np.random.default_rng(0), 1, (100, 100))
+    np.testing.assert_allclose(np.sort(members.weight), np.sort(training.weight[0]), rtol=1e-6)
+    # What some members are divided by is the mean of all.
+    monkeypatch.setattr(conditioning, "MAX_MEMBERS", 30)
+    some = read_members(reader, scaling, np.random.default_rng(0))
+    assert set(np.round(some.weight, 5)) == {0.5, -1.5}
+
+
 def test_members_know_their_group_where_it_is_shared(eifm, tmp_path):
     scaling = model_of(spec("ei-fm"), eifm).scaling
     for name, group in (("alone", None), ("pairs", np.arange(20) // 2 + 7)):

@@ -24,7 +24,7 @@ class Members(NamedTuple):
 
     Attributes:
         y: (member, *y) float32.
-        weight: (member,) float32, or None.
+        weight: (member,) float32, relative to the mean magnitude in the set as in training; or None.
         group: number of the group that each is of (member,), from 0 on; None where each is one of its own.
     """
 
@@ -49,17 +49,21 @@ def read_members(ensemble: EnsembleReader, scaling: Scaling, rng: np.random.Gene
         log.warning("a set of %d members is represented by %d of them, chosen at random", ensemble.n, most)
         chosen = np.sort(rng.choice(ensemble.n, most, replace=False))
     pieces, weights, groups = [], [], []
+    magnitude = 0.0
     for first in range(0, ensemble.n, max(1, most // 4)):
         last = min(first + max(1, most // 4), ensemble.n)
         inside = chosen[(chosen >= first) & (chosen < last)] - first
         pieces.append(scaling.encode_y(ensemble.read("y", first, last)[inside]))
         if "weight" in ensemble.columns:
-            weights.append(nominal(ensemble.read("weight", first, last)[inside]))
+            weight = nominal(ensemble.read("weight", first, last))
+            magnitude += float(np.abs(weight).sum(dtype=np.float64))
+            weights.append(weight[inside])
         groups.append(ensemble.read("group", first, last)[inside])
     names, group = np.unique(np.concatenate(groups), return_inverse=True)
+    scale = np.float32(magnitude / ensemble.n or 1.0)
     return Members(
         np.concatenate(pieces),
-        np.concatenate(weights) if weights else None,
+        np.concatenate(weights) / scale if weights else None,
         None if len(names) == len(chosen) else group,
     )
 
