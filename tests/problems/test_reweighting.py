@@ -80,6 +80,35 @@ def test_likelihood_is_its_part_beside_phi_times_that_of_phi():
     assert np.isneginf(detector.likelihood_beside_phi(below)(y)).all(axis=0).tolist() == [True, False]
 
 
+def test_a_higher_cut_is_that_of_forward_and_likelihood():
+    """Of jets from 25 GeV on: p(y|x) integrates to 1 there, and draws of truths near the cut follow it."""
+    problem, cut = make_problem("unfolding", {"reco_pt_min": 25.0}), 25.0
+    x = np.tile([40.0, 0.2, 1.0, 5.0], (4000, 1))
+    y, ok = problem.forward(x, np.random.default_rng(0))
+    assert ok.all()
+    assert y[:, 0].min() >= cut
+    pt = np.linspace(cut, 70, 2001)
+    at = np.stack([pt, np.full_like(pt, 0.2), np.ones_like(pt)], axis=1)
+    of_pt = np.exp(problem.log_likelihood(at, x[0]))
+    of_pt /= of_pt.sum()
+    mean = of_pt @ pt
+    assert y[:, 0].mean() == pytest.approx(mean, abs=4 * np.sqrt(of_pt @ (pt - mean) ** 2 / len(y)))
+    # The same jets under the lower cut of the default problem: less likely by the fraction that the higher one keeps.
+    kept = np.exp(problem.log_likelihood(y, x) - PROBLEM.log_likelihood(y, x))
+    smeared = detector.smear(x, np.random.default_rng(1))
+    share = (smeared[:, 0] >= cut).sum() / (smeared[:, 0] >= detector.PT_MIN).sum()
+    assert 0.3 < share < 0.7
+    np.testing.assert_allclose(kept, 1 / share, rtol=4 * np.sqrt((1 - share) / share / len(x)))
+    assert np.isneginf(problem.log_likelihood(np.array([[24.0, 0.2, 1.0]]), x[:1])).all()
+    # Truths that pass the cut by luck alone are more of the prior than is seen: not so if the cut is forgotten.
+    seen, pool = np.array([[25.5, 0.2, 1.0]]), jets(20_000, 1)
+    means = [
+        p.posterior_from_truth(seen, pool, np.zeros(len(pool)), 4000, np.random.default_rng(2))[0][0, :, 0].mean()
+        for p in (problem, PROBLEM)
+    ]
+    assert means[0] < means[1] - 0.5
+
+
 def test_posterior_from_truth_agrees_with_importance_sampling():
     """Against prior draws in the millions, weighted by the whole likelihood without any symmetry."""
     y = np.array([[50.0, 0.4, 3.1], [90.0, -1.2, 0.2]])

@@ -52,6 +52,20 @@ def waves(role: str, **read):
     return {**WAVES, "families": {**WAVES["families"], "data": {"role": role, "read": read}}}
 
 
+def jets_read(simulator=None, **cuts):
+    """Jets with a family that is read from ROOT files."""
+    return {
+        "kind": "unfolding",
+        "simulator": simulator or {},
+        "families": {"flat": {"role": "unseen", "params": {"process": "ttbar"}}, "data": with_cuts(**cuts)},
+        "methods": {"o": {"kind": "oracle", "infer": {"a": {"families": ["flat"]}}}},
+    }
+
+
+def with_cuts(**cuts):
+    return {**READ, "read": {**READ["read"], **cuts}}
+
+
 def changed(path: str, value):
     config = copy.deepcopy(BASE)
     node = config
@@ -263,6 +277,14 @@ def test_figures_are_of_numbers_that_the_study_has():
             ["jets.families.other.shift: 'flat' is read from files: there is no simulation to change"],
         ),
         (
+            "problems/jets",
+            jets_read(y_pt_min=20),
+            ["jets.families.data.read.y_pt_min: found 20 GeV", "from 5 GeV on", "`simulator.reco_pt_min` the same cut"],
+        ),
+        ("problems/jets", jets_read({"reco_pt_min": 20}), ["families.data.read.y_pt_min: found 5 GeV", "from 20 GeV"]),
+        ("problems/jets", jets_read({"reco_pt_min": 4}), ["jets.simulator.reco_pt_min", "greater than or equal to 5"]),
+        ("problems/jets", jets_read(x_pt_min=10), ["families.data.read", "x_pt_min", "greater than or equal to 20"]),
+        (
             "problems/waves",
             waves("observed", files={"test": ["a.root"]}, y={"pt": "a", "eta": "b", "phi": "c"}),
             ["problems.waves.families.data.read: ROOT files are read by problems of kind 'unfolding' only"],
@@ -324,6 +346,11 @@ def test_a_mistake_is_named_with_its_place_and_a_remedy(path, value, says):
     assert str(error.value).startswith("small.yaml cannot run:")
     for text in says:
         assert text in str(error.value)
+
+
+def test_one_cut_for_all_jets_is_right():
+    config = changed("problems/jets", jets_read({"reco_pt_min": 20}, y_pt_min=20))
+    assert load_study(config).problems["jets"].simulator.reco_pt_min == 20
 
 
 def test_every_mistake_is_listed_at_once():

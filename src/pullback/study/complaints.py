@@ -21,6 +21,7 @@ from pullback.study.problems import (
     RootFiles,
     ScaleShift,
     SimulatorShift,
+    UnfoldingProblem,
 )
 from pullback.study.waves import WaveFiles
 
@@ -76,6 +77,8 @@ def _family_complaints(at: str, problem: Problem) -> Iterator[str]:
             for split in ("train", *(("validation",) if learns else ())):
                 if split not in family.read.files:
                     yield f"{here}.read.files: there is no {split}, and a family in the role 'seen' is trained on"
+        if isinstance(problem, UnfoldingProblem) and isinstance(family.read, RootFiles):
+            yield from _cut_complaints(here, problem, family.read)
         if problem.kind == "unfolding" and isinstance(family.shift, NoiseShift):
             yield f"{here}.shift: noise has one size for all of y, and jets have GeV and radians: scale a `feature`"
         if problem.kind == "unfolding" and isinstance(family.shift, ScaleShift) and family.shift.feature is None:
@@ -96,6 +99,16 @@ def _family_complaints(at: str, problem: Problem) -> Iterator[str]:
         if family.sweep and not distributed:
             yield f"{here}.sweep: no parameter is a distribution, such as {{uniform: [low, high]}}"
     yield from _twice(at, families)
+
+
+def _cut_complaints(here: str, problem: UnfoldingProblem, read: RootFiles) -> Iterator[str]:
+    """Of jets that pass different cuts p(y|x) differs, and what a family is answered with would not be its own."""
+    wanted = problem.simulator.reco_pt_min
+    if read.y_pt_min != wanted:
+        yield (
+            f"{here}.read.y_pt_min: found {read.y_pt_min:g} GeV, and p(y|x) of this problem is that of jets from "
+            f"{wanted:g} GeV on: give every family and `simulator.reco_pt_min` the same cut"
+        )
 
 
 def _own_parameters(params: dict[str, Any]) -> list[tuple[str, Any]]:

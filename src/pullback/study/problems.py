@@ -87,8 +87,12 @@ class RootFiles(Closed):
     )
     match_radius: float = Field(default=0.4, gt=0)
     weight: str | None = Field(default=None, description="branch with the event weight")
-    y_pt_min: float = Field(default=5.0, ge=0, description="GeV, selection on reconstructed jets")
-    x_pt_min: float = Field(default=30.0, ge=0, description="GeV, selection on truth jets")
+    y_pt_min: float = Field(
+        default=5.0, ge=0, description="GeV, selection on reconstructed jets: that of the problem, `reco_pt_min`"
+    )
+    x_pt_min: float = Field(
+        default=30.0, ge=20, description="GeV, selection on truth jets; the smearing formula needs at least 20"
+    )
 
     @property
     def has_truth(self) -> bool:
@@ -274,6 +278,12 @@ class UnfoldingSimulator(Closed):
     multi_parton_interactions: bool = True
     jet_radius: float = Field(default=0.4, gt=0)
     truth_pt_min: float = Field(default=30.0, ge=20, description="GeV; the smearing formula needs at least 20")
+    reco_pt_min: float = Field(
+        default=5.0,
+        ge=5,
+        description="GeV, selection on reconstructed jets, of every family: p(y|x) is normalised on what it keeps; "
+        "the detector loses jets below 5",
+    )
     detector: Literal["smearing"] = Field(default="smearing", description="ATLAS-style smearing of each jet")
     block_collisions: int = Field(default=200, gt=0, description="collisions of one random block")
 
