@@ -161,6 +161,21 @@ def test_figures_are_of_numbers_that_the_study_has():
             {**WAVES, "methods": {"c": {"kind": "cfm", "parameters": True}}},
             ["methods.c.parameters", "'flat' is not a sweep"],
         ),
+        (
+            "problems/toy/methods/told",
+            {"kind": "cfm", "parameters": True, "train": {"tilt": 0.5}},
+            ["methods.told.train.tilt: found 0.5 with `parameters: true`", "leave one of the two out"],
+        ),
+        (
+            "problems/toy/methods/c",
+            {"kind": "cfm", "infer": {"a": {"bootstrap": 4}}},
+            ["methods.c.infer.a.bootstrap: found 4, and 'cfm' has no set encoder"],
+        ),
+        (
+            "problems/toy/methods/c",
+            {"kind": "cddpm", "infer": {"a": {"duplicate_to": 400}}},
+            ["methods.c.infer.a.duplicate_to: found 400, and 'cddpm' has no set encoder"],
+        ),
         ("problems/toy/methods/ei/train", {"set_size": [9, 3]}, ["set_size needs"]),
         ("problems/toy/methods/g", {"kind": "enkg", "prior": "none"}, ["no prior 'none'", "problems.toy.priors"]),
         ("problems/toy/methods/ei/infer", {"a": {"families": ["hlaf"]}}, ["infer.a.families", "did you mean 'half'?"]),
@@ -346,6 +361,11 @@ def test_a_mistake_is_named_with_its_place_and_a_remedy(path, value, says):
     assert str(error.value).startswith("small.yaml cannot run:")
     for text in says:
         assert text in str(error.value)
+
+
+@pytest.mark.parametrize("file", sorted((Path(__file__).parents[2] / "config").rglob("*.yaml")), ids=lambda p: p.stem)
+def test_every_study_that_is_shipped_can_run(file):
+    assert read_study(file).problems
 
 
 def test_one_cut_for_all_jets_is_right():

@@ -246,6 +246,8 @@ def _method_complaints(at: str, problem: Problem, gives: frozenset[Capability], 
                 )
         if isinstance(method, method_kinds.Told) and method.parameters:
             yield from _parameter_complaints(here, problem, judged)
+        if isinstance(method, method_kinds.Told):
+            yield from _no_encoder_complaints(here, method)
         prior = getattr(method, "prior", None)
         if method.uses_prior and prior not in problem.priors:
             yield f"{here}.prior: there is no prior '{prior}' under {at}.priors ({', '.join(problem.priors) or 'none'})"
@@ -268,6 +270,22 @@ def _method_complaints(at: str, problem: Problem, gives: frozenset[Capability], 
         yield (f"{at}.likelihoods: of problem kind '{problem.kind}' none can be learned, because {problem.unlearnable}")
     if "exact" in problem.likelihoods:
         yield f"{at}.likelihoods.exact: 'exact' means the problem's own likelihood; give this one another name"
+
+
+def _no_encoder_complaints(here: str, method: method_kinds.Cfm | method_kinds.Cddpm) -> Iterator[str]:
+    """What belongs to a set encoder says nothing to a method that has none, or the wrong thing."""
+    if method.parameters and method.train.tilt:
+        yield (
+            f"{here}.train.tilt: found {method.train.tilt:g} with `parameters: true`: a reweighted set is of another "
+            "prior than the parameters that are told beside it; leave one of the two out"
+        )
+    for name, infer in method.infer.items():
+        for key, default in (("bootstrap", 0), ("duplicate_to", None)):
+            if (value := getattr(infer, key)) != default:
+                yield (
+                    f"{here}.infer.{name}.{key}: found {value}, and '{method.kind}' has no set encoder that would see "
+                    "another set: leave it out"
+                )
 
 
 def _parameter_complaints(here: str, problem: Problem, judged: list[str]) -> Iterator[str]:
