@@ -6,12 +6,13 @@ import pytest
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.methods.base import Chunk, Context, Method
-from pullback.methods.em import Sample, choose, em_step, equal, exact, pairs, predictive
+from pullback.methods.em import Sample, choose, em_step, equal, pairs, predictive
 from pullback.methods.infer import answer
 from pullback.methods.kernel import Coordinates, bandwidth
 from pullback.methods.refine import Refined, RefineError
 from pullback.metrics.distances import sliced_wasserstein
 from pullback.problems.gaussian import Gaussian
+from pullback.problems.pairs import exact
 from pullback.seeding import generator
 from pullback.study.inference import AmortisedInfer, Refine
 from pullback.study.problems import GaussianSimulator

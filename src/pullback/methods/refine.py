@@ -39,17 +39,16 @@ from pullback.methods.em import (
     PAIRS,
     TINY,
     Fit,
-    LogLikelihood,
     Sample,
     choose,
     chunks,
     em_step,
     equal,
-    exact,
     pairs,
     ratios,
 )
 from pullback.methods.kernel import Coordinates, bandwidth
+from pullback.problems.pairs import LogLikelihood, exact
 from pullback.seeding import event_normals, event_uniforms, generator
 from pullback.study.inference import AmortisedInfer, Infer, Refine
 
