@@ -170,7 +170,7 @@ class Refined(Method[RefinedState]):
         """Draws of the inner method for members y, which count ``counts``, and whose each is (particle,)."""
         draws = -(-most // len(y))
         asked = infer.model_copy(update={"draws": draws, "refine": None})
-        blocks = chunks(len(y), self.inner.block)
+        blocks = chunks(len(y), self.inner.events_at_once(draws))
         drawn = [self.inner.draw(inner, y[rows], event_id[rows], asked) for rows in blocks]
         x, ok, log_weight = (np.concatenate([chunk[i] for chunk in drawn]) for i in (0, 2, 1))
         ok = ok & np.isfinite(log_weight) & np.isfinite(x).reshape(*ok.shape, -1).all(axis=-1)

@@ -1,5 +1,6 @@
 """The answer of someone who has not looked: truths of the seen families, drawn at random for every observation."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from pullback.seeding import generator
 from pullback.study.inference import Infer
 
 POOL = 20_000
-"""Truths kept of each seen family, of places all over it: a sweep's ensembles stand one after the other."""
+POOL_VALUES = 1 << 25
+"""Most truths of each seen family that are kept, and most numbers in them (134 MB); they are of places all over it, for
+a sweep's ensembles stand one after the other."""
 
 
 class RandomTruthError(ValueError):
@@ -35,7 +38,8 @@ class RandomTruth(Method[None]):
         for number, path in enumerate(seen):
             rng = generator(*self.context.address, "pool", number)
             with EnsembleReader(path) as reader:
-                pieces = windows(reader.n, POOL, rng)
+                most = max(1, min(POOL, POOL_VALUES // math.prod(self.problem.x.shape)))
+                pieces = windows(reader.n, most, rng)
                 self.truths.append(np.concatenate([reader.read("x", *rows) for rows in pieces]))
                 weighted = "weight" in reader.columns
                 weight = np.concatenate([nominal(reader.read("weight", *r)) for r in pieces]) if weighted else None
