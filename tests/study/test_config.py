@@ -176,6 +176,50 @@ def test_figures_are_of_numbers_that_the_study_has():
             {"kind": "cddpm", "infer": {"a": {"duplicate_to": 400}}},
             ["methods.c.infer.a.duplicate_to: found 400, and 'cddpm' has no set encoder"],
         ),
+        (
+            "problems/jets",
+            {**jets_read(), "priors": {"p": {"kind": "edm"}}},
+            ["problems.jets.priors.p: a prior is of x alone, and networks see phi of x of problem kind 'unfolding'"],
+        ),
+        ("problems/toy/priors", {"p": {"kind": "edm"}}, ["priors.p.network.kind: 'unet' is for x on a grid", "mlp"]),
+        (
+            "problems/toy/methods/ei/network",
+            {"kind": "unet"},
+            ["methods.ei.network.kind: 'unet' is for x on a grid, and of problem kind 'gaussian' it is a vector"],
+        ),
+        (
+            "problems/toy/methods/gan",
+            {"kind": "velocity-gan"},
+            [
+                "methods.gan.network.kind: 'inversion-net' is for x on a grid",
+                "use another method, with network mlp",
+            ],
+        ),
+        (
+            "problems/waves",
+            {**WAVES, "methods": {"h": {"kind": "hvae"}}},
+            ["waves.methods.h: 'hvae' is for x that is a vector, and of problem kind 'fwi' it is an array: use ei-fm"],
+        ),
+        (
+            "problems/waves",
+            {**WAVES, "methods": {"c": {"kind": "cfm", "train": {"tilt": 0.5}}}},
+            ["waves.methods.c.train.tilt: sets are reweighted by truths that are vectors"],
+        ),
+        (
+            "problems/waves",
+            {**WAVES, "methods": {"e": {"kind": "ei-fm", "set_encoder": {"kind": "moments"}}}},
+            ["waves.methods.e.set_encoder.kind: 'moments' is for y that is a vector", "deep-sets"],
+        ),
+        (
+            "problems/images",
+            {
+                "kind": "digits",
+                "families": {"half": {"role": "seen", "params": {"alpha": 0.5}}},
+                "methods": {"o": {"kind": "oracle"}},
+                "likelihoods": {"gmm": {"kind": "gmm"}},
+            },
+            ["problems.images.likelihoods: of problem kind 'digits' none can be learned, because x and y are arrays"],
+        ),
         ("problems/toy/methods/ei/train", {"set_size": [9, 3]}, ["set_size needs"]),
         ("problems/toy/methods/g", {"kind": "enkg", "prior": "none"}, ["no prior 'none'", "problems.toy.priors"]),
         ("problems/toy/methods/ei/infer", {"a": {"families": ["hlaf"]}}, ["infer.a.families", "did you mean 'half'?"]),

@@ -11,6 +11,7 @@ from pullback.study import figures as study_figures
 from pullback.study import methods as method_kinds
 from pullback.study.base import Capability, Uniform, is_distribution
 from pullback.study.inference import Refine
+from pullback.study.learning import InversionNet, Moments, Unet
 from pullback.study.model import Problem, Study, resolve_otherwise
 from pullback.study.plugins import problem_class
 from pullback.study.problems import (
@@ -44,6 +45,7 @@ def complaints(study: Study, folder: Path) -> Iterator[str]:
             gives = problem.gives
         yield from _family_complaints(at, problem)
         yield from _method_complaints(at, problem, gives, study.seen(name))
+        yield from _shape_complaints(at, problem)
         yield from _judging_complaints(at, problem, gives)
     yield from study_figures.complaints(study.figures, study.problems)
 
@@ -270,6 +272,44 @@ def _method_complaints(at: str, problem: Problem, gives: frozenset[Capability], 
         yield (f"{at}.likelihoods: of problem kind '{problem.kind}' none can be learned, because {problem.unlearnable}")
     if "exact" in problem.likelihoods:
         yield f"{at}.likelihoods.exact: 'exact' means the problem's own likelihood; give this one another name"
+
+
+def _shape_complaints(at: str, problem: Problem) -> Iterator[str]:
+    """What cannot take truths or observations that are vectors, or arrays, as those of a built-in kind are known."""
+    if problem.arrays is None:
+        return
+    of_kind = f"of problem kind '{problem.kind}'"
+    for name in problem.priors if problem.periodic else ():
+        yield (
+            f"{at}.priors.{name}: a prior is of x alone, and networks see {', '.join(problem.periodic)} of x {of_kind} "
+            "relative to y: leave it out, with the methods that use it"
+        )
+    learn = _of_vector if "x" not in problem.arrays else _of_array
+    for block in ("priors", "likelihoods", "methods"):
+        for name, learner in getattr(problem, block).items():
+            yield from (f"{at}.{block}.{name}{says}" for says in learn(learner, of_kind))
+            encoder = getattr(learner, "set_encoder", None)
+            if "y" in problem.arrays and isinstance(encoder, Moments):
+                yield (
+                    f"{at}.{block}.{name}.set_encoder.kind: 'moments' is for y that is a vector, and {of_kind} it is "
+                    "an array: use set-transformer or deep-sets"
+                )
+
+
+def _of_vector(learner: Any, of_kind: str) -> Iterator[str]:
+    network = getattr(learner, "network", None)
+    if isinstance(network, Unet | InversionNet):
+        gan = isinstance(learner, method_kinds.VelocityGan)
+        other = "another method, with network mlp" if gan else "kind: mlp"
+        yield f".network.kind: '{network.kind}' is for x on a grid, and {of_kind} it is a vector: use {other}"
+
+
+def _of_array(learner: Any, of_kind: str) -> Iterator[str]:
+    if isinstance(learner, method_kinds.Hvae):
+        yield f": 'hvae' is for x that is a vector, and {of_kind} it is an array: use ei-fm with network unet"
+    train = getattr(learner, "train", None)
+    if train and train.tilt:
+        yield f".train.tilt: sets are reweighted by truths that are vectors, and {of_kind} they are arrays: set it to 0"
 
 
 def _no_encoder_complaints(here: str, method: method_kinds.Cfm | method_kinds.Cddpm) -> Iterator[str]:

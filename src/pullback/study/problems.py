@@ -192,6 +192,10 @@ class ProblemBase(Closed):
     """Events that come from one random generator."""
     unlearnable: ClassVar[str] = ""
     """Why p(y|x) cannot be learned as a density of vectors; empty where nothing is known against it."""
+    arrays: ClassVar[frozenset[Literal["x", "y"]] | None] = None
+    """Which of x and y are arrays; None where only the problem's own code knows."""
+    periodic: ClassVar[tuple[str, ...]] = ()
+    """Quantities of x that networks see relative to y."""
 
     size: Size = Size()
     families: dict[Name, Family] = Field(min_length=1)
@@ -244,6 +248,7 @@ class GaussianProblem(ProblemBase):
 
     gives: ClassVar[frozenset[Capability]] = frozenset({"pairs", "prior", "forward", "likelihood", "exact-posterior"})
     code: ClassVar[str] = "pullback.problems.gaussian:Gaussian"
+    arrays: ClassVar[frozenset[Literal["x", "y"]] | None] = frozenset()
     Params: ClassVar[type[Closed] | None] = GaussianParams
 
     kind: Literal["gaussian"]
@@ -264,6 +269,7 @@ class FwiProblem(ProblemBase):
     code: ClassVar[str] = "pullback.problems.fwi:Fwi"
     block: ClassVar[int] = 20
     unlearnable: ClassVar[str] = "x and y are arrays"
+    arrays: ClassVar[frozenset[Literal["x", "y"]] | None] = frozenset({"x", "y"})
     Params: ClassVar[type[Closed] | None] = FwiParams
 
     kind: Literal["fwi"]
@@ -302,6 +308,8 @@ class UnfoldingProblem(ProblemBase):
     gives: ClassVar[frozenset[Capability]] = frozenset({"pairs", "forward", "likelihood"})
     code: ClassVar[str] = "pullback.problems.unfolding:Unfolding"
     unlearnable: ClassVar[str] = "phi is periodic, and networks see phi of x relative to phi of y"
+    arrays: ClassVar[frozenset[Literal["x", "y"]] | None] = frozenset()
+    periodic: ClassVar[tuple[str, ...]] = ("phi",)
     Params: ClassVar[type[Closed] | None] = UnfoldingParams
 
     kind: Literal["unfolding"]
@@ -363,6 +371,8 @@ class DigitsProblem(ProblemBase):
     gives: ClassVar[frozenset[Capability]] = frozenset({"pairs", "prior", "forward", "likelihood", "exact-posterior"})
     code: ClassVar[str] = "pullback.problems.digits:Digits"
     block: ClassVar[int] = 128
+    unlearnable: ClassVar[str] = "x and y are arrays"
+    arrays: ClassVar[frozenset[Literal["x", "y"]] | None] = frozenset({"x", "y"})
     Params: ClassVar[type[Closed] | None] = DigitsParams
 
     kind: Literal["digits"]
