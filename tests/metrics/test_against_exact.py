@@ -7,11 +7,12 @@ import pytest
 from judged_files import PLANE, job, plane, plane_posterior, write_ensemble, write_posterior
 from test_evaluate import run
 
+from pullback.angles import wrap
 from pullback.ensembles.fields import Field
 from pullback.metrics.bootstrap import Replicas
 from pullback.metrics.c2st import correct, features
 from pullback.metrics.calibration import SortedDraws
-from pullback.metrics.draws import Space, wrap
+from pullback.metrics.draws import Space
 from pullback.metrics.energy import energy_score
 from pullback.metrics.exact import Exact, ExactError, moments, unweighted
 from pullback.problems.true_prior import ByParameters, ByTruth

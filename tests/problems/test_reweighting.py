@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from pullback.angles import wrap
 from pullback.ensembles.leftovers import LeftoverError
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.methods.infer import infer
@@ -117,12 +118,12 @@ def test_posterior_from_truth_agrees_with_importance_sampling():
     assert ess.min() > 3000
     pool = jets(2_000_000, 3)
     for row, seen in enumerate(y):
-        near = pool[(np.abs(pool[:, 1] - seen[1]) < 0.6) & (np.abs(detector.wrap(pool[:, 2] - seen[2])) < 0.9)]
+        near = pool[(np.abs(pool[:, 1] - seen[1]) < 0.6) & (np.abs(wrap(pool[:, 2] - seen[2])) < 0.9)]
         weight = np.exp(detector.log_likelihood(seen, near))
         weight /= weight.sum()
         effective = 1 / (weight**2).sum()
         assert effective > 200
-        for turn in (lambda v: v[..., [0, 1, 3]], lambda v, at=seen[2]: detector.wrap(v[..., 2:3] - at)):
+        for turn in (lambda v: v[..., [0, 1, 3]], lambda v, at=seen[2]: wrap(v[..., 2:3] - at)):
             mean = weight @ turn(near)
             variance = weight @ (turn(near) - mean) ** 2
             found = turn(x[row].astype(float))
@@ -159,7 +160,7 @@ def test_the_oracle_of_unfolding_is_calibrated(tmp_path):
     x, draws = EnsembleReader(test).read("x"), posterior.read("x")
     assert posterior.read("ok").mean() > 0.999
     assert posterior.diagnostics["effective_pool"] > 100 > posterior.diagnostics["effective_pool_low"] > 1
-    turned = detector.wrap(draws[..., 2] - x[:, None, 2]), np.zeros((n, 1))
+    turned = wrap(draws[..., 2] - x[:, None, 2]), np.zeros((n, 1))
     values = [*((draws[..., i], x[:, None, i]) for i in (0, 1, 3)), turned]
     for drawn, true in values:
         counts = np.bincount((drawn < true).sum(1), minlength=10)

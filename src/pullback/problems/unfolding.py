@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from pullback.angles import wrap
 from pullback.extras import MissingExtraError, require
 from pullback.problems.reweighting import choose
 from pullback.readers.jets import X_FIELD, Y_FIELD
@@ -68,7 +69,7 @@ class Unfolding:
         )
         x = np.where((index >= 0)[..., None], pool[index], np.nan)
         *_, width_phi = detector.response(x[..., 0])
-        x[..., 2] = detector.wrap(y[:, 2:3] + width_phi * rng.standard_normal(index.shape))
+        x[..., 2] = wrap(y[:, 2:3] + width_phi * rng.standard_normal(index.shape))
         return x.astype(np.float32), ess
 
     def preflight(self) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from pullback.angles import wrap
+
 PT_MIN_TRUTH = 20.0
 """GeV; mu is not defined below."""
 PT_MIN = 5.0
@@ -28,11 +30,6 @@ TRUTH_FEATURES = ("pt", "eta", "phi", "mass")
 OBSERVED_FEATURES = ("pt", "eta", "phi")
 
 _ATTEMPTS = 1000
-
-
-def wrap(angle: np.ndarray) -> np.ndarray:
-    """Angles in radians brought to [-pi, pi)."""
-    return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
 def response(pt: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
