@@ -227,20 +227,40 @@ def test_outside_files_are_opened(tmp_path):
     assert "data.root" in text
 
 
+OWN = """
+from pullback.problems import Field
+
+
+class Angles:
+    gives = {"pairs", "prior", "forward"}
+    x = Field.vector("x", ("r", "phi"), ("m", "rad"), transforms=("linear", "periodic"))
+    y = Field.vector("y", ("phi",), "rad", transforms=("periodic",))
+
+
+class Maps(Angles):
+    x = Field.array("x", ("depth", "offset"), (5, 4), "m")
+"""
+
+
 def test_networks_that_cannot_take_a_truth_are_named(tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    families = {"half": {"role": "seen", "params": {}}}
     study = {
         "config_version": 1,
         "study": "networks",
         "problems": {
-            "gaussian": {
-                "kind": "gaussian",
-                "families": {"half": {"role": "seen", "params": {"gamma": 0.5}}},
+            "angles": {
+                "kind": "./own.py:Angles",
+                "families": families,
+                "priors": {"diffusion": {"kind": "edm", "network": {"kind": "mlp"}}},
+                "likelihoods": {"mixture": {"kind": "gmm"}},
                 "methods": {
                     "direct": {"kind": "velocity-gan"},
                     "flow": {"kind": "ei-fm", "network": {"kind": "unet"}},
-                    "fine": {"kind": "ei-fm"},
+                    "fine": {"kind": "hvae"},
                 },
             },
+            "maps": {"kind": "./own.py:Maps", "families": families, "methods": {"latent": {"kind": "hvae"}}},
             "waves": {
                 "kind": "fwi",
                 "families": {"flat": {"role": "seen", "params": {"geology": "flat"}}},
@@ -259,10 +279,13 @@ def test_networks_that_cannot_take_a_truth_are_named(tmp_path):
     text = " ".join(text.split())
     assert status == 1
     for name, kind in (("direct", "inversion-net"), ("flow", "unet")):
-        assert f"gaussian.{name} network '{kind}' needs x on a 2-D grid, found a vector of 2; use kind: mlp" in text
-    assert "gaussian.fine" not in text
+        assert f"angles.{name} network '{kind}' needs x on a 2-D grid, found a vector of 2; use kind: mlp" in text
+    assert "angles.fine" not in text
+    assert "angles.diffusion x has a periodic quantity" in text
+    assert "angles.mixture phi of x is periodic" in text
+    assert "maps.latent method 'hvae' models x that is a vector, found shape (5, 4)" in text
     assert "waves.few 16 draws of an event at most: a median is judged from 32 on" in text
-    assert "2 problems, 1 warning" in text
+    assert "5 problems, 1 warning" in text
 
 
 def test_models_are_opened_and_shifts_are_tried(tmp_path):

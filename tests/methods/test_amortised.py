@@ -7,11 +7,11 @@ import torch
 
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
-from pullback.ensembles.store import EnsembleReader, EnsembleWriter
+from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter
 from pullback.generative.checkpoint import load_artifact
 from pullback.methods.amortised import conditioning
 from pullback.methods.amortised import model as module
-from pullback.methods.amortised.conditioning import distance_to_training
+from pullback.methods.amortised.conditioning import Members, distance_to_training, read_members, resampled, signature
 from pullback.methods.amortised.model import AmortisedModel, ModelError
 from pullback.methods.base import Context, TrainJob
 from pullback.methods.run import checkpoint_folder, train
@@ -180,6 +180,68 @@ def test_more_resamples_than_draws(eifm, tmp_path):
     np.testing.assert_array_equal(*drawn)
 
 
+def test_a_bootstrap_draws_whole_groups():
+    group = np.array([2, 0, 1, 0, 2, 2])
+    members = Members(np.arange(6.0)[:, None], group + 0.5, group)
+    seen = set()
+    for seed in range(20):
+        drawn = resampled(members, np.random.default_rng(seed))
+        times = np.bincount(drawn.y[:, 0].astype(int), minlength=6)
+        each = [times[np.flatnonzero(group == g)] for g in range(3)]
+        assert all(len(set(found)) == 1 for found in each)
+        assert sum(found[0] for found in each) == 3
+        np.testing.assert_array_equal(drawn.weight, drawn.group + 0.5)
+        seen.add(tuple(times))
+    assert len(seen) > 3
+
+
+def test_a_set_of_one_group_says_that_it_cannot_be_resampled(eifm, tmp_path, caplog):
+    with EnsembleWriter(tmp_path / "one.h5", x=X, y=Y, spec="{}") as writer:
+        writer.append(np.zeros((20, 1)), np.arange(20), x=np.zeros((20, 1)), group=np.full(20, 3))
+    with caplog.at_level(logging.WARNING, logger="pullback"):
+        model_of(spec("ei-fm"), eifm).condition(EnsembleReader(tmp_path / "one.h5"), FlowInfer(bootstrap=2))
+    assert "all 20 members are of one group" in caplog.text
+
+
+def test_weights_of_members_are_relative_as_in_training(eifm, tmp_path, monkeypatch):
+    """Raw weights may be cross sections of any unit: their mean magnitude in the set is what training divides by."""
+    weight = 1e-12 * np.array([1.0, -3.0] * 50)
+    with EnsembleWriter(tmp_path / "w.h5", x=X, y=Y, spec="{}", columns={"weight": Column("<f8")}) as writer:
+        writer.append(np.zeros((100, 1)), np.arange(100), x=np.zeros((100, 1)), weight=weight)
+    reader, scaling = EnsembleReader(tmp_path / "w.h5"), model_of(spec("ei-fm"), eifm).scaling
+    members = read_members(reader, scaling, np.random.default_rng(0))
+    np.testing.assert_allclose(members.weight, [0.5, -1.5] * 50, rtol=1e-6)
+    training = TrainingData([reader], [reader], 100).sets(np.random.default_rng(0), 1, (100, 100))
+    np.testing.assert_allclose(np.sort(members.weight), np.sort(training.weight[0]), rtol=1e-6)
+    # What some members are divided by is the mean of all.
+    monkeypatch.setattr(conditioning, "MAX_MEMBERS", 30)
+    some = read_members(reader, scaling, np.random.default_rng(0))
+    assert set(np.round(some.weight, 5)) == {0.5, -1.5}
+
+
+def test_members_know_their_group_where_it_is_shared(eifm, tmp_path):
+    scaling = model_of(spec("ei-fm"), eifm).scaling
+    for name, group in (("alone", None), ("pairs", np.arange(20) // 2 + 7)):
+        with EnsembleWriter(tmp_path / f"{name}.h5", x=X, y=Y, spec="{}") as writer:
+            writer.append(np.zeros((20, 1)), 5 + np.arange(20), x=np.zeros((20, 1)), group=group)
+        with EnsembleReader(tmp_path / f"{name}.h5") as reader:
+            found = read_members(reader, scaling, np.random.default_rng(0)).group
+        assert found is None if group is None else found.tolist() == (np.arange(20) // 2).tolist()
+
+
+def test_a_small_set_is_resampled_before_it_is_repeated(eifm, tmp_path, monkeypatch):
+    """Of 5 members a resample has at most 5 different ones, each as often as the others but for the cut copy."""
+    reader = write(tmp_path / "small.h5", [0.5], 5, seed=6)
+    model, seen = model_of(spec("ei-fm"), eifm), []
+    context = model.model.context
+    monkeypatch.setattr(model.model, "context", lambda sets: (seen.append(sets["y"][0, :, 0]), context(sets))[1])
+    state = model.condition(reader, FlowInfer(bootstrap=3, duplicate_to=20))
+    assert state.size == 20
+    assert len(seen) == 3
+    for y in seen:
+        np.testing.assert_array_equal(y.reshape(4, 5), np.tile(y[:5], (4, 1)))
+
+
 def test_repeating_a_set_is_said_to_the_encoder_as_its_size(eifm, tmp_path):
     reader = write(tmp_path / "small.h5", [0.5], 20, seed=6)
     model = model_of(spec("ei-fm"), eifm)
@@ -263,6 +325,35 @@ def test_distance_to_training_is_in_units_of_the_training_sets_own():
     training = torch.stack([torch.arange(50.0), torch.zeros(50)], dim=1)
     assert distance_to_training(torch.tensor([52.0, 0.0]), training) == pytest.approx(3, rel=1e-5)
     assert distance_to_training(torch.tensor([7.0, 0.0]), training) == 0
+
+
+def test_a_signature_is_of_the_weighted_law():
+    """Members of y > 0 count three times: mean and spread are those of a set in which they stand three times."""
+    rng = np.random.default_rng(0)
+    y = torch.from_numpy(rng.standard_normal((1, 200, 1)).astype(np.float32))
+    copies = torch.where(y[0, :, 0] > 0, 3, 1)
+    copied = y[:, torch.repeat_interleave(copies)]
+    here = torch.zeros(1, 2)
+    wanted = signature(here, copied, torch.ones(copied.shape[:2], dtype=torch.bool))
+    # A padded place may hold any weight.
+    padded, weight = torch.cat([y, y], dim=1), torch.cat([copies, copies])[None].float() / 7
+    mask = torch.arange(400)[None] < 200
+    torch.testing.assert_close(signature(here, padded, mask, weight), wanted)
+    signed = torch.where(y[:, :, 0].abs() > 2, -5.0, 1.0)
+    assert signature(here, y, mask[:, :200], signed).isfinite().all()
+
+
+def test_a_weighted_set_that_follows_the_training_law_is_near(eifm, tmp_path):
+    """Truths about 40, of which those weigh that a training prior would have made: the set is one of its draws."""
+    rng = np.random.default_rng(1)
+    y = np.concatenate([10.5 + np.hypot(1, NOISE) * rng.standard_normal(64), 50 + rng.standard_normal(640)])[:, None]
+    weight = np.repeat([2.0, 1e-9], [64, 640])
+    columns = {"weight": Column("<f8")}
+    with EnsembleWriter(tmp_path / "w.h5", x=X, y=Y, spec="{}", columns=columns) as writer:
+        writer.append(y, np.arange(len(y)), x=y, weight=weight)
+    model = model_of(spec("ei-fm"), eifm)
+    found = model.diagnostics(model.condition(EnsembleReader(tmp_path / "w.h5"), FlowInfer()))
+    assert found["embedding_distance"] < 2
 
 
 def test_a_large_set_is_represented_by_some_members(eifm, tmp_path, caplog, monkeypatch):

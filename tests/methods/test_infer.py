@@ -7,8 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
+from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, PosteriorReader
+from pullback.methods import base
 from pullback.methods.base import Chunk, Context, Method, TrainJob, Unfolded
+from pullback.methods.classical import random_truth
 from pullback.methods.infer import answer, infer, pieces
 from pullback.problems.gaussian import Gaussian
 from pullback.seeding import event_normals, generator
@@ -235,9 +237,55 @@ def test_field_data_without_truth_and_a_draw_that_is_not_finite(tmp_path):
     assert list(posterior.diagnostics) == ["mean"]
 
 
-def test_random_truths_are_of_all_priors_of_a_sweep(tmp_path):
-    from pullback.methods.classical import random_truth
+def test_blocks_of_large_events_have_fewer(tmp_path, monkeypatch):
+    """An event of 2 + 3 x 2 numbers: at most 20 of them in 160."""
+    method = random_truth.RandomTruth(None, PROBLEM, CONTEXT)
+    assert method.events_at_once(3) == method.block == 1024
+    monkeypatch.setattr(base, "BLOCK_VALUES", 160)
+    assert method.events_at_once(3) == 20
+    assert method.events_at_once(1000) == 1
+    with EnsembleReader(write(tmp_path / "family.h5", n=50)) as reader:
+        method.load(None, None, [reader.path])
+        sizes = []
+        draw = method.draw
+        monkeypatch.setattr(method, "draw", lambda state, y, *rest: (sizes.append(len(y)), draw(state, y, *rest))[1])
+        answer(method, Infer(draws=3), reader, tmp_path / "p.h5", "{}")
+    assert sizes == [20, 20, 10]
 
+
+def test_random_truths_are_bounded_by_their_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(random_truth, "POOL_VALUES", 2 * 300)
+    method = random_truth.RandomTruth(None, PROBLEM, CONTEXT)
+    method.load(None, None, [write(tmp_path / "family.h5")])
+    # Windows are rounded up to whole rows, one of each of at most `WINDOWS`.
+    assert 300 <= len(method.truths[0]) < 600
+
+
+def random_truth_of(path, x, weight):
+    columns = {"weight": Column("<f8")}
+    with EnsembleWriter(path, x=PROBLEM.x, y=PROBLEM.y, spec="{}", columns=columns) as writer:
+        writer.append(np.zeros((len(x), 2), np.float32), np.arange(len(x)), x=x, weight=weight)
+    method = random_truth.RandomTruth(None, PROBLEM, CONTEXT)
+    method.load(None, None, [path])
+    return method
+
+
+def test_random_truths_are_drawn_by_weight(tmp_path):
+    """Weights 1, 3 and -2: the third counts as 0, so the second is three quarters of the draws."""
+    x = np.repeat([[0.0], [1.0], [2.0]], 2, axis=1)
+    method = random_truth_of(tmp_path / "w.h5", x, np.array([1.0, 3.0, -2.0]))
+    drawn = method.draw(None, np.zeros((50, 2)), np.arange(50), Infer(draws=100)).x[..., 0]
+    assert not (drawn == 2).any()
+    # Four standard errors of 5000 draws.
+    assert (drawn == 1).mean() == pytest.approx(0.75, abs=4 * np.sqrt(0.75 * 0.25 / 5000))
+
+
+def test_truths_without_a_positive_weight_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"none of 2 event weights is positive.* leave the family or the method out"):
+        random_truth_of(tmp_path / "w.h5", np.zeros((2, 2)), np.array([0.0, -1.0]))
+
+
+def test_random_truths_are_of_all_priors_of_a_sweep(tmp_path):
     n = random_truth.POOL + 5000
     x = np.arange(2 * n, dtype=np.float32).reshape(n, 2)
     with EnsembleWriter(tmp_path / "s.h5", x=PROBLEM.x, y=PROBLEM.y, spec="{}") as writer:

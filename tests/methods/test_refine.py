@@ -6,12 +6,13 @@ import pytest
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.methods.base import Chunk, Context, Method
-from pullback.methods.em import Sample, choose, em_step, equal, exact, pairs, predictive
+from pullback.methods.em import Sample, choose, em_step, equal, pairs, predictive
 from pullback.methods.infer import answer
 from pullback.methods.kernel import Coordinates, bandwidth
 from pullback.methods.refine import Refined, RefineError
 from pullback.metrics.distances import sliced_wasserstein
 from pullback.problems.gaussian import Gaussian
+from pullback.problems.pairs import exact
 from pullback.seeding import generator
 from pullback.study.inference import AmortisedInfer, Refine
 from pullback.study.problems import GaussianSimulator
@@ -229,6 +230,26 @@ def test_the_posterior_under_a_right_prior_stays_what_it_is(tmp_path):
     # 64 draws on each side: standard errors of 1/8 each in the mean and 1/11 each in the spread.
     assert np.sqrt((mean**2).mean()) < 0.35
     assert abs(np.median(after.std(axis=1) / spread) - 1) < 0.06
+
+
+class Resamples(Believes):
+    """Its state is the number of resamples that it was conditioned on."""
+
+    def condition(self, ensemble, infer):
+        return infer.bootstrap
+
+    def draw(self, state, y, event_id, infer):
+        chunk = super().draw(None, y, event_id, infer)
+        return Chunk(chunk.x + 100 * state, chunk.log_weight, chunk.ok)
+
+
+def test_particles_are_drawn_under_the_set_itself(tmp_path):
+    x, y = events(300, 0.5)
+    with EnsembleReader(write(tmp_path / "e.h5", x, y)) as reader:
+        settings = AmortisedInfer(bootstrap=8, refine=Refine(particles=300))
+        state = Refined(Resamples(0.5)).condition(reader, settings)
+    assert np.abs(state.sample.x).max() < 50
+    assert state.inner == 8
 
 
 def test_draws_do_not_depend_on_how_events_are_cut(tmp_path):

@@ -7,11 +7,12 @@ import pytest
 from judged_files import PLANE, job, plane, plane_posterior, write_ensemble, write_posterior
 from test_evaluate import run
 
+from pullback.angles import wrap
 from pullback.ensembles.fields import Field
 from pullback.metrics.bootstrap import Replicas
 from pullback.metrics.c2st import correct, features
 from pullback.metrics.calibration import SortedDraws
-from pullback.metrics.draws import Space, wrap
+from pullback.metrics.draws import Space
 from pullback.metrics.energy import energy_score
 from pullback.metrics.exact import Exact, ExactError, moments, unweighted
 from pullback.problems.true_prior import ByParameters, ByTruth
@@ -179,6 +180,24 @@ def test_truth_weighted_by_the_likelihood_gives_the_closed_form():
     shifted = answer(exact, y, truth, 100, shift=np.array([0.4, -0.4]))
     expected = np.sqrt((0.16 / np.diag(COVARIANCE)).mean())
     assert shifted["posterior_mean_error"].value == pytest.approx(expected, rel=0.1)
+
+
+def test_the_floor_weighs_events_as_the_value_does():
+    """Of 800 events 200 weigh: the floor is that of these alone."""
+    exact, *_ = family(800)
+    weight = (np.arange(800) < 200).astype(float)
+    floors = exact.floors(800, 20, weight)
+    fewer = exact.errors(exact.sample(800, 20, "floor"))[:200]
+    mean, error = fewer.mean(axis=0), fewer.std(axis=0) / np.sqrt(200)
+    high = np.maximum(mean, 0) + error
+    assert floors == pytest.approx((np.sqrt(high[0]), np.sqrt(high[1] / mean[2])))
+    rows = exact.measure(
+        exact.errors(exact.sample(800, 20, "other")),
+        20,
+        {},
+        Replicas(np.arange(800), 0, np.random.default_rng(0), weight),
+    )
+    assert [row.floor for row in rows] == list(floors)
 
 
 def replicas():

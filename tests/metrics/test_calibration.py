@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from pullback.angles import wrap
 from pullback.ensembles.fields import Field
 from pullback.metrics.calibration import SortedDraws
-from pullback.metrics.draws import Judged, Space, chosen, judged, normalised, wrap
+from pullback.metrics.draws import Judged, Space, chosen, judged, normalised
 from pullback.metrics.errors import Scores, score_block, squared
 
 X = Field.vector("x", ("a", "b"), "m")

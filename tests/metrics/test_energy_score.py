@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
+from pullback.angles import wrap
 from pullback.ensembles.fields import Field
 from pullback.metrics import energy
 from pullback.metrics.calibration import SortedDraws
-from pullback.metrics.draws import Space, judged, wrap
+from pullback.metrics.draws import Space, judged
 from pullback.metrics.energy import energy_score
 
 PLANE = Field.vector("x", ("a", "b"), "m")

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from pullback.angles import wrap
 from pullback.ensembles.fields import Field
 from pullback.metrics.bootstrap import Replicas
-from pullback.metrics.draws import Judged, Space, wrap
+from pullback.metrics.draws import Judged, Space
 from pullback.metrics.ranks import (
     EXPECTED,
     distance_from_uniform,

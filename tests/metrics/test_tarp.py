@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from pullback.angles import wrap
 from pullback.ensembles.fields import Field
-from pullback.metrics.draws import Judged, Space, wrap
+from pullback.metrics.draws import Judged, Space
 from pullback.metrics.ranks import EXPECTED, distance_from_uniform, ranks
 from pullback.metrics.tarp import Others, coverage, curve, local_references, project_observations, uniform_references
 

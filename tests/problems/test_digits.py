@@ -128,6 +128,19 @@ def test_likelihood_is_a_density():
     assert one == pytest.approx(np.log(0.65) + np.log(0.35) + density)
 
 
+@pytest.mark.parametrize("keep", [0.3, 1.0])
+def test_the_fast_form_of_the_likelihood_is_the_likelihood(keep):
+    problem = Digits(DigitsSimulator(keep=keep, size=8))
+    rng = np.random.default_rng(4)
+    x = rng.random((30, 8, 8)).astype(np.float32)
+    y, _ = problem.forward(x[:12], rng)
+    y[3, 2, 5] = 0.0
+    wanted = problem.log_likelihood(y[:, None], x[None])
+    assert np.isneginf(wanted[3]).all() == (keep == 1)
+    # float32 products of 64 pixels.
+    np.testing.assert_allclose(problem.pairwise_log_likelihood(y, x), wanted, atol=1e-3)
+
+
 def test_likelihood_where_every_pixel_is_kept():
     problem = Digits(DigitsSimulator(keep=1))
     x = np.full((4, 4), 0.5)

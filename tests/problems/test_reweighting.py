@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from pullback.angles import wrap
 from pullback.ensembles.leftovers import LeftoverError
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.methods.infer import infer
@@ -80,6 +81,35 @@ def test_likelihood_is_its_part_beside_phi_times_that_of_phi():
     assert np.isneginf(detector.likelihood_beside_phi(below)(y)).all(axis=0).tolist() == [True, False]
 
 
+def test_a_higher_cut_is_that_of_forward_and_likelihood():
+    """Of jets from 25 GeV on: p(y|x) integrates to 1 there, and draws of truths near the cut follow it."""
+    problem, cut = make_problem("unfolding", {"reco_pt_min": 25.0}), 25.0
+    x = np.tile([40.0, 0.2, 1.0, 5.0], (4000, 1))
+    y, ok = problem.forward(x, np.random.default_rng(0))
+    assert ok.all()
+    assert y[:, 0].min() >= cut
+    pt = np.linspace(cut, 70, 2001)
+    at = np.stack([pt, np.full_like(pt, 0.2), np.ones_like(pt)], axis=1)
+    of_pt = np.exp(problem.log_likelihood(at, x[0]))
+    of_pt /= of_pt.sum()
+    mean = of_pt @ pt
+    assert y[:, 0].mean() == pytest.approx(mean, abs=4 * np.sqrt(of_pt @ (pt - mean) ** 2 / len(y)))
+    # The same jets under the lower cut of the default problem: less likely by the fraction that the higher one keeps.
+    kept = np.exp(problem.log_likelihood(y, x) - PROBLEM.log_likelihood(y, x))
+    smeared = detector.smear(x, np.random.default_rng(1))
+    share = (smeared[:, 0] >= cut).sum() / (smeared[:, 0] >= detector.PT_MIN).sum()
+    assert 0.3 < share < 0.7
+    np.testing.assert_allclose(kept, 1 / share, rtol=4 * np.sqrt((1 - share) / share / len(x)))
+    assert np.isneginf(problem.log_likelihood(np.array([[24.0, 0.2, 1.0]]), x[:1])).all()
+    # Truths that pass the cut by luck alone are more of the prior than is seen: not so if the cut is forgotten.
+    seen, pool = np.array([[25.5, 0.2, 1.0]]), jets(20_000, 1)
+    means = [
+        p.posterior_from_truth(seen, pool, np.zeros(len(pool)), 4000, np.random.default_rng(2))[0][0, :, 0].mean()
+        for p in (problem, PROBLEM)
+    ]
+    assert means[0] < means[1] - 0.5
+
+
 def test_posterior_from_truth_agrees_with_importance_sampling():
     """Against prior draws in the millions, weighted by the whole likelihood without any symmetry."""
     y = np.array([[50.0, 0.4, 3.1], [90.0, -1.2, 0.2]])
@@ -88,12 +118,12 @@ def test_posterior_from_truth_agrees_with_importance_sampling():
     assert ess.min() > 3000
     pool = jets(2_000_000, 3)
     for row, seen in enumerate(y):
-        near = pool[(np.abs(pool[:, 1] - seen[1]) < 0.6) & (np.abs(detector.wrap(pool[:, 2] - seen[2])) < 0.9)]
+        near = pool[(np.abs(pool[:, 1] - seen[1]) < 0.6) & (np.abs(wrap(pool[:, 2] - seen[2])) < 0.9)]
         weight = np.exp(detector.log_likelihood(seen, near))
         weight /= weight.sum()
         effective = 1 / (weight**2).sum()
         assert effective > 200
-        for turn in (lambda v: v[..., [0, 1, 3]], lambda v, at=seen[2]: detector.wrap(v[..., 2:3] - at)):
+        for turn in (lambda v: v[..., [0, 1, 3]], lambda v, at=seen[2]: wrap(v[..., 2:3] - at)):
             mean = weight @ turn(near)
             variance = weight @ (turn(near) - mean) ** 2
             found = turn(x[row].astype(float))
@@ -130,7 +160,7 @@ def test_the_oracle_of_unfolding_is_calibrated(tmp_path):
     x, draws = EnsembleReader(test).read("x"), posterior.read("x")
     assert posterior.read("ok").mean() > 0.999
     assert posterior.diagnostics["effective_pool"] > 100 > posterior.diagnostics["effective_pool_low"] > 1
-    turned = detector.wrap(draws[..., 2] - x[:, None, 2]), np.zeros((n, 1))
+    turned = wrap(draws[..., 2] - x[:, None, 2]), np.zeros((n, 1))
     values = [*((draws[..., i], x[:, None, i]) for i in (0, 1, 3)), turned]
     for drawn, true in values:
         counts = np.bincount((drawn < true).sum(1), minlength=10)

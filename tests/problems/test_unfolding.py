@@ -30,11 +30,12 @@ def task(**more):
     return json.dumps(base | more)
 
 
-def made(folder, name, first_block, events):
+def made(folder, name, first_block, events, **more):
     """One shard, by the two jobs that make it."""
     params = {"process": "ttbar", "pt_hat_min": 40.0}
-    collide(task(params=params, sweep=False, block=20, first_block=first_block, events=events), folder / f"{name}.root")
-    read(task(read=None, shard=first_block, truth=True), folder / f"{name}.root", folder / f"{name}.h5")
+    what = {"params": params, "sweep": False, "block": 20, "first_block": first_block, "events": events}
+    collide(task(**what, **more), folder / f"{name}.root")
+    read(task(read=None, shard=first_block, truth=True, **more), folder / f"{name}.root", folder / f"{name}.h5")
     with EnsembleReader(folder / f"{name}.h5") as reader:
         return {column: reader.read(column) for column in reader.columns}
 
@@ -59,6 +60,14 @@ def test_same_events_however_collisions_are_cut(pairs, tmp_path):
     assert len(np.unique(pairs["group"])) <= 80
     assert pairs["x"][:, 0].min() >= 25
     assert (pairs["weight"] == 1).all()
+
+
+def test_a_higher_cut_keeps_those_jets_above_it(pairs, tmp_path):
+    fewer = made(tmp_path, "cut", 0, 20, simulator={**SIMULATOR, "reco_pt_min": 40.0})
+    there = np.isin(pairs["event_id"], fewer["event_id"])
+    first = pairs["group"] <= fewer["group"].max()
+    assert there[first].tolist() == (pairs["y"][first, 0] >= 40).tolist()
+    np.testing.assert_array_equal(pairs["y"][there], fewer["y"])
 
 
 def test_pairs_follow_the_problems_own_likelihood(problem, pairs):

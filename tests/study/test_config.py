@@ -52,6 +52,20 @@ def waves(role: str, **read):
     return {**WAVES, "families": {**WAVES["families"], "data": {"role": role, "read": read}}}
 
 
+def jets_read(simulator=None, **cuts):
+    """Jets with a family that is read from ROOT files."""
+    return {
+        "kind": "unfolding",
+        "simulator": simulator or {},
+        "families": {"flat": {"role": "unseen", "params": {"process": "ttbar"}}, "data": with_cuts(**cuts)},
+        "methods": {"o": {"kind": "oracle", "infer": {"a": {"families": ["flat"]}}}},
+    }
+
+
+def with_cuts(**cuts):
+    return {**READ, "read": {**READ["read"], **cuts}}
+
+
 def changed(path: str, value):
     config = copy.deepcopy(BASE)
     node = config
@@ -163,6 +177,65 @@ def test_figures_are_of_numbers_that_the_study_has():
             "problems/waves",
             {**WAVES, "methods": {"c": {"kind": "cfm", "parameters": True}}},
             ["methods.c.parameters", "'flat' is not a sweep"],
+        ),
+        (
+            "problems/toy/methods/told",
+            {"kind": "cfm", "parameters": True, "train": {"tilt": 0.5}},
+            ["methods.told.train.tilt: found 0.5 with `parameters: true`", "leave one of the two out"],
+        ),
+        (
+            "problems/toy/methods/c",
+            {"kind": "cfm", "infer": {"a": {"bootstrap": 4}}},
+            ["methods.c.infer.a.bootstrap: found 4, and 'cfm' has no set encoder"],
+        ),
+        (
+            "problems/toy/methods/c",
+            {"kind": "cddpm", "infer": {"a": {"duplicate_to": 400}}},
+            ["methods.c.infer.a.duplicate_to: found 400, and 'cddpm' has no set encoder"],
+        ),
+        (
+            "problems/jets",
+            {**jets_read(), "priors": {"p": {"kind": "edm"}}},
+            ["problems.jets.priors.p: a prior is of x alone, and networks see phi of x of problem kind 'unfolding'"],
+        ),
+        ("problems/toy/priors", {"p": {"kind": "edm"}}, ["priors.p.network.kind: 'unet' is for x on a grid", "mlp"]),
+        (
+            "problems/toy/methods/ei/network",
+            {"kind": "unet"},
+            ["methods.ei.network.kind: 'unet' is for x on a grid, and of problem kind 'gaussian' it is a vector"],
+        ),
+        (
+            "problems/toy/methods/gan",
+            {"kind": "velocity-gan"},
+            [
+                "methods.gan.network.kind: 'inversion-net' is for x on a grid",
+                "use another method, with network mlp",
+            ],
+        ),
+        (
+            "problems/waves",
+            {**WAVES, "methods": {"h": {"kind": "hvae"}}},
+            ["waves.methods.h: 'hvae' is for x that is a vector, and of problem kind 'fwi' it is an array: use ei-fm"],
+        ),
+        (
+            "problems/waves",
+            {**WAVES, "methods": {"c": {"kind": "cfm", "train": {"tilt": 0.5}}}},
+            ["waves.methods.c.train.tilt: sets are reweighted by truths that are vectors"],
+        ),
+        (
+            "problems/waves",
+            {**WAVES, "methods": {"e": {"kind": "ei-fm", "set_encoder": {"kind": "moments"}}}},
+            ["waves.methods.e.set_encoder.kind: 'moments' is for y that is a vector", "deep-sets"],
+        ),
+        (
+            "problems/images",
+            {
+                "kind": "digits",
+                "families": {"half": {"role": "seen", "params": {"alpha": 0.5}}},
+                "methods": {"o": {"kind": "oracle"}},
+                "likelihoods": {"gmm": {"kind": "gmm"}},
+            },
+            ["problems.images.likelihoods: of problem kind 'digits' none can be learned, because x and y are arrays"],
         ),
         ("problems/toy/methods/ei/train", {"set_size": [9, 3]}, ["set_size needs"]),
         ("problems/toy/methods/g", {"kind": "enkg", "prior": "none"}, ["no prior 'none'", "problems.toy.priors"]),
@@ -315,6 +388,14 @@ def test_figures_are_of_numbers_that_the_study_has():
             ["jets.families.other.shift: 'flat' is read from files: there is no simulation to change"],
         ),
         (
+            "problems/jets",
+            jets_read(y_pt_min=20),
+            ["jets.families.data.read.y_pt_min: found 20 GeV", "from 5 GeV on", "`simulator.reco_pt_min` the same cut"],
+        ),
+        ("problems/jets", jets_read({"reco_pt_min": 20}), ["families.data.read.y_pt_min: found 5 GeV", "from 20 GeV"]),
+        ("problems/jets", jets_read({"reco_pt_min": 4}), ["jets.simulator.reco_pt_min", "greater than or equal to 5"]),
+        ("problems/jets", jets_read(x_pt_min=10), ["families.data.read", "x_pt_min", "greater than or equal to 20"]),
+        (
             "problems/waves",
             waves("observed", files={"test": ["a.root"]}, y={"pt": "a", "eta": "b", "phi": "c"}),
             ["problems.waves.families.data.read: ROOT files are read by problems of kind 'unfolding' only"],
@@ -376,6 +457,16 @@ def test_a_mistake_is_named_with_its_place_and_a_remedy(path, value, says):
     assert str(error.value).startswith("small.yaml cannot run:")
     for text in says:
         assert text in str(error.value)
+
+
+@pytest.mark.parametrize("file", sorted((Path(__file__).parents[2] / "config").rglob("*.yaml")), ids=lambda p: p.stem)
+def test_every_study_that_is_shipped_can_run(file):
+    assert read_study(file).problems
+
+
+def test_one_cut_for_all_jets_is_right():
+    config = changed("problems/jets", jets_read({"reco_pt_min": 20}, y_pt_min=20))
+    assert load_study(config).problems["jets"].simulator.reco_pt_min == 20
 
 
 def test_every_mistake_is_listed_at_once():

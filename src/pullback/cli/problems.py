@@ -129,20 +129,31 @@ def _shifts(plan: Plan) -> Iterator[Finding]:
 
 
 def _networks(plan: Plan) -> Iterator[Finding]:
-    """Whether networks can take truths and observations of their shape; they are built without memory."""
+    """Whether what learns can take truths and observations as they are; networks are built without memory."""
     if find_spec("torch") is None:
         return
     import torch
 
+    from pullback.methods import likelihood
+    from pullback.methods.amortised import hvae
+    from pullback.methods.guided import edm
     from pullback.networks.build import build_network, build_set_encoder
+    from pullback.study.methods import EdmPrior, GmmLikelihood, Hvae
 
     for problem, made in _made(plan):
-        for name, method in plan.study.problems[problem].methods.items():
-            network, encoder = getattr(method, "network", None), getattr(method, "set_encoder", None)
+        spec = plan.study.problems[problem]
+        for name, learner in (*spec.priors.items(), *spec.likelihoods.items(), *spec.methods.items()):
+            network, encoder = getattr(learner, "network", None), getattr(learner, "set_encoder", None)
             try:
+                if isinstance(learner, EdmPrior):
+                    edm.refuse(made.x)
+                if isinstance(learner, GmmLikelihood):
+                    likelihood.refuse(made.x, made.y)
+                if isinstance(learner, Hvae):
+                    hvae.refuse(made.x.shape)
                 with torch.device("meta"):
                     if network is not None:
-                        build_network(network, made.x.shape, made.y.shape, 0)
+                        build_network(network, made.x.shape, None if isinstance(learner, EdmPrior) else made.y.shape, 0)
                     if encoder is not None:
                         build_set_encoder(encoder, made.y.shape, 1)
             except ValueError as error:

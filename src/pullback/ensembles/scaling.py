@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pullback.angles import wrap
 from pullback.ensembles.fields import Field, Transform
 
 
@@ -32,13 +33,6 @@ class Column:
     std: float
     scale: float = 1.0
     partner: int = -1
-
-
-def wrap(angle: np.ndarray) -> np.ndarray:
-    """Angles in radians, brought to [-pi, pi)."""
-    turn = 2 * np.pi
-    wrapped = np.mod(angle + np.pi, turn) - np.pi
-    return np.where(wrapped >= np.pi, -np.pi, wrapped)
 
 
 def _transform(values: np.ndarray, column: Column, field: str) -> np.ndarray:

@@ -6,6 +6,7 @@ all three, the oracle only ``draw``, EnKG only ``draw`` with a prior's artifact,
 and give an Unfolded.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,9 @@ from pullback.study.base import Closed
 from pullback.study.inference import Infer
 
 State = TypeVar("State")
+
+BLOCK_VALUES = 1 << 26
+"""Most numbers in a block of events, their observations and draws: 268 MB in float32. Tables never have so many."""
 
 
 class Chunk(NamedTuple):
@@ -113,7 +117,7 @@ class Method(Generic[State]):
     """Base of every method; a subclass overrides what it needs.
 
     Attributes:
-        block: events that ``draw`` gets at once. Blocks are aligned to the family's first event, so that
+        block: most events that ``draw`` gets at once. Blocks are aligned to the family's first event, so that
             numerics do not depend on how events are cut into parts.
     """
 
@@ -124,6 +128,11 @@ class Method(Generic[State]):
         self.problem = problem
         self.context = context
         self.cost = Cost()
+
+    def events_at_once(self, draws: int) -> int:
+        """Events of a block with so many draws each: ``block``, fewer where they are too many numbers."""
+        event = draws * math.prod(self.problem.x.shape) + math.prod(self.problem.y.shape)
+        return max(1, min(self.block, BLOCK_VALUES // event))
 
     def train(self, data: TrainingData, job: TrainJob) -> None:
         """Learn from the seen families and write the artifact; for methods whose catalogue entry says ``trains``.

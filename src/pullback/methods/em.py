@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pullback.problems.base import Problem
+from pullback.problems.pairs import LogLikelihood
 from pullback.study.inference import Refine
 
 PAIRS = 1 << 20
@@ -24,9 +24,6 @@ TINY = 1e-37
 PATIENCE = 5
 """Iterations without a better prediction after which a round ends."""
 
-LogLikelihood = Callable[[np.ndarray], np.ndarray]
-"""Observations y (event, *y) -> log p(y_i|x_p) (event, particle), of particles that it was made for."""
-
 
 class Pairs(NamedTuple):
     """Likelihoods of all pairs.
@@ -40,14 +37,6 @@ class Pairs(NamedTuple):
     ratio: np.ndarray
     offset: np.ndarray
     share: np.ndarray
-
-
-def exact(problem: Problem, x: np.ndarray) -> LogLikelihood:
-    """The problem's own likelihood of particles x (particle, *x), by `pairwise_log_likelihood` where it has one."""
-    pairwise = getattr(problem, "pairwise_log_likelihood", None)
-    if pairwise is not None:
-        return lambda y: pairwise(y, x)
-    return lambda y: problem.log_likelihood(y[:, None], x[None])
 
 
 def pairs(likelihood: LogLikelihood, y: np.ndarray, particles: int, weight: np.ndarray | None = None) -> Pairs:

@@ -162,7 +162,7 @@ def answer(
         Stopped: the method's context said so between two pieces; the finished ones are kept.
     """
     events = min(ensemble.n, settings.max_events or ensemble.n)
-    work = list(pieces(events, ensemble.n, settings.set_size, method.block))
+    work = list(pieces(events, ensemble.n, settings.set_size, method.events_at_once(settings.draws)))
     mine = work[part * len(work) // parts : (part + 1) * len(work) // parts]
     log.info(
         "%s: events %d of %d, %d draws each, set size %s; part %d of %d has %d of %d pieces",

@@ -12,8 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from pullback.angles import wrap
 from pullback.ensembles.fields import Field
-from pullback.ensembles.scaling import Scaling, wrap
+from pullback.ensembles.scaling import Scaling
 
 JITTER_FLOOR = 1e-12
 """Added to the diagonal of a covariance, in units of the sample's variances: a sample of copies has none."""

@@ -55,7 +55,7 @@ class GmmLikelihood(Method[None]):
         """
         from pullback.generative.loop import fit
 
-        _refuse(data.x, data.y)
+        refuse(data.x, data.y)
         address = self.context.address
         scaling = data.fit_scaling(generator(*address, "scaling"))
         with seeded(integer_seed(*address, "weights")):
@@ -65,7 +65,8 @@ class GmmLikelihood(Method[None]):
         fit(model, partial(_loss, targets=self.spec.train.targets), data, self.spec.train, job, self.context, meta)
 
 
-def _refuse(x: Field, y: Field) -> None:
+def refuse(x: Field, y: Field) -> None:
+    """Raise LikelihoodError for fields that a mixture of Gaussians is not for."""
     for field in (x, y):
         if not field.is_vector:
             raise LikelihoodError(

@@ -17,6 +17,9 @@ made. What was chosen, iterations in each round, is at the end done again **with
 Draws for an event come from r_i, moved by the same kernel with the covariance and the effective number of its own
 particles. The posterior is approximate: it is that of the fitted prior.
 
+Particles are drawn under the set itself also where `bootstrap` resamples it: one draw of each member would be under the
+first resample. How uncertain the embedding is does not matter to a prior that is fitted to the set again.
+
 Event weights count in all averages over the set (and in how much an event's draws count as particles).
 
 Members of a set beyond `members` and held-out ones are answered like all others: draws need only r_i.
@@ -36,17 +39,16 @@ from pullback.methods.em import (
     PAIRS,
     TINY,
     Fit,
-    LogLikelihood,
     Sample,
     choose,
     chunks,
     em_step,
     equal,
-    exact,
     pairs,
     ratios,
 )
 from pullback.methods.kernel import Coordinates, bandwidth
+from pullback.problems.pairs import LogLikelihood, exact
 from pullback.seeding import event_normals, event_uniforms, generator
 from pullback.study.inference import AmortisedInfer, Infer, Refine
 
@@ -104,14 +106,16 @@ class Refined(Method[RefinedState]):
         assert isinstance(infer, AmortisedInfer)
         assert infer.refine is not None
         settings = infer.refine
-        inner = self.inner.condition(ensemble, infer)
+        inner = at_set = self.inner.condition(ensemble, infer)
+        if infer.bootstrap:
+            at_set = self.inner.condition(ensemble, infer.model_copy(update={"bootstrap": 0}))
         address = (*self.context.address, "refine", int(ensemble.read("event_id", 0, 1)[0]))
         chosen = np.arange(ensemble.n)
         if ensemble.n > settings.members:
             chosen = np.sort(generator(*address, "members").choice(ensemble.n, settings.members, replace=False))
         y, event_id, group = (_rows(ensemble, name, chosen) for name in ("y", "event_id", "group"))
         counts = _weights(ensemble, chosen)
-        sample, owner = self._particles(inner, y, event_id, counts, infer, settings.particles, address)
+        sample, owner = self._particles(at_set, y, event_id, counts, infer, settings.particles, address)
         held_out = _held_out(group, settings.holdout, generator(*address, "held out"))
         coordinates = self._coordinates(sample.x, settings)
 
@@ -166,7 +170,7 @@ class Refined(Method[RefinedState]):
         """Draws of the inner method for members y, which count ``counts``, and whose each is (particle,)."""
         draws = -(-most // len(y))
         asked = infer.model_copy(update={"draws": draws, "refine": None})
-        blocks = chunks(len(y), self.inner.block)
+        blocks = chunks(len(y), self.inner.events_at_once(draws))
         drawn = [self.inner.draw(inner, y[rows], event_id[rows], asked) for rows in blocks]
         x, ok, log_weight = (np.concatenate([chunk[i] for chunk in drawn]) for i in (0, 2, 1))
         ok = ok & np.isfinite(log_weight) & np.isfinite(x).reshape(*ok.shape, -1).all(axis=-1)

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from pullback.metrics.draws import Judged, Space, wrap
+from pullback.angles import wrap
+from pullback.metrics.draws import Judged, Space
 
 LEAST_DRAWS_POINT = 32
 """Below this a mean or median of draws is not called a point estimate."""

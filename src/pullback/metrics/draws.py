@@ -9,12 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pullback.angles import wrap
 from pullback.ensembles.fields import Field
-
-
-def wrap(angle: np.ndarray) -> np.ndarray:
-    """Angles in radians brought to [-pi, pi)."""
-    return np.mod(angle + np.pi, 2 * np.pi) - np.pi
 
 
 @dataclass(frozen=True)

@@ -212,11 +212,16 @@ class Exact:
         frobenius = ours.size + theirs.size - 2 * np.einsum("efg,efg->e", ours.covariance, theirs.covariance)
         return np.column_stack([squares.mean(axis=1), frobenius, theirs.size])
 
-    def floors(self, n: int, draws: int) -> tuple[float, float]:
-        """Floors of the two moment errors for the first n events with so many draws."""
+    def floors(self, n: int, draws: int, weight: np.ndarray | None = None) -> tuple[float, float]:
+        """Floors of the two moment errors for the first n events with so many draws, and their weights (event,)."""
         if (n, draws) not in self._floors:
             each = self.errors(self.sample(n, draws, "floor"))
-            mean, error = each.mean(axis=0), each.std(axis=0) / np.sqrt(n)
+            if weight is None:
+                mean, error = each.mean(axis=0), each.std(axis=0) / np.sqrt(n)
+            else:
+                share = weight / weight.sum()
+                mean = share @ each
+                error = np.sqrt(share**2 @ (each - mean) ** 2)
             high = np.maximum(mean, 0) + error
             self._floors[n, draws] = float(np.sqrt(high[0])), float(np.sqrt(high[1] / mean[2]))
         return self._floors[n, draws]
@@ -235,7 +240,7 @@ class Exact:
         n, rows = len(errors), []
         if draws >= LEAST_DRAWS:
             values, spread = replicas.mean(errors)
-            floors = self.floors(n, draws)
+            floors = self.floors(n, draws, replicas.weight)
             for name, value, replica, floor in (
                 ("posterior_mean_error", values[0], spread[:, 0], floors[0]),
                 ("posterior_covariance_error", values[1] / values[2], spread[:, 1] / spread[:, 2], floors[1]),

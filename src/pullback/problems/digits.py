@@ -118,14 +118,34 @@ class Digits:
         A density in the kept pixels, a probability in the lost ones.
         """
         y, x = np.asarray(y, np.float64), np.asarray(x, np.float64)
-        variance, keep = self.options.noise_variance, self.options.keep
         kept = y != 0
         error = np.where(kept, (y - x) ** 2, 0.0).sum((-2, -1))
+        return -error / (2 * self.options.noise_variance) + self._log_constant(kept)
+
+    def pairwise_log_likelihood(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """log p(y_i|x_p) of every pair (event, frame), y and x (..., row, column); float32 products."""
+        y = np.asarray(y)
+        own = (y.astype(np.float64) ** 2).sum((-2, -1)) / (2 * self.options.noise_variance)
+        return self._cross_terms(y, x) + (self._log_constant(y != 0) - own)[:, None]
+
+    def _log_constant(self, kept: np.ndarray) -> np.ndarray:
+        """What log p(y|x) has beside the squared errors, by which pixels (..., row, column) were kept."""
+        variance, keep = self.options.noise_variance, self.options.keep
         count = kept.sum((-2, -1))
-        lost = y.shape[-2] * y.shape[-1] - count
+        lost = kept.shape[-2] * kept.shape[-1] - count
         with np.errstate(divide="ignore"):
             masked = np.where(lost > 0, lost * np.log1p(-keep), 0.0) if keep < 1 else np.where(lost > 0, -np.inf, 0.0)
-        return -error / (2 * variance) + count * (np.log(keep) - np.log(2 * np.pi * variance) / 2) + masked
+        return count * (np.log(keep) - np.log(2 * np.pi * variance) / 2) + masked
+
+    def _cross_terms(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """log p(y_i|x_p) of every pair (event, frame) without what is the same for all frames.
+
+        The exponent is linear in (y, [y != 0]): all events against all frames are two matrix products.
+        """
+        x = np.asarray(x, np.float32).reshape(len(x), -1)
+        rows = np.asarray(y, np.float32).reshape(len(y), -1)
+        scaled = 2 * rows @ x.T - (rows != 0).astype(np.float32) @ (x**2).T
+        return scaled.astype(np.float64) / (2 * self.options.noise_variance)
 
     def exact_posterior(
         self, y: np.ndarray, params: dict[str, Any], draws: int, pool: int, rng: np.random.Generator
@@ -133,8 +153,7 @@ class Digits:
         """Draws (event, draw, row, column) of the frames of a prior, by their likelihood.
 
         Exact where the prior has at most ``pool`` pairs of digits: all are taken, and the effective number is inf. Else
-        ``pool`` random ones stand for them. The exponent is linear in (y, [y != 0]): all events against all frames are
-        two matrix products.
+        ``pool`` random ones stand for them.
         """
         alpha, (nines, sixes) = self._prior(params)
         exact = len(nines) * len(sixes) <= pool
@@ -143,15 +162,7 @@ class Digits:
         else:
             pairs = np.stack([rng.choice(nines, pool), rng.choice(sixes, pool)], axis=1)
         frames = self.frames(pairs, alpha)
-        x = frames.reshape(len(pairs), -1)
-
-        def log_likelihood(y: np.ndarray) -> np.ndarray:
-            rows = np.asarray(y, np.float32).reshape(len(y), -1)
-            # Without what is the same for all frames.
-            scaled = 2 * rows @ x.T - (rows != 0).astype(np.float32) @ (x**2).T
-            return scaled.astype(np.float64) / (2 * self.options.noise_variance)
-
-        index, ess = choose(log_likelihood, y, np.zeros(len(x)), draws, rng)
+        index, ess = choose(lambda some: self._cross_terms(some, frames), y, np.zeros(len(frames)), draws, rng)
         return frames[index], np.full(len(y), np.inf) if exact else ess
 
     def frames(self, pairs: np.ndarray, alpha: float) -> np.ndarray:

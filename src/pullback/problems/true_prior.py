@@ -13,6 +13,7 @@ import numpy as np
 from pullback.ensembles.sets import nominal
 from pullback.ensembles.store import EnsembleReader
 from pullback.problems.base import Problem
+from pullback.problems.pairs import exact
 from pullback.problems.reweighting import choose
 
 
@@ -91,10 +92,6 @@ class ByTruth:
         own = getattr(self.problem, "posterior_from_truth", None)
         if own is not None:
             return own(y, self.truth, self.log_weight, draws, rng)
-
-        def log_likelihood(some: np.ndarray) -> np.ndarray:
-            return self.problem.log_likelihood(some[:, None], self.truth)
-
-        index, ess = choose(log_likelihood, y, self.log_weight, draws, rng)
+        index, ess = choose(exact(self.problem, self.truth), y, self.log_weight, draws, rng)
         possible = (index >= 0).reshape(*index.shape, *(1,) * (self.truth.ndim - 1))
         return np.where(possible, self.truth[index], np.nan), ess

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from pullback.angles import wrap
 from pullback.extras import MissingExtraError, require
 from pullback.problems.reweighting import choose
 from pullback.readers.jets import X_FIELD, Y_FIELD
@@ -41,12 +42,12 @@ class Unfolding:
 
         Below 20 GeV and beyond |eta| = 4.5 the detector's formulas do not hold: not ok, y is NaN.
         """
-        y, ok = detector.smear_kept(x, rng)
+        y, ok = detector.smear_kept(x, rng, self.options.reco_pt_min)
         return y.astype(np.float32), ok
 
     def log_likelihood(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """log p(y|x) of a kept jet, y (..., 3) and x (..., 4) broadcast over leading axes, float64."""
-        return detector.log_likelihood(y, x)
+        return detector.log_likelihood(y, x, self.options.reco_pt_min)
 
     def posterior_from_truth(
         self, y: np.ndarray, truth: np.ndarray, log_weight: np.ndarray, draws: int, rng: np.random.Generator
@@ -60,7 +61,7 @@ class Unfolding:
         """
         pool = np.concatenate([truth, truth * np.array([1, -1, 1, 1])]).astype(np.float64)
         index, ess = choose(
-            detector.likelihood_beside_phi(pool),
+            detector.likelihood_beside_phi(pool, self.options.reco_pt_min),
             y,
             np.tile(log_weight, 2),
             draws,
@@ -68,7 +69,7 @@ class Unfolding:
         )
         x = np.where((index >= 0)[..., None], pool[index], np.nan)
         *_, width_phi = detector.response(x[..., 0])
-        x[..., 2] = detector.wrap(y[:, 2:3] + width_phi * rng.standard_normal(index.shape))
+        x[..., 2] = wrap(y[:, 2:3] + width_phi * rng.standard_normal(index.shape))
         return x.astype(np.float32), ess
 
     def preflight(self) -> dict[str, Any]:
@@ -90,6 +91,7 @@ class Unfolding:
                 versions[package] = "not installed"
         pt = np.array([self.options.truth_pt_min, 50.0, 100.0, 300.0, 1000.0])
         mean, width, width_eta, width_phi = detector.response(pt)
+        central, cut = np.stack([pt, *np.zeros((3, 5))], axis=1), self.options.reco_pt_min
         checks: dict[str, Any] = {
             **{f"{package} version": version for package, version in versions.items()},
             "energy (GeV)": self.options.energy,
@@ -101,7 +103,7 @@ class Unfolding:
             "relative width of pT": np.round(width / pt, 4).tolist(),
             "width of eta": np.round(width_eta, 4).tolist(),
             "width of phi (rad)": np.round(width_phi, 4).tolist(),
-            "fraction kept": np.round(np.exp(detector.log_kept(np.stack([pt, *np.zeros((3, 5))], axis=1))), 4).tolist(),
+            f"fraction kept (pT >= {cut:g} GeV)": np.round(np.exp(detector.log_kept(central, cut)), 4).tolist(),
         }
         for name, value in checks.items():
             log.info("unfolding: %s: %s", name, value)

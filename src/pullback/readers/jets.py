@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pullback.angles import wrap
 from pullback.ensembles.fields import Field
 from pullback.study.problems import RootFiles
 
@@ -60,7 +61,7 @@ def rapidity(pt: np.ndarray, eta: np.ndarray, mass: np.ndarray) -> np.ndarray:
 def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Delta R of jets a and b (pair, 4) with features pt, eta, phi, mass, in rapidity and azimuth."""
     rise = rapidity(a[:, 0], a[:, 1], a[:, 3]) - rapidity(b[:, 0], b[:, 1], b[:, 3])
-    turn = (a[:, 2] - b[:, 2] + np.pi) % (2 * np.pi) - np.pi
+    turn = wrap(a[:, 2] - b[:, 2])
     return np.hypot(rise, turn)
 
 

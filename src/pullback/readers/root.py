@@ -103,7 +103,7 @@ def read(job: str, source: Path, out: Path) -> None:
     if own:
         refuse_leftovers(task, _asked_of_collisions, root=[source])
         simulator = UnfoldingSimulator.model_validate(task["simulator"])
-        files = OWN_FILES.model_copy(update={"x_pt_min": simulator.truth_pt_min})
+        files = OWN_FILES.model_copy(update={"x_pt_min": simulator.truth_pt_min, "y_pt_min": simulator.reco_pt_min})
     else:
         files = RootFiles.model_validate({**task["read"], "files": {}})
     with_truth = bool(task["truth"])

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pullback.angles import wrap
 from pullback.extras import require
 from pullback.readers.jets import Jets
 from pullback.study.problems import Branches
@@ -147,7 +148,7 @@ class RootTable:
         features = np.zeros((len(flat[0]), 4))
         features[:, : len(flat)] = np.stack(flat, axis=1)
         self._check_units(features, branches)
-        features[:, 2] = (features[:, 2] + np.pi) % (2 * np.pi) - np.pi
+        features[:, 2] = wrap(features[:, 2])
         features[:, 3] = np.maximum(features[:, 3], 0.0)  # rounding makes masses of single particles slightly negative
         return Jets(features, counts)
 

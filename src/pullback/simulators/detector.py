@@ -8,15 +8,17 @@ detector; jet resolution from ATLAS 1910.04482), with pT in GeV, for a jet x = (
     phi' ~ N(phi, 8.4e-8 pT^2 - 1.68e-4 pT + 0.09), wrapped to [-pi, pi)
 
 A reconstructed jet y = (pT', eta', phi') is massless: its energy is pT' cosh eta'. It is kept when pT' >= 5 and
-|eta'| <= 4.5. A pair (x, y) exists only where the jet was kept, so p(y|x) here is the law of *kept* jets: the
-likelihood is normalised on the kept region, and :func:`smear_kept` draws from it. The mass of the truth jet does not
-enter.
+|eta'| <= 4.5; an analysis may cut at a higher pT' (``pt_min``). A pair (x, y) exists only where the jet was kept, so
+p(y|x) here is the law of *kept* jets: the likelihood is normalised on the kept region, and :func:`smear_kept` draws
+from it. The mass of the truth jet does not enter.
 """
 
 import math
 from collections.abc import Callable
 
 import numpy as np
+
+from pullback.angles import wrap
 
 PT_MIN_TRUTH = 20.0
 """GeV; mu is not defined below."""
@@ -28,11 +30,6 @@ TRUTH_FEATURES = ("pt", "eta", "phi", "mass")
 OBSERVED_FEATURES = ("pt", "eta", "phi")
 
 _ATTEMPTS = 1000
-
-
-def wrap(angle: np.ndarray) -> np.ndarray:
-    """Angles in radians brought to [-pi, pi)."""
-    return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
 def response(pt: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -52,9 +49,9 @@ def in_domain(x: np.ndarray) -> np.ndarray:
     return np.isfinite(x).all(axis=-1) & (x[..., 0] >= PT_MIN_TRUTH) & (np.abs(x[..., 1]) <= ETA_MAX)
 
 
-def is_kept(y: np.ndarray) -> np.ndarray:
-    """Whether a reconstructed jet y (..., 3) passes the detector's selection."""
-    return (y[..., 0] >= PT_MIN) & (np.abs(y[..., 1]) <= ETA_MAX)
+def is_kept(y: np.ndarray, pt_min: float = PT_MIN) -> np.ndarray:
+    """Whether a reconstructed jet y (..., 3) passes the selection."""
+    return (y[..., 0] >= pt_min) & (np.abs(y[..., 1]) <= ETA_MAX)
 
 
 def smear(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -69,7 +66,7 @@ def smear(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return y
 
 
-def smear_kept(x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def smear_kept(x: np.ndarray, rng: np.random.Generator, pt_min: float = PT_MIN) -> tuple[np.ndarray, np.ndarray]:
     """Reconstructed jets (event, 3) of x (event, 4) given that each was kept, and which could be made (event,) bool.
 
     Jets that the selection would lose are drawn again. Where the formulas do not hold for x, y is NaN.
@@ -81,28 +78,28 @@ def smear_kept(x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.
         if not len(waiting):
             break
         drawn = smear(x[waiting], rng)
-        kept = is_kept(drawn)
+        kept = is_kept(drawn, pt_min)
         y[waiting[kept]] = drawn[kept]
         waiting = waiting[~kept]
     return y, np.isfinite(y).all(axis=1)
 
 
-def log_kept(x: np.ndarray) -> np.ndarray:
+def log_kept(x: np.ndarray, pt_min: float = PT_MIN) -> np.ndarray:
     """log of the probability that a truth jet x (..., 4) is kept; -inf where the formulas do not hold."""
     x = np.asarray(x, dtype=np.float64)
     mean, width_pt, width_eta, _ = response(x[..., 0])
-    passes_pt = _normal_cdf((mean - PT_MIN) / width_pt)
+    passes_pt = _normal_cdf((mean - pt_min) / width_pt)
     passes_eta = _normal_cdf((ETA_MAX - x[..., 1]) / width_eta) - _normal_cdf((-ETA_MAX - x[..., 1]) / width_eta)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(in_domain(x), np.log(passes_pt * passes_eta), -np.inf)
 
 
-def log_likelihood(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+def log_likelihood(y: np.ndarray, x: np.ndarray, pt_min: float = PT_MIN) -> np.ndarray:
     """log p(y|x) of a kept jet, y (..., 3) and x (..., 4) broadcast over leading axes, float64.
 
-    A density in (GeV, 1, rad), normalised over pT' >= 5, |eta'| <= 4.5, phi' in [-pi, pi). The wrapped normal of phi'
-    is the sum over its three nearest images (its width is below 0.1 rad up to 2 TeV). -inf where y is outside the kept
-    region or the formulas do not hold for x.
+    A density in (GeV, 1, rad), normalised over pT' >= pt_min, |eta'| <= 4.5, phi' in [-pi, pi). The wrapped normal of
+    phi' is the sum over its three nearest images (its width is below 0.1 rad up to 2 TeV). -inf where y is outside the
+    kept region or the formulas do not hold for x.
     """
     x = np.asarray(x, dtype=np.float64)
     y = np.asarray(y, dtype=np.float64)
@@ -118,12 +115,12 @@ def log_likelihood(y: np.ndarray, x: np.ndarray) -> np.ndarray:
             + _log_normal((y[..., 1] - x[..., 1]) / width_eta, width_eta)
             + _log_normal(offset / width_phi, width_phi)
             + np.log(images)
-            - log_kept(x)
+            - log_kept(x, pt_min)
         )
-    return np.where(in_domain(x) & is_kept(y), value, -np.inf)
+    return np.where(in_domain(x) & is_kept(y, pt_min), value, -np.inf)
 
 
-def likelihood_beside_phi(x: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+def likelihood_beside_phi(x: np.ndarray, pt_min: float = PT_MIN) -> Callable[[np.ndarray], np.ndarray]:
     """log p(pT', eta' | x) of any kept jets y (event, 3) given each of x (jet, 4), as a function y -> (event, jet).
 
     `log_likelihood` without phi', for very many pairs: the exponent is linear in (pT'^2, pT', eta'^2, eta', 1), so that
@@ -134,7 +131,8 @@ def likelihood_beside_phi(x: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     safe = np.where(there[:, None], x, (100.0, 0.0, 0.0, 0.0))
     mean, width_pt, width_eta, _ = response(safe[:, 0])
     pt, eta = 1 / width_pt**2, 1 / width_eta**2
-    constant = -0.5 * (mean**2 * pt + safe[:, 1] ** 2 * eta) - np.log(2 * np.pi * width_pt * width_eta) - log_kept(safe)
+    constant = -0.5 * (mean**2 * pt + safe[:, 1] ** 2 * eta) - np.log(2 * np.pi * width_pt * width_eta)
+    constant -= log_kept(safe, pt_min)
     coefficients = np.stack([-0.5 * pt, mean * pt, -0.5 * eta, safe[:, 1] * eta, constant])
 
     def of(y: np.ndarray) -> np.ndarray:
@@ -142,7 +140,7 @@ def likelihood_beside_phi(x: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         features = np.stack([y[:, 0] ** 2, y[:, 0], y[:, 1] ** 2, y[:, 1], np.ones(len(y))], axis=1)
         value = features @ coefficients
         value[:, ~there] = -np.inf
-        value[~is_kept(y)] = -np.inf
+        value[~is_kept(y, pt_min)] = -np.inf
         return value
 
     return of

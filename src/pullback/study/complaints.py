@@ -11,7 +11,7 @@ from pullback.study import figures as study_figures
 from pullback.study import methods as method_kinds
 from pullback.study.base import Capability, Uniform, is_distribution
 from pullback.study.inference import Refine
-from pullback.study.learning import InversionNet
+from pullback.study.learning import InversionNet, Moments, Unet
 from pullback.study.model import Problem, Study, resolve_otherwise
 from pullback.study.plugins import problem_class
 from pullback.study.problems import (
@@ -23,6 +23,7 @@ from pullback.study.problems import (
     RootFiles,
     ScaleShift,
     SimulatorShift,
+    UnfoldingProblem,
 )
 from pullback.study.waves import FwiParams, WaveFiles
 
@@ -45,6 +46,7 @@ def complaints(study: Study, folder: Path) -> Iterator[str]:
             gives = problem.gives
         yield from _family_complaints(at, problem)
         yield from _method_complaints(at, problem, gives, study.seen(name))
+        yield from _shape_complaints(at, problem)
         yield from _judging_complaints(at, problem, gives)
     yield from study_figures.complaints(study.figures, study.problems)
 
@@ -78,6 +80,8 @@ def _family_complaints(at: str, problem: Problem) -> Iterator[str]:
             for split in ("train", *(("validation",) if learns else ())):
                 if split not in family.read.files:
                     yield f"{here}.read.files: there is no {split}, and a family in the role 'seen' is trained on"
+        if isinstance(problem, UnfoldingProblem) and isinstance(family.read, RootFiles):
+            yield from _cut_complaints(here, problem, family.read)
         if problem.kind == "unfolding" and isinstance(family.shift, NoiseShift):
             yield f"{here}.shift: noise has one size for all of y, and jets have GeV and radians: scale a `feature`"
         if problem.kind == "unfolding" and isinstance(family.shift, ScaleShift) and family.shift.feature is None:
@@ -115,6 +119,16 @@ def _layer_complaints(here: str, problem: Problem, params: Any) -> Iterator[str]
         yield (
             f"{here}.params.layers: x has {nodes} nodes of depth, which hold {nodes // 2} layers, found at most "
             f"{params.layers[1]}: take fewer, or more nodes"
+        )
+
+
+def _cut_complaints(here: str, problem: UnfoldingProblem, read: RootFiles) -> Iterator[str]:
+    """Of jets that pass different cuts p(y|x) differs, and what a family is answered with would not be its own."""
+    wanted = problem.simulator.reco_pt_min
+    if read.y_pt_min != wanted:
+        yield (
+            f"{here}.read.y_pt_min: found {read.y_pt_min:g} GeV, and p(y|x) of this problem is that of jets from "
+            f"{wanted:g} GeV on: give every family and `simulator.reco_pt_min` the same cut"
         )
 
 
@@ -254,6 +268,8 @@ def _method_complaints(at: str, problem: Problem, gives: frozenset[Capability], 
         if isinstance(method, method_kinds.Told) and method.parameters:
             yield from _parameter_complaints(here, problem, judged)
         yield from _batch_complaints(here, method)
+        if isinstance(method, method_kinds.Told):
+            yield from _no_encoder_complaints(here, method)
         prior = getattr(method, "prior", None)
         if method.uses_prior and prior not in problem.priors:
             yield f"{here}.prior: there is no prior '{prior}' under {at}.priors ({', '.join(problem.priors) or 'none'})"
@@ -288,6 +304,60 @@ def _batch_complaints(here: str, method: method_kinds.Method) -> Iterator[str]:
             f"{here}.train: network 'inversion-net' normalises over the targets of a step, and a step may have 1, "
             "wanted at least 2: raise `sets`, or `targets` and the least of `set_size`"
         )
+
+
+def _shape_complaints(at: str, problem: Problem) -> Iterator[str]:
+    """What cannot take truths or observations that are vectors, or arrays, as those of a built-in kind are known."""
+    if problem.arrays is None:
+        return
+    of_kind = f"of problem kind '{problem.kind}'"
+    for name in problem.priors if problem.periodic else ():
+        yield (
+            f"{at}.priors.{name}: a prior is of x alone, and networks see {', '.join(problem.periodic)} of x {of_kind} "
+            "relative to y: leave it out, with the methods that use it"
+        )
+    learn = _of_vector if "x" not in problem.arrays else _of_array
+    for block in ("priors", "likelihoods", "methods"):
+        for name, learner in getattr(problem, block).items():
+            yield from (f"{at}.{block}.{name}{says}" for says in learn(learner, of_kind))
+            encoder = getattr(learner, "set_encoder", None)
+            if "y" in problem.arrays and isinstance(encoder, Moments):
+                yield (
+                    f"{at}.{block}.{name}.set_encoder.kind: 'moments' is for y that is a vector, and {of_kind} it is "
+                    "an array: use set-transformer or deep-sets"
+                )
+
+
+def _of_vector(learner: Any, of_kind: str) -> Iterator[str]:
+    network = getattr(learner, "network", None)
+    if isinstance(network, Unet | InversionNet):
+        gan = isinstance(learner, method_kinds.VelocityGan)
+        other = "another method, with network mlp" if gan else "kind: mlp"
+        yield f".network.kind: '{network.kind}' is for x on a grid, and {of_kind} it is a vector: use {other}"
+
+
+def _of_array(learner: Any, of_kind: str) -> Iterator[str]:
+    if isinstance(learner, method_kinds.Hvae):
+        yield f": 'hvae' is for x that is a vector, and {of_kind} it is an array: use ei-fm with network unet"
+    train = getattr(learner, "train", None)
+    if train and train.tilt:
+        yield f".train.tilt: sets are reweighted by truths that are vectors, and {of_kind} they are arrays: set it to 0"
+
+
+def _no_encoder_complaints(here: str, method: method_kinds.Cfm | method_kinds.Cddpm) -> Iterator[str]:
+    """What belongs to a set encoder says nothing to a method that has none, or the wrong thing."""
+    if method.parameters and method.train.tilt:
+        yield (
+            f"{here}.train.tilt: found {method.train.tilt:g} with `parameters: true`: a reweighted set is of another "
+            "prior than the parameters that are told beside it; leave one of the two out"
+        )
+    for name, infer in method.infer.items():
+        for key, default in (("bootstrap", 0), ("duplicate_to", None)):
+            if (value := getattr(infer, key)) != default:
+                yield (
+                    f"{here}.infer.{name}.{key}: found {value}, and '{method.kind}' has no set encoder that would see "
+                    "another set: leave it out"
+                )
 
 
 def _parameter_complaints(here: str, problem: Problem, judged: list[str]) -> Iterator[str]:

@@ -56,8 +56,8 @@ class AmortisedInfer(Infer):
     bootstrap: int = Field(
         default=0,
         ge=0,
-        description="resamples of the conditioning set; draw j uses the embedding of resample j modulo this number, so "
-        "that draws show how uncertain the embedding is. 0: the set itself",
+        description="resamples of the conditioning set, by group; draw j uses the embedding of resample j modulo this "
+        "number, so that draws show how uncertain the embedding is. 0: the set itself",
     )
     duplicate_to: int | None = Field(
         default=None,

@@ -142,7 +142,8 @@ class Regression(Amortised):
     network: DirectNetwork = Mlp()  # type: ignore[assignment]
     loss: Literal["l2", "l1-l2"] = Field(
         default="l2",
-        description="l2: least squares, the mean of the posterior; l1-l2: the absolute and the squared error added",
+        description="of x as networks see it, after its transforms: l2: least squares, the mean of the posterior (of "
+        "log x where x is seen so: not the mean of x); l1-l2: the absolute and the squared error added",
     )
     infer: dict[Name, PointInfer] = Field(default={"default": PointInfer()}, min_length=1)
 

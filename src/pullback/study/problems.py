@@ -87,8 +87,12 @@ class RootFiles(Closed):
     )
     match_radius: float = Field(default=0.4, gt=0)
     weight: str | None = Field(default=None, description="branch with the event weight")
-    y_pt_min: float = Field(default=5.0, ge=0, description="GeV, selection on reconstructed jets")
-    x_pt_min: float = Field(default=30.0, ge=0, description="GeV, selection on truth jets")
+    y_pt_min: float = Field(
+        default=5.0, ge=0, description="GeV, selection on reconstructed jets: that of the problem, `reco_pt_min`"
+    )
+    x_pt_min: float = Field(
+        default=30.0, ge=20, description="GeV, selection on truth jets; the smearing formula needs at least 20"
+    )
 
     @property
     def has_truth(self) -> bool:
@@ -188,6 +192,10 @@ class ProblemBase(Closed):
     """Events that come from one random generator."""
     unlearnable: ClassVar[str] = ""
     """Why p(y|x) cannot be learned as a density of vectors; empty where nothing is known against it."""
+    arrays: ClassVar[frozenset[Literal["x", "y"]] | None] = None
+    """Which of x and y are arrays; None where only the problem's own code knows."""
+    periodic: ClassVar[tuple[str, ...]] = ()
+    """Quantities of x that networks see relative to y."""
 
     size: Size = Size()
     families: dict[Name, Family] = Field(min_length=1)
@@ -247,6 +255,7 @@ class GaussianProblem(ProblemBase):
 
     gives: ClassVar[frozenset[Capability]] = frozenset({"pairs", "prior", "forward", "likelihood", "exact-posterior"})
     code: ClassVar[str] = "pullback.problems.gaussian:Gaussian"
+    arrays: ClassVar[frozenset[Literal["x", "y"]] | None] = frozenset()
     Params: ClassVar[type[Closed] | None] = GaussianParams
 
     kind: Literal["gaussian"]
@@ -267,6 +276,7 @@ class FwiProblem(ProblemBase):
     code: ClassVar[str] = "pullback.problems.fwi:Fwi"
     block: ClassVar[int] = 20
     unlearnable: ClassVar[str] = "x and y are arrays"
+    arrays: ClassVar[frozenset[Literal["x", "y"]] | None] = frozenset({"x", "y"})
     Params: ClassVar[type[Closed] | None] = FwiParams
 
     kind: Literal["fwi"]
@@ -281,6 +291,12 @@ class UnfoldingSimulator(Closed):
     multi_parton_interactions: bool = True
     jet_radius: float = Field(default=0.4, gt=0)
     truth_pt_min: float = Field(default=30.0, ge=20, description="GeV; the smearing formula needs at least 20")
+    reco_pt_min: float = Field(
+        default=5.0,
+        ge=5,
+        description="GeV, selection on reconstructed jets, of every family: p(y|x) is normalised on what it keeps; "
+        "the detector loses jets below 5",
+    )
     detector: Literal["smearing"] = Field(default="smearing", description="ATLAS-style smearing of each jet")
     block_collisions: int = Field(default=200, gt=0, description="collisions of one random block")
 
@@ -299,6 +315,8 @@ class UnfoldingProblem(ProblemBase):
     gives: ClassVar[frozenset[Capability]] = frozenset({"pairs", "forward", "likelihood"})
     code: ClassVar[str] = "pullback.problems.unfolding:Unfolding"
     unlearnable: ClassVar[str] = "phi is periodic, and networks see phi of x relative to phi of y"
+    arrays: ClassVar[frozenset[Literal["x", "y"]] | None] = frozenset()
+    periodic: ClassVar[tuple[str, ...]] = ("phi",)
     Params: ClassVar[type[Closed] | None] = UnfoldingParams
 
     kind: Literal["unfolding"]
@@ -360,6 +378,8 @@ class DigitsProblem(ProblemBase):
     gives: ClassVar[frozenset[Capability]] = frozenset({"pairs", "prior", "forward", "likelihood", "exact-posterior"})
     code: ClassVar[str] = "pullback.problems.digits:Digits"
     block: ClassVar[int] = 128
+    unlearnable: ClassVar[str] = "x and y are arrays"
+    arrays: ClassVar[frozenset[Literal["x", "y"]] | None] = frozenset({"x", "y"})
     Params: ClassVar[type[Closed] | None] = DigitsParams
 
     kind: Literal["digits"]

@@ -24,15 +24,18 @@ class Members(NamedTuple):
 
     Attributes:
         y: (member, *y) float32.
-        weight: (member,) float32, or None.
+        weight: (member,) float32, relative to the mean magnitude in the set as in training; or None.
+        group: number of the group that each is of (member,), from 0 on; None where each is one of its own.
     """
 
     y: np.ndarray
     weight: np.ndarray | None
+    group: np.ndarray | None = None
 
     def take(self, index: np.ndarray) -> "Members":
         """Some members, with repeats."""
-        return Members(self.y[index], None if self.weight is None else self.weight[index])
+        weight, group = (None if part is None else part[index] for part in (self.weight, self.group))
+        return Members(self.y[index], weight, group)
 
 
 def read_members(ensemble: EnsembleReader, scaling: Scaling, rng: np.random.Generator) -> Members:
@@ -45,14 +48,24 @@ def read_members(ensemble: EnsembleReader, scaling: Scaling, rng: np.random.Gene
     if ensemble.n > most:
         log.warning("a set of %d members is represented by %d of them, chosen at random", ensemble.n, most)
         chosen = np.sort(rng.choice(ensemble.n, most, replace=False))
-    pieces, weights = [], []
+    pieces, weights, groups = [], [], []
+    magnitude = 0.0
     for first in range(0, ensemble.n, max(1, most // 4)):
         last = min(first + max(1, most // 4), ensemble.n)
         inside = chosen[(chosen >= first) & (chosen < last)] - first
         pieces.append(scaling.encode_y(ensemble.read("y", first, last)[inside]))
         if "weight" in ensemble.columns:
-            weights.append(nominal(ensemble.read("weight", first, last)[inside]))
-    return Members(np.concatenate(pieces), np.concatenate(weights) if weights else None)
+            weight = nominal(ensemble.read("weight", first, last))
+            magnitude += float(np.abs(weight).sum(dtype=np.float64))
+            weights.append(weight[inside])
+        groups.append(ensemble.read("group", first, last)[inside])
+    names, group = np.unique(np.concatenate(groups), return_inverse=True)
+    scale = np.float32(magnitude / ensemble.n or 1.0)
+    return Members(
+        np.concatenate(pieces),
+        np.concatenate(weights) / scale if weights else None,
+        None if len(names) == len(chosen) else group,
+    )
 
 
 def repeated(members: Members, size: int) -> Members:
@@ -64,11 +77,17 @@ def repeated(members: Members, size: int) -> Members:
 
 
 def resampled(members: Members, rng: np.random.Generator) -> Members:
-    """A bootstrap resample: as many members, with replacement."""
-    return members.take(rng.integers(len(members.y), size=len(members.y)))
+    """A bootstrap resample: as many groups, with replacement; jets of one collision are not independent."""
+    if members.group is None:
+        return members.take(rng.integers(len(members.y), size=len(members.y)))
+    sizes = np.bincount(members.group)
+    drawn = rng.integers(len(sizes), size=len(sizes))
+    size, start = sizes[drawn], (np.cumsum(sizes) - sizes)[drawn]
+    within = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
+    return members.take(np.argsort(members.group, kind="stable")[np.repeat(start, size) + within])
 
 
-def signature(embedding: Tensor, y: Tensor, mask: Tensor) -> Tensor:
+def signature(embedding: Tensor, y: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
     """What a set is recognised by, (set, k + 2 features): its embedding, mean and standard deviation of its members.
 
     Attention averages are bounded, so that a set far outside may share its embedding with one at the edge: the moments
@@ -78,11 +97,16 @@ def signature(embedding: Tensor, y: Tensor, mask: Tensor) -> Tensor:
         embedding: (set, k).
         y: observations as networks see them (set, member, *y).
         mask: (set, member).
+        weight: (set, member) of any sign, or None for equal weights.
     """
     values = y.flatten(2) if y.dim() == 3 else y.flatten(2).mean(dim=2, keepdim=True)
-    share = (mask / mask.sum(dim=1, keepdim=True))[:, :, None]
+    counts = mask if weight is None else torch.where(mask, weight, 0)
+    total = counts.sum(dim=1, keepdim=True)
+    share = (counts / torch.where(total == 0, 1, total))[:, :, None]
     mean = (share * values).sum(dim=1)
-    spread = (share * (values - mean[:, None]).square()).sum(dim=1).sqrt()
+    # Negative weights can make it negative.
+    variance = (share * (values - mean[:, None]).square()).sum(dim=1).clamp_min(0)
+    spread = variance.sqrt()
     return torch.cat([embedding, mean, spread], dim=1).float().cpu()
 
 

@@ -32,7 +32,7 @@ from pullback.generative.numerics import seeded
 from pullback.generative.share import Noise
 from pullback.methods.amortised.model import VECTOR_ROWS, AmortisedModel, target_weights
 from pullback.networks.build import build_set_encoder
-from pullback.networks.encoders import observation_encoder
+from pullback.networks.encoders import Shape, observation_encoder
 from pullback.seeding import event_normals, integer_seed
 from pullback.study import methods as study
 from pullback.study.inference import Infer
@@ -71,6 +71,12 @@ def log_normal(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     return (-0.5 * away.square() - log_std - 0.5 * math.log(2 * math.pi)).sum(dim=-1)
 
 
+def refuse(x_shape: Shape) -> None:
+    """Raise ValueError for truths that are not vectors."""
+    if len(x_shape) != 1:
+        raise ValueError(f"method 'hvae' models x that is a vector, found shape {x_shape}; use ei-fm with network unet")
+
+
 class HvaeNet(nn.Module):
     """The set encoder and the three Gaussian networks: one module, trained together.
 
@@ -80,10 +86,7 @@ class HvaeNet(nn.Module):
 
     def __init__(self, spec: study.Hvae, scaling: Scaling):
         super().__init__()
-        if len(scaling.x_shape) != 1:
-            raise ValueError(
-                f"method 'hvae' models x that is a vector, found shape {scaling.x_shape}; use ei-fm with network unet"
-            )
+        refuse(scaling.x_shape)
         size, width = scaling.x_shape[0], spec.network.width
 
         def gaussian(inputs: int, outputs: int) -> nn.Module:

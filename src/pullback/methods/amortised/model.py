@@ -202,7 +202,7 @@ class AmortisedModel(Method[ModelState]):
             sets = (drawn.resampled(rng) if whole else drawn).tensors(device)
             context = model.context(sets)
             assert context is not None
-            found.append(conditioning.signature(context, sets["y"], sets["mask"]))
+            found.append(conditioning.signature(context, sets["y"], sets["mask"], sets.get("weight")))
         return {"signatures": torch.cat(found)}
 
     def load(self, artifact: Path | None, prior: Path | None, seen: list[Path]) -> None:
@@ -251,17 +251,22 @@ class AmortisedModel(Method[ModelState]):
             return ModelState(context, ensemble.n)
         assert isinstance(infer, AmortisedInfer)
         address = self.context.address
-        members = conditioning.read_members(ensemble, self.scaling, generator(*address, "members"))
-        if infer.duplicate_to:
-            members = conditioning.repeated(members, infer.duplicate_to)
+        own = conditioning.read_members(ensemble, self.scaling, generator(*address, "members"))
+        least = infer.duplicate_to or 0
+        members = conditioning.repeated(own, least)
         first = int(ensemble.read("event_id", 0, 1)[0])
         rngs = [generator(*address, "bootstrap", first, i) for i in range(infer.bootstrap)]
-        sets = [conditioning.resampled(members, rng) for rng in rngs] or [members]
+        # One at a time: together they would be as many copies of the set.
+        if rngs and own.group is not None and not own.group.any():
+            log.warning("bootstrap: all %d members are of one group, so that a resample is the set itself", len(own.y))
+        resamples = (conditioning.repeated(conditioning.resampled(own, rng), least) for rng in rngs)
+        sets = resamples if rngs else iter([members])
         with numerics(self.context.threads, self.device.type == "cuda"):
             context = torch.cat([self._embed(one) for one in sets])
             y = torch.from_numpy(members.y)[None]
             mask = torch.ones(y.shape[:2], dtype=torch.bool)
-            signature = conditioning.signature(context.mean(dim=0, keepdim=True).cpu(), y, mask)
+            weight = None if members.weight is None else torch.from_numpy(members.weight)[None]
+            signature = conditioning.signature(context.mean(dim=0, keepdim=True).cpu(), y, mask, weight)
         return ModelState(context, max(len(members.y), ensemble.n), signature)
 
     def _embed(self, members: conditioning.Members) -> Tensor:
@@ -320,7 +325,8 @@ class AmortisedModel(Method[ModelState]):
 
         ``embedding_distance``: of the set's signature (its embedding, the mean over resamples, and the mean and
         standard deviation of its members) to the nearest of training sets, in units of the 95 % quantile of the same
-        distance among the training sets; above 1 the set is unlike all of them. ``set_size``: its members;
+        distance among the training sets; above 1 the set is unlike all of them. Event weights count in all of these.
+        ``set_size``: its members;
         ``set_size_outside``: 1 when that is outside the range of sizes in training, else 0.
         """
         if state.signature is None or self.training_signatures is None:

@@ -1,29 +1,49 @@
 """The answer of someone who has not looked: truths of the seen families, drawn at random for every observation."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 
-from pullback.ensembles.sets import windows
+from pullback.ensembles.sets import nominal, windows
 from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Chunk, Method
 from pullback.seeding import generator
 from pullback.study.inference import Infer
 
 POOL = 20_000
-"""Truths kept of each seen family, of places all over it: a sweep's ensembles stand one after the other."""
+POOL_VALUES = 1 << 25
+"""Most truths of each seen family that are kept, and most numbers in them (134 MB); they are of places all over it, for
+a sweep's ensembles stand one after the other."""
+
+
+class RandomTruthError(ValueError):
+    """Truths that cannot be drawn from."""
 
 
 class RandomTruth(Method[None]):
-    """Every draw takes a seen family uniformly, then one of its training truths uniformly."""
+    """Every draw takes a seen family uniformly, then one of its training truths in proportion to the event weights.
+
+    A negative weight takes away from its neighbours what one draw alone cannot show: it counts as 0.
+    """
 
     def load(self, artifact: Path | None, prior: Path | None, seen: list[Path]) -> None:
-        """Read truths of the seen families."""
-        self.truths = []
+        """Read truths of the seen families.
+
+        Raises:
+            RandomTruthError: no truth of a family has a positive weight.
+        """
+        self.truths: list[np.ndarray] = []
+        self.weights: list[np.ndarray | None] = []
         for number, path in enumerate(seen):
             rng = generator(*self.context.address, "pool", number)
             with EnsembleReader(path) as reader:
-                self.truths.append(np.concatenate([reader.read("x", *rows) for rows in windows(reader.n, POOL, rng)]))
+                most = max(1, min(POOL, POOL_VALUES // math.prod(self.problem.x.shape)))
+                pieces = windows(reader.n, most, rng)
+                self.truths.append(np.concatenate([reader.read("x", *rows) for rows in pieces]))
+                weighted = "weight" in reader.columns
+                weight = np.concatenate([nominal(reader.read("weight", *r)) for r in pieces]) if weighted else None
+            self.weights.append(None if weight is None else _probabilities(weight, path))
 
     def draw(self, state: None, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> Chunk:
         """Draws that do not depend on y."""
@@ -33,5 +53,17 @@ class RandomTruth(Method[None]):
         x = np.empty((*shape, *self.problem.x.shape), np.float32)
         for index, truths in enumerate(self.truths):
             here = family == index
-            x[here] = truths[rng.integers(len(truths), size=int(here.sum()))]
+            weight, n = self.weights[index], int(here.sum())
+            chosen = rng.integers(len(truths), size=n) if weight is None else rng.choice(len(truths), size=n, p=weight)
+            x[here] = truths[chosen]
         return Chunk(x, np.zeros(shape), np.ones(shape, bool))
+
+
+def _probabilities(weight: np.ndarray, path: Path) -> np.ndarray:
+    positive = np.maximum(weight.astype(np.float64), 0.0)
+    if not positive.any():
+        raise RandomTruthError(
+            f"{path}: none of {len(weight)} event weights is positive, and truths are drawn in proportion to them; "
+            "leave the family or the method out, or give the file positive weights"
+        )
+    return positive / positive.sum()

@@ -13,6 +13,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
+from pullback.ensembles.fields import Field
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import TrainingData
 from pullback.generative.checkpoint import load_artifact
@@ -73,10 +74,7 @@ class EdmPrior(Method[None]):
         """
         from pullback.generative.loop import fit
 
-        if "periodic" in data.x.transforms:
-            raise PriorError(
-                "x has a periodic quantity, which is learnt relative to y; a prior of x alone needs other transforms"
-            )
+        refuse(data.x)
         address = self.context.address
         scaling = data.fit_scaling(generator(*address, "scaling"))
         with seeded(integer_seed(*address, "weights")):
@@ -94,6 +92,14 @@ class EdmPrior(Method[None]):
             "trained_on": data.digests,
         }
         fit(model, partial(_loss, targets=self.spec.train.targets), data, self.spec.train, job, self.context, meta)
+
+
+def refuse(x: Field) -> None:
+    """Raise PriorError for a field of truths that has a periodic quantity."""
+    if "periodic" in x.transforms:
+        raise PriorError(
+            "x has a periodic quantity, which is learnt relative to y; a prior of x alone needs other transforms"
+        )
 
 
 def _loss(model: nn.Module, sets: dict[str, Tensor], noise: Noise, targets: int | None) -> tuple[Tensor, Tensor]:
