@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, cast
 
 from pullback.study.base import SPLITS, Capability, Split, asked, canonical
-from pullback.study.complaints import answers_from_reference
+from pullback.study.method_complaints import answers_from_reference
 from pullback.study.model import (
     Study,
     family_files,
