@@ -240,6 +240,15 @@ def write_posterior(folder, ensemble, cuts, fail=()):
     return folder / "post.h5"
 
 
+def test_a_posterior_of_an_earlier_version_is_not_called_damaged(tmp_path):
+    with EnsembleReader(write_split(tmp_path, [(0, 60)])) as ensemble:
+        path = write_posterior(tmp_path, ensemble, [(0, 60)])
+    with h5py.File(path, "a") as file:
+        del file["diagnostics"]
+    with pytest.raises(StoreError, match="earlier versions"):
+        PosteriorReader(path)
+
+
 def test_posteriors_add_up_and_do_not_depend_on_parts(tmp_path):
     with EnsembleReader(write_split(tmp_path, [(0, 60)])) as ensemble:
         whole = PosteriorReader(write_posterior(tmp_path / "a", ensemble, [(0, 60)], fail=[(3, 2)]))

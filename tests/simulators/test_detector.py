@@ -68,6 +68,14 @@ def test_likelihood_integrates_to_one(x):
     assert plane * along / peak == pytest.approx(1.0, abs=2e-3)
 
 
+def test_a_truth_that_no_cut_lets_through_has_no_likelihood():
+    x, y = np.array([[30.0, 0, 0, 5], [400.0, 0, 0, 5]]), np.array([[310.0, 0, 0]])
+    assert np.isneginf(detector.log_likelihood(y[:, None], x, 300.0)[0, 0])
+    assert np.isneginf(detector.likelihood_beside_phi(x, 300.0)(y)[0, 0])
+    assert np.isfinite(detector.log_likelihood(y[:, None], x, 300.0)[0, 1])
+    assert np.isfinite(detector.likelihood_beside_phi(x, 300.0)(y)[0, 1])
+
+
 def test_likelihood_agrees_with_the_histogram_of_samples():
     n = 200_000
     x = np.array([24.0, 4.45, 2.0, 1.0])

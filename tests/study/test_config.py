@@ -66,6 +66,11 @@ def with_cuts(**cuts):
     return {**READ, "read": {**READ["read"], **cuts}}
 
 
+def with_truth(**cuts):
+    x = {"x": {"pt": "GenJet_pt", "eta": "GenJet_eta", "phi": "GenJet_phi"}}
+    return {"role": "unseen", "read": {**READ["read"], **x, **cuts}}
+
+
 def changed(path: str, value):
     config = copy.deepcopy(BASE)
     node = config
@@ -96,6 +101,8 @@ def test_a_study_that_is_right_is_read():
     ],
 )
 def test_a_parameter_that_is_not_stated_has_its_default(params, sweep, inside):
+    waves = load_study({**BASE, "problems": {"waves": WAVES}}).problems["waves"]
+    assert waves.is_inside({"geology": "flat"}, {"geology": "flat", "layers": [2, 5]})
     sweep = {**BASE["problems"]["toy"]["families"]["sweep"]["params"], **sweep}
     assert load_study(BASE).problems["toy"].is_inside(params, sweep) == inside
 
@@ -394,7 +401,12 @@ def test_figures_are_of_numbers_that_the_study_has():
         ),
         ("problems/jets", jets_read({"reco_pt_min": 20}), ["families.data.read.y_pt_min: found 5 GeV", "from 20 GeV"]),
         ("problems/jets", jets_read({"reco_pt_min": 4}), ["jets.simulator.reco_pt_min", "greater than or equal to 5"]),
-        ("problems/jets", jets_read(x_pt_min=10), ["families.data.read", "x_pt_min", "greater than or equal to 20"]),
+        ("problems/jets", jets_read(y_pt_min=4), ["families.data.read", "y_pt_min", "greater than or equal to 5"]),
+        (
+            "problems/jets",
+            {**jets_read(), "families": {"data": with_truth(x_pt_min=10), "flat": READ}},
+            ["families.data.read.x_pt_min: found 10 GeV", "holds from 20 GeV on"],
+        ),
         (
             "problems/waves",
             waves("observed", files={"test": ["a.root"]}, y={"pt": "a", "eta": "b", "phi": "c"}),

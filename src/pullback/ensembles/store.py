@@ -267,6 +267,11 @@ class PosteriorReader(PieceReader):
         self.draws = int(self._file["x"].shape[1])
         self.ensemble_digest: str = self._file.attrs["ensemble_digest"]
         self.cost: dict[str, float] = json.loads(self._file.attrs["cost"])
+        if "diagnostics" not in self._file:
+            raise StoreError(
+                f"{self.path}: a posterior without tables of diagnostics, as earlier versions of pullback wrote it; "
+                "run its inference again (snakemake does, when asked for it)"
+            )
         self.noticed: Noticed = {
             name: dict(zip(rows[:, 0].astype(int).tolist(), rows[:, 1].tolist(), strict=True))
             for name, rows in self._file["diagnostics"].items()

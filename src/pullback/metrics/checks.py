@@ -156,7 +156,7 @@ def _median(values: np.ndarray, weight: np.ndarray | None) -> float:
 class SeenObservations:
     """Observations of the ensembles that were trained on: of each seen family, of a sweep up to `SEEN_ENSEMBLES`.
 
-    One with negative event weights is left out: no distance between distributions is known of it.
+    One with negative event weights, or none above 0, is left out: no distance between distributions is known of it.
 
     Args:
         paths: index files of the train split.
@@ -182,7 +182,7 @@ class SeenObservations:
                         first, stop = (int(edge) for edge in reader.offsets[ensemble : ensemble + 2])
                         rows = np.unique(np.linspace(first, stop - 1, min(stop - first, n)).astype(int))
                         weight = read_rows(reader, "weight", rows)[:, 0] if "weight" in reader.columns else None
-                        if weight is not None and (weight < 0).any():
+                        if weight is not None and ((weight < 0).any() or not weight.any()):
                             continue
                         equal = weight is None or (weight == weight[0]).all()
                         found.append((read_rows(reader, "y", rows), None if equal else weight))

@@ -25,8 +25,8 @@ class Problem(Protocol):
         fail: what a failed simulation means for data: ``"error"`` or ``"redraw"`` (the prior is then conditional on
         success).
 
-    Optional is ``scale``: what y is proportional to by the settings of the simulation alone (a grid's spacing, not the
-    source). A shift that simulates with other settings takes it out.
+    Optional is ``amplitude_unit``: what y is proportional to by the settings of the simulation alone (a grid's spacing,
+    not the source). A shift that simulates with other settings takes it out.
     """
 
     gives: ClassVar[frozenset[Capability]]

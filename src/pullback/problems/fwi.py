@@ -43,7 +43,7 @@ class Fwi:
         self.block = FwiProblem.block
         self.fail = "error"
         # The source's strength counts per node, as in OpenFWI's code: the same rock on finer nodes answers less.
-        self.scale = a.spacing**2
+        self.amplitude_unit = a.spacing**2
         self.shape = options.x_cells or options.shape
         self._finer = [_interpolation(n, m) for n, m in zip(self.shape, a.shape, strict=True)]
         extent = [(n - 1) * a.spacing for n in a.shape]

@@ -189,7 +189,7 @@ class Resimulation:
     def __init__(self, spec: dict[str, Any], change: dict[str, Any]):
         old, new = (problem_of({**spec, "simulator": spec["simulator"] | more}) for more in ({}, change))
         self.problem, self.spec, self.block = new, spec, spec["block"]
-        self.factor = getattr(old, "scale", 1.0) / getattr(new, "scale", 1.0)
+        self.factor = getattr(old, "amplitude_unit", 1.0) / getattr(new, "amplitude_unit", 1.0)
         if new.y.shape != old.y.shape:
             raise SimulationError(
                 f"shift.change {change} gives y of shape {new.y.shape}, methods know {old.y.shape}: leave what y is "

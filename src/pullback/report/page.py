@@ -312,7 +312,7 @@ def _verdict(table: MetricTable) -> str:
     """What the main table says about unseen families, in one sentence."""
     rows = next((rows for role, rows in table.groups if role == "unseen"), [])
     compared = [
-        r for r in rows if sum(c.value != "–" for c, s in zip(r.cells, table.series, strict=True) if s.competes) > 1
+        r for r in rows if sum(bool(c.interval) for c, s in zip(r.cells, table.series, strict=True) if s.competes) > 1
     ]
     if not compared or not table.better:
         return ""

@@ -99,11 +99,12 @@ def log_likelihood(y: np.ndarray, x: np.ndarray, pt_min: float = PT_MIN) -> np.n
 
     A density in (GeV, 1, rad), normalised over pT' >= pt_min, |eta'| <= 4.5, phi' in [-pi, pi). The wrapped normal of
     phi' is the sum over its three nearest images (its width is below 0.1 rad up to 2 TeV). -inf where y is outside the
-    kept region or the formulas do not hold for x.
+    kept region, or the formulas do not hold for x or leave no chance that it is kept.
     """
     x = np.asarray(x, dtype=np.float64)
     y = np.asarray(y, dtype=np.float64)
     mean, width_pt, width_eta, width_phi = response(x[..., 0])
+    kept = log_kept(x, pt_min)
     turn = np.exp(-2 * (np.pi / width_phi) ** 2)
     offset = wrap(y[..., 2] - x[..., 2])
     # exp(-(d +- 2 pi)^2 / 2 w^2) = exp(-d^2 / 2 w^2) exp(-2 pi^2 / w^2) exp(-+ 2 pi d / w^2), all three in one factor.
@@ -115,9 +116,9 @@ def log_likelihood(y: np.ndarray, x: np.ndarray, pt_min: float = PT_MIN) -> np.n
             + _log_normal((y[..., 1] - x[..., 1]) / width_eta, width_eta)
             + _log_normal(offset / width_phi, width_phi)
             + np.log(images)
-            - log_kept(x, pt_min)
+            - kept
         )
-    return np.where(in_domain(x) & is_kept(y, pt_min), value, -np.inf)
+    return np.where(np.isfinite(kept) & is_kept(y, pt_min), value, -np.inf)
 
 
 def likelihood_beside_phi(x: np.ndarray, pt_min: float = PT_MIN) -> Callable[[np.ndarray], np.ndarray]:
@@ -127,12 +128,13 @@ def likelihood_beside_phi(x: np.ndarray, pt_min: float = PT_MIN) -> Callable[[np
     it is one matrix product. -inf as there.
     """
     x = np.asarray(x, dtype=np.float64)
-    there = in_domain(x)
+    kept = log_kept(x, pt_min)
+    there = np.isfinite(kept)
     safe = np.where(there[:, None], x, (100.0, 0.0, 0.0, 0.0))
     mean, width_pt, width_eta, _ = response(safe[:, 0])
     pt, eta = 1 / width_pt**2, 1 / width_eta**2
     constant = -0.5 * (mean**2 * pt + safe[:, 1] ** 2 * eta) - np.log(2 * np.pi * width_pt * width_eta)
-    constant -= log_kept(safe, pt_min)
+    constant -= np.where(there, kept, 0.0)
     coefficients = np.stack([-0.5 * pt, mean * pt, -0.5 * eta, safe[:, 1] * eta, constant])
 
     def of(y: np.ndarray) -> np.ndarray:

@@ -9,11 +9,17 @@ from pydantic import BaseModel, ValidationError
 
 from pullback.study import figures as study_figures
 from pullback.study.base import Capability, Uniform, is_distribution
-from pullback.study.method_complaints import judging_complaints, method_complaints, shape_complaints
+from pullback.study.method_complaints import (
+    judging_complaints,
+    method_complaints,
+    shape_complaints,
+    uses_likelihood,
+)
 from pullback.study.model import Problem, Study
 from pullback.study.plugins import problem_class
 from pullback.study.problems import (
     BUILT_IN_PROBLEMS,
+    FORMULA_PT_MIN,
     CustomProblem,
     Family,
     FwiProblem,
@@ -127,6 +133,11 @@ def _cut_complaints(here: str, problem: UnfoldingProblem, read: RootFiles) -> It
         yield (
             f"{here}.read.y_pt_min: found {read.y_pt_min:g} GeV, and p(y|x) of this problem is that of jets from "
             f"{wanted:g} GeV on: give every family and `simulator.reco_pt_min` the same cut"
+        )
+    if read.has_truth and read.x_pt_min < FORMULA_PT_MIN and uses_likelihood(problem):
+        yield (
+            f"{here}.read.x_pt_min: found {read.x_pt_min:g} GeV, and the likelihood that this problem's methods or "
+            f"judging use holds from {FORMULA_PT_MIN:g} GeV on: raise it, or leave them out"
         )
 
 

@@ -16,6 +16,16 @@ def answers_from_reference(method: method_kinds.MethodBase, gives: frozenset[Cap
     return "likelihood" in method.needs_either and "exact-posterior" not in gives
 
 
+def uses_likelihood(problem: Problem) -> bool:
+    """Whether a method answers by the problem's own likelihood, or judging compares with it."""
+    refined = [getattr(infer, "refine", None) for method in problem.methods.values() for infer in method.infer.values()]
+    return (
+        any("likelihood" in method.needs_either for method in problem.methods.values())
+        or any(refine.likelihood == "exact" for refine in refined if refine)
+        or bool(problem.judging.exact_events or problem.judging.c2st_events)
+    )
+
+
 def _has_reference(problem: Problem, name: str) -> bool:
     """Whether a judged family, or the one that it is taken from, has an independent truth."""
     take = resolve_otherwise(problem.families[name]).take if name in problem.families else None

@@ -88,10 +88,12 @@ class RootFiles(Closed):
     match_radius: float = Field(default=0.4, gt=0)
     weight: str | None = Field(default=None, description="branch with the event weight")
     y_pt_min: float = Field(
-        default=5.0, ge=0, description="GeV, selection on reconstructed jets: that of the problem, `reco_pt_min`"
+        default=5.0, ge=5, description="GeV, selection on reconstructed jets: that of the problem, `reco_pt_min`"
     )
     x_pt_min: float = Field(
-        default=30.0, ge=20, description="GeV, selection on truth jets; the smearing formula needs at least 20"
+        default=30.0,
+        ge=0,
+        description="GeV, selection on truth jets; the likelihood of the built-in detector needs at least 20",
     )
 
     @property
@@ -182,6 +184,11 @@ class Size(Closed):
     )
 
 
+def _as_in_a_file(params: dict[str, Any]) -> dict[str, Any]:
+    """Lists in place of tuples, as a default may be one."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in params.items()}
+
+
 class ProblemBase(Closed):
     """What every kind of problem has."""
 
@@ -212,7 +219,7 @@ class ProblemBase(Closed):
         """Whether fixed parameters lie inside the support of a sweep's; what one does not give has its default."""
         fields = self.Params.model_fields if self.Params else {}
         defaults = {name: field.default for name, field in fields.items() if not field.is_required()}
-        known, trained = defaults | params, defaults | sweep
+        known, trained = (_as_in_a_file(defaults | given) for given in (params, sweep))
         for name, support in trained.items():
             value = known.get(name)
             if is_distribution(support):
@@ -283,6 +290,10 @@ class FwiProblem(ProblemBase):
     simulator: FwiSimulator = FwiSimulator()
 
 
+FORMULA_PT_MIN = 20.0
+"""GeV: the formulas of the built-in detector hold for truth jets above."""
+
+
 class UnfoldingSimulator(Closed):
     """pp events by Pythia 8, anti-kt jets by fastjet, and object smearing as the detector."""
 
@@ -290,7 +301,9 @@ class UnfoldingSimulator(Closed):
     tune: int = Field(default=21, description="Pythia Tune:pp; 21 is A14 with NNPDF2.3 LO")
     multi_parton_interactions: bool = True
     jet_radius: float = Field(default=0.4, gt=0)
-    truth_pt_min: float = Field(default=30.0, ge=20, description="GeV; the smearing formula needs at least 20")
+    truth_pt_min: float = Field(
+        default=30.0, ge=FORMULA_PT_MIN, description="GeV; the smearing formula needs at least 20"
+    )
     reco_pt_min: float = Field(
         default=5.0,
         ge=5,
