@@ -15,8 +15,8 @@ from pullback.problems.noise import with_noise
 from pullback.problems.simulate import Resimulation, SimulationError, apply_shift, derive, preflight, simulate
 from pullback.seeding import generator
 from pullback.study import load_study
+from pullback.study.families import MissingShift, NoiseShift, ScaleShift
 from pullback.study.plan import Plan
-from pullback.study.problems import MissingShift, NoiseShift, ScaleShift
 
 SWEEP = {
     "role": "seen",

@@ -107,7 +107,7 @@ def _shifts(plan: Plan) -> Iterator[Finding]:
     from pullback.problems.fwi import Fwi
     from pullback.problems.simulate import Resimulation, check_shift
     from pullback.simulators.preflight import check
-    from pullback.study.problems import SimulatorShift
+    from pullback.study.families import SimulatorShift
 
     for problem, made in _made(plan):
         for name, family in plan.study.problems[problem].families.items():
@@ -164,8 +164,8 @@ def _root_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Findin
     from pullback.extras import MissingExtraError
     from pullback.readers.root import branches
     from pullback.readers.table import ReadError, RootTable
+    from pullback.study.families import RootFiles
     from pullback.study.model import family_files
-    from pullback.study.problems import RootFiles
 
     family = plan.family(problem, name)
     assert isinstance(family.read, RootFiles)

@@ -17,7 +17,7 @@ from pullback.problems.base import Problem, problem_of
 from pullback.problems.noise import with_noise
 from pullback.seeding import generator
 from pullback.study.base import Uniform, is_distribution
-from pullback.study.problems import MissingShift, NoiseShift, ScaleShift, Shift, SimulatorShift
+from pullback.study.families import MissingShift, NoiseShift, ScaleShift, Shift, SimulatorShift
 from pullback.whole import atomic
 
 log = logging.getLogger("pullback")

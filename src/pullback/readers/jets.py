@@ -7,7 +7,7 @@ import numpy as np
 
 from pullback.angles import wrap
 from pullback.ensembles.fields import Field
-from pullback.study.problems import RootFiles
+from pullback.study.families import RootFiles
 
 X_FIELD = Field.vector(
     "x",

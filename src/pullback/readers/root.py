@@ -18,7 +18,8 @@ from pullback.ensembles.store import Column, EnsembleWriter
 from pullback.readers.jets import X_FIELD, Y_FIELD, Jets, match
 from pullback.readers.table import ReadError, RootTable
 from pullback.study.base import asked, canonical
-from pullback.study.problems import Branches, RootFiles, UnfoldingSimulator
+from pullback.study.families import Branches, RootFiles
+from pullback.study.problems import UnfoldingSimulator
 
 __all__ = ["OWN_FILES", "ReadError", "read"]
 

@@ -15,7 +15,7 @@ import numpy as np
 from pullback.angles import wrap
 from pullback.extras import require
 from pullback.readers.jets import Jets
-from pullback.study.problems import Branches
+from pullback.study.families import Branches
 
 log = logging.getLogger("pullback")
 

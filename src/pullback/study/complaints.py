@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from pullback.study import figures as study_figures
 from pullback.study.base import Capability, Uniform, is_distribution
+from pullback.study.families import Family, NoiseShift, RootFiles, ScaleShift, SimulatorShift
 from pullback.study.method_complaints import (
     judging_complaints,
     method_complaints,
@@ -17,18 +18,7 @@ from pullback.study.method_complaints import (
 )
 from pullback.study.model import Problem, Study
 from pullback.study.plugins import problem_class
-from pullback.study.problems import (
-    BUILT_IN_PROBLEMS,
-    FORMULA_PT_MIN,
-    CustomProblem,
-    Family,
-    FwiProblem,
-    NoiseShift,
-    RootFiles,
-    ScaleShift,
-    SimulatorShift,
-    UnfoldingProblem,
-)
+from pullback.study.problems import BUILT_IN_PROBLEMS, FORMULA_PT_MIN, CustomProblem, FwiProblem, UnfoldingProblem
 from pullback.study.waves import FwiParams, WaveFiles
 
 

@@ -16,10 +16,11 @@ from pullback.study import paths
 from pullback.study.base import Split, asked
 from pullback.study.code import SOURCE, Node, class_node, file_digest, manifest
 from pullback.study.config import StudyError, check_stem, load_study, read_study
+from pullback.study.families import SimulatorShift
 from pullback.study.model import Study
 from pullback.study.plan import Plan
 from pullback.study.plugins import problem_class
-from pullback.study.problems import BUILT_IN_PROBLEMS, SimulatorShift
+from pullback.study.problems import BUILT_IN_PROBLEMS
 
 
 def open_study(config: dict[str, Any], files: Iterable[Path | str], overridden: bool = False) -> Plan:

@@ -7,12 +7,12 @@ from pydantic import Discriminator, Field, Tag
 
 from pullback.study import figures as study_figures
 from pullback.study.base import Closed, Name, Split, outside_path
+from pullback.study.families import Family
 from pullback.study.problems import (
     BUILT_IN_PROBLEMS,
     CommandProblem,
     CustomProblem,
     DigitsProblem,
-    Family,
     FwiProblem,
     GaussianProblem,
     UnfoldingProblem,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, cast
 
 from pullback.study.base import SPLITS, Capability, Split, asked, canonical
+from pullback.study.families import Family, SimulatorShift
 from pullback.study.method_complaints import answers_from_reference
 from pullback.study.model import (
     Study,
@@ -27,15 +28,7 @@ from pullback.study.model import (
     tile_files,
 )
 from pullback.study.plugins import plugin_file, problem_class
-from pullback.study.problems import (
-    BUILT_IN_PROBLEMS,
-    CommandProblem,
-    DigitsProblem,
-    Family,
-    FwiProblem,
-    SimulatorShift,
-    UnfoldingProblem,
-)
+from pullback.study.problems import BUILT_IN_PROBLEMS, CommandProblem, DigitsProblem, FwiProblem, UnfoldingProblem
 from pullback.study.waves import WaveFiles
 
 P = ParamSpec("P")

@@ -1,0 +1,163 @@
+"""Families of a problem: priors in a role, their shifts, and the outside files that they are read from."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from pullback.study.base import SPLITS, Closed, Name, Split, Sweep
+from pullback.study.waves import WaveFiles
+
+
+class NoiseShift(Closed):
+    """Gaussian noise added to y, its standard deviation relative to each event's root mean square."""
+
+    kind: Literal["noise"]
+    relative: float = Field(gt=0)
+
+
+class ScaleShift(Closed):
+    """y multiplied by a factor; of one named feature (an energy scale), or of everything when none is named."""
+
+    kind: Literal["scale"]
+    factor: float = Field(gt=0)
+    feature: str | None = None
+
+
+class MissingShift(Closed):
+    """A random fraction of entries along one dimension of y set to zero, drawn per event (dead receivers)."""
+
+    kind: Literal["missing"]
+    dimension: str = Field(description="dimension of y along which entries go missing, as in the file: receiver, time")
+    fraction: float = Field(gt=0, lt=1)
+
+
+class SimulatorShift(Closed):
+    """The truth simulated anew with other settings: a wrong wavelet, another border, a free surface, finer rock.
+
+    y keeps its shape. Where the change gives x another shape (`x_cells`), the same draws of the prior are made in that
+    shape, simulated, and judged against the truth as it was: what a coarse x leaves out becomes an error of the model.
+    """
+
+    kind: Literal["simulator"]
+    change: dict[str, Any] = Field(min_length=1, description="keys of the problem's `simulator` block, and new values")
+
+
+Shift = Annotated[NoiseShift | ScaleShift | MissingShift | SimulatorShift, Field(discriminator="kind")]
+
+
+class Take(Closed):
+    """This family's observations are those of another family's test split."""
+
+    family: Name
+
+
+class Branches(Closed):
+    """Which branches of a ROOT file hold which feature. Plain column names, no expressions."""
+
+    pt: str
+    eta: str
+    phi: str
+    mass: str | None = Field(default=None, description="GeV; without it the jet is taken as massless")
+
+
+class RootFiles(Closed):
+    """Outside ROOT files (TTree or RNTuple): per-event lists of jets, read through a branch map."""
+
+    truth: ClassVar[str] = "x"
+
+    files: dict[Split, Annotated[list[str], Field(min_length=1)]] = Field(
+        description="files of each split, relative to the working directory; $PULLBACK_DATA and other variables expand"
+    )
+    tree: str = "Events"
+    y: Branches = Field(description="reconstructed jets")
+    x: Branches | None = Field(default=None, description="truth jets; left out for an observed family")
+    match: str | None = Field(
+        default=None,
+        description="branch with the index of each reconstructed jet's truth jet (-1: none); without it the "
+        "nearest in Delta R below match_radius, one to one",
+    )
+    match_radius: float = Field(default=0.4, gt=0)
+    weight: str | None = Field(default=None, description="branch with the event weight")
+    y_pt_min: float = Field(
+        default=5.0, ge=5, description="GeV, selection on reconstructed jets: that of the problem, `reco_pt_min`"
+    )
+    x_pt_min: float = Field(
+        default=30.0,
+        ge=0,
+        description="GeV, selection on truth jets; the likelihood of the built-in detector needs at least 20",
+    )
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether truth jets are mapped."""
+        return self.x is not None
+
+
+def _file_format(read: Any) -> str:
+    """Gathers say their kind; ROOT files have none to say."""
+    return "WaveFiles" if isinstance(read, WaveFiles) or (isinstance(read, dict) and "kind" in read) else "RootFiles"
+
+
+Read = Annotated[
+    Annotated[RootFiles, Tag("RootFiles")] | Annotated[WaveFiles, Tag("WaveFiles")], Discriminator(_file_format)
+]
+
+
+class Family(Closed):
+    """One prior of a problem, in a role."""
+
+    role: Literal["seen", "unseen", "observed"] = Field(
+        description="seen: trained on. unseen: truth kept for judging only. observed: only y (no truth is used)"
+    )
+    title: str | None = Field(default=None, description="label in the report; the family's name without it")
+    params: dict[str, Any] = Field(default={}, description="parameters of the prior, as the problem's kind lists them")
+    sweep: Sweep | None = None
+    events: dict[Split, Annotated[int, Field(gt=0)]] = Field(
+        default={}, description="events of each split, in place of the problem's"
+    )
+    take: Take | None = None
+    shift: Shift | None = None
+    read: Read | None = None
+    otherwise: Take | None = Field(
+        default=None, description="used in place of `read` or of `params.tiles` when their files are not there"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Family":
+        if self.sweep and self.role != "seen":
+            raise ValueError("a sweep is trained on: its role is 'seen'")
+        if self.take and self.read:
+            raise ValueError("give `take` or `read`, not both")
+        if self.take and (self.params or self.sweep or self.events):
+            raise ValueError("a family with `take` has another's events: no params, sweep or events of its own")
+        if self.read and (self.sweep or self.events):
+            raise ValueError("a family with `read` has the events of its files, all of them: no sweep or events")
+        if self.sweep and self.events:
+            raise ValueError("the events of a sweep stand in `sweep`: leave `events` out")
+        for key, named in (("events", self.events), ("read.files", self.read.files if self.read else ())):
+            if other := sorted(set(named) - set(self.splits)):
+                raise ValueError(
+                    f"`{key}` names {', '.join(other)}: a family in the role '{self.role}' has {', '.join(self.splits)}"
+                )
+        if self.take and self.role == "seen":
+            raise ValueError("a family with `take` shares another's test events: its role is 'unseen' or 'observed'")
+        if self.shift and not self.take:
+            raise ValueError("a shift changes test observations only: name the family they come from in `take`")
+        if self.role == "observed" and not (self.take or self.read):
+            raise ValueError("an observed family needs `take` (a test set without its truth) or `read` (real data)")
+        if self.read and self.role != "observed" and not self.read.has_truth:
+            raise ValueError(f"`read.{self.read.truth}` names the truth: without it the role is 'observed'")
+        if self.otherwise and not (self.read or "tiles" in self.params):
+            raise ValueError("`otherwise` says what stands in for outside files: there is no `read` and no `tiles`")
+        if self.otherwise and self.role == "seen":
+            raise ValueError("`otherwise` has another family's test events: nothing can be trained on them")
+        return self
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that a family in this role has."""
+        if self.take or self.role == "observed":
+            return ("test",)
+        if self.sweep:
+            return ("train", "validation")
+        return SPLITS if self.role == "seen" else ("test", "reference")
