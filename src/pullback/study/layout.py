@@ -1,0 +1,211 @@
+"""What a study comes to: its families as they run here, their splits, shards and files, and who answers what."""
+
+import math
+from pathlib import Path
+from typing import cast
+
+from pullback.study.base import SPLITS, Capability, Split
+from pullback.study.families import Family, SimulatorShift
+from pullback.study.method_complaints import answers_from_reference
+from pullback.study.model import Study, family_files, family_models, option_files, resolve_otherwise, tile_files
+from pullback.study.plugins import plugin_file, problem_class
+from pullback.study.problems import BUILT_IN_PROBLEMS, CommandProblem, DigitsProblem, FwiProblem, UnfoldingProblem
+from pullback.study.waves import WaveFiles
+
+
+class Layout:
+    """A study and the folder its own files are relative to.
+
+    Args:
+        study: a checked study.
+        folder: the folder of the config file, relative to the working directory.
+    """
+
+    def __init__(self, study: Study, folder: Path | str = "."):
+        self.study = study
+        self.folder = str(folder)
+        self._families = {
+            (name, family): problem.complete(resolve_otherwise(spec))
+            for name, problem in study.problems.items()
+            for family, spec in problem.families.items()
+        }
+
+    def family(self, problem: str, family: str) -> Family:
+        """A family as it runs here: `otherwise` in place of outside files that are not there, its params complete."""
+        return self._families[problem, family]
+
+    def title(self, problem: str, family: str) -> str:
+        """What a family is called for readers; without the outside files of its events it says whose stand in."""
+        title = self.family(problem, family).title or family
+        while take := self.family(problem, family).take:
+            if take == self.study.problems[problem].families[family].otherwise:
+                return f"{title} (no files here: {self.title(problem, take.family)})"
+            family = take.family
+        return title
+
+    def source(self, problem: str, family: str) -> str:
+        """Where a family's events come from, which is the rule that makes them.
+
+        ``simulate``, ``collide``, ``read`` (outside ROOT files), ``read_waves`` (outside gathers) or ``derive``.
+        """
+        spec = self.family(problem, family)
+        if spec.take:
+            return "derive"
+        if isinstance(spec.read, WaveFiles):
+            return "read_waves"
+        if spec.read:
+            return "read"
+        return "collide" if self.study.problems[problem].kind == "unfolding" else "simulate"
+
+    def splits(self, problem: str, family: str) -> tuple[Split, ...]:
+        """The splits of a family."""
+        spec = self.family(problem, family)
+        if spec.read:
+            return tuple(split for split in SPLITS if split in spec.read.files and split in spec.splits)
+        return spec.splits
+
+    def every_split(self) -> list[tuple[str, str, Split]]:
+        """(problem, family, split) of every ensemble."""
+        return [
+            (problem, family, split)
+            for problem, spec in self.study.problems.items()
+            for family in spec.families
+            for split in self.splits(problem, family)
+        ]
+
+    def every_method(self) -> list[tuple[str, str]]:
+        """(problem, method) of every method."""
+        return [(problem, method) for problem, spec in self.study.problems.items() for method in spec.methods]
+
+    def seen_with(self, problem: str, split: str) -> list[str]:
+        """The seen families that have a split."""
+        return [family for family in self.study.seen(problem) if split in self.splits(problem, family)]
+
+    def parts(self, problem: str, method: str, infer: str) -> int:
+        """Number of pieces that one inference is cut into."""
+        return self.study.problems[problem].methods[method].infer[infer].parts
+
+    def base(self, problem: str, family: str) -> str:
+        """The family whose reference and parameters stand for this one: itself, or the one it takes events from."""
+        while take := self.family(problem, family).take:
+            family = take.family
+        return family
+
+    def block(self, problem: str) -> int:
+        """Events of one random block; for unfolding, collisions."""
+        spec = self.study.problems[problem]
+        if isinstance(spec, UnfoldingProblem):
+            return spec.simulator.block_collisions
+        if isinstance(spec, CommandProblem):
+            return spec.simulator.block
+        if spec.kind in BUILT_IN_PROBLEMS:
+            return spec.block
+        return int(getattr(problem_class(spec.kind, Path(self.folder)), "block", 1000))
+
+    def events(self, problem: str, family: str, split: str) -> tuple[int, int]:
+        """Number of events that a split asks for, and the size of its blocks (an ensemble of a sweep is one block)."""
+        spec = self.family(problem, family)
+        if spec.sweep:
+            count = spec.sweep.ensembles if split == "train" else spec.sweep.validation_ensembles
+            return count * spec.sweep.events, spec.sweep.events
+        size = self.study.problems[problem].size
+        return spec.events.get(cast(Split, split), getattr(size, split)), self.block(problem)
+
+    def shards(self, problem: str, family: str, split: str) -> int:
+        """Number of shards of a split."""
+        spec = self.family(problem, family)
+        if spec.read:
+            return math.ceil(len(spec.read.files[cast(Split, split)]) / self._files_per_shard(problem, family))
+        if spec.take:
+            return 1
+        events, block = self.events(problem, family, split)
+        return math.ceil(math.ceil(events / block) / self.blocks_per_shard(problem, block))
+
+    def blocks_per_shard(self, problem: str, block: int) -> int:
+        """Whole blocks of so many events that a shard holds."""
+        return math.ceil(self.study.problems[problem].size.shard / block)
+
+    def _files_per_shard(self, problem: str, family: str) -> int:
+        """A SEG-Y file is one event, the others hold many."""
+        read = self.family(problem, family).read
+        return self.study.problems[problem].size.shard if isinstance(read, WaveFiles) and read.kind == "segy" else 1
+
+    def _of_shard(self, problem: str, family: str, shard: int) -> slice:
+        """The outside files of one shard among those of its split."""
+        count = self._files_per_shard(problem, family)
+        return slice(shard * count, (shard + 1) * count)
+
+    def outside_files(self, problem: str, family: str, split: str, shard: int) -> list[str]:
+        """The outside files that the observations of one shard are read from."""
+        return family_files(self.family(problem, family), split)[self._of_shard(problem, family, shard)]
+
+    def outside_models(self, problem: str, family: str, split: str, shard: int) -> list[str]:
+        """The outside files that the truth of one shard is read from, where they are others."""
+        return family_models(self.family(problem, family), split)[self._of_shard(problem, family, shard)]
+
+    def prior_files(self, problem: str, family: str) -> list[str]:
+        """The user's own files that the events of one family alone depend on: tiles, the files of a shift."""
+        spec = self.family(problem, family)
+        if not isinstance(spec.shift, SimulatorShift):
+            return tile_files(spec)
+        changed = option_files(spec.shift.change) if self.study.problems[problem].kind in BUILT_IN_PROBLEMS else []
+        return [*changed, *self.prior_files(problem, self.base(problem, family))]
+
+    def simulator_files(self, problem: str) -> list[str]:
+        """The user's own files that a problem's events depend on: their content enters the job."""
+        spec = self.study.problems[problem]
+        if isinstance(spec, CommandProblem):
+            return [str(Path(self.folder) / name) for name in spec.simulator.files]
+        if isinstance(spec, DigitsProblem | FwiProblem):
+            return option_files(spec.simulator.model_dump())
+        if spec.kind in BUILT_IN_PROBLEMS:
+            return []
+        file = plugin_file(spec.kind, Path(self.folder))
+        return [str(Path(self.folder) / spec.kind.rpartition(":")[0])] if file else []
+
+    def likelihood(self, problem: str, method: str, infer: str) -> str | None:
+        """The learned likelihood that an inference is refined with, if it is."""
+        refine = getattr(self.study.problems[problem].methods[method].infer[infer], "refine", None)
+        return refine.likelihood if refine and refine.likelihood != "exact" else None
+
+    def answers_from_pairs(self, problem: str, method: str) -> bool:
+        """Whether a method answers from the seen pairs themselves, without training on them first."""
+        spec = self.study.problems[problem].methods[method]
+        return "pairs" in spec.needs and not spec.trains and not spec.uses_prior
+
+    def reference(self, problem: str, method: str, family: str) -> list[tuple[str, str, Split]]:
+        """The split (problem, family, split) whose truth stands for the prior, where a method answers from one."""
+        spec = self.study.problems[problem]
+        if not answers_from_reference(spec.methods[method], self.gives(problem)):
+            return []
+        return [(problem, self.base(problem, family), "reference")]
+
+    def answered(self, problem: str, method: str) -> list[str]:
+        """The families that a method answers, in the order of the study."""
+        wanted = {family for _, _, family in self.results(problem, method)}
+        return [family for family in self.study.judged(problem) if family in wanted]
+
+    def results(self, problem: str, method: str) -> list[tuple[str, int, str]]:
+        """(infer, seed, family) of every posterior of one method."""
+        return [
+            (infer, seed, family)
+            for infer in self.study.problems[problem].methods[method].infer
+            for seed in range(self.study.seeds)
+            for family in self.study.infer_families(problem, method, infer)
+        ]
+
+    def floors(self, problem: str, method: str) -> list[str]:
+        """Families whose test truth and reference give the sampling floors of what a method answers."""
+        bases = dict.fromkeys(
+            self.base(problem, family)
+            for family in self.answered(problem, method)
+            if self.family(problem, family).role != "observed"
+        )
+        return [family for family in bases if "reference" in self.splits(problem, family)]
+
+    def gives(self, problem: str) -> frozenset[Capability]:
+        """Capabilities of a problem; those of the user's own stand in its class."""
+        spec = self.study.problems[problem]
+        if spec.kind in BUILT_IN_PROBLEMS:
+            return spec.gives
+        return frozenset(problem_class(spec.kind, Path(self.folder)).gives)
