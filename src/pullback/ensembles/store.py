@@ -18,6 +18,13 @@ from pullback.whole import StoreError
 Noticed = Mapping[str, Mapping[int, float]]
 """What an inference noticed, by name: a number for each set or piece of events, by its first event."""
 
+
+def merge(into: dict[str, dict[int, float]], more: Noticed) -> None:
+    """Add what was noticed; a set or piece that is there already is not counted twice."""
+    for name, values in more.items():
+        into.setdefault(name, {}).update(values)
+
+
 __all__ = [
     "Column",
     "EnsembleReader",
@@ -320,11 +327,9 @@ def index_posterior(job: str, parts: Sequence[Path | str], out: Path | str) -> N
     with PieceIndex(job, "posterior-index", readers, out, names) as (file, digest):
         for key in ("ensemble_name", "ensemble_digest", "fields"):
             file.attrs[key] = readers[0].attributes[key]
-        # A set that two parts share is noticed by both.
         noticed: dict[str, dict[int, float]] = {}
         for reader in readers:
-            for name, values in reader.noticed.items():
-                noticed.setdefault(name, {}).update(values)
+            merge(noticed, reader.noticed)
         _write_noticed(file, noticed)
         file.attrs["cost"] = json.dumps(cost, sort_keys=True)
         field = readers[0].x

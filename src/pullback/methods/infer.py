@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pullback.ensembles.leftovers import refuse_leftovers
-from pullback.ensembles.store import EnsembleReader, PosteriorWriter
+from pullback.ensembles.store import EnsembleReader, PosteriorWriter, merge
 from pullback.generative.devices import check_devices
 from pullback.joblog import progress
 from pullback.methods.base import Chunk, Context, Method
-from pullback.methods.resume import Answer, Finished, add_cost, merge
+from pullback.methods.resume import Answer, Finished, add_cost
 from pullback.methods.run import checkpoint_folder, method_spec
 from pullback.problems.base import problem_of
 from pullback.stopping import Clock, Stopped

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pullback.ensembles.store import Noticed
+from pullback.ensembles.store import Noticed, merge
 from pullback.methods.base import Chunk
 from pullback.methods.run import write_record
 from pullback.whole import DamagedError, read_sealed, write_sealed
@@ -133,12 +133,6 @@ def add_cost(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, 
     keys = [*one, *(key for key in other if key not in one)]
     pairs = {key: (one.get(key, 0), other.get(key, 0)) for key in keys}
     return {key: max(pair) if key == "peak_memory_mb" else sum(pair) for key, pair in pairs.items()}
-
-
-def merge(into: dict[str, dict[int, float]], more: Noticed) -> None:
-    """Add what was noticed; a set or piece that is there already is not counted twice."""
-    for key, values in more.items():
-        into.setdefault(key, {}).update(values)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

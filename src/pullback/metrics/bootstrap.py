@@ -7,6 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
+from pullback.ensembles.groups import Groups
+
 LEVELS = (2.5, 97.5)
 MOST_GROUPS = 20_000
 """More groups than this are joined into so many lots, drawn whole: the spread is the same, memory stays bounded."""
@@ -45,16 +47,8 @@ class Replicas:
         if self.groups == self.n:
             where = np.argsort(self._index)
             return [where[drawn] for drawn in self._drawn]
-        order = np.argsort(self._index, kind="stable")
-        sizes = np.bincount(self._index, minlength=self.groups)
-        first = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        found = []
-        for drawn in self._drawn:
-            size = sizes[drawn]
-            ends = np.cumsum(size)
-            within = np.arange(ends[-1]) - np.repeat(ends - size, size)
-            found.append(order[np.repeat(first[drawn], size) + within])
-        return found
+        groups = Groups(self._index)
+        return [groups.members(drawn) for drawn in self._drawn]
 
     def group_sums(self, values: np.ndarray) -> np.ndarray:
         """Sums over each group of (event, ...) float64, times the event weights: (group, ...)."""

@@ -37,7 +37,7 @@ def generalisation(
         support: trained ranges of parameters.
     """
     # A result that failed has no place on an axis; the table says so.
-    finite = [[c if c and math.isfinite(c.value) else None for c in row] for row in measured]
+    finite = [[None if c is None or c.failed else c for c in row] for row in measured]
     rows = [(f, m) for f, m in zip(families, finite, strict=True) if any(m)]
     if not rows:
         return None

@@ -1,6 +1,5 @@
 """What the figures of a study draw: results of the tables as lines, each over the quantity that the figure names."""
 
-import difflib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from typing import Any
 from pullback.report.seeds import Measured, measure
 from pullback.report.style import Series, metric_text, with_unit
 from pullback.report.tables import Family, Rows
-from pullback.study.base import Uniform, canonical, is_distribution
+from pullback.study.base import Uniform, canonical, did_you_mean, is_distribution
 from pullback.study.figures import Figure, family_numbers, numbers
 from pullback.study.methods import Ensemble
 from pullback.study.model import Study
@@ -166,8 +165,7 @@ def _plot(
     known = dict.fromkeys(metric for found in taken.values() for metric in found)
     for metric in (figure.y, *(("seen_swd",) if figure.x == "seen_swd" else ())):
         if metric not in known:
-            near = difflib.get_close_matches(metric, known, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
+            hint = did_you_mean(metric, known)
             plot.note = f"no result of these problems has a metric '{metric}'{hint} The metrics are {', '.join(known)}."
             return plot
     results = []
@@ -239,7 +237,7 @@ def _results(
         for family in families:
             key = (s.method, s.infer, family.name)
             measured = measure(lookup[figure.y].get(key, ()), s.competes)
-            if measured is None or not math.isfinite(measured.value):
+            if measured is None or measured.failed:
                 continue
             if figure.x == "network_calls":
                 # The oracle calls none.

@@ -56,6 +56,11 @@ class Measured:
     competes: bool = True
 
     @property
+    def failed(self) -> bool:
+        """Whether too many draws, or simulations of draws, failed for a number."""
+        return math.isinf(self.value)
+
+    @property
     def error(self) -> float:
         """Standard error of the mean over seeds; NaN of one."""
         count = len(self.seeds)

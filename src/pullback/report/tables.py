@@ -201,7 +201,7 @@ def _cell(measured: Measured | None, marked: bool, most: float, floor: float) ->
     if measured is None:
         return Cell("–", tip="not judged on this family")
     m = measured
-    if math.isinf(m.value):
+    if m.failed:
         return Cell("failed", tip=f"too many draws, or their simulations, failed; {count(m.n)} events")
     notes = []
     if len(m.seeds) > 1:
@@ -311,7 +311,7 @@ def read_check(metric: str, measured: Measured, seen: Sequence[Measured]) -> tup
     The embedding distance has a limit of its own; the other checks are compared with their floor, then with the largest
     value on seen families.
     """
-    if math.isinf(measured.value):
+    if measured.failed:
         return "failed: too many draws, or their simulations, did", False
     if metric.startswith("embedding_distance"):
         if measured.value <= EMBEDDING_LIMIT:
@@ -319,7 +319,7 @@ def read_check(metric: str, measured: Measured, seen: Sequence[Measured]) -> tup
         return "outside the training ensembles (limit 1): do not trust without other evidence", False
     if math.isfinite(measured.floor) and measured.low <= measured.floor:
         return f"at the sampling floor ({number(measured.floor)})", True
-    worst = max((m.value for m in seen if math.isfinite(m.value)), default=math.nan)
+    worst = max((m.value for m in seen if not m.failed), default=math.nan)
     if measured.value <= worst:
         return f"as on seen families (up to {number(worst)})", True
     if worst > 0:

@@ -1,8 +1,10 @@
 """Pieces that every part of a study is made of: closed models, names, distributions of parameters, capabilities."""
 
+import difflib
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -74,6 +76,12 @@ class Sweep(Closed):
     ensembles: int = Field(gt=0, description="ensembles in the train split")
     validation_ensembles: int = Field(default=32, gt=0, description="other ensembles, in the validation split")
     events: int = Field(gt=1, description="events of each ensemble")
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """The nearest of the names that there are, as the end of a complaint; nothing where none is near."""
+    near = difflib.get_close_matches(word, list(names), n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def outside_path(name: str) -> str:

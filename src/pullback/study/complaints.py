@@ -1,6 +1,5 @@
 """What its types cannot say of a study: names that lead nowhere, families that cannot be made as asked."""
 
-import difflib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -8,7 +7,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from pullback.study import figures as study_figures
-from pullback.study.base import Capability, Uniform, is_distribution
+from pullback.study.base import Capability, Uniform, did_you_mean, is_distribution
 from pullback.study.families import Family, NoiseShift, RootFiles, ScaleShift, SimulatorShift
 from pullback.study.method_complaints import (
     judging_complaints,
@@ -31,8 +30,7 @@ def complaints(study: Study, folder: Path) -> Iterator[str]:
             try:
                 gives = frozenset(problem_class(problem.kind, folder).gives)
             except Exception as error:  # The user's own file may raise anything.
-                near = difflib.get_close_matches(problem.kind, BUILT_IN_PROBLEMS, n=1)
-                hint = f"; did you mean '{near[0]}'?" if near else ""
+                hint = did_you_mean(problem.kind, BUILT_IN_PROBLEMS)
                 known = ", ".join(BUILT_IN_PROBLEMS)
                 yield f"{at}.kind: '{problem.kind}' cannot be loaded ({error}){hint} Built in: {known}."
                 continue
@@ -54,8 +52,7 @@ def _family_complaints(at: str, problem: Problem) -> Iterator[str]:
             if take is None:
                 continue
             if take.family not in families:
-                near = difflib.get_close_matches(take.family, families, n=1)
-                hint = f"; did you mean '{near[0]}'?" if near else ""
+                hint = did_you_mean(take.family, families)
                 yield f"{here}.{key}.family: there is no family '{take.family}'{hint}"
             elif take.family == name or (key == "otherwise" and families[take.family].otherwise):
                 yield f"{here}.{key}.family: '{take.family}' may not be there either: name a family that is always made"
@@ -172,8 +169,7 @@ def _option_complaints(here: str, model: type[BaseModel], error: ValidationError
             known = _block(known, part) if known else None
         # A path through a union holds names of types, which are in no file.
         key, known = (".".join(path), known) if known else (path[0], model)
-        near = difflib.get_close_matches(path[-1], known.model_fields, n=1) if path else []
-        hint = f"; did you mean '{near[0]}'?" if item["type"] == "extra_forbidden" and near else ""
+        hint = did_you_mean(path[-1], known.model_fields) if path and item["type"] == "extra_forbidden" else ""
         message = item["msg"].removeprefix("Value error, ")
         yield f"{here}{'.' if key else ''}{key}: {message}{hint} (allowed: {', '.join(known.model_fields)})"
 

@@ -1,6 +1,5 @@
 """A study read from YAML and checked before any job starts."""
 
-import difflib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -8,6 +7,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from pullback.study.base import did_you_mean
 from pullback.study.complaints import complaints
 from pullback.study.model import Study
 from pullback.study.problems import CustomProblem
@@ -92,15 +92,13 @@ def _explain(raw: Any, source: str, error: ValidationError) -> str:
         where = _clean_path(raw, location, item["type"] == "missing") or "the file"
         if item["type"] == "extra_forbidden":
             allowed = _allowed_keys(location[:-1])
-            near = difflib.get_close_matches(str(location[-1]), allowed, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
+            hint = did_you_mean(str(location[-1]), allowed)
             known = f" Allowed here: {', '.join(allowed)}." if allowed else ""
             lines.append(f"  {where}: unknown key{hint}{known}")
         elif item["type"] == "union_tag_invalid":
             expected = str(item.get("ctx", {}).get("expected_tags", "")).replace("'", "")
             found = str(item.get("ctx", {}).get("tag", ""))
-            near = difflib.get_close_matches(found, expected.split(", "), n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
+            hint = did_you_mean(found, expected.split(", "))
             lines.append(f"  {where}.kind: found '{found}', allowed: {expected}{hint}")
         elif item["type"] == "union_tag_not_found":
             lines.append(f"  {where}.kind: this key is needed and is not there (config/README.md lists the kinds)")

@@ -1,13 +1,12 @@
 """Figures that a study asks for: one metric against one quantity, over many results."""
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from pullback.study.base import Closed
+from pullback.study.base import Closed, did_you_mean
 from pullback.study.problems import ProblemBase
 
 WORDS = ("network_calls", "set_size", "seen_swd", "problem", "family", "method")
@@ -89,7 +88,7 @@ def _filter_complaints(at: str, figure: Figure, known: Mapping[str, Mapping[str,
     for key in FILTERS:
         for pattern in getattr(figure, key) or ():
             if not any(_matches([pattern], name) for name in known[key]):
-                yield f"{at}.{key}: '{pattern}' is none of {_listed(known[key])}{_nearest(pattern, known[key])}"
+                yield f"{at}.{key}: '{pattern}' is none of {_listed(known[key])}{did_you_mean(pattern, known[key])}"
                 return
 
 
@@ -99,7 +98,7 @@ def _x_complaints(at: str, figure: Figure, problems: Sequence[ProblemBase], meth
         return
     if group not in GROUPS or not name:
         words = (*WORDS, *(f"{group}.<name>" for group in GROUPS))
-        yield f"{at}.x: '{figure.x}' is none of {_listed(words)}{_nearest(figure.x, words)}"
+        yield f"{at}.x: '{figure.x}' is none of {_listed(words)}{did_you_mean(figure.x, words)}"
         return
     sources: list[dict[str, float]] = {
         "params": lambda: [
@@ -114,14 +113,10 @@ def _x_complaints(at: str, figure: Figure, problems: Sequence[ProblemBase], meth
     }[group]()
     known = dict.fromkeys(f"{group}.{key}" for source in sources for key in source)
     if figure.x not in known:
-        yield f"{at}.x: '{figure.x}' is no number here: {_listed(known) or 'there is none'}{_nearest(figure.x, known)}"
+        hint = did_you_mean(figure.x, known)
+        yield f"{at}.x: '{figure.x}' is no number here: {_listed(known) or 'there is none'}{hint}"
 
 
 def _listed(names: Any) -> str:
     names = list(names)
     return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-
-
-def _nearest(word: str, names: Any) -> str:
-    near = difflib.get_close_matches(word, list(names), n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""

@@ -1,11 +1,10 @@
 """What its types cannot say of a study's methods and judging: those that a problem cannot serve."""
 
-import difflib
 from collections.abc import Iterator
 from typing import Any
 
 from pullback.study import methods as method_kinds
-from pullback.study.base import Capability
+from pullback.study.base import Capability, did_you_mean
 from pullback.study.inference import Refine
 from pullback.study.learning import InversionNet, Moments, Unet
 from pullback.study.model import Problem, resolve_otherwise
@@ -59,8 +58,7 @@ def judging_complaints(at: str, problem: Problem, gives: frozenset[Capability]) 
                 f"split, and '{name}' has none"
             )
         if name not in judged:
-            near = difflib.get_close_matches(name, judged, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
+            hint = did_you_mean(name, judged)
             yield f"{at}.judging.exact_families: '{name}' has no test events here{hint}"
 
 
@@ -106,8 +104,7 @@ def method_complaints(at: str, problem: Problem, gives: frozenset[Capability], s
                 yield f"{here}.infer.{infer_name}.families: '{family}' is there twice: name it once"
             for family in chosen:
                 if family not in judged:
-                    near = difflib.get_close_matches(family, judged, n=1)
-                    hint = f"; did you mean '{near[0]}'?" if near else ""
+                    hint = did_you_mean(family, judged)
                     yield f"{here}.infer.{infer_name}.families: '{family}' has no test events here{hint}"
     if problem.priors and not seen:
         yield f"{at}.priors: a prior is trained on the truth of seen families, and there is none"
@@ -218,8 +215,7 @@ def _refine_complaints(
                 f"'{problem.kind}' gives {', '.join(sorted(gives))}; learn one under {at}.likelihoods and name it"
             )
     elif refine.likelihood not in known:
-        near = difflib.get_close_matches(refine.likelihood, [*known, "exact"], n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
+        hint = did_you_mean(refine.likelihood, [*known, "exact"])
         yield (
             f"{here}.likelihood: there is no likelihood '{refine.likelihood}' under {at}.likelihoods "
             f"({', '.join(known) or 'none'}), and it is not 'exact'{hint}"

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pullback.ensembles.groups import Groups
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import nominal
 from pullback.ensembles.store import EnsembleReader
@@ -80,11 +81,8 @@ def resampled(members: Members, rng: np.random.Generator) -> Members:
     """A bootstrap resample: as many groups, with replacement; jets of one collision are not independent."""
     if members.group is None:
         return members.take(rng.integers(len(members.y), size=len(members.y)))
-    sizes = np.bincount(members.group)
-    drawn = rng.integers(len(sizes), size=len(sizes))
-    size, start = sizes[drawn], (np.cumsum(sizes) - sizes)[drawn]
-    within = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
-    return members.take(np.argsort(members.group, kind="stable")[np.repeat(start, size) + within])
+    groups = int(members.group.max()) + 1
+    return members.take(Groups(members.group).members(rng.integers(groups, size=groups)))
 
 
 def signature(embedding: Tensor, y: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
