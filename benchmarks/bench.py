@@ -47,9 +47,9 @@ def ensemble_inverse() -> None:
     import torch
     from plain_ei import PlainEi
 
-    from pullback.generative.flow import midpoint
-    from pullback.generative.muon import Muon
-    from pullback.generative.share import Noise, Share
+    from pullback.diffusion.flow import midpoint
+    from pullback.diffusion.muon import Muon
+    from pullback.diffusion.share import Noise, Share
     from pullback.methods.amortised.model import ConditionalNet, path_loss
     from pullback.methods.amortised.paths import FlowPath
     from pullback.study.learning import Mlp

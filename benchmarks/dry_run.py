@@ -37,7 +37,7 @@ def large_study() -> dict[str, Any]:
         "methods": {"cfm": {"kind": "cfm"}, "oracle": {"kind": "oracle"}},
     }
     return {
-        "config_version": 1,
+        "config_version": 2,
         "study": "large",
         "seeds": SEEDS,
         "problems": {f"problem-{i}": problem for i in range(PROBLEMS)},

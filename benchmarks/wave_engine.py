@@ -29,7 +29,7 @@ MODELS = 4
 
 def section(border: int, boundary: str, order: int = 4) -> Acquisition:
     """OpenFWI's section, 5 shots of 1000 steps, with another border."""
-    return Fwi(FwiSimulator(preset="openfwi", border_cells=border, boundary=boundary, space_order=order)).acquisition
+    return Fwi(FwiSimulator(preset="openfwi", absorbing_cells=border, boundary=boundary, space_order=order)).acquisition
 
 
 def layers() -> np.ndarray:

@@ -188,7 +188,7 @@ def test_outside_files_are_opened(tmp_path):
         file.mktree("Events", {name: values.type for name, values in branches.items()})
         file["Events"].extend(branches)
     study = {
-        "config_version": 1,
+        "config_version": 2,
         "study": "outside",
         "problems": {
             "jets": {
@@ -246,7 +246,7 @@ def test_networks_that_cannot_take_a_truth_are_named(tmp_path):
     (tmp_path / "own.py").write_text(OWN)
     families = {"half": {"role": "seen", "params": {}}}
     study = {
-        "config_version": 1,
+        "config_version": 2,
         "study": "networks",
         "problems": {
             "angles": {
@@ -294,7 +294,7 @@ def test_models_are_opened_and_shifts_are_tried(tmp_path):
     change = {"peak_frequency": 6.0}
     dead = {"kind": "missing", "dimension": "receiver", "fraction": 0.2}
     study = {
-        "config_version": 1,
+        "config_version": 2,
         "study": "models",
         "problems": {
             "waves": {
@@ -305,14 +305,14 @@ def test_models_are_opened_and_shifts_are_tried(tmp_path):
                     "cut": {
                         "role": "unseen",
                         "params": {"geology": "tiles", "tiles": tiles},
-                        "otherwise": {"family": "flat"},
+                        "fallback": "flat",
                     },
                     "shifted": {
                         "role": "unseen",
-                        "take": {"family": "flat"},
+                        "events_from": "flat",
                         "shift": {"kind": "simulator", "change": change},
                     },
-                    "fewer": {"role": "unseen", "take": {"family": "flat"}, "shift": dead},
+                    "fewer": {"role": "unseen", "events_from": "flat", "shift": dead},
                 },
                 "methods": {"l-bfgs": {"kind": "lbfgs-fwi", "infer": {"line": {"start": [1800, 4000]}}}},
             }

@@ -230,5 +230,5 @@ def test_help_and_version():
     # What makes the help slow, and what jobs do without.
     heavy = "import sys, pullback.cli; print([m for m in ('numpy', 'pydantic', 'snakemake') if m in sys.modules])"
     assert run("-c", heavy).stdout.strip() == "[]"
-    jobs = "import sys, pullback.methods.run, pullback.study.graph; print('click' in sys.modules)"
+    jobs = "import sys, pullback.methods.train, pullback.study.workflow_inputs; print('click' in sys.modules)"
     assert run("-c", jobs).stdout.strip() == "False"

@@ -3,11 +3,11 @@ import logging
 import numpy as np
 import pytest
 
+from pullback.core.seeding import generator
 from pullback.ensembles.fields import Field
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import SetsError, TrainingData
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter
-from pullback.seeding import generator
 
 X = Field.vector("x", ["a"], "1")
 Y = Field.vector("y", ["b", "c"], "1")
@@ -201,7 +201,9 @@ def test_a_window_does_not_see_what_is_relative_to_y(tmp_path):
         found = TrainingData(*2 * [[EnsembleReader(tmp_path / f"{seed}.h5")]], 100)
         scaling = found.fit_scaling(generator("s"))
         found.use(scaling)
-        z = np.stack([found.sets(generator("tilt", i), 1, (40, 40), tilt=1.0).x[0, :, 0] for i in range(5)])
+        z = np.stack(
+            [found.sets(generator("tilt", i), 1, (40, 40), prior_reweighting=1.0).x[0, :, 0] for i in range(5)]
+        )
         chosen.append(np.argsort(np.argsort(z, axis=1), axis=1))
     np.testing.assert_array_equal(*chosen)
 
@@ -232,17 +234,17 @@ def test_parameters_of_all_training_ensembles(data, tmp_path):
 
 def test_tilted_sets_are_of_one_ensemble_and_narrower(data):
     if not data.in_memory:
-        with pytest.raises(SetsError, match=r"train\.tilt .*on disk"):
-            data.sets(generator("tilt"), 2, (40, 40), tilt=1.0)
+        with pytest.raises(SetsError, match=r"train\.prior_reweighting .*on disk"):
+            data.sets(generator("tilt"), 2, (40, 40), prior_reweighting=1.0)
         return
     narrower = []
     for step in range(100):
-        sets = data.sets(generator("tilt", step), 1, (40, 40), tilt=1.0)
+        sets = data.sets(generator("tilt", step), 1, (40, 40), prior_reweighting=1.0)
         family, ensemble = sets.y[0, 0]
         assert (sets.x[0, :, 0] // (50, 80)[int(family)] == ensemble).all()
         narrower.append(sets.x[0].std() / (50, 80)[int(family)] * np.sqrt(12))
     assert np.mean(narrower) < 0.9
-    once = data.sets(generator("tilt", 1), 3, (40, 40), tilt=0.5).x
+    once = data.sets(generator("tilt", 1), 3, (40, 40), prior_reweighting=0.5).x
     np.testing.assert_array_equal(
-        data.sets(generator("tilt", 1), 3, (40, 40), share=slice(1, 2), tilt=0.5).x, once[1:2]
+        data.sets(generator("tilt", 1), 3, (40, 40), share=slice(1, 2), prior_reweighting=0.5).x, once[1:2]
     )

@@ -21,7 +21,7 @@ from pullback.ensembles.store import (
     index_ensemble,
     index_posterior,
 )
-from pullback.methods.base import Chunk
+from pullback.methods.base import PosteriorSamples
 
 Y = Field.vector("y", ("pt", "eta"), ("GeV", "1"))
 X = Field.array("x", ("depth", "offset"), (4, 3), "m/s", coordinates={"depth": Coordinate(np.arange(4) * 20.0, "m")})
@@ -233,7 +233,7 @@ def write_posterior(folder, ensemble, cuts, fail=()):
                 # Of two sets: 0 to 29, which two parts may share, and the rest.
                 noticed = {"embedding_distance": {s: 0.5 + s for s in (0, 30) if first < s + 30 and last > s}}
                 rows = slice(first, last)
-                writer.append(Chunk(x[rows], np.zeros((N, 5))[rows], ok[rows]), np.arange(N)[rows])
+                writer.append(PosteriorSamples(x[rows], np.zeros((N, 5))[rows], ok[rows]), np.arange(N)[rows])
             writer.finish({"seconds": 2.0, "peak_memory_mb": 100.0 + i}, noticed)
         parts.append(path)
     index_posterior(json.dumps({"study": "s"}), parts, folder / "post.h5")
@@ -272,5 +272,5 @@ def test_a_nan_draw_that_is_said_to_be_ok_is_refused(tmp_path):
             pytest.raises(StoreError, match="a draw that is said to be ok"),
             PosteriorWriter(tmp_path / "p.h5", x=X, draws=5, ensemble=ensemble, ensemble_name="e", spec="{}") as writer,
         ):
-            writer.append(Chunk(x, np.zeros((1, 5)), np.ones((1, 5), bool)), np.arange(1))
+            writer.append(PosteriorSamples(x, np.zeros((1, 5)), np.ones((1, 5), bool)), np.arange(1))
     assert not (tmp_path / "p.h5").exists()

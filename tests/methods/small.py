@@ -15,17 +15,17 @@ from typing import Any
 
 import numpy as np
 
+from pullback.core.joblog import job_log
 from pullback.ensembles.store import EnsembleWriter
-from pullback.joblog import job_log
 from pullback.methods import resume
 from pullback.methods.infer import infer
-from pullback.methods.run import train
+from pullback.methods.train import train
 from pullback.problems.gaussian import Gaussian
 from pullback.study.base import canonical
 from pullback.study.problems import GaussianSimulator
 
 PROBLEM = Gaussian(GaussianSimulator())
-TRAIN = {"steps": 600, "sets": 4, "set_size": [8, 32], "validate_every": 150, "checkpoint_every": 20}
+TRAIN = {"steps": 600, "sets_per_step": 4, "set_size": [8, 32], "validate_every": 150, "checkpoint_every": 20}
 NETWORK = {"kind": "mlp", "width": 16, "depth": 2}
 EVENTS = 40
 ENCODER = {"kind": "set-transformer", "hidden": 8, "heads": 2, "inducing": 4}

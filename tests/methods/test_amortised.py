@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 import torch
 
+from pullback.core.seeding import event_normals
+from pullback.diffusion.checkpoint import load_artifact
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter
-from pullback.generative.checkpoint import load_artifact
 from pullback.methods.amortised import conditioning
 from pullback.methods.amortised import model as module
 from pullback.methods.amortised.conditioning import Members, distance_to_training, read_members, resampled, signature
 from pullback.methods.amortised.model import AmortisedModel, ModelError
-from pullback.methods.base import Context, TrainJob
-from pullback.methods.run import checkpoint_folder, train
-from pullback.seeding import event_normals
+from pullback.methods.base import Context, TrainPaths
+from pullback.methods.train import checkpoint_folder, train
 from pullback.study.base import canonical
 from pullback.study.inference import DdpmInfer, FlowInfer, PointInfer
 from pullback.study.learning import Mlp, SetTransformer, Train
@@ -41,9 +41,9 @@ def write(path, means, events, seed=0):
 def spec(kind, **settings):
     settings = {
         "steps": 500,
-        "sets": 8,
+        "sets_per_step": 8,
         "set_size": (16, 64),
-        "targets": 16,
+        "loss_members": 16,
         "learning_rate": 3e-3,
         "ema": 0.98,
     } | settings
@@ -72,7 +72,7 @@ def trained(folder, kind, means, **settings):
     data = TrainingData(
         [write(folder / "train.h5", means, events)], [write(folder / "validation.h5", means, 200, seed=1)], 100
     )
-    job = TrainJob(folder / "model.pt", folder / "curves.csv", folder / "checkpoints")
+    job = TrainPaths(folder / "model.pt", folder / "curves.csv", folder / "checkpoints")
     model_of(spec(kind, **settings)).train(data, job)
     return job.artifact
 

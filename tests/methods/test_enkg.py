@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from pullback.diffusion.denoisers import GaussianDenoiser
 from pullback.ensembles.fields import Field
-from pullback.generative.denoisers import GaussianDenoiser
 from pullback.methods.base import Context
 from pullback.methods.guided.enkg import EnKG, EnkgError, enkg_update, frobenius_norm, guide, inner_steps
 from pullback.methods.guided.prior_draws import PriorDraws

@@ -6,15 +6,15 @@ import torch
 from small import PROBLEM
 from torch.distributions import Normal, kl_divergence
 
+from pullback.diffusion.checkpoint import load_artifact
+from pullback.diffusion.share import Noise, Share
 from pullback.ensembles.fields import Field
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter
-from pullback.generative.checkpoint import load_artifact
-from pullback.generative.share import Noise, Share
 from pullback.methods.amortised import hvae as module
 from pullback.methods.amortised.hvae import SET_LOG_STD, Hvae, HvaeNet, kl, kl_terms, log_normal, negative_elbo, split
-from pullback.methods.base import Context, TrainJob
+from pullback.methods.base import Context, TrainPaths
 from pullback.study.inference import AmortisedInfer as Infer
 from pullback.study.learning import Mlp, SetTransformer, Train
 from pullback.study.methods import Hvae as Spec
@@ -65,7 +65,7 @@ def model_of(artifact=None, spec=SPEC, problem=PROBLEM):
 
 
 def trained(folder, train, validation, spec=SPEC):
-    job = TrainJob(folder / "model.pt", folder / "curves.csv", folder / "checkpoints")
+    job = TrainPaths(folder / "model.pt", folder / "curves.csv", folder / "checkpoints")
     model_of(spec=spec).train(TrainingData([train], [validation], 100), job)
     return job.artifact
 

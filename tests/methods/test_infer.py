@@ -7,13 +7,13 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from pullback.core.seeding import event_normals, generator
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.methods import base
-from pullback.methods.base import Chunk, Context, Method, TrainJob, Unfolded
+from pullback.methods.base import Context, Method, PosteriorSamples, TrainPaths, Unfolded
 from pullback.methods.classical import random_truth
 from pullback.methods.infer import answer, infer, pieces
 from pullback.problems.gaussian import Gaussian
-from pullback.seeding import event_normals, generator
 from pullback.study.inference import Infer
 from pullback.study.methods import Oracle, RandomTruth
 from pullback.study.problems import GaussianSimulator
@@ -39,12 +39,12 @@ def test_pieces_cover_every_event_once_and_hold_its_set(set_size, events):
     for piece in found:
         assert piece.set_first <= piece.first < piece.last <= piece.set_last <= 2500
         assert piece.last - piece.first <= 256
-        if set_size == "whole":
+        if set_size == "all":
             assert (piece.set_first, piece.set_last) == (0, 2500)
 
 
 def job(method: dict, part: int = 0, parts: int = 1, **more) -> str:
-    settings = {"draws": 4, "max_events": None, "set_size": "whole"} | more.pop("infer", {})
+    settings = {"draws": 4, "max_events": None, "set_size": "all"} | more.pop("infer", {})
     return json.dumps(
         {
             "address": [1, "toy", "m", 0],
@@ -154,7 +154,7 @@ class NpeLike(Method[None]):
         mean = np.c_[y, np.ones(len(y))] @ self.model["coefficients"]
         z = event_normals((*self.context.address, "draw"), event_id, (infer.draws, 2))
         shape = (len(y), infer.draws)
-        return Chunk(mean[:, None] + self.model["spread"] * z, np.zeros(shape), np.ones(shape, bool))
+        return PosteriorSamples(mean[:, None] + self.model["spread"] * z, np.zeros(shape), np.ones(shape, bool))
 
 
 def test_a_method_with_its_own_training(tmp_path):
@@ -162,7 +162,7 @@ def test_a_method_with_its_own_training(tmp_path):
     method = NpeLike(RandomTruth(kind="random-truth"), PROBLEM, CONTEXT)
     with EnsembleReader(family) as reader:
         pairs = reader.read("x"), reader.read("y")
-        method.train(pairs, TrainJob(tmp_path / "m.npz", tmp_path / "c.csv", tmp_path / "ckpt"))
+        method.train(pairs, TrainPaths(tmp_path / "m.npz", tmp_path / "c.csv", tmp_path / "ckpt"))
         method.load(tmp_path / "m.npz", None, [])
         answer(method, Infer(draws=3), reader, tmp_path / "p.h5", "{}")
     draws = PosteriorReader(tmp_path / "p.h5").read("x")
@@ -180,7 +180,7 @@ class AfdpsLike(Method[None]):
         log_weight = self.problem.log_likelihood(y[:, None], x)
         self.cost.simulator_calls += log_weight.size
         ok = log_weight > -500
-        return Chunk(x, log_weight, ok)
+        return PosteriorSamples(x, log_weight, ok)
 
 
 def test_a_weighted_method_with_a_prior_and_dead_particles(tmp_path):
@@ -219,7 +219,7 @@ class TruthFree(Method[State]):
     def draw(self, state, y, event_id, infer):
         x = np.repeat((y - state.mean)[:, None], infer.draws, axis=1)
         x[0, 0, 0] = np.inf
-        return Chunk(x, np.zeros(x.shape[:2]), np.ones(x.shape[:2], bool))
+        return PosteriorSamples(x, np.zeros(x.shape[:2]), np.ones(x.shape[:2], bool))
 
     def diagnostics(self, state):
         return {"mean": float(state.mean[0])}

@@ -120,7 +120,7 @@ def answer(problem, infer, truth=TRUTH):
 
 def test_a_linear_problem_is_solved_and_simulations_are_counted():
     problem = Line()
-    method, chunk = answer(problem, LbfgsInfer(start=(5, 5), corners=[None], iterations=60, tv=0, scan=0))
+    method, chunk = answer(problem, LbfgsInfer(start=(5, 5), lowpass_hz=[None], iterations=60, tv=0, scan=0))
     np.testing.assert_allclose(chunk.x[0, 0], TRUTH, atol=1e-3)
     assert chunk.ok.all()
     assert chunk.diagnostics["final_misfit"] < 1e-4
@@ -136,7 +136,7 @@ def test_a_dead_receiver_is_no_data():
     y[..., 1] = 0
     method = Lbfgs(LbfgsFwi(kind="lbfgs-fwi"), problem, Context(("study", "toy", "lbfgs", 0)))
     method.load(None, None, [])
-    infer = LbfgsInfer(start=(5, 5), corners=[20.0, None], iterations=60, tv=0, scan=2)
+    infer = LbfgsInfer(start=(5, 5), lowpass_hz=[20.0, None], iterations=60, tv=0, scan=2)
     chunk = method.draw(None, y, np.array([0]), infer)
     np.testing.assert_allclose(chunk.x[0, 0], TRUTH, atol=1e-3)
     assert chunk.diagnostics["final_misfit"] < 1e-4
@@ -158,7 +158,7 @@ def test_a_line_search_that_goes_too_far_turns_back():
     """Relative to so small a y the misfit is steep: the first step goes far beyond the truth and is refused."""
     truth = 0.1 * TRUTH
     problem = Line(lambda x: x.max() > 2)
-    method, chunk = answer(problem, LbfgsInfer(start=(0, 0), corners=[None], iterations=60, tv=0, scan=0), truth)
+    method, chunk = answer(problem, LbfgsInfer(start=(0, 0), lowpass_hz=[None], iterations=60, tv=0, scan=0), truth)
     assert method.cost.failed_simulations > 0
     assert method.cost.simulator_calls == SIMULATIONS * problem.calls
     np.testing.assert_allclose(chunk.x[0, 0], truth, atol=1e-2)
@@ -167,7 +167,7 @@ def test_a_line_search_that_goes_too_far_turns_back():
 @pytest.mark.parametrize("scan", [0, 3])
 def test_a_start_that_cannot_be_simulated_is_a_failed_draw(scan):
     problem = Line(lambda x: True)
-    method, chunk = answer(problem, LbfgsInfer(start=(5, 5), corners=[None], scan=scan))
+    method, chunk = answer(problem, LbfgsInfer(start=(5, 5), lowpass_hz=[None], scan=scan))
     assert not chunk.ok.any()
     assert np.isnan(chunk.x).all()
     assert method.cost.failed_simulations > 0
@@ -199,7 +199,7 @@ def test_a_descent_begins_with_the_line_that_fits_best(start, truth):
 
 
 def test_an_event_has_the_same_answer_in_any_company():
-    problem, infer = Line(), LbfgsInfer(start=(-3, 12), corners=[8.0, None], iterations=5)
+    problem, infer = Line(), LbfgsInfer(start=(-3, 12), lowpass_hz=[8.0, None], iterations=5)
     y = problem.forward(np.stack([TRUTH, TRUTH[::-1]]))
     methods = [Lbfgs(LbfgsFwi(kind="lbfgs-fwi"), problem, Context(("study", "toy", "lbfgs", 0))) for _ in range(2)]
     both = methods[0].draw(None, y, np.arange(2), infer)
@@ -265,7 +265,7 @@ def test_a_problem_that_is_not_one_of_waves_is_refused(x, y, says):
 
 def study(kind, family, **infer):
     return {
-        "config_version": 1,
+        "config_version": 2,
         "study": "small",
         "problems": {
             "one": {
@@ -292,7 +292,7 @@ def test_without_seen_families_a_descent_wants_a_start():
 @pytest.fixture(scope="module")
 def waves():
     """One section with a curved fault, of 12 x 12 nodes, and its gathers."""
-    problem = Fwi(FwiSimulator(x_cells=(12, 12), boundary="sponge", border_cells=28))
+    problem = Fwi(FwiSimulator(x_cells=(12, 12), boundary="sponge", absorbing_cells=28))
     truth = problem.sample_prior(np.random.default_rng(5), 1, {"geology": "curved-fault"})
     y, ok = problem.forward(truth)
     assert ok.all()
@@ -305,7 +305,7 @@ def relative(a, b):
 
 def test_waves_find_a_fault_from_a_straight_line(waves):
     problem, truth, y = waves
-    infer = LbfgsInfer(start=(1800, 4000), corners=[4.0, None], iterations=12, scan=0)
+    infer = LbfgsInfer(start=(1800, 4000), lowpass_hz=[4.0, None], iterations=12, scan=0)
     method = Lbfgs(LbfgsFwi(kind="lbfgs-fwi"), problem, Context(("study", "fwi", "lbfgs", 0)))
     method.load(None, None, [])
     start = method.start(infer).astype(np.float32)[None]

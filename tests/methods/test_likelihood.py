@@ -5,14 +5,14 @@ import pytest
 import small
 import torch
 
+from pullback.diffusion.checkpoint import save_artifact
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
-from pullback.generative.checkpoint import save_artifact
-from pullback.methods.base import Context, TrainJob
+from pullback.methods.base import Context, TrainPaths
 from pullback.methods.infer import infer
 from pullback.methods.likelihood import GmmLikelihood, LikelihoodError, load_likelihood
-from pullback.methods.run import train
+from pullback.methods.train import train
 from pullback.problems.gaussian import Gaussian
 from pullback.study import methods as study
 from pullback.study.learning import Train
@@ -45,7 +45,7 @@ def artifact(tmp_path_factory):
     families = [("minus", -0.5), ("plus", 0.5)]
     train = [write(folder / f"{name}.h5", 6000, gamma, 1) for name, gamma in families]
     validation = [write(folder / f"{name}-v.h5", 500, gamma, 2) for name, gamma in families]
-    job = TrainJob(folder / "gmm.pt", folder / "curves.csv", folder / "checkpoints" / "one")
+    job = TrainPaths(folder / "gmm.pt", folder / "curves.csv", folder / "checkpoints" / "one")
     GmmLikelihood(SPEC, PROBLEM, CONTEXT).train(TrainingData(train, validation, 100), job)
     return job.artifact
 
@@ -92,7 +92,7 @@ def test_what_has_no_density_of_vectors_is_refused(tmp_path, x_field, y_field, s
         writer.append(np.zeros((9, 2)), np.arange(9), x=np.zeros((9, 2)))
     data = TrainingData([EnsembleReader(path)], [EnsembleReader(path)], 100)
     with pytest.raises(LikelihoodError, match=says):
-        GmmLikelihood(SPEC, PROBLEM, CONTEXT).train(data, TrainJob(*[tmp_path / "x"] * 3))
+        GmmLikelihood(SPEC, PROBLEM, CONTEXT).train(data, TrainPaths(*[tmp_path / "x"] * 3))
 
 
 def test_another_model_is_refused(tmp_path):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pullback.generative.share import Noise, Share
+from pullback.diffusion.share import Noise, Share
 from pullback.methods.amortised.paths import DdpmPath, DirectPath, FlowPath, spread_times
 from pullback.study.inference import DdpmInfer, FlowInfer, PointInfer
 

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from pullback.diffusion.checkpoint import ArtifactError, load_artifact, save_artifact
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter
-from pullback.generative.checkpoint import ArtifactError, load_artifact, save_artifact
-from pullback.methods.base import Context, TrainJob
+from pullback.methods.base import Context, TrainPaths
 from pullback.methods.guided.edm import EdmPrior, PriorError, load_prior
 from pullback.methods.guided.prior_draws import PriorDraws
 from pullback.study import methods as study
@@ -47,7 +47,7 @@ def data(folder, x_field=X):
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prior")
-    job = TrainJob(folder / "prior.pt", folder / "curves.csv", folder / "checkpoints" / "one")
+    job = TrainPaths(folder / "prior.pt", folder / "curves.csv", folder / "checkpoints" / "one")
     EdmPrior(SPEC, Problem(), CONTEXT).train(data(folder), job)
     return job.artifact
 
@@ -93,4 +93,4 @@ def test_other_files_are_refused(artifact, tmp_path):
 def test_no_prior_of_an_angle_that_is_learnt_relative_to_y(tmp_path):
     angle = Field.vector("x", ["a", "b"], "m", transforms=("linear", "periodic"))
     with pytest.raises(PriorError, match="periodic"):
-        EdmPrior(SPEC, Problem(), CONTEXT).train(data(tmp_path, angle), TrainJob(*[tmp_path / "x"] * 3))
+        EdmPrior(SPEC, Problem(), CONTEXT).train(data(tmp_path, angle), TrainPaths(*[tmp_path / "x"] * 3))

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
+from pullback.core.seeding import generator
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, PosteriorReader
-from pullback.methods.base import Chunk, Context, Method
+from pullback.methods.base import Context, Method, PosteriorSamples
 from pullback.methods.em import Sample, choose, em_step, equal, pairs, predictive
 from pullback.methods.infer import answer
 from pullback.methods.kernel import Coordinates, bandwidth
 from pullback.methods.refine import Refined, RefineError
 from pullback.metrics.distances import sliced_wasserstein
 from pullback.problems.gaussian import Gaussian
-from pullback.problems.pairs import exact
-from pullback.seeding import generator
+from pullback.problems.pairwise import exact
 from pullback.study.inference import AmortisedInfer, Refine
 from pullback.study.problems import GaussianSimulator
 
@@ -49,7 +49,7 @@ class Believes(Method[None]):
     def draw(self, state, y, event_id, infer):
         rng = generator(*self.context.address, int(event_id[0]))
         x, _ = PROBLEM.exact_posterior(y, {"gamma": self.gamma}, infer.draws, 64, rng)
-        return Chunk(x, np.zeros(x.shape[:2]), np.ones(x.shape[:2], bool))
+        return PosteriorSamples(x, np.zeros(x.shape[:2]), np.ones(x.shape[:2], bool))
 
     def diagnostics(self, state):
         return {"believed": self.gamma}
@@ -240,7 +240,7 @@ class Resamples(Believes):
 
     def draw(self, state, y, event_id, infer):
         chunk = super().draw(None, y, event_id, infer)
-        return Chunk(chunk.x + 100 * state, chunk.log_weight, chunk.ok)
+        return PosteriorSamples(chunk.x + 100 * state, chunk.log_weight, chunk.ok)
 
 
 def test_particles_are_drawn_under_the_set_itself(tmp_path):

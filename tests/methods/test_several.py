@@ -11,10 +11,10 @@ import pytest
 import torch
 from small import ended, start, train_arguments, wait_for
 
-from pullback.generative.checkpoint import load_artifact
-from pullback.generative.share import Noise, Share, ShareError
-from pullback.methods.run import train
-from pullback.stopping import Stopped
+from pullback.core.stopping import Stopped
+from pullback.diffusion.checkpoint import load_artifact
+from pullback.diffusion.share import Noise, Share, ShareError
+from pullback.methods.train import train
 
 SETTINGS = {"steps": 60, "validate_every": 20}
 
@@ -116,8 +116,8 @@ def test_the_first_error_of_any_process_is_the_jobs(tmp_path):
     status, said = ended(start("train", "edm", tmp_path, "3", "1", json.dumps(SETTINGS)))
     assert status == 1
     assert said.splitlines()[0] == (
-        "pullback: train.sets is 4 and there are 3 processes, which take equal shares of each step's sets: "
-        "ask for 2 GPUs, or set train.sets to 6"
+        "pullback: train.sets_per_step is 4 and there are 3 processes, which take equal shares of each step's sets: "
+        "ask for 2 GPUs, or set train.sets_per_step to 6"
     )
     assert "Traceback" in (tmp_path / "log").read_text()
 
@@ -159,5 +159,7 @@ def test_a_share_of_the_noise_is_that_of_the_whole():
 
 @pytest.mark.parametrize(("sets", "processes", "advice"), [(8, 3, "ask for 2 GPUs"), (5, 4, "ask for 1 GPU, or")])
 def test_sets_that_cannot_be_shared_are_an_error(sets, processes, advice):
-    with pytest.raises(ShareError, match=f"train.sets is {sets} and there are {processes} processes.*{advice}"):
+    with pytest.raises(
+        ShareError, match=f"train.sets_per_step is {sets} and there are {processes} processes.*{advice}"
+    ):
         Share(sets, 0, processes)

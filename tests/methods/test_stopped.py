@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from small import PROBLEM, ended, infer_arguments, start, train_arguments, wait_for, write
 
+from pullback.core.stopping import Stopped
 from pullback.ensembles.store import EnsembleReader, PosteriorReader
 from pullback.methods import resume
-from pullback.methods.base import Chunk, Context, Method
+from pullback.methods.base import Context, Method, PosteriorSamples
 from pullback.methods.infer import answer, infer
 from pullback.methods.resume import Finished
-from pullback.methods.run import train
-from pullback.stopping import Stopped
+from pullback.methods.train import train
 from pullback.study.inference import Infer
 from pullback.study.methods import RandomTruth
 
@@ -106,7 +106,7 @@ class Counts(Method[float]):
     def draw(self, state, y, event_id, infer):
         self.cost.simulator_calls += len(y)
         x = np.repeat(y[:, None] - state, infer.draws, axis=1)
-        return Chunk(x, np.zeros(x.shape[:2]), np.ones(x.shape[:2], bool))
+        return PosteriorSamples(x, np.zeros(x.shape[:2]), np.ones(x.shape[:2], bool))
 
 
 def attempt(folder: Path, out: str, most: int = 1000) -> PosteriorReader:

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from pullback.diffusion.checkpoint import load_artifact
+from pullback.diffusion.share import Noise, Share
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter
-from pullback.generative.checkpoint import load_artifact
-from pullback.generative.share import Noise, Share
 from pullback.methods.amortised.model import AmortisedModel
 from pullback.methods.amortised.velocity_gan import VelocityGan
-from pullback.methods.base import Context, TrainJob
-from pullback.methods.run import RunError, method_spec, train
+from pullback.methods.base import Context, TrainPaths
+from pullback.methods.train import RunError, method_spec, train
 from pullback.problems.fwi import Fwi
 from pullback.study.base import canonical
 from pullback.study.inference import PointInfer
@@ -39,7 +39,8 @@ def write(path, sizes, seed=0):
 
 
 TRAIN = {
-    "steps": 20, "sets": 1, "set_size": [16, 16], "validate_every": 6, "checkpoint_every": 5, "learning_rate": 2e-3,
+    "steps": 20, "sets_per_step": 1, "set_size": [16, 16],
+    "validate_every": 6, "checkpoint_every": 5, "learning_rate": 2e-3,
     "ema": 0.9,
 }  # fmt: skip
 
@@ -70,7 +71,7 @@ def train_here(folder, spec, dies_at=None, sizes=(200,)):
                 raise KeyboardInterrupt
             yield step
 
-    job = TrainJob(folder / "model.pt", folder / "curves.csv", folder / "checkpoints")
+    job = TrainPaths(folder / "model.pt", folder / "curves.csv", folder / "checkpoints")
     model_of(spec, progress).train(make_data(folder, sizes), job)
     return job
 
@@ -229,7 +230,7 @@ def test_several_processes_are_refused_before_they_start(tmp_path, method, reaso
 def gradients(tmp_path_factory):
     """Velocities that rise with depth, and their gathers: 250 models to learn from, 40 to judge by."""
     folder = tmp_path_factory.mktemp("gradients")
-    problem = Fwi(FwiSimulator(boundary="sponge", border_cells=28))
+    problem = Fwi(FwiSimulator(boundary="sponge", absorbing_cells=28))
     files = {}
     for seed, (name, events) in enumerate({"train": 250, "validation": 40, "test": 40}.items()):
         rng = np.random.default_rng(seed)
@@ -250,7 +251,7 @@ def test_it_learns_velocities_from_waves(gradients, tmp_path, kind):
     more = {"critic_steps": 1} if kind == "velocity-gan" else {}
     chosen = spec(kind, train=settings, **more)
     data = TrainingData([EnsembleReader(gradients["train"])], [EnsembleReader(gradients["validation"])], 100)
-    job = TrainJob(tmp_path / "model.pt", tmp_path / "curves.csv", tmp_path / "checkpoints")
+    job = TrainPaths(tmp_path / "model.pt", tmp_path / "curves.csv", tmp_path / "checkpoints")
     model_of(chosen).train(data, job)
     method = model_of(chosen)
     method.load(job.artifact, None, [])

@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from judged_files import PLANE, job, plane, plane_posterior, write_ensemble, write_posterior
+from evaluated_files import PLANE, job, plane, plane_posterior, write_ensemble, write_posterior
 from test_evaluate import run
 
-from pullback.angles import wrap
+from pullback.core.angles import wrap
 from pullback.ensembles.fields import Field
 from pullback.metrics.bootstrap import Replicas
 from pullback.metrics.c2st import correct, features
@@ -17,7 +17,7 @@ from pullback.metrics.energy import energy_score
 from pullback.metrics.exact import Exact, ExactError, moments, unweighted
 from pullback.problems.true_prior import ByParameters, ByTruth
 from pullback.study import load_study
-from pullback.study.plan import Plan
+from pullback.study.job_params import Plan
 
 COVARIANCE = np.array([[0.5, 0.3], [0.3, 0.4]])
 
@@ -271,9 +271,9 @@ class Likely(Known):
 
 def test_rows_of_a_whole_evaluation(tmp_path, monkeypatch):
     """An exact method and one with the wrong prior; a shifted and an observed family have no exact posterior."""
-    import judged_files
+    import evaluated_files
 
-    monkeypatch.setattr(judged_files, "SIMULATOR", judged_files.SIMULATOR + EXACT)
+    monkeypatch.setattr(evaluated_files, "SIMULATOR", evaluated_files.SIMULATOR + EXACT)
     rng = np.random.default_rng(6)
     x, y = plane(rng, 400)
     ensemble = write_ensemble(tmp_path / "e.h5", PLANE, x, y)
@@ -299,7 +299,7 @@ def test_rows_of_a_whole_evaluation(tmp_path, monkeypatch):
     ensembles = {"f": ensemble, "shifted": ensemble, "o": blind}
     table, _, _ = run(tmp_path, text, posteriors, ensembles)
     left_out = json.loads(text)
-    left_out["judging"]["exact_families"] = ["shifted"]
+    left_out["evaluation"]["exact_families"] = ["shifted"]
     skipped, _, _ = run(tmp_path, json.dumps(left_out), posteriors, ensembles)
     assert not any(metric in ("c2st", "posterior_mean_error") for _, _, metric in skipped)
     names = {
@@ -327,9 +327,9 @@ def test_rows_of_a_whole_evaluation(tmp_path, monkeypatch):
 
 def test_a_whole_evaluation_against_the_reference_split(tmp_path, monkeypatch):
     """The problem gives its likelihood alone; without a reference there is nothing to compare with."""
-    import judged_files
+    import evaluated_files
 
-    monkeypatch.setattr(judged_files, "SIMULATOR", judged_files.SIMULATOR + EXACT)
+    monkeypatch.setattr(evaluated_files, "SIMULATOR", evaluated_files.SIMULATOR + EXACT)
     rng = np.random.default_rng(9)
     x, y = plane(rng, 400)
     ensemble = write_ensemble(tmp_path / "e.h5", PLANE, x, y)
@@ -358,7 +358,7 @@ def test_a_whole_evaluation_against_the_reference_split(tmp_path, monkeypatch):
 
 def test_only_a_job_that_asks_is_told_parameters():
     study = {
-        "config_version": 1,
+        "config_version": 2,
         "study": "s",
         "problems": {
             "line": {
@@ -370,15 +370,15 @@ def test_only_a_job_that_asks_is_told_parameters():
                         "sweep": {"ensembles": 2, "events": 8},
                     },
                     "f": {"role": "unseen", "params": {"gamma": 0.5}},
-                    "noisy": {"role": "unseen", "take": {"family": "f"}, "shift": {"kind": "noise", "relative": 0.1}},
+                    "noisy": {"role": "unseen", "events_from": "f", "shift": {"kind": "noise", "relative": 0.1}},
                 },
                 "methods": {"oracle": {"kind": "oracle"}},
             }
         },
     }
 
-    def families(**judging):
-        study["problems"]["line"]["judging"] = judging
+    def families(**evaluation):
+        study["problems"]["line"]["evaluation"] = evaluation
         return json.loads(Plan(load_study(study)).evaluate_job("line", "oracle"))["families"]
 
     assert "params" not in families()["f"]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from pullback.angles import wrap
+from pullback.core.angles import wrap
 from pullback.ensembles.fields import Field
 from pullback.metrics.calibration import SortedDraws
 from pullback.metrics.draws import Judged, Space, chosen, judged, normalised

@@ -2,7 +2,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from judged_files import NOISE, PLANE, plane, plane_posterior, write_ensemble
+from evaluated_files import NOISE, PLANE, plane, plane_posterior, write_ensemble
 
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleWriter

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from pullback import seeding
+from pullback.core import seeding
 from pullback.metrics import distances
 
 ot = pytest.importorskip("ot")

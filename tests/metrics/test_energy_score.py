@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pullback.angles import wrap
+from pullback.core.angles import wrap
 from pullback.ensembles.fields import Field
 from pullback.metrics import energy
 from pullback.metrics.calibration import SortedDraws

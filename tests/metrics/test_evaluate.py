@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from judged_files import (
+from evaluated_files import (
     IMAGE,
     PLANE,
     images,

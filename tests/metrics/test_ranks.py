@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pullback.angles import wrap
+from pullback.core.angles import wrap
 from pullback.ensembles.fields import Field
 from pullback.metrics.bootstrap import Replicas
 from pullback.metrics.draws import Judged, Space

@@ -10,7 +10,7 @@ from pullback.problems.digits import Digits, levelled, resized, splat, transport
 from pullback.problems.simulate import simulate
 from pullback.readers.idx import IdxError
 from pullback.study import StudyError, load_study
-from pullback.study.plan import Plan
+from pullback.study.job_params import Plan
 from pullback.study.problems import DigitsSimulator
 
 pytest.importorskip("sklearn")
@@ -206,7 +206,7 @@ STUDY = {
 
 
 def plan(**more):
-    config = {"config_version": 1, "study": "s", "problems": {"toy": {**STUDY, "size": {"test": 150}, **more}}}
+    config = {"config_version": 2, "study": "s", "problems": {"toy": {**STUDY, "size": {"test": 150}, **more}}}
     return Plan(load_study(config))
 
 

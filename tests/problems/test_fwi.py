@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pullback.core.seeding import generator
 from pullback.problems.base import Problem, make_problem
 from pullback.problems.fwi import Fwi, VelocityError
-from pullback.seeding import generator
 from pullback.study.problems import FwiProblem
 from pullback.study.waves import FwiSimulator
 

@@ -201,7 +201,7 @@ def test_paired_swd_of_the_oracle(gamma, wanted):
 def test_setting_c_is_a_sweep_of_three_parameters():
     far = {"uniform": [[-1.5, -0.5], [0.5, 1.5]]}
     raw = {
-        "config_version": 1,
+        "config_version": 2,
         "study": "c",
         "problems": {
             "gaussian": {

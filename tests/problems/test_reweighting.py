@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pullback.angles import wrap
-from pullback.ensembles.leftovers import LeftoverError
+from pullback.core.angles import wrap
+from pullback.ensembles.stale_files import StaleFileError
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.methods.infer import infer
 from pullback.problems.base import make_problem
@@ -142,7 +142,7 @@ def job(**more):
             "accelerator": "cpu",
             "method": {"kind": "oracle"},
             "infer_name": "default",
-            "infer": {"draws": 9, "max_events": None, "set_size": "whole"},
+            "infer": {"draws": 9, "max_events": None, "set_size": "all"},
             "family": "ttbar",
             "part": 0,
             "parts": 1,
@@ -187,7 +187,7 @@ def test_weights_of_the_reference_count(tmp_path):
 def test_a_reference_of_another_config_is_refused(tmp_path):
     test = write(tmp_path / "test.h5", 10, 5)
     reference = write(tmp_path / "reference.h5", 100, 7, spec='{"old": 1}')
-    with pytest.raises(LeftoverError, match=r"reference\.h5: left behind by another config"):
+    with pytest.raises(StaleFileError, match=r"reference\.h5: left behind by another config"):
         infer(job(inputs={"reference": ["0" * 16]}), test, tmp_path / "p.h5", reference=reference)
 
 

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from pullback.core.seeding import generator
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader, StoreError, index_ensemble
 from pullback.problems import simulate as simulate_module
@@ -13,10 +14,9 @@ from pullback.problems.base import make_problem
 from pullback.problems.command import CommandError
 from pullback.problems.noise import with_noise
 from pullback.problems.simulate import Resimulation, SimulationError, apply_shift, derive, preflight, simulate
-from pullback.seeding import generator
 from pullback.study import load_study
 from pullback.study.families import MissingShift, NoiseShift, ScaleShift
-from pullback.study.plan import Plan
+from pullback.study.job_params import Plan
 
 SWEEP = {
     "role": "seen",
@@ -28,15 +28,15 @@ GAUSSIAN = {
     "families": {
         "sweep": SWEEP,
         "fixed": {"role": "unseen", "params": {"gamma": 0.5}},
-        "data": {"role": "observed", "take": {"family": "fixed"}},
-        "noisy": {"role": "unseen", "take": {"family": "fixed"}, "shift": {"kind": "noise", "relative": 0.1}},
+        "data": {"role": "observed", "events_from": "fixed"},
+        "noisy": {"role": "unseen", "events_from": "fixed", "shift": {"kind": "noise", "relative": 0.1}},
     },
     "methods": {"cfm": {"kind": "cfm"}},
 }
 
 
 def plan(problem, folder=".", **size):
-    config = {"config_version": 1, "study": "s", "problems": {"toy": {**problem, "size": size}}}
+    config = {"config_version": 2, "study": "s", "problems": {"toy": {**problem, "size": size}}}
     return Plan(load_study(config, folder), folder)
 
 
@@ -103,7 +103,7 @@ def test_noise_is_that_of_all_events_at_once():
 )
 def test_a_shift_does_not_depend_on_what_is_read_at_once(tmp_path, monkeypatch, shift):
     """Two blocks of random numbers, the second short; 24 bytes an event."""
-    families = GAUSSIAN["families"] | {"noisy": {"role": "unseen", "take": {"family": "fixed"}, "shift": shift}}
+    families = GAUSSIAN["families"] | {"noisy": {"role": "unseen", "events_from": "fixed", "shift": shift}}
     study_plan = plan({**GAUSSIAN, "simulator": {"dimension": 3}, "families": families}, test=1300)
     base = make_split(study_plan, "fixed", "test", tmp_path)
     seen, read = [], EnsembleReader.read
@@ -150,7 +150,7 @@ def test_shifts_do_what_they_say():
 
 
 def changed(change: dict, **more) -> dict:
-    return {"role": "unseen", "take": {"family": "fixed"}, "shift": {"kind": "simulator", "change": change}, **more}
+    return {"role": "unseen", "events_from": "fixed", "shift": {"kind": "simulator", "change": change}, **more}
 
 
 # Two shots of .32 s over 20 x 24 nodes, x on 10 x 12 of them; 25 events are a block of 20 and one of 5.
@@ -160,7 +160,7 @@ WAVES = {
         "depth_cells": 19,
         "offset_cells": 23,
         "x_cells": [10, 12],
-        "border_cells": 20,
+        "absorbing_cells": 20,
         "sources": 2,
         "receivers": 6,
         "record_length": 0.32,
@@ -223,7 +223,7 @@ def test_finer_nodes_are_no_weaker_source(waves):
     """Half the spacing over the same section: the same waves, to what 10 nodes per wavelength leave of them."""
     simulator = WAVES["simulator"] | {"receivers": [0, 80, 180, 260, 360, 440]}
     spec = json.loads(waves[0].derive_job("toy", "wavelet")) | {"simulator": simulator}
-    finer = {"spacing": 10, "depth_cells": 37, "offset_cells": 45, "border_cells": 40, "time_step": 0.001}
+    finer = {"spacing": 10, "depth_cells": 37, "offset_cells": 45, "absorbing_cells": 40, "time_step": 0.001}
     x = EnsembleReader(waves[1]).read("x", 0, 2)
     y, _ = make_problem("fwi", simulator).forward(x)
     found = Resimulation(spec, finer).observations(x, 0, np.random.default_rng(0))

@@ -12,8 +12,8 @@ pytest.importorskip("uproot", reason="pip install 'pullback[hep]'")
 import awkward as ak
 from rootfiles import MAP, collisions, read_job, wanted_pairs, write
 
+from pullback.core.optional import MissingExtraError
 from pullback.ensembles.store import EnsembleReader
-from pullback.extras import MissingExtraError
 from pullback.readers import table
 from pullback.readers.root import ReadError, read
 

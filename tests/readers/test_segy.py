@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("segyio", reason="pip install 'pullback[segy]'")
 import segyfiles
 
-from pullback.extras import MissingExtraError
+from pullback.core.optional import MissingExtraError
 from pullback.problems.fwi import Fwi
 from pullback.readers.segy import SegyError, read_gathers, read_model, write_gathers, write_model
 from pullback.readers.velocity import Section, VelocityFileError, read_section

@@ -13,7 +13,7 @@ import numpy as np
 from pullback.metrics.table import COLUMNS, COST_COLUMNS
 from pullback.problems.base import make_problem
 from pullback.study import load_study
-from pullback.study.plan import Plan
+from pullback.study.job_params import Plan
 
 PROCESSES = {"ttbar": "tt̄", "wjets": "W + jets", "zjets": "Z + jets", "dijets": "dijets"}
 GAMMAS = (-0.9, -0.5, 0.0, 0.5, 0.9)
@@ -25,7 +25,7 @@ def study_config() -> dict[str, Any]:
     """Three problems, with seen, unseen, shifted and observed families."""
     geologies = {"flat": "flat", "curved": "curved", "flat-fault": "flat-fault", "curved-fault": "curved-fault"}
     return {
-        "config_version": 1,
+        "config_version": 2,
         "study": "config",
         "title": "From detectors, waves & noise back to the truth",
         "problems": {
@@ -39,10 +39,10 @@ def study_config() -> dict[str, Any]:
                     },
                     **{f"gamma-{g}": {"role": "unseen", "params": {"gamma": g}, "title": f"γ = {g}"} for g in GAMMAS},
                     "noisy": {
-                        "role": "unseen", "take": {"family": "gamma-0.5"}, "title": "γ = 0.5, 20 % more noise",
+                        "role": "unseen", "events_from": "gamma-0.5", "title": "γ = 0.5, 20 % more noise",
                         "shift": {"kind": "noise", "relative": 0.2},
                     },
-                    "blind": {"role": "observed", "take": {"family": "gamma-0.5"}, "title": "truth removed"},
+                    "blind": {"role": "observed", "events_from": "gamma-0.5", "title": "truth removed"},
                 },
                 "methods": {"cfm": {"kind": "cfm"}, "ei-fm": {"kind": "ei-fm"}, "oracle": {"kind": "oracle"},
                             "random": {"kind": "random-truth"}},
@@ -67,7 +67,7 @@ def study_config() -> dict[str, Any]:
                     **{n: {"role": "seen", "params": {"process": n}, "title": t}
                        for n, t in PROCESSES.items()},
                     "leptoquarks": {"role": "unseen", "params": {"process": "leptoquarks"}, "title": "leptoquarks"},
-                    "cms": {"role": "observed", "take": {"family": "ttbar"}, "title": "CMS open data, tt̄ simulation"},
+                    "cms": {"role": "observed", "events_from": "ttbar", "title": "CMS open data, tt̄ simulation"},
                 },
                 "methods": {"cfm": {"kind": "cfm"}, "ei-fm": {"kind": "ei-fm"}, "random": {"kind": "random-truth"}},
             },

@@ -12,7 +12,7 @@ from report_inputs import make_inputs, study_config
 from pullback.report.drawing import legend_columns
 from pullback.report.page import write_report
 from pullback.study import load_study
-from pullback.study.plan import Plan
+from pullback.study.job_params import Plan
 
 EI = {
     "kind": "ei-fm",
@@ -27,7 +27,7 @@ EI = {
 CALLS = {"euler-2": 2, "euler-8": 8, "midpoint-2": 4, "midpoint-9": 18, "midpoint-2-whole": 4, "train": 1, "default": 8}
 
 
-def asked(*figures, methods=None):
+def job_digest(*figures, methods=None):
     config = study_config()
     problem = config["problems"]["gaussian"]
     kept = ("sweep", "gamma--0.9", "gamma-0.0", "gamma-0.5", "noisy", "blind")
@@ -73,7 +73,7 @@ def made(tmp_path_factory):
         {"x": "seen_swd", "y": "swd_draw", "methods": ["cfm", "oracle"]},
         {"x": "method", "y": "mse_point", "families": ["gamma-0.5"], "log": "y"},
     ]
-    return written(tmp_path_factory.mktemp("asked"), asked(*figures), 3, with_distance)
+    return written(tmp_path_factory.mktemp("asked"), job_digest(*figures), 3, with_distance)
 
 
 def test_numbers_are_those_of_the_table_of_means(made):
@@ -147,7 +147,7 @@ def test_lines_over_a_number_of_the_method_join_methods(tmp_path):
     methods = {"cfm": {"kind": "cfm"}}
     for encoder in ("moments", "deep-sets"):
         methods |= {f"{encoder}-k{k}": {"kind": "ei-fm", "k": k, "set_encoder": {"kind": encoder}} for k in (8, 3)}
-    config = asked({"x": "method.k", "y": "swd_draw", "families": ["gamma-0.5"]})
+    config = job_digest({"x": "method.k", "y": "swd_draw", "families": ["gamma-0.5"]})
     plain = copy.deepcopy(config)
     plain["problems"]["gaussian"]["methods"] = methods
     inputs = make_named(tmp_path, plain)
@@ -190,7 +190,7 @@ def test_what_cannot_be_drawn_is_told(tmp_path, caplog):
         {"x": "method", "y": "swd_draw", "families": ["blind"]},
     ]
     with caplog.at_level(logging.WARNING, "pullback"):
-        text, drawn, _ = written(tmp_path, asked(*figures))
+        text, drawn, _ = written(tmp_path, job_digest(*figures))
     assert len(drawn) == 0
     said = [record.getMessage() for record in caplog.records]
     assert (
@@ -204,7 +204,7 @@ def test_what_cannot_be_drawn_is_told(tmp_path, caplog):
 
 
 def test_a_study_without_figures_has_no_section_and_an_empty_table(tmp_path):
-    text, drawn, _ = written(tmp_path, asked())
+    text, drawn, _ = written(tmp_path, job_digest())
     assert len(drawn) == 0
     assert 'id="figures"' not in text
 
@@ -214,7 +214,7 @@ def test_a_logarithm_of_zero_is_told(tmp_path):
         return frame.assign(value=frame["value"].where(frame["family"] != "gamma-0.5", 0.0))
 
     figures = [{"x": "params.gamma", "y": "swd_draw", "log": "y"}]
-    text, _, _ = written(tmp_path, asked(*figures, methods={"cfm": {"kind": "cfm"}}), change=with_zero)
+    text, _, _ = written(tmp_path, job_digest(*figures, methods={"cfm": {"kind": "cfm"}}), change=with_zero)
     assert "No logarithmic axis: values reach 0." in text
 
 

@@ -222,7 +222,7 @@ def test_calibration_is_drawn_by_method_and_family(tmp_path):
 
 def test_the_headline_is_the_one_that_the_study_names(tmp_path):
     config = only("gaussian", "cfm", "random")
-    config["problems"]["gaussian"]["judging"] = {"headline": "mse_point"}
+    config["problems"]["gaussian"]["evaluation"] = {"headline": "mse_point"}
     arguments = make_inputs(tmp_path, config).arguments(tmp_path)
     write_report(**arguments)
     assert "Generalisation by prior: Mean squared error, point estimate" in arguments["page"].read_text()

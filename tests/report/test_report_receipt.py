@@ -10,7 +10,7 @@ from pullback.ensembles.store import StoreError
 from pullback.report.receipt import git_state, write_receipt
 from pullback.report.tables import ReportError
 from pullback.study import load_study
-from pullback.study.plan import Plan
+from pullback.study.job_params import Plan
 
 IGNORED = "machine"
 

@@ -7,7 +7,7 @@ from pullback.simulators.acquisition import Acquisition
 from pullback.study.waves import FwiSimulator
 
 COMPACT = Fwi(FwiSimulator()).acquisition
-SPONGE = Fwi(FwiSimulator(boundary="sponge", border_cells=28)).acquisition
+SPONGE = Fwi(FwiSimulator(boundary="sponge", absorbing_cells=28)).acquisition
 
 
 def acquisition(**settings: Any) -> Acquisition:
@@ -21,7 +21,7 @@ def small(**settings: Any) -> Acquisition:
         "depth_cells": 24,
         "offset_cells": 30,
         "spacing": 10.0,
-        "border_cells": 14,
+        "absorbing_cells": 14,
         "sources": 2,
         "receivers": 9,
         "source_depth": 20.0,

@@ -59,7 +59,7 @@ def point_source(dx: float, dt: float, source: tuple[float, float], receivers, *
         samples=100,
         output_interval=0.004,
         wavelet=wavelet,
-        border_cells=20,
+        absorbing_cells=20,
         sources=(source,),
         receivers=tuple(receivers),
         **more,
@@ -141,7 +141,7 @@ def reflected(a, velocity: np.ndarray) -> float:
         "depth_cells": a.depth_cells + cells + round(above / a.spacing),
         "offset_cells": a.offset_cells + 2 * cells,
     }
-    wide = replace(a, boundary="pml", border_cells=20, sources=sources, receivers=receivers, **sizes)
+    wide = replace(a, boundary="pml", absorbing_cells=20, sources=sources, receivers=receivers, **sizes)
     padding = ((round(above / a.spacing), cells), (cells, cells))
     expected = AcousticEngine(wide).shots(np.pad(velocity, padding, mode="edge"))
     found = AcousticEngine(a).shots(velocity)
@@ -190,7 +190,7 @@ def test_the_matched_layer_takes_nothing_from_the_stable_time_step(space_order):
 def test_the_borders_absorb(models):
     """In layered models: a sponge of 60 nodes below -20 dB, the matched layer of 10 below -40 dB."""
     for velocity in models[[0, 3, 6]].astype(np.float64):
-        assert reflected(replace(COMPACT, boundary="sponge", border_cells=60), velocity) < -20
+        assert reflected(replace(COMPACT, boundary="sponge", absorbing_cells=60), velocity) < -20
         assert reflected(COMPACT, velocity) < -40
 
 

@@ -53,7 +53,7 @@ def test_the_limit_is_where_the_scheme_blows_up(border):
     wave that lives there has not quite the shortest wavelength: hence the gap.
     """
     n, velocity = 12, 4500.0
-    a = replace(SPONGE, border_cells=border, spacing=10.0, depth_cells=n, offset_cells=n)
+    a = replace(SPONGE, absorbing_cells=border, spacing=10.0, depth_cells=n, offset_cells=n)
     limit = limit_of_time_step(a, velocity)
     late = {}
     for share in (0.99, 1.15):
@@ -117,7 +117,7 @@ def test_dispersion_of_the_time_step_alone():
         ({"sources": ()}, "no source"),
         ({"velocity_min": 1.5, "velocity_max": 4.5}, r"4\.5 m/s, which looks like km/s"),
         ({"velocity_min": 4500.0, "velocity_max": 1500.0}, "wanted 0 < velocity_min < velocity_max"),
-        ({"border_cells": 1}, "at least 2"),
+        ({"absorbing_cells": 1}, "at least 2"),
         ({"samples": 0}, "at least 1"),
         ({"space_order": 6}, r"there are \[4, 8\]"),
     ],
@@ -133,7 +133,7 @@ def test_settings_that_cannot_work(change, message):
         ({"wavelet": Ricker(9.0), "output_interval": 0.008}, r"3\.33 points per wavelength at 22\.5 Hz"),
         ({"samples": 50}, r"the record of 0\.8 s ends before the bottom answers in a model of 1500 m/s \(0\.973 s"),
         (
-            {"border_cells": 12, "time_step": 0.0016, "output_interval": 0.0128},
+            {"absorbing_cells": 12, "time_step": 0.0016, "output_interval": 0.0128},
             r"border is 0\.40 wavelengths.*at least 15 cells",
         ),
     ],
@@ -171,8 +171,8 @@ def test_settings_that_contradict_each_other(change, message):
 
 
 def test_presets_fill_what_is_not_given():
-    simulator = FwiSimulator(preset="openfwi", border_cells=40)
-    assert (simulator.depth_cells, simulator.border_cells, simulator.peak_frequency) == (70, 40, 15.0)
+    simulator = FwiSimulator(preset="openfwi", absorbing_cells=40)
+    assert (simulator.depth_cells, simulator.absorbing_cells, simulator.peak_frequency) == (70, 40, 15.0)
     # What is written into a job has every value, and means the same when it is read back.
     assert FwiSimulator.model_validate(simulator.model_dump(mode="json")) == simulator
     assert check(Fwi(FwiSimulator(preset="fwi32")).acquisition)["grid_points"] == 150 * 150
@@ -186,7 +186,7 @@ def test_positions_between_nodes(share):
     position = (200.0 + share * 20, 300.0 + (1 - share) * 20)
     nodes = a.nodes([position])
     assert len(nodes.rows) == (1 if share == 0 else 64)
-    z, x = (nodes.rows - a.border_cells) * 20.0, (nodes.columns - a.border_cells) * 20.0
+    z, x = (nodes.rows - a.absorbing_cells) * 20.0, (nodes.columns - a.absorbing_cells) * 20.0
     for angle in (0.0, 0.4, np.pi / 4):
         k = 2 * np.pi / 80 * np.array([np.cos(angle), np.sin(angle)])
         read = nodes.read(np.exp(1j * (k[0] * z + k[1] * x)))

@@ -11,8 +11,8 @@ pytest.importorskip("fastjet", reason="pip install 'pullback[collider]'")
 import awkward as ak
 import uproot
 
+from pullback.core.optional import MissingExtraError
 from pullback.ensembles.hdf5 import StoreError
-from pullback.extras import MissingExtraError
 from pullback.simulators import collider, detector
 from pullback.study.problems import UnfoldingParams, UnfoldingSimulator
 

@@ -155,7 +155,7 @@ def test_memory_of_the_gradient_is_bounded(monkeypatch):
 
 def test_the_layers_of_a_narrow_section_do_not_meet():
     """A section narrower than a strip: its shots are those in the middle of a wide one, and the adjoint is exact."""
-    a = small(depth_cells=24, offset_cells=8, border_cells=15, boundary="pml", receivers=8, sources=1)
+    a = small(depth_cells=24, offset_cells=8, absorbing_cells=15, boundary="pml", receivers=8, sources=1)
     engine = AcousticEngine(a, models=1, dtype="float64")
     rng = np.random.default_rng(6)
     velocity = np.full((1, *a.shape), 2600.0)
@@ -165,7 +165,7 @@ def test_the_layers_of_a_narrow_section_do_not_meet():
     wide = small(
         depth_cells=24,
         offset_cells=40,
-        border_cells=15,
+        absorbing_cells=15,
         boundary="pml",
         receivers=[160.0 + 10 * i for i in range(8)],
         sources=[160.0 + s for _, s in a.sources],

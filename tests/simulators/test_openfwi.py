@@ -70,7 +70,7 @@ def test_the_engine_is_the_transcription(space_order):
     velocity = np.full((20, 26), 1700.0)
     velocity[8:] = 2600.0
     velocity[13:, 11:] = 3900.0
-    size = {"depth_cells": 20, "offset_cells": 26, "record_length": 0.4, "border_cells": 24}
+    size = {"depth_cells": 20, "offset_cells": 26, "record_length": 0.4, "absorbing_cells": 24}
     settings = {**OPENFWI, **size, "receivers": 9, "sources": 2}
     a = acquisition(**settings, space_order=space_order)
     y = AcousticEngine(a).shots(velocity)
@@ -96,7 +96,7 @@ def test_the_engine_is_the_transcription(space_order):
 def test_output_is_every_kth_step():
     velocity = np.full((20, 26), 2000.0)
     settings = dict(
-        OPENFWI, depth_cells=20, offset_cells=26, record_length=0.2, border_cells=24, receivers=3, sources=1
+        OPENFWI, depth_cells=20, offset_cells=26, record_length=0.2, absorbing_cells=24, receivers=3, sources=1
     )
     fine = AcousticEngine(acquisition(**settings)).shots(velocity)
     a = acquisition(**{**settings, "output_interval": 0.004})
@@ -112,7 +112,7 @@ def test_output_between_steps():
     part in a thousand, and one step is a tenth of a wavelength.
     """
     velocity = np.full((20, 26), 2000.0)
-    settings = dict(OPENFWI, depth_cells=20, offset_cells=26, border_cells=24, receivers=3, sources=1)
+    settings = dict(OPENFWI, depth_cells=20, offset_cells=26, absorbing_cells=24, receivers=3, sources=1)
     settings |= {"record_length": 0.21, "output_interval": 0.0007, "peak_frequency": 10.0}
     between = AcousticEngine(acquisition(**settings, time_step=0.001)).shots(velocity)
     on_step = AcousticEngine(acquisition(**settings, time_step=0.0007)).shots(velocity)

@@ -15,15 +15,15 @@ def small():
     waves["families"] = {"flat": waves["families"]["flat"]}
     prior = waves["priors"]["diffusion"]
     prior["network"] |= {"width": 8, "levels": 2}
-    prior["train"] |= {"steps": 6, "sets": 2, "set_size": [4, 8]}
+    prior["train"] |= {"steps": 6, "sets_per_step": 2, "set_size": [4, 8]}
     waves["methods"] = {"enkg": waves["methods"]["enkg"]}
     waves["methods"]["enkg"]["infer"] = {"few": {"levels": 4, "updates": 1, "draws": 6, "max_events": 2}}
-    waves["judging"] = {"resimulate_events": 1, "resimulate_draws": 2, "bootstrap": 20}
+    waves["evaluation"] = {"resimulate_events": 1, "resimulate_draws": 2, "bootstrap": 20}
     jets["size"] = {"train": 40, "validation": 20, "test": 30, "reference": 30}
     jets["families"] = {"wjets": jets["families"]["wjets"]}
     jets["methods"] = {"cfm": jets["methods"]["cfm"]}
     jets["methods"]["cfm"]["train"] |= {"steps": 6}
-    jets["judging"] = {"bootstrap": 20}
+    jets["evaluation"] = {"bootstrap": 20}
     return study
 
 

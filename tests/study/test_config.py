@@ -9,7 +9,7 @@ import yaml
 from pullback.study import StudyError, load_study, read_study
 
 BASE = {
-    "config_version": 1,
+    "config_version": 2,
     "study": "small",
     "problems": {
         "toy": {
@@ -33,7 +33,7 @@ WAVES = {
 }
 
 TILES = {"geology": "tiles", "tiles": {"file": "none.npy", "spacing": 10}}
-OTHERWISE = {"otherwise": {"family": "flat"}}
+OTHERWISE = {"fallback": "flat"}
 READ = {
     "role": "observed",
     "read": {"files": {"test": ["a.root"]}, "y": {"pt": "Jet_pt", "eta": "Jet_eta", "phi": "Jet_phi"}},
@@ -41,7 +41,7 @@ READ = {
 
 
 def changed_simulator(change):
-    return {"role": "unseen", "take": {"family": "flat"}, "shift": {"kind": "simulator", "change": change}}
+    return {"role": "unseen", "events_from": "flat", "shift": {"kind": "simulator", "change": change}}
 
 
 FILES = {"test": ["a.npy", "b.npy"]}
@@ -143,8 +143,8 @@ def test_figures_are_of_numbers_that_the_study_has():
         ),
         (
             "problems/waves",
-            {**WAVES, "families": {"own": {"role": "unseen", "params": TILES, "otherwise": {"family": "own"}}}},
-            ["families.own.otherwise.family: 'own' may not be there either"],
+            {**WAVES, "families": {"own": {"role": "unseen", "params": TILES, "fallback": "own"}}},
+            ["families.own.fallback: 'own' may not be there either"],
         ),
         ("problems/toy/familes", {}, ["problems.toy.familes", "did you mean 'families'?"]),
         ("problems/toy/families/half/rolee", "x", ["problems.toy.families.half.rolee", "'role'"]),
@@ -187,8 +187,8 @@ def test_figures_are_of_numbers_that_the_study_has():
         ),
         (
             "problems/toy/methods/told",
-            {"kind": "cfm", "parameters": True, "train": {"tilt": 0.5}},
-            ["methods.told.train.tilt: found 0.5 with `parameters: true`", "leave one of the two out"],
+            {"kind": "cfm", "parameters": True, "train": {"prior_reweighting": 0.5}},
+            ["methods.told.train.prior_reweighting: found 0.5 with `parameters: true`", "leave one of the two out"],
         ),
         (
             "problems/toy/methods/c",
@@ -226,8 +226,8 @@ def test_figures_are_of_numbers_that_the_study_has():
         ),
         (
             "problems/waves",
-            {**WAVES, "methods": {"c": {"kind": "cfm", "train": {"tilt": 0.5}}}},
-            ["waves.methods.c.train.tilt: sets are reweighted by truths that are vectors"],
+            {**WAVES, "methods": {"c": {"kind": "cfm", "train": {"prior_reweighting": 0.5}}}},
+            ["waves.methods.c.train.prior_reweighting: sets are reweighted by truths that are vectors"],
         ),
         (
             "problems/waves",
@@ -248,8 +248,8 @@ def test_figures_are_of_numbers_that_the_study_has():
         ("problems/toy/methods/g", {"kind": "enkg", "prior": "none"}, ["no prior 'none'", "problems.toy.priors"]),
         ("problems/toy/methods/ei/infer", {"a": {"families": ["hlaf"]}}, ["infer.a.families", "did you mean 'half'?"]),
         ("problems/toy/methods/ei/infer", {"a": {"families": ["half", "half"]}}, ["'half' is there twice"]),
-        ("problems/toy/families/twin", {"role": "unseen", "take": {"family": "halff"}}, ["did you mean 'half'?"]),
-        ("problems/toy/families/twin", {"role": "unseen", "take": {"family": "sweep"}}, ["no test events"]),
+        ("problems/toy/families/twin", {"role": "unseen", "events_from": "halff"}, ["did you mean 'half'?"]),
+        ("problems/toy/families/twin", {"role": "unseen", "events_from": "sweep"}, ["no test events"]),
         (
             "problems/toy/families/twin",
             {"role": "unseen", "params": {"gamma": 0.1}, "shift": {"kind": "noise", "relative": 1}},
@@ -263,10 +263,10 @@ def test_figures_are_of_numbers_that_the_study_has():
         ),
         (
             "problems/waves",
-            {**WAVES, "judging": {"exact_events": 10}},
-            ["waves.judging.exact_events", "kind 'fwi' gives", "leave it out"],
+            {**WAVES, "evaluation": {"exact_events": 10}},
+            ["waves.evaluation.exact_events", "kind 'fwi' gives", "leave it out"],
         ),
-        ("problems/toy/judging", {"exact_families": ["haf"]}, ["judging.exact_families", "did you mean 'half'?"]),
+        ("problems/toy/evaluation", {"exact_families": ["haf"]}, ["evaluation.exact_families", "did you mean 'half'?"]),
         (
             "problems/toy/families/half/read",
             {"files": {"test": ["a.root"]}, "y": {"pt": "a", "eta": "b", "phi": "c"}},
@@ -337,7 +337,7 @@ def test_figures_are_of_numbers_that_the_study_has():
                 ),
                 (
                     {"role": "seen", "params": {"geology": "tiles", "tiles": {"file": "a.npy"}}, **OTHERWISE},
-                    ["`otherwise` has another family's test events", "nothing can be trained"],
+                    ["`fallback` has another family's test events", "nothing can be trained"],
                 ),
                 ({"role": "unseen", "params": {"geology": "salt"}, **OTHERWISE}, ["no `read` and no `tiles`"]),
             )
@@ -355,11 +355,11 @@ def test_figures_are_of_numbers_that_the_study_has():
         *(
             (
                 "problems/waves",
-                {**WAVES, "methods": {"net": {"kind": kind, **network, "train": {"sets": 1, **train}}}},
+                {**WAVES, "methods": {"net": {"kind": kind, **network, "train": {"sets_per_step": 1, **train}}}},
                 ["waves.methods.net.train: network 'inversion-net'", "a step may have 1, wanted at least 2: raise"],
             )
             for kind, network in (("regression", {"network": {"kind": "inversion-net"}}), ("velocity-gan", {}))
-            for train in ({"set_size": [1, 8]}, {"set_size": [4, 8], "targets": 1})
+            for train in ({"set_size": [1, 8]}, {"set_size": [4, 8], "loss_members": 1})
         ),
         (
             "problems/images",
@@ -367,7 +367,7 @@ def test_figures_are_of_numbers_that_the_study_has():
                 "kind": "digits",
                 "families": {
                     "flat": {"role": "unseen", "params": {"alpha": 0.5}},
-                    "other": {"role": "unseen", "take": {"family": "flat"}, "shift": {"kind": "noise", "relative": 1}},
+                    "other": {"role": "unseen", "events_from": "flat", "shift": {"kind": "noise", "relative": 1}},
                 },
                 "methods": {"o": {"kind": "oracle"}},
             },
@@ -459,7 +459,7 @@ def test_figures_are_of_numbers_that_the_study_has():
         ),
         ("figures", [{"y": "crps", "x": "method", "infer": ["fast-*"]}], ["figures[0].infer: 'fast-*' is none of"]),
         ("figures", [{"y": "crps", "x": "method", "log": "z"}], ["figures[0].log"]),
-        ("config_version", 2, ["config_version", "found 2"]),
+        ("config_version", 1, ["config_version", "found 1"]),
         ("study", "a/b", ["study"]),
     ],
 )

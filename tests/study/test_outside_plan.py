@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pullback.study import load_study
-from pullback.study.plan import Plan
+from pullback.study.job_params import Plan
 
 SHOTS = [f"$PULLBACK_DATA/shot{i}.segy" for i in range(5)]
 ROCKS = [f"rock{i}.segy" for i in range(5)]
@@ -14,7 +14,7 @@ ROCKS = [f"rock{i}.segy" for i in range(5)]
 def plan(**families):
     families = {"flat": {"role": "seen", "params": {"geology": "flat"}}, **families}
     problem = {"kind": "fwi", "size": {"shard": 2}, "families": families, "methods": {"r": {"kind": "random-truth"}}}
-    return Plan(load_study({"config_version": 1, "study": "s", "problems": {"waves": problem}}))
+    return Plan(load_study({"config_version": 2, "study": "s", "problems": {"waves": problem}}))
 
 
 def line(role="unseen", kind="segy"):
@@ -64,5 +64,5 @@ def test_what_stands_in_for_a_file_that_is_not_there(tmp_path, monkeypatch, miss
         for name in (f"shot{i}.segy", f"rock{i}.segy"):
             if name != missing:
                 (tmp_path / name).touch()
-    p = plan(line={**line(), "otherwise": {"family": "flat"}})
+    p = plan(line={**line(), "fallback": "flat"})
     assert p.source("waves", "line") == ("derive" if missing else "read_waves")

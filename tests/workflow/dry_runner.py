@@ -10,7 +10,7 @@ import sys
 
 from snakemake.cli import main
 
-import pullback.study.graph  # noqa: F401
+import pullback.study.workflow_inputs  # noqa: F401
 from pullback.cli import cli
 
 PROGRAMS = {"snakemake": main, "pullback": cli}

@@ -82,7 +82,7 @@ def test_collisions_come_from_the_cache_too(tmp_path):
     store = tmp_path / "store"
     store.mkdir()
     for name in ("first", "second"):
-        text = f"config_version: 1\nstudy: {name}\nproblems:{JETS}"
+        text = f"config_version: 2\nstudy: {name}\nproblems:{JETS}"
         done = run(tmp_path / name, f"{name}.yaml", store, text)
         assert done.returncode == 0, done.stdout + done.stderr
     collisions = {f"zjets/{split}/collisions-000.log" for split in ("train", "validation", "test", "reference")}

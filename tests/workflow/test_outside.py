@@ -267,9 +267,9 @@ def test_the_record_of_openfwi_is_answered(tmp_path):
         "methods": {
             "random": {"kind": "random-truth", "infer": {"one": {"draws": 1, "families": ["record", "field"]}}}
         },
-        "judging": {"bootstrap": 20, "resimulate_events": 1, "resimulate_draws": 1},
+        "evaluation": {"bootstrap": 20, "resimulate_events": 1, "resimulate_draws": 1},
     }
-    study = {"config_version": 1, "study": "record", "problems": {"waves": problem}}
+    study = {"config_version": 2, "study": "record", "problems": {"waves": problem}}
     (tmp_path / "record.yaml").write_text(yaml.safe_dump(study))
     done = snakemake("--configfile", "record.yaml", folder=tmp_path, PULLBACK_DATA=str(DATA.parent.absolute()))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]

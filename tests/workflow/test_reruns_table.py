@@ -331,8 +331,8 @@ STUDY: dict[str, tuple[str, Any, str]] = {
         r"line/(minus|\w+/default/seed-0/minus|(cfm|oracle|unguided)\.)",
     ),
     "a family is removed": ("problems.line.families.noisy", None, r"line/(cfm|oracle|unguided)\."),
-    "`judging`": ("problems.line.judging.bootstrap", 7, "line/"),
-    "`headline` of `judging`": ("problems.line.judging.headline", "crps", "nothing"),
+    "`evaluation`": ("problems.line.evaluation.bootstrap", 7, "line/"),
+    "`headline` of `evaluation`": ("problems.line.evaluation.headline", "crps", "nothing"),
     "`figures`": ("figures", [{"y": "swd_draw", "x": "params.gamma"}], "nothing"),
     "`train` of a method": ("problems.line.methods.cfm.train.steps", 7, "line/cfm"),
     "`network` of a method": ("problems.line.methods.cfm.network", {"kind": "mlp", "width": 8}, "line/cfm"),
@@ -477,11 +477,11 @@ def _(place):
     place.run("--cleanup-metadata", *(str(path.relative_to(place.folder)) for path in place.folder.rglob("shard-*.h5")))
 
 
-@case("delete `.snakemake`, `--touch -F`, then edit `judging`")
+@case("delete `.snakemake`, `--touch -F`, then edit `evaluation`")
 def _(place):
     shutil.rmtree(place.folder / ".snakemake")
     place.run("--touch", "-F")
-    place.edit("problems.line.judging.bootstrap", 7)
+    place.edit("problems.line.evaluation.bootstrap", 7)
 
 
 # Options

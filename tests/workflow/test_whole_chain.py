@@ -12,7 +12,7 @@ import yaml
 from dag import REPOSITORY, STUDIES, snakemake
 
 from pullback.study import paths, read_study
-from pullback.study.plan import Plan
+from pullback.study.job_params import Plan
 
 
 def run(study: Path, folder: Path, edit=None) -> Plan:

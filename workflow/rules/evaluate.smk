@@ -9,7 +9,7 @@ rule evaluate:
         ensembles=lambda w: graph.judged(w.problem, w.method),
         references=lambda w: graph.references(w.problem, w.method),
         seen=lambda w: graph.seen(w.problem, "train"),
-        preflight=lambda w: graph.preflight_of_judging(w.problem),
+        preflight=lambda w: graph.preflight_of_evaluation(w.problem),
     output:
         metrics=report(
             paths.metrics(S, "{problem}", "{method}"),
@@ -33,7 +33,7 @@ rule evaluate:
     wildcard_constraints:
         problem=leading(graph.methods()),
     conda:
-        "../../envs/judge.yaml"
+        "../../envs/evaluate.yaml"
     threads: 1
     resources:
         mem_mb=4000,

@@ -67,7 +67,7 @@ rule report:
         paths.benchmark(paths.report(S))
     localrule: True
     conda:
-        "../../envs/judge.yaml"
+        "../../envs/evaluate.yaml"
     threads: 1
     resources:
         mem_mb=4000,

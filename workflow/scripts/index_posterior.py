@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from pullback.core.joblog import job_log
 from pullback.ensembles.store import index_posterior
-from pullback.joblog import job_log
 
 with job_log(snakemake.log[0]):
     index_posterior(snakemake.params.job, [Path(p) for p in snakemake.input.parts], Path(snakemake.output.index))

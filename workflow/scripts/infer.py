@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pullback.joblog import job_log
+from pullback.core.joblog import job_log
 from pullback.methods.infer import infer
 from pullback.study.paths import checkpoints
 

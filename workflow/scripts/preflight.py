@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pullback.joblog import job_log
+from pullback.core.joblog import job_log
 from pullback.problems.simulate import preflight
 
 with job_log(snakemake.log[0]):

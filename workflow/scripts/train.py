@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from pullback.joblog import job_log
-from pullback.methods.run import train
+from pullback.core.joblog import job_log
+from pullback.methods.train import train
 from pullback.study.paths import checkpoints
 
 with job_log(snakemake.log[0]):

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from pullback.cli.common import count, tally
 from pullback.cli.dryrun import Job
 from pullback.cli.lines import Key, Lines
-from pullback.study.code import SCRIPTS, file_of
+from pullback.study.job_params import Plan
 from pullback.study.paths import RESULTS
-from pullback.study.plan import Plan
+from pullback.study.provenance import SCRIPTS, file_of
 
 ABSENT = object()
 NAMES = 5
@@ -256,7 +256,7 @@ def study_key(job: Job, path: Key, plan: Plan) -> Key | None:
         "accelerator": ("accelerator",),
         "kind": (*problem, "kind"),
         "simulator": (*problem, "simulator", *rest),
-        "judging": (*problem, "judging", *rest),
+        "evaluation": (*problem, "evaluation", *rest),
         "families": (*problem, "families", *rest),
         "method": (*method, *rest),
         "method_kind": (*method, "kind"),
@@ -270,7 +270,7 @@ def study_key(job: Job, path: Key, plan: Plan) -> Key | None:
         "file": (*family, "read", "files"),
         "role": (*family, "role"),
         "truth": (*family, "role"),
-        "base": (*family, "take", "family"),
+        "base": (*family, "events_from"),
     }
     return places.get(head)
 
@@ -305,7 +305,7 @@ def _keys_of_number(job: Job) -> Iterator[Key]:
         yield (*infer, "families")
     elif "family" in names:
         family = ("problems", names["problem"], "families", names["family"])
-        for key in ("role", "take", "read", "otherwise"):
+        for key in ("role", "events_from", "read", "fallback"):
             yield (*family, key)
 
 

@@ -24,11 +24,11 @@ from pullback.cli.common import (
     table,
 )
 from pullback.cli.problems import LOOKS, OK, PROBLEM, WARNING, Finding
-from pullback.whole import size
+from pullback.core.atomic import size
 
 if TYPE_CHECKING:
     from pullback.cli.dryrun import Job
-    from pullback.study.plan import Plan
+    from pullback.study.job_params import Plan
 
 FLOAT32 = 4
 JETS_PER_COLLISION = 5
@@ -146,8 +146,8 @@ def _packages(plan: Plan) -> Iterator[Finding]:
             need("learn", "a learned likelihood", zuko="zuko")
         if spec.priors or spec.likelihoods or any(method.trains for method in spec.methods.values()):
             need("learn", "training", torch="torch", lightning_fabric="lightning-fabric")
-    need("judge", "judging and the report", scipy="scipy", pandas="pandas", ot="POT", skimage="scikit-image")
-    need("judge", "judging and the report", matplotlib="matplotlib", jinja2="jinja2")
+    need("evaluate", "evaluation and the report", scipy="scipy", pandas="pandas", ot="POT", skimage="scikit-image")
+    need("evaluate", "evaluation and the report", matplotlib="matplotlib", jinja2="jinja2")
     missing = False
     for module, (package, extra, what) in needed.items():
         if find_spec(module) is None:

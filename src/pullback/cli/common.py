@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from pullback.study.plan import Plan
+    from pullback.study.job_params import Plan
 
 FINE, FOUND, REFUSED = 0, 1, 2
 
@@ -39,7 +39,7 @@ def open_plan(study: Path) -> Plan:
         Refused: it is not there, or cannot run.
     """
     from pullback.study import StudyError
-    from pullback.study.graph import open_study
+    from pullback.study.workflow_inputs import open_study
 
     try:
         return open_study({}, [study])

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pullback.cli.common import Refused
-from pullback.extras import MissingExtraError, require
-from pullback.study.code import SOURCE
+from pullback.core.optional import MissingExtraError, require
+from pullback.study.provenance import SOURCE
 
 
 @dataclass(frozen=True)

@@ -39,10 +39,10 @@ def export(source: Path, target: Path, events: str | None, what: tuple[str, ...]
     FILE ends in .nc (netCDF: everything, with coordinates, units and where it came from) or .segy (of waves: one
     velocity map or the shot gathers of one event; for several events FILE-000.segy and so on, by row).
     """
-    from pullback.extras import MissingExtraError
+    from pullback.core.atomic import StoreError
+    from pullback.core.optional import MissingExtraError
     from pullback.readers.segy import SegyError
     from pullback.report.export import ExportError, Source, export_netcdf, export_segy
-    from pullback.whole import StoreError
 
     kind = target.suffix.lower()
     if kind not in NETCDF + SEGY:

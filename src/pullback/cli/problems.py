@@ -12,7 +12,7 @@ from pullback.cli.common import count
 
 if TYPE_CHECKING:
     from pullback.problems.base import Problem
-    from pullback.study.plan import Plan
+    from pullback.study.job_params import Plan
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
@@ -161,7 +161,7 @@ def _networks(plan: Plan) -> Iterator[Finding]:
 
 
 def _root_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
-    from pullback.extras import MissingExtraError
+    from pullback.core.optional import MissingExtraError
     from pullback.readers.root import branches
     from pullback.readers.table import ReadError, RootTable
     from pullback.study.families import RootFiles
@@ -182,7 +182,7 @@ def _root_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Findin
 def _wave_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
     from itertools import zip_longest
 
-    from pullback.extras import MissingExtraError
+    from pullback.core.optional import MissingExtraError
     from pullback.problems.fwi import Fwi
     from pullback.problems.outside import fields
     from pullback.readers.gathers import GatherError, open_events

@@ -17,8 +17,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from pullback.core.atomic import StoreError, atomic
 from pullback.ensembles.fields import Coordinate, Field
-from pullback.whole import StoreError, atomic
 
 CONTRACT_VERSION = 1
 TABLE_CHUNK_BYTES = 128 * 1024

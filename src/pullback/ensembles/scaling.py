@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pullback.angles import wrap
+from pullback.core.angles import wrap
 from pullback.ensembles.fields import Field, Transform
 
 

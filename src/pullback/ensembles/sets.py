@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from pullback.ensembles.fields import Field
+from pullback.ensembles.prior_reweighting import window
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.store import EnsembleReader
-from pullback.ensembles.tilt import window
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -179,7 +179,7 @@ class TrainingData:
         set_size: tuple[int, int],
         split: Part = "train",
         share: slice = slice(None),
-        tilt: float = 0.0,
+        prior_reweighting: float = 0.0,
         turn: int = 0,
     ) -> Sets:
         """Draw sets.
@@ -195,7 +195,7 @@ class TrainingData:
             set_size: least and most members.
             split: ``"train"`` or ``"validation"``.
             share: which of the sets are read and returned, for one of several processes; all are drawn.
-            tilt: fraction of the sets that are reweighted in x (`ensembles.tilt`), with replacement.
+            prior_reweighting: fraction of the sets that are reweighted in x, with replacement.
             turn: whose turn it is in validation: the family of the first set.
 
         Raises:
@@ -208,7 +208,7 @@ class TrainingData:
         for i in range(sets):
             family = families[(turn + i) % len(families) if split == "validation" else int(rng.integers(len(families)))]
             ensemble = int(rng.integers(len(family.reader.offsets) - 1))
-            chosen.append((family, ensemble, self._members(rng, family, ensemble, size, tilt)))
+            chosen.append((family, ensemble, self._members(rng, family, ensemble, size, prior_reweighting)))
         most = max(
             members.stop - members.start if isinstance(members, slice) else len(members) for *_, members in chosen
         )
@@ -256,7 +256,7 @@ class TrainingData:
         return Parameters(names, np.concatenate([reader.theta for reader in readers]))  # type: ignore[misc]
 
     def _members(
-        self, rng: np.random.Generator, family: _Family, ensemble: int, size: int, tilt: float
+        self, rng: np.random.Generator, family: _Family, ensemble: int, size: int, prior_reweighting: float
     ) -> np.ndarray | slice:
         first, last = family.bounds(ensemble)
         if size > last - first:
@@ -269,7 +269,7 @@ class TrainingData:
                     last - first,
                 )
             size = last - first
-        if tilt and rng.random() < tilt:
+        if prior_reweighting and rng.random() < prior_reweighting:
             return first + rng.choice(last - first, size, p=window(self._truths(family)[first:last], rng))
         if self.in_memory:
             return first + rng.choice(last - first, size, replace=False)
@@ -280,15 +280,17 @@ class TrainingData:
         """What a window looks at, (event, feature): truths, but none that networks see relative to y."""
         if not self.in_memory or len(self.x.shape) != 1:
             raise SetsError(
-                "train.tilt reweights training sets by their truths, which must be vectors and in memory; found x "
-                f"of shape {self.x.shape}, {'in memory' if self.in_memory else 'on disk'}: raise train.memory_mb, or "
-                "set tilt to 0"
+                "train.prior_reweighting reweights training sets by their truths, which must be vectors and in memory; "
+                f"found x of shape {self.x.shape}, {'in memory' if self.in_memory else 'on disk'}: raise "
+                "train.memory_mb, or set prior_reweighting to 0"
             )
         self._hold(family)
         assert family.x is not None
         alone = [t != "periodic" for t in self.x.transforms]
         if not any(alone):
-            raise SetsError("train.tilt reweights sets by truths that are not periodic, and here all are: set it to 0")
+            raise SetsError(
+                "train.prior_reweighting reweights sets by truths that are not periodic, and here all are: set it to 0"
+            )
         return family.x if all(alone) else family.x[:, alone]
 
     def _hold(self, family: _Family) -> None:

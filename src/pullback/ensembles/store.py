@@ -9,11 +9,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from pullback.core.atomic import StoreError
 from pullback.ensembles import hdf5
 from pullback.ensembles.fields import Field
-from pullback.ensembles.leftovers import refuse_leftovers
-from pullback.ensembles.pieces import PieceIndex, PieceReader, PieceWriter
-from pullback.whole import StoreError
+from pullback.ensembles.sharded import PieceIndex, PieceReader, PieceWriter
+from pullback.ensembles.stale_files import refuse_stale_files
 
 Noticed = Mapping[str, Mapping[int, float]]
 """What an inference noticed, by name: a number for each set or piece of events, by its first event."""
@@ -187,7 +187,7 @@ def index_ensemble(job: str, shards: Sequence[Path | str], out: Path | str) -> N
         StoreError: a shard is missing, damaged, not like the others, or of another config; no index is written.
     """
     names = json.loads(job)
-    refuse_leftovers(names, shards=[Path(path) for path in shards])
+    refuse_stale_files(names, shards=[Path(path) for path in shards])
     names.pop("inputs", None)
     readers = [EnsembleReader(path) for path in shards]
     first = readers[0]
@@ -314,7 +314,7 @@ def index_posterior(job: str, parts: Sequence[Path | str], out: Path | str) -> N
         StoreError: a part is missing, damaged, of another config, or answers other observations than the first.
     """
     names = json.loads(job)
-    refuse_leftovers(names, parts=[Path(path) for path in parts])
+    refuse_stale_files(names, parts=[Path(path) for path in parts])
     names.pop("inputs", None)
     readers = [PosteriorReader(path) for path in parts]
     for reader in readers[1:]:

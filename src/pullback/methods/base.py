@@ -27,7 +27,7 @@ BLOCK_VALUES = 1 << 26
 """Most numbers in a block of events, their observations and draws: 268 MB in float32. Tables never have so many."""
 
 
-class Chunk(NamedTuple):
+class PosteriorSamples(NamedTuple):
     """Posterior draws for some events.
 
     Attributes:
@@ -97,7 +97,7 @@ class Context:
 
 
 @dataclass(frozen=True)
-class TrainJob:
+class TrainPaths:
     """Where training writes.
 
     Attributes:
@@ -134,7 +134,7 @@ class Method(Generic[State]):
         event = draws * math.prod(self.problem.x.shape) + math.prod(self.problem.y.shape)
         return max(1, min(self.block, BLOCK_VALUES // event))
 
-    def train(self, data: TrainingData, job: TrainJob) -> None:
+    def train(self, data: TrainingData, job: TrainPaths) -> None:
         """Learn from the seen families and write the artifact; for methods whose catalogue entry says ``trains``.
 
         With several GPUs it runs once in each process of torchrun; the default loop shares the work among them.
@@ -156,7 +156,7 @@ class Method(Generic[State]):
         """What is computed once for one ensemble (set embedding, per-dataset training ...)."""
         return None  # type: ignore[return-value]
 
-    def draw(self, state: State, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> Chunk:
+    def draw(self, state: State, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> PosteriorSamples:
         """Posterior draws for observations y (event, *y); row i of the family's ensemble has ``event_id[i]``."""
         raise NotImplementedError
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pullback.problems.pairs import LogLikelihood
+from pullback.problems.pairwise import LogLikelihood
 from pullback.study.inference import Refine
 
 PAIRS = 1 << 20

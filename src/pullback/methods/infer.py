@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pullback.ensembles.leftovers import refuse_leftovers
+from pullback.core.joblog import progress
+from pullback.core.stopping import Clock, Stopped
+from pullback.diffusion.devices import check_devices
+from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.ensembles.store import EnsembleReader, PosteriorWriter, merge
-from pullback.generative.devices import check_devices
-from pullback.joblog import progress
-from pullback.methods.base import Chunk, Context, Method
+from pullback.methods.base import Context, Method, PosteriorSamples
 from pullback.methods.resume import Answer, Finished, add_cost
-from pullback.methods.run import checkpoint_folder, method_spec
+from pullback.methods.train import checkpoint_folder, method_spec
 from pullback.problems.base import problem_of
-from pullback.stopping import Clock, Stopped
 from pullback.study.base import Closed
 from pullback.study.inference import Infer
 from pullback.study.plugins import load_class
@@ -43,10 +43,10 @@ def pieces(events: int, observed: int, set_size: int | str, block: int) -> Itera
     Args:
         events: events that are answered.
         observed: observations there are; a set may hold more of them than are answered.
-        set_size: ``"whole"``, or observations of one set; the remainder is a set of its own.
+        set_size: ``"all"``, or observations of one set; the remainder is a set of its own.
         block: most events of a piece.
     """
-    size = observed if set_size == "whole" else int(set_size)
+    size = observed if set_size == "all" else int(set_size)
     for set_first in range(0, events, size):
         set_last = min(set_first + size, observed)
         for first in range(set_first, min(set_last, events), block):
@@ -90,10 +90,10 @@ def infer(
     plan = json.loads(job)
     with Clock(None if limit is None else 60 * limit) as clock:
         check_devices(gpus, plan["accelerator"])
-        refuse_leftovers(plan, ensemble=[ensemble], seen=seen, reference=[reference] if reference else [])
+        refuse_stale_files(plan, ensemble=[ensemble], seen=seen, reference=[reference] if reference else [])
         learned = {"artifact": [artifact] if artifact else [], "prior": [prior] if prior else []}
         learned["likelihood"] = [likelihood] if likelihood else []
-        refuse_leftovers(plan, _asked_of_artifact, **learned)
+        refuse_stale_files(plan, _job_digest_of_artifact, **learned)
         problem = problem_of(plan["problem"])
         spec = method_spec(plan["method"])
         settings = infer_settings(spec, plan["infer"])
@@ -239,8 +239,8 @@ class _Spent:
         return {**since, "peak_memory_mb": now["peak_memory_mb"]}
 
 
-def _asked_of_artifact(path: Path) -> str | None:
-    from pullback.generative.checkpoint import load_artifact
+def _job_digest_of_artifact(path: Path) -> str | None:
+    from pullback.diffusion.checkpoint import load_artifact
 
     return load_artifact(path)[1].get("asked")
 
@@ -252,11 +252,11 @@ def infer_settings(spec: Closed, values: dict[str, Any]) -> Infer:
     return model.model_validate(values)
 
 
-def _checked(chunk: Chunk) -> Chunk:
+def _checked(chunk: PosteriorSamples) -> PosteriorSamples:
     """The chunk with a draw that is not finite marked as failed: it stays and counts."""
     finite = np.isfinite(chunk.x).reshape(*chunk.ok.shape, -1).all(axis=-1) & np.isfinite(chunk.log_weight)
     ok = chunk.ok & finite
     if (lost := int((chunk.ok & ~finite).sum())) > 0:
         log.warning("%d draws are not finite: they count as failed", lost)
     x = np.where(ok.reshape(*ok.shape, *(1,) * (chunk.x.ndim - 2)), chunk.x, np.nan)
-    return Chunk(x, np.where(ok, chunk.log_weight, 0.0), ok, chunk.diagnostics)
+    return PosteriorSamples(x, np.where(ok, chunk.log_weight, 0.0), ok, chunk.diagnostics)

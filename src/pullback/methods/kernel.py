@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pullback.angles import wrap
+from pullback.core.angles import wrap
 from pullback.ensembles.fields import Field
 from pullback.ensembles.scaling import Scaling
 

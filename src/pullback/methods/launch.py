@@ -18,9 +18,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pullback.joblog import log_files
-from pullback.stopping import Clock, Stopped
-from pullback.whole import atomic
+from pullback.core.atomic import atomic
+from pullback.core.joblog import log_files
+from pullback.core.stopping import Clock, Stopped
 
 log = logging.getLogger("pullback")
 

@@ -22,15 +22,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pullback.core.optional import require
+from pullback.core.seeding import generator, integer_seed
+from pullback.diffusion.checkpoint import load_artifact
+from pullback.diffusion.numerics import numerics, pick_device, seeded
+from pullback.diffusion.share import Noise
 from pullback.ensembles.fields import Field
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import TrainingData
-from pullback.extras import require
-from pullback.generative.checkpoint import load_artifact
-from pullback.generative.numerics import numerics, pick_device, seeded
-from pullback.generative.share import Noise
-from pullback.methods.base import Context, Method, TrainJob
-from pullback.seeding import generator, integer_seed
+from pullback.methods.base import Context, Method, TrainPaths
 from pullback.study import methods as study
 
 KIND = "likelihood"
@@ -47,13 +47,13 @@ class GmmLikelihood(Method[None]):
 
     spec: study.GmmLikelihood
 
-    def train(self, data: TrainingData, job: TrainJob) -> None:
+    def train(self, data: TrainingData, job: TrainPaths) -> None:
         """Fit the mixture to pairs of the seen families by maximum likelihood, and write the artifact.
 
         Raises:
             LikelihoodError: x or y is an array, or has a periodic quantity.
         """
-        from pullback.generative.loop import fit
+        from pullback.diffusion.loop import fit
 
         refuse(data.x, data.y)
         address = self.context.address
@@ -62,7 +62,7 @@ class GmmLikelihood(Method[None]):
             model = _build(self.spec, scaling)
         size = self.spec.model_dump(mode="json", exclude={"train"})
         meta = {"kind": KIND, "size": size, "scaling": scaling.to_dict(), "trained_on": data.digests}
-        fit(model, partial(_loss, targets=self.spec.train.targets), data, self.spec.train, job, self.context, meta)
+        fit(model, partial(_loss, targets=self.spec.train.loss_members), data, self.spec.train, job, self.context, meta)
 
 
 def refuse(x: Field, y: Field) -> None:

@@ -32,9 +32,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pullback.core.seeding import event_normals, event_uniforms, generator
 from pullback.ensembles.sets import nominal
 from pullback.ensembles.store import EnsembleReader
-from pullback.methods.base import Chunk, Method
+from pullback.methods.base import Method, PosteriorSamples
 from pullback.methods.em import (
     PAIRS,
     TINY,
@@ -48,8 +49,7 @@ from pullback.methods.em import (
     ratios,
 )
 from pullback.methods.kernel import Coordinates, bandwidth
-from pullback.problems.pairs import LogLikelihood, exact
-from pullback.seeding import event_normals, event_uniforms, generator
+from pullback.problems.pairwise import LogLikelihood, exact
 from pullback.study.inference import AmortisedInfer, Infer, Refine
 
 log = logging.getLogger("pullback")
@@ -190,15 +190,15 @@ class Refined(Method[RefinedState]):
         """Those in which particles move; an array of many entries is not moved, for a kernel would blur it."""
         return Coordinates(self.problem.x, x) if self.problem.x.is_vector and settings.jitter else None
 
-    def draw(self, state: RefinedState, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> Chunk:
+    def draw(self, state: RefinedState, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> PosteriorSamples:
         """Draws from each event's responsibilities; an event that no particle explains gets the inner method's."""
         pieces = []
         for rows in chunks(len(y), PAIRS // len(state.sample.x)):
             pieces.append(self._draw(state, y[rows], event_id[rows], infer))
         x, log_weight, ok = (np.concatenate([piece[i] for piece in pieces]) for i in range(3))
-        return Chunk(x, log_weight, ok)
+        return PosteriorSamples(x, log_weight, ok)
 
-    def _draw(self, state: RefinedState, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> Chunk:
+    def _draw(self, state: RefinedState, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> PosteriorSamples:
         assert isinstance(infer, AmortisedInfer)
         assert infer.refine is not None
         address = (*self.context.address, "refine")
@@ -216,7 +216,7 @@ class Refined(Method[RefinedState]):
             eps = event_normals((*address, "jitter"), event_id, drawn.shape[1:])
             drawn = state.coordinates.smooth(drawn, h, eps)
         shape = (len(y), infer.draws)
-        chunk = Chunk(drawn[:, : infer.draws], np.zeros(shape), np.ones(shape, bool))
+        chunk = PosteriorSamples(drawn[:, : infer.draws], np.zeros(shape), np.ones(shape, bool))
         lost = ~np.isfinite(offset)
         if lost.any():
             log.warning("%d events are explained by no particle: they keep the draws of the method", int(lost.sum()))

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pullback.core.atomic import DamagedError, read_sealed, write_sealed
 from pullback.ensembles.store import Noticed, merge
-from pullback.methods.base import Chunk
-from pullback.methods.run import write_record
-from pullback.whole import DamagedError, read_sealed, write_sealed
+from pullback.methods.base import PosteriorSamples
+from pullback.methods.train import write_record
 
 log = logging.getLogger("pullback")
 
@@ -28,7 +28,7 @@ MOST_BYTES = 256_000_000
 class Answer(NamedTuple):
     """The draws for one piece, and the numbers of its events."""
 
-    chunk: Chunk
+    chunk: PosteriorSamples
     event_id: np.ndarray
 
 
@@ -81,7 +81,7 @@ class Finished:
         if self._open is None or self._open[0] != path:
             self._open = (path, _read(path))
         found = {name: values[first:last] for name, values in self._open[1].items() if name != "note"}
-        return Answer(Chunk(found["x"], found["log_weight"], found["ok"]), found["event_id"])
+        return Answer(PosteriorSamples(found["x"], found["log_weight"], found["ok"]), found["event_id"])
 
     def add(self, piece: int, answer: Answer) -> bool:
         """Take a piece that was just answered; whether it is time to `save`."""

@@ -8,11 +8,11 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from pullback.joblog import log_to
+from pullback.core.atomic import atomic
+from pullback.core.joblog import log_to
+from pullback.core.stopping import Clock, Stopped
 from pullback.methods.launch import FAILED, STOPPED
-from pullback.methods.run import learn
-from pullback.stopping import Clock, Stopped
-from pullback.whole import atomic
+from pullback.methods.train import learn
 
 
 def told_to_stop() -> str | None:

@@ -1,1 +1,1 @@
-"""Judging: distances, calibration, image scores, truth-free checks, with sampling floors and bootstrap intervals."""
+"""Evaluation: distances, calibration, image scores, truth-free checks, with sampling floors and bootstrap intervals."""

@@ -15,9 +15,9 @@ import warnings
 
 import numpy as np
 
-from pullback import seeding
+from pullback.core import seeding
+from pullback.core.optional import require
 from pullback.ensembles.fields import Field
-from pullback.extras import require
 
 FOLDS = 5
 UNITS = 10

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pullback.angles import wrap
+from pullback.core.angles import wrap
 from pullback.metrics.draws import Judged, Space
 
 LEAST_DRAWS_POINT = 32

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pullback import seeding
+from pullback.core import seeding
 from pullback.ensembles.store import EnsembleReader, PosteriorReader
 from pullback.metrics import checks
 from pullback.metrics.bootstrap import Replicas
@@ -40,10 +40,10 @@ class Case:
     def __init__(self, name: str, job: dict[str, Any], ensemble: Path, reference: Path | None):
         entry = job["families"][name]
         self.name, self.role, self.title, self.shift = name, entry["role"], entry["title"], entry["shift"]
-        self.judging = job["judging"]
+        self.evaluation = job["evaluation"]
         self.reader = EnsembleReader(ensemble)
         self.known = self.reader.has_truth and self.role != "observed"
-        self.address: seeding.Address = (job["seed"], job["problem_name"], "judging")
+        self.address: seeding.Address = (job["seed"], job["problem_name"], "evaluation")
         self.base: str = entry["base"]
         self.params: dict[str, Any] | None = entry.get("params")
         self._reference = reference
@@ -56,7 +56,7 @@ class Case:
 
     def events_of_distance(self, n: int) -> int:
         """Events in a distance."""
-        return min(n, self.judging["swd_events"])
+        return min(n, self.evaluation["swd_events"])
 
     def flat(self, name: str, start: int, stop: int) -> np.ndarray:
         """x or y of some events, (event, component)."""
@@ -80,7 +80,7 @@ class Case:
         if n not in self._replicas:
             rng = seeding.generator(*self.address, self.base, "bootstrap", n)
             weight = event_weights(self.reader, n)
-            self._replicas[n] = Replicas(self.reader.read("group", 0, n), self.judging["bootstrap"], rng, weight)
+            self._replicas[n] = Replicas(self.reader.read("group", 0, n), self.evaluation["bootstrap"], rng, weight)
         return self._replicas[n]
 
     def distances(self, n: int) -> Distances:
@@ -99,8 +99,8 @@ class Case:
                 self.space,
                 self.replicas(n),
                 (*self.address, "x"),
-                self.judging["directions"],
-                self.judging["direction_seeds"],
+                self.evaluation["directions"],
+                self.evaluation["direction_seeds"],
                 reference,
             )
         return self._distances[n]
@@ -117,8 +117,8 @@ class Case:
 
         Under a shift the observations do not come from the problem's own likelihood, and nobody knows the posterior.
         """
-        chosen = self.judging["exact_families"]
-        asked_for = self.judging["exact_events"] or self.judging["c2st_events"]
+        chosen = self.evaluation["exact_families"]
+        asked_for = self.evaluation["exact_events"] or self.evaluation["c2st_events"]
         wanted = asked_for and (chosen is None or self.name in chosen)
         if not wanted or not self.known or self.shift != "none" or problem is None:
             return None
@@ -127,14 +127,14 @@ class Case:
             if priors is None:
                 return None
             assert self.reader.x is not None
-            events, other = (min(self.judging[key], self.reader.n) for key in ("exact_events", "c2st_events"))
+            events, other = (min(self.evaluation[key], self.reader.n) for key in ("exact_events", "c2st_events"))
             self._exact = Exact(
                 *priors,
                 self.reader.read("y", 0, max(events, other)),
                 self.flat("x", 0, events),
                 self.space,
                 self.reader.x,
-                self.judging["exact_draws"],
+                self.evaluation["exact_draws"],
                 (*self.address, self.name),
             )
         return self._exact
@@ -142,7 +142,7 @@ class Case:
     def _true_prior(self, problem: Problem) -> tuple[TruePrior, TruePrior] | None:
         """The family's prior twice, for draws that are independent of each other."""
         if "exact-posterior" in problem.gives and self.params is not None:
-            own = ByParameters(problem, self.params, self.judging["exact_pool"])
+            own = ByParameters(problem, self.params, self.evaluation["exact_pool"])
             return own, own
         if "likelihood" in problem.gives and self._reference is not None:
             return ByTruth.read(problem, self._reference).halves()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pullback import seeding
+from pullback.core import seeding
 from pullback.ensembles.fields import Field
 from pullback.ensembles.hdf5 import FIELD_EVENT_BYTES
 from pullback.ensembles.store import EnsembleReader

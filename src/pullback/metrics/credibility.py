@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pullback import seeding
+from pullback.core import seeding
 from pullback.ensembles.store import EnsembleReader
 from pullback.metrics import ranks, tarp
 from pullback.metrics.bootstrap import Replicas

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pullback.angles import wrap
+from pullback.core.angles import wrap
 from pullback.ensembles.fields import Field
 
 

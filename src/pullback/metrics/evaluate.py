@@ -1,4 +1,4 @@
-"""Judging one method on one problem: every inference, seed and family. Loads no torch."""
+"""EvaluationSettings one method on one problem: every inference, seed and family. Loads no torch."""
 
 import json
 import logging
@@ -11,11 +11,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from pullback import seeding
+from pullback.core import seeding
+from pullback.core.joblog import progress
 from pullback.ensembles import hdf5
-from pullback.ensembles.leftovers import refuse_leftovers
+from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.ensembles.store import PosteriorReader
-from pullback.joblog import progress
 from pullback.metrics import checks, examples
 from pullback.metrics.bootstrap import Replicas, percentile_interval
 from pullback.metrics.case import Case, EvaluationError, refuse_foreign
@@ -113,7 +113,7 @@ def score_rows(scores: Scores, replicas: Replicas) -> Iterator[Measured]:
 
 
 class Evaluation:
-    """Judging of one method: what is shared by its results.
+    """EvaluationSettings of one method: what is shared by its results.
 
     Args:
         job: `Plan.evaluate_job`, parsed.
@@ -122,8 +122,8 @@ class Evaluation:
 
     def __init__(self, job: dict[str, Any], ensembles: dict[str, Path], references: dict[str, Path], seen: list[Path]):
         self.job, self.ensembles, self.references = job, ensembles, references
-        self.judging = job["judging"]
-        self.seen = checks.SeenObservations([Path(path) for path in seen], self.judging["swd_events"])
+        self.evaluation = job["evaluation"]
+        self.seen = checks.SeenObservations([Path(path) for path in seen], self.evaluation["swd_events"])
 
     @cached_property
     def problem(self) -> Problem | None:
@@ -208,7 +208,7 @@ class Evaluation:
                     found.one_ok,
                     case.replicas(most),
                     (*case.address, case.name),
-                    self.judging["direction_seeds"],
+                    self.evaluation["direction_seeds"],
                 )
             )
         seen = case.distance_to_seen(most, self.seen)
@@ -243,16 +243,16 @@ class Evaluation:
             names, matrix = found.scores.matrix()
             scores = dict(zip(names, matrix.T, strict=True))
             rows += exact.measure(found.errors, posterior.draws, scores, case.replicas(n))
-        n = min(self.judging["c2st_events"], len(found.one))
+        n = min(self.evaluation["c2st_events"], len(found.one))
         if n >= LEAST_EVENTS:
             rows.append(exact.classify(case.reader.y, found.one[:n], case.replicas(n)))
         return rows
 
     def _resimulate(self, case: Case, posterior: PosteriorReader) -> tuple[list[Measured], checks.Misfit | None]:
-        n = min(self.judging["resimulate_events"], posterior.n)
+        n = min(self.evaluation["resimulate_events"], posterior.n)
         if not n or self.problem is None:
             return [], None
-        draws = min(self.judging["resimulate_draws"], posterior.draws)
+        draws = min(self.evaluation["resimulate_draws"], posterior.draws)
         x, ok = posterior.read("x", 0, n), posterior.read("ok", 0, n)
         weight = normalised(posterior.read("log_weight", 0, n), ok)
         which = np.tile(np.arange(draws), (n, 1))
@@ -284,7 +284,7 @@ class Evaluation:
             data = examples.Features(posterior.x, reader.y, unfolded, truth, case.flat("y", 0, most))
             examples.write_features(group, data, case.replicas(most))
             return
-        n = min(self.judging["examples"], posterior.n)
+        n = min(self.evaluation["examples"], posterior.n)
         ok = posterior.read("ok", 0, n)
         weight = normalised(posterior.read("log_weight", 0, n), ok)
         weight = ok / posterior.draws if weight is None else weight * ok
@@ -319,7 +319,7 @@ def evaluate(
         StoreError: a file is missing or damaged, or an output cannot be written.
     """
     parsed = json.loads(job)
-    refuse_leftovers(
+    refuse_stale_files(
         parsed,
         posteriors=posteriors,
         ensembles=list(ensembles.values()),

@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pullback import seeding
+from pullback.core import seeding
 from pullback.ensembles.fields import Field
 from pullback.metrics import c2st
 from pullback.metrics.bootstrap import Replicas, percentile_interval
@@ -66,7 +66,7 @@ def unweighted(x: np.ndarray) -> Judged:
         raise ExactError(
             f"{int((~ok.all(axis=1)).sum())} of {len(x)} observations cannot have been made by any truth of the "
             "reference split: give the family a larger one (size.reference), or name the families that are compared "
-            "with the exact posterior in judging.exact_families"
+            "with the exact posterior in evaluation.exact_families"
         )
     return Judged(x, None, ok, x[:, 0], ok[:, 0])
 

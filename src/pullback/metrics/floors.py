@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pullback import seeding
+from pullback.core import seeding
 from pullback.metrics import distances
 from pullback.metrics.bootstrap import Replicas, distance_interval
 from pullback.metrics.draws import Space

@@ -22,7 +22,7 @@ that follow y (`pullback.metrics.tarp`).
 
 import numpy as np
 
-from pullback import seeding
+from pullback.core import seeding
 from pullback.ensembles.fields import Field
 from pullback.metrics.bootstrap import Replicas, distance_interval
 from pullback.metrics.draws import Judged, Space

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pullback.core.atomic import atomic
 from pullback.metrics.floors import Measured
-from pullback.whole import atomic
 
 COLUMNS = (
     "study",

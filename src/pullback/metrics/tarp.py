@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pullback import seeding
+from pullback.core import seeding
 from pullback.ensembles.fields import Field
 from pullback.metrics.draws import Judged, Space
 from pullback.metrics.ranks import ranks

@@ -23,8 +23,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from pullback.core.optional import require
 from pullback.ensembles.fields import Field
-from pullback.extras import require
 from pullback.problems.reweighting import choose
 from pullback.readers.idx import IdxError, read_idx
 from pullback.study.base import Capability, outside_path
@@ -73,7 +73,7 @@ class Digits:
 
         Raises:
             IdxError: a file of the user's that is no idx file, or has no such digits.
-            pullback.extras.MissingExtraError: no file is given and scikit-learn is not installed.
+            pullback.core.optional.MissingExtraError: no file is given and scikit-learn is not installed.
         """
         if self.options.images is None or self.options.labels is None:
             bundled = require("sklearn.datasets", "images").load_digits()

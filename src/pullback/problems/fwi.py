@@ -232,7 +232,7 @@ def _acquisition(o: FwiSimulator) -> Acquisition:
         samples=round(samples),
         output_interval=o.output_interval,
         wavelet=wavelet,
-        border_cells=o.border_cells,
+        absorbing_cells=o.absorbing_cells,
         boundary=o.boundary,
         free_surface=o.free_surface,
         space_order=o.space_order,

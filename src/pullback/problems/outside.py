@@ -36,7 +36,7 @@ def read_waves(job: str, files: Sequence[Path], models: Sequence[Path], out: Pat
     Raises:
         GatherError: whatever is wrong with a file; nothing is written.
         pullback.readers.segy.SegyError: likewise, of a SEG-Y file.
-        pullback.extras.MissingExtraError: segyio is not installed.
+        pullback.core.optional.MissingExtraError: segyio is not installed.
     """
     task = json.loads(job)
     problem = problem_of(task)

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
+from pullback.core.atomic import atomic
+from pullback.core.joblog import progress
+from pullback.core.seeding import generator
 from pullback.ensembles.fields import Field
-from pullback.ensembles.leftovers import refuse_leftovers
+from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter
-from pullback.joblog import progress
 from pullback.problems.base import Problem, problem_of
 from pullback.problems.noise import with_noise
-from pullback.seeding import generator
 from pullback.study.base import Uniform, is_distribution
 from pullback.study.families import MissingShift, NoiseShift, ScaleShift, Shift, SimulatorShift
-from pullback.whole import atomic
 
 log = logging.getLogger("pullback")
 
@@ -145,7 +145,7 @@ def derive(job: str, base: Path | str, out: Path | str) -> None:
         out: the shard.
     """
     spec = json.loads(job)
-    refuse_leftovers(spec, base=[Path(base)])
+    refuse_stale_files(spec, base=[Path(base)])
     shift = TypeAdapter(Shift).validate_python(spec["shift"]) if spec["shift"] else None
     attributes = {"problem": spec["problem"], "family": spec["family"], "split": "test", "base": spec["base"]}
     again, plain = (Resimulation(spec, shift.change), None) if isinstance(shift, SimulatorShift) else (None, shift)

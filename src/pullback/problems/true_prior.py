@@ -13,7 +13,7 @@ import numpy as np
 from pullback.ensembles.sets import nominal
 from pullback.ensembles.store import EnsembleReader
 from pullback.problems.base import Problem
-from pullback.problems.pairs import exact
+from pullback.problems.pairwise import exact
 from pullback.problems.reweighting import choose
 
 

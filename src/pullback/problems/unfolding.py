@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pullback.angles import wrap
-from pullback.extras import MissingExtraError, require
+from pullback.core.angles import wrap
+from pullback.core.optional import MissingExtraError, require
 from pullback.problems.reweighting import choose
 from pullback.readers.jets import X_FIELD, Y_FIELD
 from pullback.simulators import detector
@@ -76,7 +76,7 @@ class Unfolding:
         """Versions of the packages that make and read collisions, and what the detector does to a few jets.
 
         Raises:
-            pullback.extras.MissingExtraError: a package that reads ROOT files is not installed.
+            pullback.core.optional.MissingExtraError: a package that reads ROOT files is not installed.
         """
         versions = {}
         for package in ("uproot", "awkward"):

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from pullback.ensembles.leftovers import refuse_leftovers
+from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.ensembles.store import Column, EnsembleWriter
 from pullback.readers.jets import X_FIELD, Y_FIELD, Jets, match
 from pullback.readers.table import ReadError, RootTable
-from pullback.study.base import asked, canonical
+from pullback.study.base import canonical, job_digest
 from pullback.study.families import Branches, RootFiles
 from pullback.study.problems import UnfoldingSimulator
 
@@ -78,13 +78,13 @@ def branches(files: RootFiles, with_truth: bool) -> list[str]:
     return named + ([files.weight] if files.weight else [])
 
 
-def _asked_of_collisions(path: Path) -> str | None:
+def _job_digest_of_collisions(path: Path) -> str | None:
     """What a ROOT file of ours was asked to be: it holds its job."""
     import uproot
 
     with uproot.open(path) as file:
         found = file.get("settings")
-        return asked(canonical(json.loads(str(found))["job"])) if found is not None else None
+        return job_digest(canonical(json.loads(str(found))["job"])) if found is not None else None
 
 
 def read(job: str, source: Path, out: Path) -> None:
@@ -97,12 +97,12 @@ def read(job: str, source: Path, out: Path) -> None:
 
     Raises:
         ReadError: whatever is wrong with the file; nothing is written.
-        pullback.extras.MissingExtraError: uproot or awkward is not installed.
+        pullback.core.optional.MissingExtraError: uproot or awkward is not installed.
     """
     task = json.loads(job)
     own = task["read"] is None
     if own:
-        refuse_leftovers(task, _asked_of_collisions, root=[source])
+        refuse_stale_files(task, _job_digest_of_collisions, root=[source])
         simulator = UnfoldingSimulator.model_validate(task["simulator"])
         files = OWN_FILES.model_copy(update={"x_pt_min": simulator.truth_pt_min, "y_pt_min": simulator.reco_pt_min})
     else:
@@ -174,7 +174,7 @@ def _read_chunk(
         if task["split"] in JUDGED and (weight < 0).any():
             raise ReadError(
                 f"{table.path}: {int((weight < 0).sum())} of {len(weight)} weights in '{files.weight}' are negative. "
-                "Training takes them, judging does not, as distances between distributions need probabilities: "
+                "Training takes them, evaluation does not, as distances between distributions need probabilities: "
                 f"resample the files of the split '{task['split']}' to positive weights, or leave `weight` out"
             )
     writer.append(reco.features[rows, :3], (group << bits) | jet, x=x, group=group, **extra)

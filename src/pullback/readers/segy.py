@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from pullback.extras import require
+from pullback.core.atomic import atomic
+from pullback.core.optional import require
 from pullback.readers import segy_headers as headers
 from pullback.readers.segy_headers import EXACT_INTERVAL, SegyError
 from pullback.readers.velocity import Section
 from pullback.simulators.acquisition import Acquisition
-from pullback.whole import atomic
 
 log = logging.getLogger("pullback")
 
@@ -44,7 +44,7 @@ def read_model(path: Path | str, spacing: tuple[float, float] | None = None) -> 
 
     Raises:
         SegyError: it is damaged, holds NaN, or its headers say nothing sensible about distances.
-        pullback.extras.MissingExtraError: segyio is not installed.
+        pullback.core.optional.MissingExtraError: segyio is not installed.
     """
     lines = (("CDP_X", "CDP_Y"), ("GroupX", "GroupY"), ("SourceX", "SourceY"))
     with headers.opened(path) as file:
@@ -104,7 +104,7 @@ def read_gathers(path: Path | str, acquisition: Acquisition) -> np.ndarray:
 
     Raises:
         SegyError: it is damaged, holds NaN, or was not recorded as the acquisition says; the first difference is told.
-        pullback.extras.MissingExtraError: segyio is not installed.
+        pullback.core.optional.MissingExtraError: segyio is not installed.
     """
     with headers.opened(path) as file:
         values = headers.samples(path, file)
@@ -159,7 +159,7 @@ def write_model(path: Path | str, section: Section, title: str = "") -> None:
 
     Raises:
         SegyError: nodes are so far apart in depth that the header cannot say it.
-        pullback.whole.StoreError: the folder cannot be written.
+        pullback.core.atomic.StoreError: the folder cannot be written.
     """
     depth, offset = section.spacing
     places = np.arange(section.velocity.shape[1]) * offset
@@ -179,7 +179,7 @@ def write_gathers(path: Path | str, gathers: np.ndarray, acquisition: Acquisitio
 
     Raises:
         SegyError: they have another shape, or samples are so far apart that the header cannot say it.
-        pullback.whole.StoreError: the folder cannot be written.
+        pullback.core.atomic.StoreError: the folder cannot be written.
     """
     a = acquisition
     if gathers.shape != a.data_shape:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pullback.extras import require
+from pullback.core.optional import require
 
 FILE_HEADER, TRACE_HEADER, TEXT_HEADER = 3600, 240, 3200
 FORMATS = {1: 4, 2: 4, 3: 2, 5: 4, 8: 1}
@@ -27,7 +27,7 @@ def opened(path: Path | str) -> Iterator[Any]:
 
     Raises:
         SegyError: its binary header makes no sense, or it is longer or shorter than that says.
-        pullback.extras.MissingExtraError: segyio is not installed.
+        pullback.core.optional.MissingExtraError: segyio is not installed.
     """
     segyio = require("segyio", "segy")
     _check_layout(Path(path))

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from pullback.angles import wrap
-from pullback.extras import require
+from pullback.core.angles import wrap
+from pullback.core.optional import require
 from pullback.readers.jets import Jets
 from pullback.study.families import Branches
 

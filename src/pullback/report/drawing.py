@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pullback.extras import require
+from pullback.core.optional import require
 from pullback.report.style import FAINT, INK, Series
 
 WIDTH = 11.2

@@ -50,7 +50,7 @@ class Source:
 
     Raises:
         ExportError: it is neither.
-        pullback.whole.StoreError: it is missing or damaged.
+        pullback.core.atomic.StoreError: it is missing or damaged.
     """
 
     def __init__(self, stack: ExitStack, path: Path):
@@ -169,7 +169,7 @@ def export_netcdf(source: Source, rows: range, target: Path, what: Sequence[str]
 
     Raises:
         ExportError: something of this is not there, or the target is.
-        pullback.whole.StoreError: it cannot be written.
+        pullback.core.atomic.StoreError: it cannot be written.
     """
     _refuse_existing(target)
     what = source.wanted(what)
@@ -213,7 +213,7 @@ def export_segy(source: Source, rows: range, target: Path, what: str, draw: int)
     Raises:
         ExportError: something of this is not there, or is no map and no gathers, or a target is there.
         pullback.readers.segy.SegyError: distances that the format cannot hold.
-        pullback.whole.StoreError: a file cannot be written.
+        pullback.core.atomic.StoreError: a file cannot be written.
     """
     field = source.field(what)
     acquisition = _acquisition(source) if what == "y" else None

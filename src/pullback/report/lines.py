@@ -260,7 +260,7 @@ def _set_size(method: Any, infer: str, observed: float) -> float | None:
     settings = method.infer[infer]
     if not isinstance(method, Ensemble) and getattr(settings, "refine", None) is None:
         return None
-    if settings.set_size == "whole":
+    if settings.set_size == "all":
         return observed if math.isfinite(observed) else None
     return float(min(settings.set_size, observed) if math.isfinite(observed) else settings.set_size)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from pullback.ensembles.leftovers import refuse_leftovers
-from pullback.extras import require
+from pullback.core.optional import require
+from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.metrics.table import COLUMNS, COST_COLUMNS, write_table
 from pullback.problems.base import make_problem
 from pullback.report import calibration, figures, gathers, maps, pictures, plots
@@ -113,7 +113,7 @@ def write_report(
         ReportError: an input cannot be read or lacks a column; nothing is written.
     """
     parsed = json.loads(job)
-    refuse_leftovers(parsed, examples=examples)
+    refuse_stale_files(parsed, examples=examples)
     study = Study.model_validate(parsed["study"])
     text = read_csv(metrics, COLUMNS)
     numbers = as_numbers(text)
@@ -228,7 +228,7 @@ def _problem(
     view = ProblemView(name, spec.kind, _sentence(type(spec)), [_card(s, spec) for s in series])
     is_field = any(e.is_field for e in examples) or any(m.startswith("ssim") for m in metrics["metric"])
     rows = rows_by_metric(metrics)
-    headline = spec.judging.headline
+    headline = spec.evaluation.headline
     if headline and headline not in rows:
         log.warning("%s: the headline '%s' is no metric of this problem; the usual one stands first", name, headline)
     chosen = headline if headline in rows else main_metric(rows, is_field)
@@ -262,7 +262,7 @@ def _in_units(examples: Sequence[Example], spec: Problem, folder: str) -> list[E
 
 def problem_families(spec: ProblemBase, metrics: Any, examples: Sequence[Example]) -> list[Family]:
     """Families that were judged or drawn: by role, then parameter, then the study's name."""
-    # Judging knows which files were there, and so whose events these are.
+    # The evaluation knows which files were there, and so whose events these are.
     known = {example.family: (example.title, example.role, example.shift) for example in examples}
     for row in metrics[["family", "role", "shift"]].drop_duplicates("family").itertuples(index=False):
         declared = spec.families.get(row.family)
@@ -271,7 +271,7 @@ def problem_families(spec: ProblemBase, metrics: Any, examples: Sequence[Example
     families = []
     for name, (title, role, shift) in known.items():
         declared = spec.families.get(name)
-        base = spec.families.get(declared.take.family) if declared and declared.take else declared
+        base = spec.families.get(declared.events_from) if declared and declared.events_from else declared
         tags = [] if shift in ("none", "") else [f"shift: {shift}"]
         parameter = None
         if base and role != "observed":

@@ -11,9 +11,9 @@ from typing import Any
 
 import h5py
 
-from pullback.ensembles.leftovers import refuse_leftovers
+from pullback.core.atomic import atomic
+from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.report.tables import ReportError
-from pullback.whole import atomic
 
 PACKAGES = (
     *(
@@ -77,7 +77,7 @@ def write_receipt(job: str, data: list[Path], models: list[Path], lock: str, out
         ReportError: a file is missing, or an HDF5 file carries no content digest.
     """
     parsed = json.loads(job)
-    refuse_leftovers(parsed, data=data)
+    refuse_stale_files(parsed, data=data)
     study = parsed["study"]
     receipt = {
         "receipt_version": RECEIPT_VERSION,

@@ -21,7 +21,7 @@ BOUNDS = ("oracle",)
 ROLES = ("seen", "unseen", "observed")
 ROLE_TEXT = {
     "seen": "Seen: trained on this prior, judged on other events of it",
-    "unseen": "Unseen: this prior is for judging only",
+    "unseen": "Unseen: this prior is for evaluation only",
     "observed": "Observed: only the observations are used, there is no truth to compare with",
 }
 LABEL_TEXT = {

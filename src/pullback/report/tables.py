@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pullback.extras import require
+from pullback.core.optional import require
 from pullback.metrics.table import COST_COLUMNS
 from pullback.report.seeds import Measured, measure
 from pullback.report.style import ROLES, Series, interval, metric_text, number

@@ -273,7 +273,7 @@ class AcousticEngine:
         alpha = self._padded((velocities * (a.time_step / a.spacing)) ** 2)
         f["alpha"].data[:count] = alpha
         if a.boundary == "sponge":
-            thickness = (a.border_cells - 1) * a.spacing
+            thickness = (a.absorbing_cells - 1) * a.spacing
             f["damp"].data[:count] = sponge_strength(velocities.min(axis=(1, 2)), thickness) * a.time_step
         amplitude = alpha[:, self._rows, self._columns] * self._weights * a.spacing**2
         if "amplitude" in f:
@@ -286,7 +286,7 @@ class AcousticEngine:
         last = self.acquisition.steps if last is None else last
         more: dict[str, Any] = {}
         if self.acquisition.boundary == "pml":
-            more = self._propagator.strips(task, self.acquisition.border_cells, self.acquisition.offset_cells)
+            more = self._propagator.strips(task, self.acquisition.absorbing_cells, self.acquisition.offset_cells)
         self._propagator.operator(task).apply(time_m=first, time_M=last - 1, m_M=count - 1, **f, **more)
 
     def _gathers(self, record: Any, count: int, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -363,7 +363,7 @@ def _of_event(objective: Objective, event: int, y: np.ndarray, _: np.ndarray) ->
 
 def _ramp(a: Acquisition) -> np.ndarray:
     """Damping of a sponge on the padded grid, 0 in the model to 1 at the outer edge; side strips own the corners."""
-    border = a.border_cells
+    border = a.absorbing_cells
     rise = (np.arange(border) / (border - 1)) ** 2
     ramp = np.zeros(a.padded)
     if not a.free_surface:
@@ -380,8 +380,8 @@ def _layer(a: Acquisition, cells: int, before: int, after: int) -> tuple[np.ndar
     Gedney 2000).
     """
     position = np.arange(cells + before + after) - before
-    into = np.maximum(np.maximum(-position, position - (cells - 1)), 0) / max(1, a.border_cells)
-    thickness = a.border_cells * a.spacing
+    into = np.maximum(np.maximum(-position, position - (cells - 1)), 0) / max(1, a.absorbing_cells)
+    thickness = a.absorbing_cells * a.spacing
     damping = -(LAYER_POWER + 1) * a.velocity_max * math.log(LAYER_REFLECTION) / (2 * thickness) * into**LAYER_POWER
     shift = np.pi * a.wavelet.frequency * (1 - into)
     b = np.exp(-(damping + shift) * a.time_step)

@@ -86,7 +86,7 @@ class Acquisition:
         samples, output_interval: recorded samples, and s between them; sample k is the field at time (k + 1)
             output_interval. An interval that is no whole number of time steps is met by a quintic spline.
         wavelet: of every source.
-        border_cells: absorbing nodes on each side; velocities are continued into them from the edge.
+        absorbing_cells: absorbing nodes on each side; velocities are continued into them from the edge.
         boundary: sponge (that of the OpenFWI data) or pml.
         free_surface: the row of depth 0 is a free surface, with no absorbing border above it.
         space_order: 4 or 8.
@@ -101,7 +101,7 @@ class Acquisition:
     samples: int
     output_interval: float
     wavelet: Wavelet
-    border_cells: int
+    absorbing_cells: int
     boundary: Boundary
     free_surface: bool
     space_order: int
@@ -123,17 +123,17 @@ class Acquisition:
     @property
     def top(self) -> int:
         """Absorbing nodes above the model."""
-        return 0 if self.free_surface else self.border_cells
+        return 0 if self.free_surface else self.absorbing_cells
 
     @property
     def padding(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Absorbing nodes (before, after) the model in depth and in offset."""
-        return (self.top, self.border_cells), (self.border_cells, self.border_cells)
+        return (self.top, self.absorbing_cells), (self.absorbing_cells, self.absorbing_cells)
 
     @property
     def padded(self) -> tuple[int, int]:
         """Shape of the simulated grid, border included."""
-        return self.depth_cells + self.top + self.border_cells, self.offset_cells + 2 * self.border_cells
+        return self.depth_cells + self.top + self.absorbing_cells, self.offset_cells + 2 * self.absorbing_cells
 
     @property
     def data_shape(self) -> tuple[int, int, int]:
@@ -192,7 +192,7 @@ class Acquisition:
             for row, by_row in _spread(depth / self.spacing):
                 sign = -1.0 if self.free_surface and row < 0 else 1.0
                 for column, by_column in _spread(offset / self.spacing):
-                    node = (abs(row) if self.free_surface else row) + self.top, column + self.border_cells
+                    node = (abs(row) if self.free_surface else row) + self.top, column + self.absorbing_cells
                     node = tuple(int(np.clip(i, 0, n - 1)) for i, n in zip(node, self.padded, strict=True))  # type: ignore[assignment]
                     touched[node] = touched.get(node, 0.0) + sign * by_row * by_column
             weights.append(touched)
@@ -215,7 +215,7 @@ class Acquisition:
         limit = cfl_limit(self.space_order)
         if self.boundary == "pml":
             return limit * np.ones(np.broadcast_shapes(np.shape(velocity_min), np.shape(velocity_max)))
-        thickness = (self.border_cells - 1) * self.spacing
+        thickness = (self.absorbing_cells - 1) * self.spacing
         k = sponge_strength(np.minimum(velocity_min, velocity_max), thickness) * self.time_step
         return limit * np.sqrt(np.maximum(0.0, 1 - k / 2))
 

@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from pullback.extras import require
-from pullback.joblog import progress
-from pullback.seeding import generator, integer_seed
+from pullback.core.atomic import atomic
+from pullback.core.joblog import progress
+from pullback.core.optional import require
+from pullback.core.seeding import generator, integer_seed
 from pullback.simulators import detector
 from pullback.study.problems import UnfoldingParams, UnfoldingSimulator
-from pullback.whole import atomic
 
 log = logging.getLogger("pullback")
 
@@ -235,7 +235,7 @@ def collide(job: str, out: Path) -> None:
 
     Raises:
         ColliderError: settings that Pythia does not take.
-        pullback.extras.MissingExtraError: pythia8mc, fastjet, awkward or uproot is not installed.
+        pullback.core.optional.MissingExtraError: pythia8mc, fastjet, awkward or uproot is not installed.
     """
     for package in ("pythia8mc", "fastjet", "awkward", "uproot"):
         require(package, "collider")

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pullback.angles import wrap
+from pullback.core.angles import wrap
 
 PT_MIN_TRUTH = 20.0
 """GeV; mu is not defined below."""

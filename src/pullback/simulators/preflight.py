@@ -91,7 +91,7 @@ def _stability(a: Acquisition) -> dict[str, float]:
     courant = a.velocity_max * a.time_step / a.spacing
     limit = float(a.courant_limit(a.velocity_max, a.velocity_max))
     if courant > limit:
-        taken = f", less what a sponge of {a.border_cells} cells takes" if a.boundary == "sponge" else ""
+        taken = f", less what a sponge of {a.absorbing_cells} cells takes" if a.boundary == "sponge" else ""
         raise AcquisitionError(
             f"unstable: Courant number v_max dt / dx = {a.velocity_max:g} * {a.time_step:g} / {a.spacing:g} = "
             f"{courant:.3f} is above {limit:.3f} ({cfl_limit(a.space_order):.3f} for order {a.space_order} in "
@@ -163,7 +163,7 @@ def _record(a: Acquisition, warnings: list[str]) -> dict[str, float]:
 
 
 def _border(a: Acquisition, warnings: list[str]) -> dict[str, float]:
-    border, peak = a.border_cells * a.spacing, a.wavelet.frequency
+    border, peak = a.absorbing_cells * a.spacing, a.wavelet.frequency
     thin, thick = (border * peak / v for v in (a.velocity_max, a.velocity_min))
     least = LEAST_BORDER[a.boundary]
     if thin < least:
@@ -197,8 +197,8 @@ def _check_positions(a: Acquisition, warnings: list[str]) -> None:
                 f"{len(positions)} {what}s at {len(set(positions))} places: they are spread over nodes, so ask for no "
                 "more than there are, or give their offsets"
             )
-    if a.border_cells < 2:
-        raise AcquisitionError(f"{a.border_cells} border cells: an absorbing border needs at least 2")
+    if a.absorbing_cells < 2:
+        raise AcquisitionError(f"{a.absorbing_cells} border cells: an absorbing border needs at least 2")
     if a.samples < 1:
         raise AcquisitionError(f"{a.samples} recorded samples: wanted at least 1; record longer")
 
@@ -214,5 +214,5 @@ def _largest_time_step(a: Acquisition) -> float:
     p = (a.velocity_max / a.spacing / cfl_limit(a.space_order)) ** 2
     if a.boundary == "pml":
         return p**-0.5
-    b = float(sponge_strength(a.velocity_max, (a.border_cells - 1) * a.spacing)) / 2
+    b = float(sponge_strength(a.velocity_max, (a.absorbing_cells - 1) * a.spacing)) / 2
     return (-b + math.sqrt(b * b + 4 * p)) / (2 * p)

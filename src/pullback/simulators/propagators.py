@@ -49,8 +49,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pullback.extras import require
-from pullback.whole import atomic
+from pullback.core.atomic import atomic
+from pullback.core.optional import require
 
 log = logging.getLogger("pullback")
 

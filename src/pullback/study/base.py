@@ -23,7 +23,7 @@ Split = Literal["train", "validation", "test", "reference"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test", "reference")
 
 
-ASKED_DIGITS = 16
+JOB_DIGEST_DIGITS = 16
 
 
 class Closed(BaseModel):
@@ -96,6 +96,6 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def asked(job: str) -> str:
+def job_digest(job: str) -> str:
     """The digest of a job's text. Files carry it; jobs name it for each of their inputs (`Plan`)."""
-    return hashlib.sha256(job.encode()).hexdigest()[:ASKED_DIGITS]
+    return hashlib.sha256(job.encode()).hexdigest()[:JOB_DIGEST_DIGITS]

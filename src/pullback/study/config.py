@@ -8,11 +8,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pullback.study.base import did_you_mean
-from pullback.study.complaints import complaints
 from pullback.study.model import Study
 from pullback.study.problems import CustomProblem
+from pullback.study.validation import errors
 
-CONFIG_VERSION = 1
+CONFIG_VERSION = 2
 
 
 class StudyError(ValueError):
@@ -132,7 +132,7 @@ def load_study(raw: dict[str, Any], folder: Path | str = ".", source: str = "the
         study = Study.model_validate(raw)
     except ValidationError as error:
         raise StudyError(_explain(raw, source, error)) from None
-    lines = list(complaints(study, Path(folder)))
+    lines = list(errors(study, Path(folder)))
     if lines:
         raise StudyError(f"{source} cannot run:\n" + "\n".join(f"  {line}" for line in lines))
     return study

@@ -45,12 +45,6 @@ class SimulatorShift(Closed):
 Shift = Annotated[NoiseShift | ScaleShift | MissingShift | SimulatorShift, Field(discriminator="kind")]
 
 
-class Take(Closed):
-    """This family's observations are those of another family's test split."""
-
-    family: Name
-
-
 class Branches(Closed):
     """Which branches of a ROOT file hold which feature. Plain column names, no expressions."""
 
@@ -107,7 +101,7 @@ class Family(Closed):
     """One prior of a problem, in a role."""
 
     role: Literal["seen", "unseen", "observed"] = Field(
-        description="seen: trained on. unseen: truth kept for judging only. observed: only y (no truth is used)"
+        description="seen: trained on. unseen: truth kept for evaluation only. observed: only y (no truth is used)"
     )
     title: str | None = Field(default=None, description="label in the report; the family's name without it")
     params: dict[str, Any] = Field(default={}, description="parameters of the prior, as the problem's kind lists them")
@@ -115,21 +109,24 @@ class Family(Closed):
     events: dict[Split, Annotated[int, Field(gt=0)]] = Field(
         default={}, description="events of each split, in place of the problem's"
     )
-    take: Take | None = None
+    events_from: Name | None = Field(
+        default=None, description="the family whose test observations these are, shifted or without their truth"
+    )
     shift: Shift | None = None
     read: Read | None = None
-    otherwise: Take | None = Field(
-        default=None, description="used in place of `read` or of `params.tiles` when their files are not there"
+    fallback: Name | None = Field(
+        default=None,
+        description="the family used in place of `read` or `params.tiles` when their files are not there",
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Family":
         if self.sweep and self.role != "seen":
             raise ValueError("a sweep is trained on: its role is 'seen'")
-        if self.take and self.read:
-            raise ValueError("give `take` or `read`, not both")
-        if self.take and (self.params or self.sweep or self.events):
-            raise ValueError("a family with `take` has another's events: no params, sweep or events of its own")
+        if self.events_from and self.read:
+            raise ValueError("give `events_from` or `read`, not both")
+        if self.events_from and (self.params or self.sweep or self.events):
+            raise ValueError("a family with `events_from` has another's events: no params, sweep or events of its own")
         if self.read and (self.sweep or self.events):
             raise ValueError("a family with `read` has the events of its files, all of them: no sweep or events")
         if self.sweep and self.events:
@@ -139,24 +136,28 @@ class Family(Closed):
                 raise ValueError(
                     f"`{key}` names {', '.join(other)}: a family in the role '{self.role}' has {', '.join(self.splits)}"
                 )
-        if self.take and self.role == "seen":
-            raise ValueError("a family with `take` shares another's test events: its role is 'unseen' or 'observed'")
-        if self.shift and not self.take:
-            raise ValueError("a shift changes test observations only: name the family they come from in `take`")
-        if self.role == "observed" and not (self.take or self.read):
-            raise ValueError("an observed family needs `take` (a test set without its truth) or `read` (real data)")
+        if self.events_from and self.role == "seen":
+            raise ValueError(
+                "a family with `events_from` shares another's test events: its role is 'unseen' or 'observed'"
+            )
+        if self.shift and not self.events_from:
+            raise ValueError("a shift changes test observations only: name the family they come from in `events_from`")
+        if self.role == "observed" and not (self.events_from or self.read):
+            raise ValueError(
+                "an observed family needs `events_from` (a test set without its truth) or `read` (real data)"
+            )
         if self.read and self.role != "observed" and not self.read.has_truth:
             raise ValueError(f"`read.{self.read.truth}` names the truth: without it the role is 'observed'")
-        if self.otherwise and not (self.read or "tiles" in self.params):
-            raise ValueError("`otherwise` says what stands in for outside files: there is no `read` and no `tiles`")
-        if self.otherwise and self.role == "seen":
-            raise ValueError("`otherwise` has another family's test events: nothing can be trained on them")
+        if self.fallback and not (self.read or "tiles" in self.params):
+            raise ValueError("`fallback` says what stands in for outside files: there is no `read` and no `tiles`")
+        if self.fallback and self.role == "seen":
+            raise ValueError("`fallback` has another family's test events: nothing can be trained on them")
         return self
 
     @property
     def splits(self) -> tuple[Split, ...]:
         """The splits that a family in this role has."""
-        if self.take or self.role == "observed":
+        if self.events_from or self.role == "observed":
             return ("test",)
         if self.sweep:
             return ("train", "validation")

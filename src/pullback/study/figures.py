@@ -64,10 +64,10 @@ def numbers(settings: Any, prefix: str = "") -> dict[str, float]:
 def family_numbers(problem: ProblemBase, family: str) -> dict[str, float]:
     """Parameters of a family, or of the one it takes its events from, that are numbers."""
     declared = problem.families[family]
-    return numbers((problem.families[declared.take.family] if declared.take else declared).params)
+    return numbers((problem.families[declared.events_from] if declared.events_from else declared).params)
 
 
-def complaints(figures: Sequence[Figure], problems: Mapping[str, ProblemBase]) -> Iterator[str]:
+def errors(figures: Sequence[Figure], problems: Mapping[str, ProblemBase]) -> Iterator[str]:
     """What is wrong with the figures of a study, one line each."""
     for position, figure in enumerate(figures):
         at = f"figures[{position}]"
@@ -79,12 +79,12 @@ def complaints(figures: Sequence[Figure], problems: Mapping[str, ProblemBase]) -
             "methods": dict.fromkeys(n for p in taken for n in p.methods),
             "infer": dict.fromkeys(n for _, m in methods for n in m.infer),
         }
-        wrong = list(_filter_complaints(at, figure, known))
+        wrong = list(_filter_errors(at, figure, known))
         # What a wrong filter leaves over says nothing about x.
-        yield from wrong or _x_complaints(at, figure, taken, [m for _, m in methods])
+        yield from wrong or _x_errors(at, figure, taken, [m for _, m in methods])
 
 
-def _filter_complaints(at: str, figure: Figure, known: Mapping[str, Mapping[str, None]]) -> Iterator[str]:
+def _filter_errors(at: str, figure: Figure, known: Mapping[str, Mapping[str, None]]) -> Iterator[str]:
     for key in FILTERS:
         for pattern in getattr(figure, key) or ():
             if not any(_matches([pattern], name) for name in known[key]):
@@ -92,7 +92,7 @@ def _filter_complaints(at: str, figure: Figure, known: Mapping[str, Mapping[str,
                 return
 
 
-def _x_complaints(at: str, figure: Figure, problems: Sequence[ProblemBase], methods: Sequence[Any]) -> Iterator[str]:
+def _x_errors(at: str, figure: Figure, problems: Sequence[ProblemBase], methods: Sequence[Any]) -> Iterator[str]:
     group, _, name = figure.x.partition(".")
     if figure.x in WORDS:
         return

@@ -12,8 +12,8 @@ class Infer(Closed):
 
     draws: int = Field(default=32, ge=1, description="posterior draws of each event")
     max_events: int | None = Field(default=None, ge=1, description="the first events only; n is printed")
-    set_size: Literal["whole"] | Annotated[int, Field(ge=1)] = Field(
-        default="whole", description="observations in a conditioning set: the whole ensemble, or disjoint blocks of n"
+    set_size: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
+        default="all", description="observations in a conditioning set: the whole ensemble, or disjoint blocks of n"
     )
     families: list[Name] | None = Field(default=None, description="only these families; every one when not given")
     parts: int = Field(default=1, ge=1, description="pieces (jobs) that one family's events are cut into")
@@ -95,7 +95,7 @@ class PointInfer(Infer):
 class LbfgsInfer(PointInfer):
     """Descent of the waveform misfit by L-BFGS-B, band after band."""
 
-    corners: list[Annotated[float, Field(gt=0)] | None] = Field(
+    lowpass_hz: list[Annotated[float, Field(gt=0)] | None] = Field(
         default=[2.0, 3.0, 5.0, 8.0, 14.0],
         min_length=1,
         description="Hz: corner of the low-pass filter of each band, the first as low as the data go; null: no filter",

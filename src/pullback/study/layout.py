@@ -6,8 +6,8 @@ from typing import cast
 
 from pullback.study.base import SPLITS, Capability, Split
 from pullback.study.families import Family, SimulatorShift
-from pullback.study.method_complaints import answers_from_reference
-from pullback.study.model import Study, family_files, family_models, option_files, resolve_otherwise, tile_files
+from pullback.study.method_validation import answers_from_reference
+from pullback.study.model import Study, family_files, family_models, option_files, resolve_fallback, tile_files
 from pullback.study.plugins import plugin_file, problem_class
 from pullback.study.problems import BUILT_IN_PROBLEMS, CommandProblem, DigitsProblem, FwiProblem, UnfoldingProblem
 from pullback.study.waves import WaveFiles
@@ -25,7 +25,7 @@ class Layout:
         self.study = study
         self.folder = str(folder)
         self._families = {
-            (name, family): problem.complete(resolve_otherwise(spec))
+            (name, family): problem.complete(resolve_fallback(spec))
             for name, problem in study.problems.items()
             for family, spec in problem.families.items()
         }
@@ -37,10 +37,10 @@ class Layout:
     def title(self, problem: str, family: str) -> str:
         """What a family is called for readers; without the outside files of its events it says whose stand in."""
         title = self.family(problem, family).title or family
-        while take := self.family(problem, family).take:
-            if take == self.study.problems[problem].families[family].otherwise:
-                return f"{title} (no files here: {self.title(problem, take.family)})"
-            family = take.family
+        while base := self.family(problem, family).events_from:
+            if base == self.study.problems[problem].families[family].fallback:
+                return f"{title} (no files here: {self.title(problem, base)})"
+            family = base
         return title
 
     def source(self, problem: str, family: str) -> str:
@@ -49,7 +49,7 @@ class Layout:
         ``simulate``, ``collide``, ``read`` (outside ROOT files), ``read_waves`` (outside gathers) or ``derive``.
         """
         spec = self.family(problem, family)
-        if spec.take:
+        if spec.events_from:
             return "derive"
         if isinstance(spec.read, WaveFiles):
             return "read_waves"
@@ -87,8 +87,8 @@ class Layout:
 
     def base(self, problem: str, family: str) -> str:
         """The family whose reference and parameters stand for this one: itself, or the one it takes events from."""
-        while take := self.family(problem, family).take:
-            family = take.family
+        while base := self.family(problem, family).events_from:
+            family = base
         return family
 
     def block(self, problem: str) -> int:
@@ -116,7 +116,7 @@ class Layout:
         spec = self.family(problem, family)
         if spec.read:
             return math.ceil(len(spec.read.files[cast(Split, split)]) / self._files_per_shard(problem, family))
-        if spec.take:
+        if spec.events_from:
             return 1
         events, block = self.events(problem, family, split)
         return math.ceil(math.ceil(events / block) / self.blocks_per_shard(problem, block))

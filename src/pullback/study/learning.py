@@ -89,14 +89,14 @@ class Train(Closed):
         description="muon: orthogonalised updates of the hidden matrices, Adam for the rest; for perceptrons and set "
         "encoders, which it trains to the same error in fewer steps (a convolution's weights are left to Adam)",
     )
-    sets: int = Field(default=8, ge=1, description="ensembles in one step")
+    sets_per_step: int = Field(default=8, ge=1, description="ensembles in one step")
     set_size: tuple[int, int] = Field(
         default=(128, 512), description="least and most observations of a set; drawn for each step, log-uniformly"
     )
-    targets: int | None = Field(
+    loss_members: int | None = Field(
         default=None, ge=1, description="members of each set that are targets in the loss; all when not given"
     )
-    tilt: float = Field(
+    prior_reweighting: float = Field(
         default=0.0,
         ge=0,
         le=1,

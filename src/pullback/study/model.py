@@ -39,7 +39,7 @@ Problem = Annotated[
 class Study(Closed):
     """One config file, complete in what it runs."""
 
-    config_version: Literal[1] = Field(description="version of this file format")
+    config_version: Literal[2] = Field(description="version of this file format")
     study: Name = Field(description="name of the study and of its results folder: the file's stem")
     title: str = Field(default="", description="headline of the report")
     seed: int = Field(default=0, ge=0, description="root of every random number of the study")
@@ -94,14 +94,14 @@ def option_files(options: dict[str, Any]) -> list[str]:
     return [outside_path(str(options[key])) for key in ("images", "labels", "wavelet") if options.get(key)]
 
 
-def resolve_otherwise(family: Family) -> Family:
+def resolve_fallback(family: Family) -> Family:
     """The family as it runs here: `otherwise` in place of outside files (of `read`, of `tiles`) that are not there."""
-    if family.otherwise is None:
+    if family.fallback is None:
         return family
     read = family.read.files if family.read else {}
     files = [name for split in read for name in family_files(family, split) + family_models(family, split)]
     files += tile_files(family)
     if files and all(Path(name).exists() for name in files):
-        return family.model_copy(update={"otherwise": None})
-    taken: dict[str, Any] = {"read": None, "params": {}, "events": {}, "take": family.otherwise, "otherwise": None}
+        return family.model_copy(update={"fallback": None})
+    taken: dict[str, Any] = {"read": None, "params": {}, "events": {}, "events_from": family.fallback, "fallback": None}
     return family.model_copy(update=taken)

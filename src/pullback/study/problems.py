@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from pullback.study.base import Capability, Closed, Name, Number, Uniform, is_distribution
+from pullback.study.evaluation import EvaluationSettings
 from pullback.study.families import Family
-from pullback.study.judging import Judging
 from pullback.study.methods import Likelihood, Method, Prior
 from pullback.study.waves import FwiParams, FwiSimulator
 
@@ -55,7 +55,7 @@ class ProblemBase(Closed):
     priors: dict[Name, Prior] = Field(default={})
     likelihoods: dict[Name, Likelihood] = Field(default={})
     methods: dict[Name, Method] = Field(min_length=1)
-    judging: Judging = Judging()
+    evaluation: EvaluationSettings = EvaluationSettings()
 
     def complete(self, family: Family) -> Family:
         """A family with the parameters that follow from its role, where it states none."""
@@ -246,7 +246,7 @@ class DigitsProblem(ProblemBase):
 
     def complete(self, family: Family) -> Family:
         """Judged priors never use an image that training used, unless they say so."""
-        if family.take or "digits" in family.params:
+        if family.events_from or "digits" in family.params:
             return family
         digits = "train" if family.role == "seen" else "held-out"
         return family.model_copy(update={"params": {**family.params, "digits": digits}})

@@ -14,7 +14,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "depth_cells": 70,
         "offset_cells": 70,
         "spacing": 10.0,
-        "border_cells": 120,
+        "absorbing_cells": 120,
         "boundary": "sponge",
         "sources": 5,
         "receivers": 70,
@@ -30,7 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "depth_cells": 70,
         "offset_cells": 70,
         "spacing": 10.0,
-        "border_cells": 40,
+        "absorbing_cells": 40,
         "boundary": "sponge",
         "sources": 5,
         "receivers": 32,
@@ -45,7 +45,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "depth_cells": 201,
         "offset_cells": 801,
         "spacing": 15.0,
-        "border_cells": 12,
+        "absorbing_cells": 12,
         "sources": 16,
         "receivers": 401,
         "source_depth": 15.0,
@@ -73,7 +73,7 @@ class FwiSimulator(Closed):
         description="nodes (depth, offset) of x, where they are fewer than the simulation's: x is interpolated "
         "linearly between its nodes, the outermost of both grids in one place",
     )
-    border_cells: int = Field(default=10, ge=5, description="absorbing nodes on each side")
+    absorbing_cells: int = Field(default=10, ge=5, description="absorbing nodes on each side")
     boundary: Literal["sponge", "pml"] = Field(
         default="pml",
         description="absorbing border: a perfectly matched layer (10 nodes reflect less than -45 dB), or the sponge of "

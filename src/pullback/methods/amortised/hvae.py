@@ -27,13 +27,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pullback.core.seeding import event_normals, integer_seed
+from pullback.diffusion.numerics import seeded
+from pullback.diffusion.share import Noise
 from pullback.ensembles.scaling import Scaling
-from pullback.generative.numerics import seeded
-from pullback.generative.share import Noise
 from pullback.methods.amortised.model import VECTOR_ROWS, AmortisedModel, target_weights
 from pullback.networks.build import build_set_encoder
 from pullback.networks.encoders import Shape, observation_encoder
-from pullback.seeding import event_normals, integer_seed
 from pullback.study import methods as study
 from pullback.study.inference import Infer
 
@@ -145,7 +145,7 @@ class Hvae(AmortisedModel):
     model: HvaeNet  # type: ignore[assignment]
 
     def _loss(self) -> Callable[[Any, dict[str, Tensor], Noise], tuple[Tensor, Tensor]]:
-        latent, targets = self.spec.latent, self.spec.train.targets
+        latent, targets = self.spec.latent, self.spec.train.loss_members
 
         def loss(model: HvaeNet, sets: dict[str, Tensor], noise: Noise) -> tuple[Tensor, Tensor]:
             return negative_elbo(model, sets, noise, latent, targets)

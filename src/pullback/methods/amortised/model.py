@@ -22,19 +22,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pullback.core.seeding import event_normals, generator, integer_seed
+from pullback.diffusion.checkpoint import load_artifact
+from pullback.diffusion.numerics import numerics, pick_device, seeded
+from pullback.diffusion.share import Noise
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader
-from pullback.generative.checkpoint import load_artifact
-from pullback.generative.numerics import numerics, pick_device, seeded
-from pullback.generative.share import Noise
 from pullback.methods.amortised import conditioning
 from pullback.methods.amortised.paths import Path as NoisePath
 from pullback.methods.amortised.paths import make_path
-from pullback.methods.base import Chunk, Method, TrainJob
+from pullback.methods.base import Method, PosteriorSamples, TrainPaths
 from pullback.networks.build import build_network, build_set_encoder
 from pullback.networks.encoders import Shape
-from pullback.seeding import event_normals, generator, integer_seed
 from pullback.study.inference import AmortisedInfer, Infer
 from pullback.study.methods import Cddpm, Cfm, EiDdpm, EiFm, Ensemble, Regression, Told, VelocityGan
 
@@ -142,9 +142,9 @@ class AmortisedModel(Method[ModelState]):
 
     spec: Spec
 
-    def train(self, data: TrainingData, job: TrainJob) -> None:
+    def train(self, data: TrainingData, job: TrainPaths) -> None:
         """Fit the scaling and the networks on the seen families and write the artifact."""
-        from pullback.generative.loop import fit
+        from pullback.diffusion.loop import fit
 
         address = self.context.address
         scaling = data.fit_scaling(generator(*address, "scaling"))
@@ -175,7 +175,7 @@ class AmortisedModel(Method[ModelState]):
         )
 
     def _loss(self) -> Callable[[Any, dict[str, Tensor], Noise], tuple[Tensor, Tensor]]:
-        path, targets = make_path(self.spec), self.spec.train.targets
+        path, targets = make_path(self.spec), self.spec.train.loss_members
         absolute = isinstance(self.spec, Regression) and self.spec.loss == "l1-l2"
 
         def loss(model: ConditionalNet, sets: dict[str, Tensor], noise: Noise) -> tuple[Tensor, Tensor]:
@@ -280,7 +280,7 @@ class AmortisedModel(Method[ModelState]):
         return context
 
     @torch.no_grad()
-    def draw(self, state: ModelState, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> Chunk:
+    def draw(self, state: ModelState, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> PosteriorSamples:
         """Draws x (event, draw, *x); each event's noise is addressed by its id."""
         # Of more resamples than draws the first ones.
         contexts = [None] if state.context is None else list(state.context.split(1))[: infer.draws]
@@ -292,7 +292,7 @@ class AmortisedModel(Method[ModelState]):
                 some = slice(i, None, len(contexts))
                 out[:, some] = self._draw(context, noise[:, some], seen, event_id, infer, i)
         x = self.scaling.decode_x(out, y[:, None])
-        return Chunk(x, np.zeros(x.shape[:2]), np.ones(x.shape[:2], dtype=bool))
+        return PosteriorSamples(x, np.zeros(x.shape[:2]), np.ones(x.shape[:2], dtype=bool))
 
     def _draw(
         self, context: Tensor | None, noise: np.ndarray, seen: np.ndarray, event_id: np.ndarray, infer: Infer, part: int

@@ -10,8 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pullback.generative import ddpm, flow
-from pullback.generative.share import Noise
+from pullback.diffusion import ddpm, flow
+from pullback.diffusion.share import Noise
 from pullback.study.inference import DdpmInfer, FlowInfer, Infer
 from pullback.study.methods import Cddpm, Cfm, EiDdpm, EiFm, Regression, VelocityGan
 
@@ -61,7 +61,7 @@ class FlowPath:
 
 
 class DdpmPath:
-    """x_t = a_t x + s_t n, t uniform on 1 ... T; the network gives v, or the noise (`generative.ddpm`)."""
+    """x_t = a_t x + s_t n, t uniform on 1 ... T; the network gives v, or the noise (`diffusion.ddpm`)."""
 
     def __init__(self, schedule: str, steps: int):
         self.schedule = ddpm.make_schedule(schedule, steps)

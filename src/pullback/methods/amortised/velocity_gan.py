@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pullback.core.seeding import integer_seed
+from pullback.diffusion.numerics import seeded
+from pullback.diffusion.share import Noise
 from pullback.ensembles.scaling import Scaling
-from pullback.generative.numerics import seeded
-from pullback.generative.share import Noise
 from pullback.methods.amortised.model import AmortisedModel, ConditionalNet, target_weights
 from pullback.networks.inversion_net import Critic, gradient_penalty
-from pullback.seeding import integer_seed
 from pullback.study import methods as study
 
 PENALTY = 10.0
@@ -51,7 +51,7 @@ class VelocityGan(AmortisedModel):
             return GanNet(self.spec, scaling.x_shape, scaling.y_shape)
 
     def _loss(self) -> Callable[[Any, dict[str, Tensor], Noise], tuple[Tensor, Tensor]]:
-        targets, l1, l2 = self.spec.train.targets, self.spec.l1, self.spec.l2
+        targets, l1, l2 = self.spec.train.loss_members, self.spec.l1, self.spec.l2
 
         def loss(model: GanNet, sets: dict[str, Tensor], noise: Noise) -> tuple[Tensor, Tensor]:
             there = sets["mask"][:, :targets]

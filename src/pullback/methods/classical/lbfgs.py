@@ -23,11 +23,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pullback.core.seeding import generator
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader
-from pullback.methods.base import Chunk, Context, Method
-from pullback.methods.traces import live
-from pullback.seeding import generator
+from pullback.methods.base import Context, Method, PosteriorSamples
+from pullback.methods.live_traces import live
 from pullback.study.inference import Infer, LbfgsInfer
 
 log = logging.getLogger("pullback")
@@ -89,13 +89,13 @@ class Lbfgs(Method[None]):
         if profiles:
             self.profile = np.mean(profiles, axis=0)
 
-    def draw(self, state: None, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> Chunk:
+    def draw(self, state: None, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> PosteriorSamples:
         """The end of the last band for each observation (event, 1, depth, offset)."""
         assert isinstance(infer, LbfgsInfer)
         found = []
         for event, observed in zip(event_id, y, strict=True):
             x, misfit = self._best_start(observed, infer), np.nan
-            for corner in infer.corners:
+            for corner in infer.lowpass_hz:
                 descent = Descent(self.problem, observed, corner, infer)
                 x, misfit = descent.run(x, self._scale(descent, corner, infer))
                 self._count(descent)
@@ -105,7 +105,9 @@ class Lbfgs(Method[None]):
         x = np.stack([x for x, _ in found]).astype(np.float32)[:, None]
         ok = np.array([[np.isfinite(misfit)] for _, misfit in found])
         misfits = [misfit for _, misfit in found if np.isfinite(misfit)]
-        return Chunk(x, np.zeros(ok.shape), ok, {"final_misfit": float(np.median(misfits))} if misfits else {})
+        return PosteriorSamples(
+            x, np.zeros(ok.shape), ok, {"final_misfit": float(np.median(misfits))} if misfits else {}
+        )
 
     def _scale(self, descent: "Descent", corner: float | None, infer: LbfgsInfer) -> np.ndarray:
         """s of one band, taken at the start: the same for every event without dead traces."""
@@ -127,7 +129,7 @@ class Lbfgs(Method[None]):
         first = self.start(infer)
         if not infer.scan:
             return first
-        descent = Descent(self.problem, observed, infer.corners[0], infer)
+        descent = Descent(self.problem, observed, infer.lowpass_hz[0], infer)
         ends = descent.low + descent.width * (np.arange(infer.scan) + 0.5) / infer.scan
         lines = [np.linspace(top, bottom, len(first)) for top in ends for bottom in ends]
         found = descent.least([first, *(np.broadcast_to(line[:, None], first.shape) for line in lines)])

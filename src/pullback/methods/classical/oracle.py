@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from pullback.methods.base import Chunk, Method
+from pullback.core.seeding import generator
+from pullback.methods.base import Method, PosteriorSamples
 from pullback.problems.true_prior import ByParameters, ByTruth
-from pullback.seeding import generator
 from pullback.study.inference import ExactInfer, Infer
 
 LOW_QUANTILE = 0.05
@@ -36,7 +36,7 @@ class Oracle(Method[None]):
         """
         self.truth = ByTruth.read(self.problem, reference)
 
-    def draw(self, state: None, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> Chunk:
+    def draw(self, state: None, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> PosteriorSamples:
         """Exact as ``infer.pool``, or the reference, grows; each block of events has its own generator."""
         assert isinstance(infer, ExactInfer)
         rng = generator(*self.context.address, "draw", int(event_id[0]))
@@ -47,4 +47,4 @@ class Oracle(Method[None]):
         noticed = {}
         if np.isfinite(ess).all():
             noticed = {"effective_pool": np.median(ess), "effective_pool_low": np.quantile(ess, LOW_QUANTILE)}
-        return Chunk(x, np.zeros(ok.shape), ok, noticed)
+        return PosteriorSamples(x, np.zeros(ok.shape), ok, noticed)

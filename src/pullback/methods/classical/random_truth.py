@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from pullback.core.seeding import generator
 from pullback.ensembles.sets import nominal, windows
 from pullback.ensembles.store import EnsembleReader
-from pullback.methods.base import Chunk, Method
-from pullback.seeding import generator
+from pullback.methods.base import Method, PosteriorSamples
 from pullback.study.inference import Infer
 
 POOL = 20_000
@@ -45,7 +45,7 @@ class RandomTruth(Method[None]):
                 weight = np.concatenate([nominal(reader.read("weight", *r)) for r in pieces]) if weighted else None
             self.weights.append(None if weight is None else _probabilities(weight, path))
 
-    def draw(self, state: None, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> Chunk:
+    def draw(self, state: None, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> PosteriorSamples:
         """Draws that do not depend on y."""
         rng = generator(*self.context.address, "draw", int(event_id[0]))
         shape = (len(y), infer.draws)
@@ -56,7 +56,7 @@ class RandomTruth(Method[None]):
             weight, n = self.weights[index], int(here.sum())
             chosen = rng.integers(len(truths), size=n) if weight is None else rng.choice(len(truths), size=n, p=weight)
             x[here] = truths[chosen]
-        return Chunk(x, np.zeros(shape), np.ones(shape, bool))
+        return PosteriorSamples(x, np.zeros(shape), np.ones(shape, bool))
 
 
 def _probabilities(weight: np.ndarray, path: Path) -> np.ndarray:

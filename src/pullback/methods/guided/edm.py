@@ -13,23 +13,23 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
+from pullback.core.seeding import generator, integer_seed
+from pullback.diffusion.checkpoint import load_artifact
+from pullback.diffusion.edm import SIGMA_DATA, EdmDenoiser, edm_loss
+from pullback.diffusion.numerics import pick_device, seeded
+from pullback.diffusion.share import Noise
 from pullback.ensembles.fields import Field
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import TrainingData
-from pullback.generative.checkpoint import load_artifact
-from pullback.generative.edm import SIGMA_DATA, EdmDenoiser, edm_loss
-from pullback.generative.numerics import pick_device, seeded
-from pullback.generative.share import Noise
 from pullback.methods.amortised.model import target_weights
-from pullback.methods.base import Method, TrainJob
+from pullback.methods.base import Method, TrainPaths
 from pullback.networks.build import build_network
-from pullback.seeding import generator, integer_seed
 from pullback.study import methods as study
 from pullback.study.learning import Network
 
 KIND = "diffusion-prior"
 PREDICTION = "edm-x0"
-"""E[x_0 | x_t] by the preconditioning of `generative.edm`."""
+"""E[x_0 | x_t] by the preconditioning of `diffusion.edm`."""
 
 
 class PriorError(ValueError):
@@ -66,13 +66,13 @@ class EdmPrior(Method[None]):
 
     spec: study.EdmPrior
 
-    def train(self, data: TrainingData, job: TrainJob) -> None:
+    def train(self, data: TrainingData, job: TrainPaths) -> None:
         """Fit the scaling and the denoiser on the truth of the seen families and write the artifact.
 
         Raises:
             PriorError: x has a periodic quantity, which networks see relative to y: there is no prior of it alone.
         """
-        from pullback.generative.loop import fit
+        from pullback.diffusion.loop import fit
 
         refuse(data.x)
         address = self.context.address
@@ -91,7 +91,7 @@ class EdmPrior(Method[None]):
             "scaling": scaling.to_dict(),
             "trained_on": data.digests,
         }
-        fit(model, partial(_loss, targets=self.spec.train.targets), data, self.spec.train, job, self.context, meta)
+        fit(model, partial(_loss, targets=self.spec.train.loss_members), data, self.spec.train, job, self.context, meta)
 
 
 def refuse(x: Field) -> None:

@@ -29,14 +29,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pullback.core.seeding import event_normals, generator
+from pullback.diffusion.denoisers import Denoiser
+from pullback.diffusion.edm import euler_ode, euler_step, karras_grid
+from pullback.diffusion.numerics import numerics
 from pullback.ensembles.store import EnsembleReader
-from pullback.generative.denoisers import Denoiser
-from pullback.generative.edm import euler_ode, euler_step, karras_grid
-from pullback.generative.numerics import numerics
-from pullback.methods.base import Chunk, Method
+from pullback.methods.base import Method, PosteriorSamples
 from pullback.methods.guided.edm import PriorError, load_prior
-from pullback.methods.traces import live
-from pullback.seeding import event_normals, generator
+from pullback.methods.live_traces import live
 from pullback.study.inference import EnkgInfer, Infer
 
 log = logging.getLogger("pullback")
@@ -186,12 +186,12 @@ class DiffusionMethod(Method[None]):
         normals = event_normals((*self.context.address, stage), np.array([event_id]), shape)[0]
         return torch.from_numpy(normals).to(self.prior.device)
 
-    def draw(self, state: None, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> Chunk:
+    def draw(self, state: None, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> PosteriorSamples:
         """Draws (event, draw, *x) in physical units, each event on its own."""
         with numerics(self.context.threads, self.prior.device.type == "cuda"):
             z = np.stack([self.answer(one, int(i), infer) for one, i in zip(y, event_id, strict=True)])
         x = self.scaling.decode_x(z, y[:, None])
-        return Chunk(x, np.zeros(x.shape[:2]), np.ones(x.shape[:2], dtype=bool))
+        return PosteriorSamples(x, np.zeros(x.shape[:2]), np.ones(x.shape[:2], dtype=bool))
 
     def answer(self, y: np.ndarray, event_id: int, infer: Any) -> np.ndarray:
         """Draws (draw, *x) for one observation (*y,), as networks see x."""

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from pullback.generative.edm import euler_ode, karras_grid
+from pullback.diffusion.edm import euler_ode, karras_grid
 from pullback.methods.guided.enkg import DiffusionMethod
 from pullback.study.inference import DiffusionInfer
 

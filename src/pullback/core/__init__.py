@@ -1,0 +1,1 @@
+"""What every part builds on: atomic files, addressed random generators, stopping, logs, optional imports."""

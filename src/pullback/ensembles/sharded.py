@@ -1,0 +1,238 @@
+"""Files that are pieces of a whole: what shards, parts and the indices over them have in common."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import h5py
+import numpy as np
+
+from pullback.core.atomic import StoreError
+from pullback.ensembles import hdf5
+
+READ_ROWS = 65_536
+
+
+class PieceWriter:
+    """A file under a temporary name; a clean exit finishes and renames it, an error leaves nothing."""
+
+    kind: str
+
+    def __init__(self, path: Path | str, spec: str, attributes: Mapping[str, Any]):
+        self.path = Path(path)
+        self._creating = hdf5.create(self.path, libver=("earliest", "v110"))
+        self._file = self._creating.__enter__()
+        self._file.attrs.update(attributes)
+        self._file.attrs.update(
+            kind=self.kind,
+            contract_version=hdf5.CONTRACT_VERSION,
+            spec=spec,
+            spec_digest=hdf5.spec_digest(spec),
+        )
+        self._events = hdf5.Appender(self._file)
+
+    @property
+    def n(self) -> int:
+        """Events written so far."""
+        return self._events.n
+
+    def note(self, name: str, value: int | float | str) -> None:
+        """Keep one more attribute of the file; it is not in the content digest."""
+        self._file.attrs[name] = value
+
+    def __enter__(self) -> Self:
+        return self
+
+    def _finish(self) -> str:
+        raise NotImplementedError
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._file.attrs["content_digest"] = self._finish()
+        except BaseException as finishing:
+            self._creating.__exit__(type(finishing), finishing, finishing.__traceback__)
+            raise
+        self._creating.__exit__(kind, error, trace)
+
+
+class Piece(NamedTuple):
+    """One shard or part: its file, its rows of the whole."""
+
+    path: Path
+    start: int
+    stop: int
+
+
+class PieceReader:
+    """Reads rows of a piece or of an index over pieces; verifies what stands behind an index."""
+
+    kinds: tuple[str, ...]
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self._file = hdf5.open_whole(self.path, self.kinds)
+        self._open: dict[Path, h5py.File] = {}
+        self._start = 0
+        with hdf5.refuse_damage(self.path, hdf5.mend(self.path)):
+            attributes = dict(self._file.attrs)
+            self.digest: str = attributes["content_digest"]
+            self.spec: dict[str, Any] = json.loads(attributes["spec"])
+            self.attributes = {key: value for key, value in attributes.items() if not key.startswith("_")}
+            is_index = "shard_path" in self._file
+            self.n = int(self._file.attrs["events"]) if is_index else self._file["event_id"].shape[0]
+            tables = {name: data for name, data in self._file.items() if isinstance(data, h5py.Dataset)}
+            self.columns = [name for name, data in tables.items() if data.shape and _is_event_variable(data)]
+            self._pieces = self._verify() if is_index else [Piece(self.path, 0, self.n)]
+            self._describe()
+
+    def _describe(self) -> None:
+        """Read what this kind of file tells of itself."""
+
+    def made_by(self) -> dict[str, Any]:
+        """The job that made the first piece: of the only one, or of the first that an index lists."""
+        path = self._pieces[0].path
+        with hdf5.refuse_damage(path, hdf5.mend(path)):
+            made: dict[str, Any] = json.loads(self._handle(path).attrs["spec"])
+        return made
+
+    def _verify(self) -> list[Piece]:
+        names = [name.decode() for name in self._file["shard_path"][()]]
+        counts = self._file["shard_events"][()]
+        digests = [digest.decode() for digest in self._file["shard_digest"][()]]
+        sizes = self._file["shard_bytes"][()]
+        pieces, row = [], 0
+        for name, count, digest, size in zip(names, counts, digests, sizes, strict=True):
+            path = self.path.parent / name
+            remedy = hdf5.mend(path, self.path)
+            found = path.stat().st_size if path.exists() else None
+            # The size first: a truncated file can keep the HDF5 library busy for ever.
+            if found is not None and found != size:
+                raise StoreError(f"{path}: found {found} bytes, wanted {size}: truncated or changed; {remedy}")
+            with hdf5.open_whole(path, self.kinds, self.path) as piece:
+                if piece.attrs["content_digest"] != digest:
+                    raise StoreError(f"{path}: its content changed since {self.path.name} was made; {remedy}")
+            pieces.append(Piece(path, row, row + int(count)))
+            row += int(count)
+        return pieces
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Rows ``start`` to ``stop`` of one variable."""
+        stop = self.n if stop is None else min(stop, self.n)
+        first, last = self._start + start, self._start + stop
+        if name not in self.columns:
+            raise StoreError(f"{self.path}: there is no variable '{name}'; it has {', '.join(self.columns)}")
+        found = []
+        for path, low, high in self._pieces:
+            if max(low, first) < min(high, last):
+                with hdf5.refuse_damage(path, hdf5.mend(*dict.fromkeys((path, self.path)))):
+                    found.append(self._handle(path)[name][max(low, first) - low : min(high, last) - low])
+        if found:
+            return found[0] if len(found) == 1 else np.concatenate(found)
+        data = self._handle(self._pieces[0].path)[name]
+        return np.empty((0, *data.shape[1:]), data.dtype)
+
+    def _handle(self, path: Path) -> h5py.File:
+        if path == self.path:
+            return self._file
+        if path not in self._open:
+            self._open[path] = h5py.File(path, "r")
+        return self._open[path]
+
+    def close(self) -> None:
+        """Close every file."""
+        for file in (self._file, *self._open.values()):
+            file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+
+def _is_event_variable(data: h5py.Dataset) -> bool:
+    return data.name != "/event" and bool(data.dims[0].keys()) and data.dims[0][0].name == "/event"
+
+
+class PieceIndex:
+    """A context that opens an index file over pieces, with virtual variables, and offers their common digest."""
+
+    def __init__(self, spec: str, kind: str, readers: Sequence[Any], out: Path | str, names: Mapping[str, Any]):
+        self.spec, self.kind, self.readers, self.out, self.names = spec, kind, readers, Path(out), names
+
+    def __enter__(self) -> tuple[h5py.File, Any]:
+        first = self.readers[0]
+        for reader in self.readers[1:]:
+            if reader.columns != first.columns or reader.attributes["fields"] != first.attributes["fields"]:
+                raise StoreError(f"{reader.path}: its variables differ from those of {first.path}; rerun both")
+        digests = {name: self._digest(name) for name in first.columns}
+        total = sum(reader.n for reader in self.readers)
+        self._creating = hdf5.create(self.out, libver="v110")
+        file = self.file = self._creating.__enter__()
+        file.attrs.update(self.names)
+        file.attrs.update(
+            kind=self.kind,
+            contract_version=hdf5.CONTRACT_VERSION,
+            spec=self.spec,
+            spec_digest=hdf5.spec_digest(self.spec),
+            events=total,
+        )
+        relative = [os.path.relpath(reader.path, self.out.parent) for reader in self.readers]
+        for name in first.columns:
+            self._virtual(name, total, relative)
+        text = h5py.string_dtype()
+        rows = self.readers
+        file.create_dataset("shard_path", data=np.array(relative, dtype=object), dtype=text)
+        file.create_dataset("shard_digest", data=np.array([row.digest for row in rows], dtype=object), dtype=text)
+        file.create_dataset("shard_events", data=np.array([row.n for row in rows], np.int64))
+        file.create_dataset("shard_bytes", data=np.array([row.path.stat().st_size for row in rows], np.int64))
+        for name in ("shard_path", "shard_digest", "shard_events", "shard_bytes"):
+            hdf5.attach(file, file[name], ("shard",))
+        shapes = {name: (file[name].dtype.str, file[name].shape) for name in first.columns}
+
+        def digest(extra: Mapping[str, np.ndarray]) -> str:
+            more = {k: hashlib.sha256(np.ascontiguousarray(v).tobytes()).hexdigest() for k, v in extra.items()}
+            return hdf5.combine_digests(digests | more, shapes)
+
+        return file, digest
+
+    def _digest(self, name: str) -> str:
+        running = hashlib.sha256()
+        for block in self._blocks(name):
+            running.update(np.ascontiguousarray(block).tobytes())
+        return running.hexdigest()
+
+    def _blocks(self, name: str) -> Iterable[np.ndarray]:
+        for reader in self.readers:
+            event_bytes = reader._file[name].dtype.itemsize * int(np.prod(reader._file[name].shape[1:], dtype=int))
+            rows = max(1, min(READ_ROWS, 64 * 1024**2 // max(event_bytes, 1)))
+            for start in range(0, reader.n, rows):
+                yield PieceReader.read(reader, name, start, start + rows)
+
+    def _virtual(self, name: str, total: int, relative: list[str]) -> None:
+        first = self.readers[0]._file[name]
+        layout = h5py.VirtualLayout((total, *first.shape[1:]), first.dtype)
+        row = 0
+        for reader, path in zip(self.readers, relative, strict=True):
+            if reader.n:
+                layout[row : row + reader.n] = h5py.VirtualSource(path, name, (reader.n, *first.shape[1:]), first.dtype)
+            row += reader.n
+        data = self.file.create_virtual_dataset(name, layout)
+        scale_names = {"DIMENSION_LIST", "CLASS", "NAME", "_Netcdf4Dimid"}
+        data.attrs.update({key: value for key, value in first.attrs.items() if key not in scale_names})
+        if first.ndim == 1:
+            hdf5.attach(self.file, data, ("event",))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for reader in self.readers:
+            reader.close()
+        self._creating.__exit__(kind, error, trace)

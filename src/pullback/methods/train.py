@@ -1,0 +1,197 @@
+"""What the rules `train`, `prior` and `likelihood` call: one job, its files, a training that survives being stopped."""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from pullback.core.atomic import atomic
+from pullback.core.joblog import progress
+from pullback.core.stopping import Clock
+from pullback.diffusion.devices import check_devices
+from pullback.ensembles.sets import TrainingData
+from pullback.ensembles.stale_files import refuse_stale_files
+from pullback.ensembles.store import EnsembleReader
+from pullback.methods.base import Context, TrainPaths
+from pullback.methods.launch import launch
+from pullback.problems.base import problem_of
+from pullback.study.base import Closed, canonical, job_digest
+from pullback.study.methods import EdmPrior, GmmLikelihood, Method
+from pullback.study.plugins import load_class
+
+log = logging.getLogger("pullback")
+
+FINGERPRINT = "fingerprint.json"
+
+
+class RunError(ValueError):
+    """A training that cannot share its work, or a checkpoint folder that is not what its name says."""
+
+
+def method_spec(values: dict[str, Any]) -> Closed:
+    """The spec of a method, a prior or a likelihood from its plain values in a job."""
+    if values.get("kind") == "edm":
+        return EdmPrior.model_validate(values)
+    if values.get("kind") == "gmm":
+        return GmmLikelihood.model_validate(values)
+    spec: Closed = TypeAdapter(Method).validate_python(values)
+    return spec
+
+
+def train(
+    job: str,
+    train: Sequence[Path],
+    validation: Sequence[Path],
+    artifact: Path,
+    curves: Path,
+    checkpoints: Path,
+    code: str,
+    limit: float | None = None,
+    gpus: int = 0,
+    nodes: int = 1,
+    processes: int = 0,
+) -> None:
+    """Train one method, prior or likelihood on the seen families.
+
+    Args:
+        job: `Plan.train_job`, `Plan.prior_job` or `Plan.likelihood_job`.
+        train, validation: index files of the seen families' splits.
+        artifact: the model that is written.
+        curves: the CSV of loss curves that is written.
+        checkpoints: folder for the state of a training that is not finished; removed on success.
+        code: `Graph.code`: what this job runs, piece by piece, JSON.
+        limit: minutes that a scheduler gives this job (`stopping.Clock`).
+        gpus: that were asked for, on all nodes together; more than one train together, by torchrun.
+        nodes: that were asked for.
+        processes: on each node, which share the training; 0: one for each GPU.
+
+    Raises:
+        DeviceError: the GPUs are not those that were asked for.
+        RunError: several processes for a training that only one can do.
+        Stopped: close to the limit, or on a signal; the same call goes on.
+    """
+    with Clock(None if limit is None else 60 * limit) as clock:
+        plan = json.loads(job)
+        devices = check_devices(gpus, plan["accelerator"], nodes)
+        refuse_stale_files(plan, train=train, validation=validation)
+        processes = processes or max(1, devices)
+        alone = getattr(method_spec(plan["method"]), "alone", "")
+        if alone and processes * nodes > 1:
+            raise RunError(
+                f"{plan['method']['kind']} trains in one process, as {alone}; found {processes * nodes} processes: ask "
+                "for one GPU"
+            )
+        arguments = {
+            "job": job,
+            "train": [str(path) for path in train],
+            "validation": [str(path) for path in validation],
+            "artifact": str(artifact),
+            "curves": str(curves),
+            "checkpoints": str(checkpoints),
+            "code": code,
+        }
+        if processes * nodes == 1:
+            learn(**arguments, stop=clock.due)  # type: ignore[arg-type]
+        else:
+            launch(arguments, Path(checkpoints) / "launch", clock, processes, nodes)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def learn(
+    job: str,
+    train: Sequence[str],
+    validation: Sequence[str],
+    artifact: str,
+    curves: str,
+    checkpoints: str,
+    code: str,
+    stop: Callable[..., str | None],
+    first: bool = True,
+) -> None:
+    """What one process of a training does; the first one makes the folder of its checkpoints.
+
+    Paths are text, for they come through a file where there are several processes.
+    """
+    plan = json.loads(job)
+    spec = method_spec(plan["method"])
+    problem = problem_of(plan["problem"])
+    readers = {"train": [EnsembleReader(p) for p in train], "validation": [EnsembleReader(p) for p in validation]}
+    try:
+        data = TrainingData(readers["train"], readers["validation"], spec.train.memory_mb)  # type: ignore[attr-defined]
+        # Not the number of processes: the training of one can go on in several.
+        parts = {"job": plan, "data": data.digests, "code": json.loads(code), "threads": plan["threads"]}
+        folder = checkpoint_folder(Path(checkpoints), parts, make=first)
+        context = Context(tuple(plan["address"]), plan["threads"], plan["accelerator"], progress, stop)
+        method = load_class(spec.code)(spec, problem, context)  # type: ignore[attr-defined]
+        method.train(data, TrainPaths(Path(artifact), Path(curves), folder, job_digest(job)))
+    finally:
+        for reader in (*readers["train"], *readers["validation"]):
+            reader.close()
+
+
+def fingerprint(parts: dict[str, Any]) -> str:
+    """SHA-256 of everything that the numbers of a job depend on."""
+    return hashlib.sha256(canonical(parts).encode()).hexdigest()
+
+
+def checkpoint_folder(checkpoints: Path, parts: dict[str, Any], make: bool = True) -> Path:
+    """The folder of exactly this job's state; the log says what differs from others found.
+
+    Args:
+        checkpoints: where such folders are.
+        parts: everything that the job's numbers depend on, which names the folder and stands in it as a record.
+        make: whether to make it when it is not there.
+
+    Raises:
+        RunError: the folder's own record disagrees with its name.
+    """
+    folder = checkpoints / fingerprint(parts)[:16]
+    for other in sorted(checkpoints.glob(f"*/{FINGERPRINT}")):
+        if other.parent == folder:
+            continue
+        try:
+            changes = ", ".join(differences(json.loads(other.read_text()), parts))
+        except ValueError:
+            changes = f"{other} cannot be read"
+        log.info("checkpoints of another job in %s are not used; what changed: %s", other.parent, changes)
+    record = folder / FINGERPRINT
+    if record.exists():
+        try:
+            agrees = fingerprint(json.loads(record.read_text())) == fingerprint(parts)
+        except ValueError:
+            agrees = False
+        if not agrees:
+            raise RunError(
+                f"{record}: describes another job than the name of its folder; somebody changed files here: "
+                f"delete {folder} to start from scratch"
+            )
+    elif make:
+        write_record(folder, parts)
+    return folder
+
+
+def write_record(folder: Path, parts: dict[str, Any]) -> None:
+    """Make the folder of a job's state, with the record of what the job's numbers depend on."""
+    record = folder / FINGERPRINT
+    if not record.exists():
+        with atomic(record) as temporary:
+            temporary.write_text(canonical(parts))
+
+
+def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    """What changed between two records, as `path: old -> new`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(set(old) | set(new)):
+            yield from differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+    elif old != new:
+        yield f"{path}: {_short(old)} -> {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,44 @@
+"""How results are judged: numbers of directions, replicas and draws; what is compared with the exact posterior."""
+
+from pydantic import Field
+
+from pullback.study.base import Closed, Name
+from pullback.study.inference import ExactInfer
+
+
+class EvaluationSettings(Closed):
+    """Settings of the evaluate rule."""
+
+    bootstrap: int = Field(default=200, ge=0, description="bootstrap replicas, by group, for 95 % intervals")
+    directions: int = Field(default=500, ge=1, description="directions of the larger sliced Wasserstein distance")
+    direction_seeds: int = Field(default=5, ge=1, description="seeds of directions that are averaged")
+    swd_events: int = Field(default=20_000, ge=1, description="most events in a distance; the first ones are taken")
+    resimulate_events: int = Field(
+        default=0, ge=0, description="events of each family whose draws go through the forward process again (misfit)"
+    )
+    resimulate_draws: int = Field(default=4, ge=1, description="draws of each such event")
+    exact_events: int = Field(
+        default=0,
+        ge=0,
+        description="events of each family whose posterior is compared with the exact one, where the problem gives "
+        "it, or its likelihood and the family a reference split: mean, covariance, energy score, CRPS",
+    )
+    exact_draws: int = Field(default=200, ge=4, description="exact draws of each such event")
+    exact_pool: int = Field(
+        default=ExactInfer.model_fields["pool"].default,
+        ge=8,
+        description="candidates of exact draws, as of the oracle",
+    )
+    c2st_events: int = Field(
+        default=0,
+        ge=0,
+        description="events on which a classifier tells draws from exact ones (C2ST), where there are any; "
+        "5 trainings, seconds to minutes for each result; 0: none",
+    )
+    exact_families: list[Name] | None = Field(
+        default=None, description="families that are compared with the exact posterior; every one when not given"
+    )
+    headline: str | None = Field(
+        default=None, description="metric whose table stands first in the report, such as energy_score"
+    )
+    examples: int = Field(default=3, ge=1, description="example posteriors of each family in the report")

@@ -1,0 +1,320 @@
+"""What each job of a study reads of it.
+
+A job gets exactly the part of the study that its result depends on, as one canonical JSON text: editing a key of the
+study reruns the jobs whose text it changes, and no other.
+
+The text also says, under ``inputs``, what the files that the job reads were asked to be: the digest of the text of the
+job that makes each. A file carries the digest of its own job, so that one which an older config left behind, however
+it came here, is told from the one that this study means (`pullback.ensembles.stale_files`). Digests of texts that hold
+digests reach all the way up: another noise level changes what a metric was asked to be.
+"""
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, cast
+
+from pullback.study.base import Split, canonical, job_digest
+from pullback.study.families import SimulatorShift
+from pullback.study.layout import Layout
+from pullback.study.model import Study
+from pullback.study.problems import BUILT_IN_PROBLEMS, CommandProblem
+from pullback.study.waves import WaveFiles
+
+P = ParamSpec("P")
+
+
+def _once(text: Callable[Concatenate["Plan", P], str]) -> Callable[Concatenate["Plan", P], str]:
+    """Keep a job's text: the rules ask several times, and every job that reads its file asks for its digest."""
+
+    @functools.wraps(text)
+    def kept(self: "Plan", *args: P.args, **kwargs: P.kwargs) -> str:
+        key = (text.__name__, *args, *kwargs.items())
+        if key not in self._texts:
+            self._texts[key] = text(self, *args, **kwargs)
+        return self._texts[key]
+
+    return kept
+
+
+class Plan(Layout):
+    """The jobs of a study: the text of each, beside what it comes to."""
+
+    def __init__(self, study: Study, folder: Path | str = "."):
+        super().__init__(study, folder)
+        self._texts: dict[tuple[Any, ...], str] = {}
+
+    def _problem(self, problem: str) -> dict[str, Any]:
+        spec = self.study.problems[problem]
+        simulator = spec.simulator if isinstance(spec.simulator, dict) else spec.simulator.model_dump(mode="json")
+        entry: dict[str, Any] = {"kind": spec.kind, "simulator": simulator}
+        if isinstance(spec, CommandProblem) or spec.kind not in BUILT_IN_PROBLEMS:
+            entry["folder"] = self.folder
+        return entry
+
+    def _base_job(self, problem: str, family: str, split: str) -> dict[str, Any]:
+        return {
+            "seed": self.study.seed,
+            "problem": problem,
+            **self._problem(problem),
+            "family": family,
+            "split": split,
+        }
+
+    @_once
+    def preflight_job(self, problem: str) -> str:
+        """Checks and compilation of a simulator."""
+        return canonical(self._problem(problem))
+
+    @_once
+    def simulate_job(self, problem: str, family: str, split: str, shard: int) -> str:
+        """One shard: ``events`` events in blocks from ``first_block`` on; the last of the split may be short."""
+        spec = self.family(problem, family)
+        events, block = self.events(problem, family, split)
+        per_shard = self.blocks_per_shard(problem, block)
+        first = shard * per_shard
+        return canonical(
+            {
+                **self._base_job(problem, family, split),
+                "params": spec.params,
+                "sweep": spec.sweep is not None,
+                "block": block,
+                "first_block": first,
+                "events": min(events - first * block, per_shard * block),
+            }
+        )
+
+    @_once
+    def derive_job(self, problem: str, family: str) -> str:
+        """Another family's test observations, shifted or without their truth."""
+        spec = self.family(problem, family)
+        shift = spec.shift.model_dump(mode="json") if spec.shift else None
+        base = self.base(problem, family)
+        # What is simulated again may be drawn again too: the prior's parameters, and how its draws are addressed.
+        again = {"params": self.family(problem, base).params, "block": self.block(problem)}
+        return canonical(
+            {
+                **self._base_job(problem, family, "test"),
+                **(again if isinstance(spec.shift, SimulatorShift) else {}),
+                "inputs": {"base": [job_digest(self.index_job(problem, base, "test"))]},
+                "base": base,
+                "shift": shift,
+                "truth": spec.role != "observed",
+            }
+        )
+
+    @_once
+    def read_job(self, problem: str, family: str, split: str, shard: int) -> str:
+        """The reading of one ROOT file: the user's through a branch map, or the one that `collide` wrote."""
+        spec = self.family(problem, family)
+        read = spec.read.model_dump(mode="json", exclude={"files"}) if spec.read else None
+        inputs = {} if spec.read else {"root": [job_digest(self.simulate_job(problem, family, split, shard))]}
+        return canonical(
+            {
+                **self._base_job(problem, family, split),
+                "inputs": inputs,
+                "file": spec.read.files[cast(Split, split)][shard] if spec.read else None,
+                "read": read,
+                "shard": shard,
+                "truth": spec.role != "observed",
+            }
+        )
+
+    @_once
+    def read_waves_job(self, problem: str, family: str, split: str, shard: int) -> str:
+        """The reading of outside gathers, and of their models where there is a truth."""
+        spec = self.family(problem, family)
+        assert isinstance(spec.read, WaveFiles)
+        cut, truth = self._of_shard(problem, family, shard), spec.role != "observed"
+        return canonical(
+            {
+                **self._base_job(problem, family, split),
+                "files": spec.read.files[cast(Split, split)][cut],
+                "models": spec.read.models.get(cast(Split, split), [])[cut] if truth else [],
+                "first_file": cut.start,
+                "read": spec.read.model_dump(mode="json", exclude={"files", "models"}),
+                "truth": truth,
+            }
+        )
+
+    def shard_job(self, problem: str, family: str, split: str, shard: int) -> str:
+        """The job that makes one shard, whichever rule it is of."""
+        source = self.source(problem, family)
+        if source == "derive":
+            return self.derive_job(problem, family)
+        jobs = {"simulate": self.simulate_job, "read_waves": self.read_waves_job}
+        return jobs.get(source, self.read_job)(problem, family, split, shard)
+
+    @_once
+    def index_job(self, problem: str, family: str, split: str) -> str:
+        """Names that an index carries."""
+        spec = self.family(problem, family)
+        shards = range(self.shards(problem, family, split))
+        return canonical(
+            {
+                "inputs": {"shards": [job_digest(self.shard_job(problem, family, split, i)) for i in shards]},
+                "study": self.study.study,
+                "problem": problem,
+                "family": family,
+                "split": split,
+                "role": spec.role,
+            }
+        )
+
+    def _digests_of_seen(self, problem: str, split: Split) -> list[str]:
+        return [job_digest(self.index_job(problem, family, split)) for family in self.seen_with(problem, split)]
+
+    def _learning_inputs(self, problem: str) -> dict[str, list[str]]:
+        return {split: self._digests_of_seen(problem, split) for split in ("train", "validation")}
+
+    def _learn_job(self, problem: str, name: str, seed: int) -> dict[str, Any]:
+        return {
+            "address": [self.study.seed, problem, name, seed],
+            "problem": self._problem(problem),
+            "threads": self.study.threads,
+            "accelerator": self.study.accelerator,
+        }
+
+    @_once
+    def train_job(self, problem: str, method: str, seed: int) -> str:
+        """Training of one method: everything of its instance but `infer`."""
+        spec = self.study.problems[problem].methods[method].model_dump(mode="json", exclude={"infer"})
+        inputs = self._learning_inputs(problem)
+        return canonical({**self._learn_job(problem, method, seed), "inputs": inputs, "method": spec})
+
+    @_once
+    def prior_job(self, problem: str, prior: str, seed: int) -> str:
+        """Training of one diffusion prior."""
+        spec = self.study.problems[problem].priors[prior].model_dump(mode="json")
+        inputs = self._learning_inputs(problem)
+        return canonical({**self._learn_job(problem, prior, seed), "inputs": inputs, "method": spec})
+
+    @_once
+    def likelihood_job(self, problem: str, likelihood: str, seed: int) -> str:
+        """Training of one likelihood."""
+        spec = self.study.problems[problem].likelihoods[likelihood].model_dump(mode="json")
+        inputs = self._learning_inputs(problem)
+        return canonical({**self._learn_job(problem, likelihood, seed), "inputs": inputs, "method": spec})
+
+    @_once
+    def infer_job(self, problem: str, method: str, infer: str, seed: int, family: str, part: int) -> str:
+        """Inference for one piece of one family."""
+        spec = self.study.problems[problem].methods[method]
+        settings = spec.infer[infer]
+        prior: str | None = getattr(spec, "prior", None)
+        likelihood = self.likelihood(problem, method, infer)
+        inputs = {
+            "ensemble": [job_digest(self.index_job(problem, family, "test"))],
+            "artifact": [job_digest(self.train_job(problem, method, seed))] if spec.trains else [],
+            "prior": [job_digest(self.prior_job(problem, prior, seed))] if prior else [],
+            "likelihood": [job_digest(self.likelihood_job(problem, likelihood, seed))] if likelihood else [],
+            "seen": self._digests_of_seen(problem, "train") if self.answers_from_pairs(problem, method) else [],
+            "reference": [job_digest(self.index_job(*head)) for head in self.reference(problem, method, family)],
+        }
+        job = {
+            **self._learn_job(problem, method, seed),
+            "inputs": inputs,
+            "method": spec.model_dump(mode="json", exclude={"infer", "train"}),
+            "infer_name": infer,
+            "infer": settings.model_dump(mode="json", exclude={"families", "parts"}),
+            "family": family,
+            "part": part,
+            "parts": settings.parts,
+        }
+        if spec.told:
+            job["params"] = self.family(problem, self.base(problem, family)).params
+        return canonical(job)
+
+    @_once
+    def index_posterior_job(self, problem: str, method: str, infer: str, seed: int, family: str) -> str:
+        """Names that a posterior's index carries."""
+        parts = range(self.parts(problem, method, infer))
+        return canonical(
+            {
+                "inputs": {
+                    "parts": [job_digest(self.infer_job(problem, method, infer, seed, family, i)) for i in parts]
+                },
+                "study": self.study.study,
+                "problem": problem,
+                "method": method,
+                "infer": infer,
+                "seed": seed,
+                "family": family,
+            }
+        )
+
+    def posterior_job(self, problem: str, method: str, infer: str, seed: int, family: str) -> str:
+        """The job that makes one posterior: the inference itself when it is in one part."""
+        if self.parts(problem, method, infer) == 1:
+            return self.infer_job(problem, method, infer, seed, family, 0)
+        return self.index_posterior_job(problem, method, infer, seed, family)
+
+    @_once
+    def evaluate_job(self, problem: str, method: str) -> str:
+        """EvaluationSettings of one method on one problem: all its inferences, seeds and the families that it answers.
+
+        ``results`` lists, in the order of the inputs, the (infer, seed, family) of each posterior.
+        """
+        spec = self.study.problems[problem].methods[method]
+        families: dict[str, dict[str, Any]] = {
+            name: {
+                "role": self.family(problem, name).role,
+                "title": self.title(problem, name),
+                "shift": shift.kind if (shift := self.family(problem, name).shift) else "none",
+                "base": self.base(problem, name),
+            }
+            for name in self.answered(problem, method)
+        }
+        for name in families if self._compares_with_exact(problem) else ():
+            base = self.family(problem, self.base(problem, name))
+            # Nobody knows the parameters of outside files.
+            if base.read is None:
+                families[name]["params"] = base.params
+        results = self.results(problem, method)
+        inputs = {
+            "posteriors": [job_digest(self.posterior_job(problem, method, *result)) for result in results],
+            "ensembles": [job_digest(self.index_job(problem, family, "test")) for family in families],
+            "references": [
+                job_digest(self.index_job(problem, family, "reference")) for family in self.floors(problem, method)
+            ],
+            "seen": self._digests_of_seen(problem, "train"),
+        }
+        return canonical(
+            {
+                "inputs": inputs,
+                "study": self.study.study,
+                "seed": self.study.seed,
+                "problem_name": problem,
+                "problem": self._problem(problem),
+                "method": method,
+                "method_kind": spec.kind,
+                "returns": spec.returns,
+                "families": families,
+                "results": [[infer, seed, family] for infer, seed, family in results],
+                "evaluation": self.study.problems[problem].evaluation.model_dump(mode="json", exclude={"headline"}),
+            }
+        )
+
+    def _compares_with_exact(self, problem: str) -> bool:
+        """Whether evaluation draws from the exact posterior, and so is told the parameters of families."""
+        evaluation = self.study.problems[problem].evaluation
+        asked_for = evaluation.exact_events or evaluation.c2st_events
+        return bool(asked_for) and "exact-posterior" in self.gives(problem)
+
+    @_once
+    def resolved(self) -> str:
+        """The study as it runs, with every default filled in, and the folder of its file."""
+        return canonical({"folder": self.folder, "study": self.study.model_dump(mode="json")})
+
+    @_once
+    def report_job(self) -> str:
+        """The study as it runs, and what the examples of each (problem, method) were asked to be."""
+        examples = [job_digest(self.evaluate_job(*pair)) for pair in self.every_method()]
+        return canonical({"inputs": {"examples": examples}, **json.loads(self.resolved())})
+
+    @_once
+    def receipt_job(self) -> str:
+        """The study as it runs, and what its ensembles were asked to be."""
+        data = [job_digest(self.index_job(*head)) for head in self.every_split()]
+        return canonical({"inputs": {"data": data}, **json.loads(self.resolved())})

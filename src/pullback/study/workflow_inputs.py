@@ -1,0 +1,363 @@
+"""Which files each job of a study reads, which code it runs, and the names a path may hold: the rules ask here.
+
+Everything is lists of paths relative to the working directory; a list is empty where a job does without.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from pullback.study import paths
+from pullback.study.base import Split, job_digest
+from pullback.study.config import StudyError, check_stem, load_study, read_study
+from pullback.study.families import SimulatorShift
+from pullback.study.job_params import Plan
+from pullback.study.model import Study
+from pullback.study.plugins import problem_class
+from pullback.study.problems import BUILT_IN_PROBLEMS
+from pullback.study.provenance import SOURCE, Node, class_node, file_digest, manifest
+
+
+def open_study(config: dict[str, Any], files: Iterable[Path | str], overridden: bool = False) -> Plan:
+    """The plan of the study that a run of Snakemake is about.
+
+    Args:
+        config: the config as Snakemake holds it.
+        files: the config files that it was read from: one.
+        overridden: whether keys were also given on the command line; the file alone is checked otherwise.
+
+    Raises:
+        StudyError: when the study cannot run, or stands in more than one file.
+    """
+    found = [Path(os.path.relpath(file)) for file in files]
+    if len(found) != 1:
+        named = ", ".join(map(str, found)) or "none"
+        raise StudyError(f"a study is one config file; found {named}: give one with --configfile")
+    if overridden:
+        study = load_study(config, found[0].parent, str(found[0]))
+        check_stem(study, found[0])
+    else:
+        study = read_study(found[0])
+    return Plan(study, found[0].parent)
+
+
+def lend_package() -> None:
+    """Let jobs in an environment of their own (``--sdm conda``) run this package, which the digests are of."""
+    if SOURCE.name == "src":
+        found = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(SOURCE), *filter(None, found)]))
+
+
+def set_up_jobs(threads: int) -> None:
+    """Environment of all jobs: threads of the linear algebra libraries, and memory that is kept once it was taken.
+
+    Every job runs beside others, so a library must not take all cores (and how many it takes changes last bits). A
+    network on a CPU frees and takes all its activations in every step: giving them back to the system each time costs
+    a fifth of the training (glibc; elsewhere the variables mean nothing). What the user has set stays.
+    """
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, str(threads))
+    os.environ.setdefault("MALLOC_MMAP_MAX_", "0")
+    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**31 - 1))
+
+
+DEFAULT_RATE = (100, 1)
+"""Snakemake's default of --max-jobs-per-timespan: jobs, seconds."""
+
+
+def choose_when_jobs_end(scheduler: Any) -> None:
+    """Take away Snakemake's default limit of the rate of jobs; one that the user gave stays.
+
+    Under any limit each job that ends leaves a timer that looks at all ready jobs again every second, for the rest of
+    the run: of a study with 470 jobs Snakemake itself came to take a core and more. Without a limit jobs are chosen
+    when one ends, which is when there is something to choose.
+
+    Args:
+        scheduler: Snakemake's, before it has chosen a job.
+    """
+    limiter = getattr(scheduler, "job_rate_limiter", None)
+    if limiter is not None and (limiter.max_jobs, limiter.timespan) == DEFAULT_RATE:
+        scheduler.job_rate_limiter = None
+
+
+def one_of(names: Iterable[str | int]) -> str:
+    """A wildcard constraint: exactly these names. One that nothing matches when there are none."""
+    return "|".join(re.escape(str(name)) for name in sorted(set(names), key=str)) or r"(?!)"
+
+
+def leading(heads: Iterable[tuple[str, ...]]) -> str:
+    """A constraint for the first wildcard of ``{a}/{b}/...`` that lets only these beginnings of the path pass."""
+    heads = sorted(set(heads))
+    if not heads:
+        return r"(?!)"
+    ahead = "|".join("/".join(map(re.escape, head)) for head in heads)
+    return f"(?=(?:{ahead})[/.])(?:{one_of(head[0] for head in heads)})"
+
+
+class Graph:
+    """Files and code of a plan's jobs.
+
+    Args:
+        plan: a study's plan.
+        scripts: the folder of the workflow's scripts.
+
+    Raises:
+        StudyError: when a file that a simulator is made of is not there.
+    """
+
+    def __init__(self, plan: Plan, scripts: Path):
+        self.plan = plan
+        self.study: Study = plan.study
+        self.name = plan.study.study
+        self.scripts = scripts
+        self._own_files = {}
+        for name, problem in plan.study.problems.items():
+            self._own_files[name, ""] = _digests(f"problems.{name}: the simulator's file", self._user_files(name))
+            for family in problem.families:
+                said = f"problems.{name}.families.{family}: the file"
+                self._own_files[name, family] = _digests(said, plan.prior_files(name, family))
+
+    def _user_files(self, problem: str) -> list[str]:
+        files = self.plan.simulator_files(problem)
+        kind = self.study.problems[problem].kind
+        if not files and kind not in BUILT_IN_PROBLEMS:
+            module = sys.modules.get(problem_class(kind, Path(self.plan.folder)).__module__)
+            files = [file] if (file := getattr(module, "__file__", None)) else []
+        return files
+
+    def code(
+        self,
+        script: str,
+        problem: str = "",
+        family: str = "",
+        method: str = "",
+        prior: str = "",
+        likelihood: str = "",
+        infer: str = "",
+    ) -> str:
+        """The manifest of what a job runs: its script, the problem's code, the method's and the user's own files."""
+        roots: list[Node] = []
+        own: tuple[tuple[str, str], ...] = ()
+        if problem:
+            spec = self.study.problems[problem]
+            own = self._own_files[problem, ""]
+            if spec.kind in BUILT_IN_PROBLEMS:
+                roots.append(class_node(spec.code))
+            if isinstance(spec.simulator, BaseModel):
+                roots.append(_options(type(spec.simulator)))
+            if params := getattr(spec, "Params", None):
+                roots.append(_options(params))
+        if family:
+            own += self._own_files[problem, family]
+        if infer and (refine := getattr(self.study.problems[problem].methods[method].infer[infer], "refine", None)):
+            roots += [class_node(refine.code), _options(type(refine))]
+            likelihood = self.plan.likelihood(problem, method, infer) or ""
+        for group, name in (("methods", method), ("priors", prior), ("likelihoods", likelihood)):
+            if name:
+                settings = getattr(self.study.problems[problem], group)[name]
+                roots += [class_node(settings.code), _options(type(settings))]
+        return manifest(self.scripts / f"{script}.py", tuple(roots), own)
+
+    def code_to_derive(self, problem: str, family: str) -> str:
+        """The same of a family that takes another's events: with the problem's where it simulates them again."""
+        again = isinstance(self.plan.family(problem, family).shift, SimulatorShift)
+        return self.code("derive", problem, family) if again else self.code("derive")
+
+    # Families and splits
+
+    def families(self, *sources: str) -> list[tuple[str, str]]:
+        """(problem, family) of the families that come from one of these sources."""
+        return [
+            (problem, family)
+            for problem, spec in self.study.problems.items()
+            for family in spec.families
+            if self.plan.source(problem, family) in sources
+        ]
+
+    def splits(self) -> list[tuple[str, str, Split]]:
+        """(problem, family, split) of every ensemble."""
+        return self.plan.every_split()
+
+    def split_heads(self, *sources: str) -> list[tuple[str, str, Split]]:
+        """(problem, family, split) of the ensembles that come from one of these sources."""
+        return [head for head in self.splits() if self.plan.source(*head[:2]) in sources]
+
+    def shards(self, problem: str, family: str, split: str) -> list[str]:
+        """The shards of one split."""
+        return [
+            paths.shard(self.name, problem, family, split, shard)
+            for shard in range(self.plan.shards(problem, family, split))
+        ]
+
+    def root_file(self, problem: str, family: str, split: str, shard: int) -> str:
+        """The ROOT file that one shard is read from: an outside one, or the one that `collide` makes."""
+        if self.plan.source(problem, family) == "read":
+            return self.plan.outside_files(problem, family, split, shard)[0]
+        return paths.collisions(self.name, problem, family, split, shard)
+
+    def base_ensemble(self, problem: str, family: str) -> str:
+        """The test ensemble that a derived family's observations come from."""
+        return paths.ensemble(self.name, problem, self.plan.base(problem, family), "test")
+
+    def ensembles(self) -> list[str]:
+        """Every ensemble of the study."""
+        return [paths.ensemble(self.name, *head) for head in self.splits()]
+
+    def seen(self, problem: str, split: str) -> list[str]:
+        """One split of the families that are trained on."""
+        return [paths.ensemble(self.name, problem, family, split) for family in self.plan.seen_with(problem, split)]
+
+    def judged(self, problem: str, method: str) -> list[str]:
+        """The test split of the families that a method answers."""
+        return [paths.ensemble(self.name, problem, family, "test") for family in self.plan.answered(problem, method)]
+
+    def references(self, problem: str, method: str) -> list[str]:
+        """The reference split of the families that give it a sampling floor."""
+        return [paths.ensemble(self.name, problem, f, "reference") for f in self.plan.floors(problem, method)]
+
+    # Learning
+
+    def trained(self) -> list[tuple[str, str]]:
+        """(problem, method) of the methods that train."""
+        return [
+            (p, m) for p, spec in self.study.problems.items() for m, method in spec.methods.items() if method.trains
+        ]
+
+    def priors(self) -> list[tuple[str, str]]:
+        """(problem, prior) of every diffusion prior."""
+        return [(p, name) for p, spec in self.study.problems.items() for name in spec.priors]
+
+    def likelihoods(self) -> list[tuple[str, str]]:
+        """(problem, likelihood) of every learned likelihood."""
+        return [(p, name) for p, spec in self.study.problems.items() for name in spec.likelihoods]
+
+    def artifacts(self) -> list[str]:
+        """Every trained prior, likelihood and method, of every seed."""
+        seeds = range(self.study.seeds)
+        made = [paths.prior(self.name, p, name, seed) for p, name in self.priors() for seed in seeds]
+        made += [paths.likelihood(self.name, p, name, seed) for p, name in self.likelihoods() for seed in seeds]
+        return made + [paths.model(self.name, p, name, seed) for p, name in self.trained() for seed in seeds]
+
+    def artifact(self, problem: str, method: str, seed: int | str) -> list[str]:
+        """What a method learned, where it trains."""
+        trains = self.study.problems[problem].methods[method].trains
+        return [paths.model(self.name, problem, method, seed)] if trains else []
+
+    def prior(self, problem: str, method: str, seed: int | str) -> list[str]:
+        """The prior that a method is guided by, where it uses one."""
+        prior: str | None = getattr(self.study.problems[problem].methods[method], "prior", None)
+        return [paths.prior(self.name, problem, prior, seed)] if prior else []
+
+    def likelihood(self, problem: str, method: str, infer: str, seed: int | str) -> list[str]:
+        """The learned likelihood that an inference is refined with, where there is one."""
+        name = self.plan.likelihood(problem, method, infer)
+        return [paths.likelihood(self.name, problem, name, seed)] if name else []
+
+    # Answering
+
+    def seen_at_inference(self, problem: str, method: str) -> list[str]:
+        """Training ensembles of a method that answers from the pairs themselves, without training on them first."""
+        return self.seen(problem, "train") if self.plan.answers_from_pairs(problem, method) else []
+
+    def needed_to_infer(
+        self, problem: str, method: str, infer: str, seed: int | str, family: str
+    ) -> dict[str, list[str]]:
+        """What an inference reads beside the observations, by name; in one call, for a study has many inferences."""
+        return {
+            "artifact": self.artifact(problem, method, seed),
+            "prior": self.prior(problem, method, seed),
+            "likelihood": self.likelihood(problem, method, infer, seed),
+            "seen": self.seen_at_inference(problem, method),
+            "reference": [paths.ensemble(self.name, *head) for head in self.plan.reference(problem, method, family)],
+            "preflight": self.preflight_of_inference(problem, method),
+        }
+
+    def inferences(self) -> list[tuple[str, str, str]]:
+        """(problem, method, infer) of every inference."""
+        return [
+            (problem, name, infer)
+            for problem, spec in self.study.problems.items()
+            for name, method in spec.methods.items()
+            for infer in method.infer
+        ]
+
+    def inferences_in_parts(self) -> list[tuple[str, str, str]]:
+        """(problem, method, infer) of the inferences whose posteriors are cut; the others need no index."""
+        return [(p, m, infer) for p, m, infer in self.inferences() if self.plan.parts(p, m, infer) > 1]
+
+    def parts(self, problem: str, method: str, infer: str, seed: int | str, family: str) -> list[str]:
+        """The pieces of one posterior that is cut."""
+        count = self.plan.parts(problem, method, infer)
+        return [paths.part(self.name, problem, method, infer, seed, family, part) for part in range(count)]
+
+    def posteriors(self, problem: str, method: str) -> list[str]:
+        """Every posterior of one method, in the order of its results."""
+        return [paths.posterior(self.name, problem, method, *result) for result in self.plan.results(problem, method)]
+
+    def all_posteriors(self) -> list[str]:
+        """Every posterior of the study."""
+        return [path for pair in self.methods() for path in self.posteriors(*pair)]
+
+    def preflight_of_inference(self, problem: str, method: str) -> list[str]:
+        """The compiled simulator, where a method calls it."""
+        needs = self.study.problems[problem].methods[method].needs
+        return [paths.warmup(self.name, problem)] if "forward" in needs else []
+
+    def preflight_of_evaluation(self, problem: str) -> list[str]:
+        """The compiled simulator, where evaluation simulates again."""
+        again = self.study.problems[problem].evaluation.resimulate_events > 0
+        return [paths.warmup(self.name, problem)] if again else []
+
+    # EvaluationSettings
+
+    def methods(self) -> list[tuple[str, str]]:
+        """(problem, method) of every method."""
+        return self.plan.every_method()
+
+    def metrics(self) -> list[str]:
+        """The metrics of every method."""
+        return [paths.metrics(self.name, *pair) for pair in self.methods()]
+
+    def costs(self) -> list[str]:
+        """The cost of every method."""
+        return [paths.cost(self.name, *pair) for pair in self.methods()]
+
+    def examples(self) -> list[str]:
+        """What the report draws of every method."""
+        return [paths.figures(self.name, *pair) for pair in self.methods()]
+
+    def curves(self) -> list[str]:
+        """The loss curves of everything that was trained."""
+        return [paths.curves(artifact) for artifact in self.artifacts()]
+
+    def resolved(self) -> str:
+        """The study as it runs: another file for another config, so that old pages are never up to date."""
+        return paths.resolved(self.name, job_digest(self.plan.resolved()))
+
+    def preflights(self) -> list[str]:
+        """The pre-flight report of every problem."""
+        return [paths.warmup(self.name, problem) for problem in self.study.problems]
+
+
+def _digests(said: str, names: list[str]) -> tuple[tuple[str, str], ...]:
+    """Name and digest of the user's own files."""
+    digests = []
+    for name in names:
+        # Where packages are installed differs between machines, and reruns nothing.
+        called = Path(name).name if Path(name).is_absolute() else name
+        try:
+            digests.append((called, file_digest(Path(name))))
+        except OSError as error:
+            raise StudyError(
+                f"{said} {name} cannot be read ({error.strerror}): correct its path, or the variable in it"
+            ) from None
+    return tuple(digests)
+
+
+def _options(model: type[BaseModel]) -> Node:
+    return Node(model.__module__, model.__name__)
