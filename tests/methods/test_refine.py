@@ -7,8 +7,8 @@ from pullback.core.seeding import generator
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.methods.base import Context, Method, PosteriorSamples
-from pullback.methods.refinement.em import Sample, choose, em_step, equal, pairs, predictive
 from pullback.methods.infer import answer
+from pullback.methods.refinement.em import Sample, choose, em_step, equal, pairs, predictive
 from pullback.methods.refinement.kernel import Coordinates, bandwidth
 from pullback.methods.refinement.refine import Refined, RefineError
 from pullback.metrics.distances import sliced_wasserstein

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from pullback.diffusion.edm import euler_ode, karras_grid
-from pullback.methods.guided.enkg import DiffusionMethod
+from pullback.diffusion.sampler import Euler
+from pullback.methods.guided.base import DiffusionMethod, Particles
 from pullback.study.inference import DiffusionInfer
 
 
@@ -12,8 +12,7 @@ class PriorDraws(DiffusionMethod):
     """The probability-flow ODE from noise to x, with the levels that a guided method would use."""
 
     @torch.no_grad()
-    def answer(self, y: np.ndarray, event_id: int, infer: DiffusionInfer) -> np.ndarray:
-        """Draws (draw, *x) for one observation, which is not used."""
-        grid = karras_grid(infer.levels, self.prior.sigma_min, self.prior.sigma_max)
-        noise = self.noise("prior-draws", event_id, infer.draws)
-        return euler_ode(self.denoise, self.prior.sigma_max * noise, grid).cpu().numpy()
+    def answer(self, y: np.ndarray, event_id: int, infer: DiffusionInfer) -> Particles:
+        """Draws for one observation, which is not used."""
+        schedule, noise = self.prior.schedule, self.noise("prior-draws", event_id, infer.draws)
+        return Particles(Euler(self.prior)(schedule.sigma_max * noise, schedule.times(infer.levels)))
