@@ -19,7 +19,7 @@ from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, PosteriorReader
 from pullback.problems.base import Problem
 from pullback.study.base import Closed
-from pullback.study.inference import Infer
+from pullback.study.kinds import Infer
 
 State = TypeVar("State")
 

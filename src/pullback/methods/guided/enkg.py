@@ -36,8 +36,9 @@ from pullback.diffusion.numerics import numerics
 from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Method, PosteriorSamples
 from pullback.methods.guided.edm import PriorError, load_prior
+from pullback.methods.guided.spec import EnkgInfer
 from pullback.methods.live_traces import live
-from pullback.study.inference import EnkgInfer, Infer
+from pullback.study.kinds import Infer
 
 log = logging.getLogger("pullback")
 
