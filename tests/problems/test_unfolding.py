@@ -14,7 +14,7 @@ from pullback.ensembles.store import EnsembleReader
 from pullback.problems.base import Problem
 from pullback.readers.root import read
 from pullback.simulators.collider import collide
-from pullback.study.kinds import problem_kind
+from pullback.study.kinds import ProblemKind, problem_kind
 
 SIMULATOR = {"multi_parton_interactions": False, "truth_pt_min": 25.0, "block": 20}
 
