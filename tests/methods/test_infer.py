@@ -176,7 +176,7 @@ class AfdpsLike(Method[None]):
         self.particles = np.load(prior)["x"]
 
     def sample(self, state, y, event_id):
-        x = np.broadcast_to(self.particles[: self.settings.draws], (len(y), infer.draws, 2))
+        x = np.broadcast_to(self.particles[: self.settings.draws], (len(y), self.settings.draws, 2))
         log_weight = self.problem.log_likelihood(y[:, None], x)
         self.cost.simulator_calls += log_weight.size
         ok = log_weight > -500
@@ -247,9 +247,10 @@ def test_blocks_of_large_events_have_fewer(tmp_path, monkeypatch):
     with EnsembleReader(write(tmp_path / "family.h5", n=50)) as reader:
         method.load(None, None, [reader.path])
         sizes = []
-        draw = method.draw
-        monkeypatch.setattr(method, "draw", lambda state, y, *rest: (sizes.append(len(y)), draw(state, y, *rest))[1])
-        answer(method.using(Infer(draws=3)), reader, tmp_path / "p.h5", "{}")
+        method = method.using(Infer(draws=3))
+        sample = method.sample
+        monkeypatch.setattr(method, "sample", lambda state, y, ids: (sizes.append(len(y)), sample(state, y, ids))[1])
+        answer(method, reader, tmp_path / "p.h5", "{}")
     assert sizes == [20, 20, 10]
 
 
