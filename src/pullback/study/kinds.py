@@ -77,10 +77,10 @@ class KindSpec(Closed):
 
     kind: str
 
-    def build(self, problem: Any, context: Any) -> Any:
-        """The object that does the work."""
+    def build(self, problem: Any, context: Any, *settings: "Infer") -> Any:
+        """The object that does the work; ``settings`` are those of the inference, where there is one."""
         made = registry.load_object(self.code) if isinstance(self.code, str) else self.code
-        return made(self, problem, context)
+        return made(self, problem, context, *settings)
 
     def check(self, problem: "Problem") -> Iterator[Message]:
         """Cross-field validation against the problem that it is part of."""
@@ -108,6 +108,9 @@ class MethodSpec(KindSpec):
         uses_true_prior: whether it knows the true prior: shown beside the others, never ranked among them.
         baseline: whether it answers independently of the observation.
         advice: what to change where its draws are found to be off.
+        unfolds: whether it yields the truth distribution (rule `unfold`).
+        costly_condition: whether conditioning is a job of its own, whose state all parts of an inference read (rule
+            `condition`).
     """
 
     needs: ClassVar[frozenset[Capability]] = frozenset({"pairs"})
@@ -119,6 +122,8 @@ class MethodSpec(KindSpec):
     uses_true_prior: ClassVar[bool] = False
     baseline: ClassVar[bool] = False
     advice: ClassVar[str] = ""
+    unfolds: ClassVar[bool] = False
+    costly_condition: ClassVar[bool] = False
 
     infer: Mapping[Name, Infer] = Field(default={"default": Infer()}, min_length=1)
 
