@@ -15,8 +15,8 @@ from pullback.diffusion.denoiser import Denoiser, NetworkDenoiser, Prediction, n
 from pullback.diffusion.sampler import Ancestral, Dopri5, Euler, Heun, Midpoint, Sampler
 from pullback.diffusion.schedule import Ddpm, FlowMatching
 from pullback.diffusion.share import Noise
-from pullback.study.inference import DdpmInfer, FlowInfer, Infer
-from pullback.study.methods import Cddpm, Cfm, EiDdpm, EiFm, Regression, VelocityGan
+from pullback.methods.amortised.spec import Amortised, DdpmInfer, Diffusion, Flow, FlowInfer
+from pullback.study.kinds import Infer
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 """The network: x_t (B, *x), t (1,) -> (B, *x)."""
@@ -103,8 +103,8 @@ def ddpm_path(schedule: str, steps: int) -> DiffusionPath:
     return DiffusionPath(Ddpm(schedule, steps), "noise" if schedule == "paper" else "v")
 
 
-def make_path(spec: Cfm | Cddpm | EiFm | EiDdpm | Regression | VelocityGan) -> Path:
+def make_path(spec: Amortised) -> Path:
     """The path of a method."""
-    if isinstance(spec, Cddpm | EiDdpm):
+    if isinstance(spec, Diffusion):
         return ddpm_path(spec.schedule, spec.diffusion_steps)
-    return DirectPath() if isinstance(spec, Regression | VelocityGan) else flow_path()
+    return flow_path() if isinstance(spec, Flow) else DirectPath()

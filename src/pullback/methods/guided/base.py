@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,10 +14,8 @@ from pullback.diffusion.denoiser import Denoiser, EdmDenoiser
 from pullback.diffusion.numerics import numerics, pick_device
 from pullback.diffusion.schedule import Time, VarianceExploding
 from pullback.ensembles.scaling import Scaling
-from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Cost, Method, PosteriorSamples
 from pullback.methods.guided.edm import PriorError, load_prior
-from pullback.study.inference import Infer
 
 NETWORK_ROWS = 256
 """Particles that go through the network at once."""
@@ -85,19 +83,16 @@ class DiffusionMethod(Method[None]):
             )
         self.prior, self.device = Counted(denoiser, self.cost), pick_device(self.context.accelerator)
 
-    def condition(self, ensemble: EnsembleReader, infer: Infer) -> None:
-        """Nothing: each observation is answered on its own."""
-
     def noise(self, stage: str, event_id: int, draws: int) -> Tensor:
         """Standard normals (draw, *x) that only the event's id names."""
         shape = (draws, *self.scaling.x_shape)
         normals = event_normals((*self.context.address, stage), np.array([event_id]), shape)[0]
         return torch.from_numpy(normals).to(self.device)
 
-    def draw(self, state: None, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> PosteriorSamples:
+    def sample(self, state: None, y: np.ndarray, event_id: np.ndarray) -> PosteriorSamples:
         """Draws (event, draw, *x) in physical units, each event on its own."""
         with numerics(self.context.threads, self.device.type == "cuda"):
-            answers = [self.answer(one, int(i), infer) for one, i in zip(y, event_id, strict=True)]
+            answers = [self.answer(one, int(i)) for one, i in zip(y, event_id, strict=True)]
         x = self.scaling.decode_x(np.stack([answer.x.detach().cpu().numpy() for answer in answers]), y[:, None])
         log_weight, ok = np.zeros(x.shape[:2]), np.ones(x.shape[:2], dtype=bool)
         for row, answer in enumerate(answers):
@@ -107,6 +102,6 @@ class DiffusionMethod(Method[None]):
         found = {name: [a.diagnostics[name] for a in answers if name in a.diagnostics] for name in sorted(names)}
         return PosteriorSamples(x, log_weight, ok, {name: float(np.median(each)) for name, each in found.items()})
 
-    def answer(self, y: np.ndarray, event_id: int, infer: Any) -> Particles:
+    def answer(self, y: np.ndarray, event_id: int) -> Particles:
         """Draws for one observation (*y,)."""
         raise NotImplementedError

@@ -32,8 +32,8 @@ from pullback.diffusion.denoiser import Denoiser
 from pullback.diffusion.sampler import Euler
 from pullback.diffusion.schedule import VarianceExploding
 from pullback.methods.guided.base import DiffusionMethod, Particles
+from pullback.methods.guided.spec import EnkgInfer
 from pullback.methods.live_traces import live
-from pullback.study.inference import EnkgInfer
 
 log = logging.getLogger("pullback")
 
@@ -147,7 +147,9 @@ def guide(
 class EnKG(DiffusionMethod):
     """EnKG against the problem's simulator; the particles of one observation are its draws."""
 
-    def answer(self, y: np.ndarray, event_id: int, infer: EnkgInfer) -> Particles:
+    settings: EnkgInfer
+
+    def answer(self, y: np.ndarray, event_id: int) -> Particles:
         """One run for one observation; dead traces are no data."""
         recorded = np.broadcast_to(live(self.problem.y, y), y.shape)
 
@@ -155,10 +157,10 @@ class EnKG(DiffusionMethod):
             predicted, ok = self._simulate(z, y, (event_id, level, update))
             return predicted[:, recorded.ravel()], ok
 
-        noise = self.noise("enkg", event_id, infer.draws)
+        noise = self.noise("enkg", event_id, self.settings.draws)
         label = f"EnKG, event {event_id}"
         progress = self.context.progress
-        return Particles(guide(self.prior, simulate, y[recorded], noise, infer, progress, label))
+        return Particles(guide(self.prior, simulate, y[recorded], noise, self.settings, progress, label))
 
     def _simulate(self, z: np.ndarray, y: np.ndarray, where: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Simulate x within its bounds; a particle that is not finite is not simulated and has failed."""

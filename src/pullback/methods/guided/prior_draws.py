@@ -5,14 +5,16 @@ import torch
 
 from pullback.diffusion.sampler import Euler
 from pullback.methods.guided.base import DiffusionMethod, Particles
-from pullback.study.inference import DiffusionInfer
+from pullback.methods.guided.spec import DiffusionInfer
 
 
 class PriorDraws(DiffusionMethod):
     """The probability-flow ODE from noise to x, with the levels that a guided method would use."""
 
+    settings: DiffusionInfer
+
     @torch.no_grad()
-    def answer(self, y: np.ndarray, event_id: int, infer: DiffusionInfer) -> Particles:
+    def answer(self, y: np.ndarray, event_id: int) -> Particles:
         """Draws for one observation, which is not used."""
-        schedule, noise = self.prior.schedule, self.noise("prior-draws", event_id, infer.draws)
-        return Particles(Euler(self.prior)(schedule.sigma_max * noise, schedule.times(infer.levels)))
+        schedule, noise = self.prior.schedule, self.noise("prior-draws", event_id, self.settings.draws)
+        return Particles(Euler(self.prior)(schedule.sigma_max * noise, schedule.times(self.settings.levels)))
