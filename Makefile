@@ -4,11 +4,11 @@
 #   make run STUDY=config/studies/x.yaml         another study
 #   make run CORES=8 ARGS="-n"                   fewer cores; ARGS go to snakemake as they are
 #   make run ARGS="--profile profiles/slurm"     through SLURM: docs/cluster.md
-#   make test | test-slurm | lint | bench | schema | clean
+#   make test | test-slurm | lint | bench | bench-gpu | schema | clean
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := run
-.PHONY: run test test-slurm lint bench schema clean check
+.PHONY: run test test-slurm lint bench bench-gpu schema clean check
 
 CORES ?= all
 STUDY ?= config/config.yaml
@@ -75,6 +75,10 @@ bench: check $(BUILT)
 	@$(BIN)/python -c "import deepwave" 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check "deepwave==0.1.0"
 	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647 $(BIN)/python benchmarks/bench.py $(ARGS)
+
+# On a machine with a GPU and the packages of envs/gpu.txt; nothing is installed.
+bench-gpu:
+	PYTHONPATH=src $(or $(wildcard $(BIN)/python),python3) benchmarks/gpu.py $(ARGS)
 
 schema: check $(BUILT)
 	$(BIN)/python -m pullback.study.schema
