@@ -1,0 +1,6 @@
+"""The page of kinds."""
+
+
+def page() -> str:
+    """Markdown."""
+    return "# Kinds\n"
