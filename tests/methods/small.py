@@ -20,9 +20,8 @@ from pullback.ensembles.store import EnsembleWriter
 from pullback.methods import resume
 from pullback.methods.infer import infer
 from pullback.methods.train import train
-from pullback.problems.gaussian import Gaussian
+from pullback.problems.gaussian import Gaussian, GaussianSimulator
 from pullback.study.base import canonical
-from pullback.study.problems import GaussianSimulator
 
 PROBLEM = Gaussian(GaussianSimulator())
 TRAIN = {"steps": 600, "sets_per_step": 4, "set_size": [8, 32], "validate_every": 150, "checkpoint_every": 20}

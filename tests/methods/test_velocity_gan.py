@@ -14,9 +14,9 @@ from pullback.methods.amortised.velocity_gan import VelocityGan
 from pullback.methods.base import Context, TrainPaths
 from pullback.methods.train import RunError, method_spec, train
 from pullback.problems.fwi import Fwi
+from pullback.simulators.wave_settings import FwiSimulator
 from pullback.study.base import canonical
-from pullback.study.inference import PointInfer
-from pullback.study.waves import FwiSimulator
+from pullback.study.kinds import PointInfer
 
 torch.set_num_threads(1)
 
@@ -257,8 +257,8 @@ def test_it_learns_velocities_from_waves(gradients, tmp_path, kind):
     method.load(job.artifact, None, [])
     with EnsembleReader(gradients["test"]) as reader:
         infer = PointInfer()
-        state = method.condition(reader, infer)
-        chunk = method.draw(state, reader.read("y"), reader.read("event_id"), infer)
+        state = method.using(infer).condition(reader)
+        chunk = method.using(infer).sample(state, reader.read("y"), reader.read("event_id"))
         truth = reader.read("x")
     assert chunk.x.shape == (40, 1, 32, 32)
     assert chunk.ok.all()
