@@ -24,6 +24,9 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from pullback.study.inference import FlowInfer
+from pullback.study.methods import EiFm
+from pullback.study.problems import GaussianSimulator
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -36,9 +39,6 @@ from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.methods.amortised.model import AmortisedModel, ConditionalNet
 from pullback.methods.base import Context, TrainPaths
 from pullback.problems.gaussian import Gaussian
-from pullback.study.inference import FlowInfer
-from pullback.study.methods import EiFm
-from pullback.study.problems import GaussianSimulator
 
 STUDIES = Path(__file__).parents[1] / "config" / "studies"
 BUDGET_S = 480

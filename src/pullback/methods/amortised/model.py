@@ -107,7 +107,7 @@ def path_loss(
     """
     context = model.context(sets)
     x, y, there = (sets[name][:, :targets] for name in ("x", "y", "mask"))
-    x_t, t, target = path.point(x, noise)
+    x_t, t, target = path.point(x, y, noise)
     share = target_weights(sets, targets).reshape(there.shape)
     # Padding has no weight in the loss, but would have one in the statistics of a batch.
     x_t, t, y, target, share = (
@@ -313,7 +313,7 @@ class AmortisedModel(Method[ModelState]):
                 fresh = event_normals(address, ids, (draws, *self.scaling.x_shape))
                 return torch.from_numpy(fresh).flatten(0, 1).to(self.device)
 
-            z = self.path.sample(predict, start, self.settings, normals).float().cpu().numpy()
+            z = self.path.sample(predict, start, y, self.settings, normals).float().cpu().numpy()
             pieces.append(z.reshape(-1, draws, *self.scaling.x_shape))
         return np.concatenate(pieces)
 
