@@ -11,15 +11,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from pullback.ensembles.arrays import Ensemble
 from pullback.ensembles.sets import TrainingData
-from pullback.ensembles.store import EnsembleReader, PosteriorReader
+from pullback.ensembles.store import PosteriorReader
 from pullback.problems.base import Problem
 from pullback.study.base import Closed
 from pullback.study.inference import Infer
+
+if TYPE_CHECKING:
+    from pullback.diffusion.checkpoint import Artifact
 
 State = TypeVar("State")
 
@@ -98,7 +102,7 @@ class Context:
 
 @dataclass(frozen=True)
 class TrainPaths:
-    """Where training writes.
+    """Where training writes; what is None is not written.
 
     Attributes:
         artifact: final model, written under a temporary name and renamed at the end.
@@ -107,9 +111,9 @@ class TrainPaths:
         asked: what the artifact was asked to be: kept in its meta values, from where inference compares it.
     """
 
-    artifact: Path
-    curves: Path
-    checkpoints: Path
+    artifact: Path | None = None
+    curves: Path | None = None
+    checkpoints: Path | None = None
     asked: str = ""
 
 
@@ -134,8 +138,10 @@ class Method(Generic[State]):
         event = draws * math.prod(self.problem.x.shape) + math.prod(self.problem.y.shape)
         return max(1, min(self.block, BLOCK_VALUES // event))
 
-    def train(self, data: TrainingData, job: TrainPaths) -> None:
+    def train(self, data: TrainingData, job: TrainPaths) -> "Artifact | None":
         """Learn from the seen families and write the artifact; for methods whose catalogue entry says ``trains``.
+
+        One whose artifact is tensors and plain values returns it: where ``job`` names no file, that is all there is.
 
         With several GPUs it runs once in each process of torchrun; the default loop shares the work among them.
         """
@@ -152,7 +158,7 @@ class Method(Generic[State]):
         """The family's independent truth, for methods to whom it stands for the prior (``needs_either``)."""
         raise NotImplementedError(f"{type(self).__name__} answers from no reference")
 
-    def condition(self, ensemble: EnsembleReader, infer: Infer) -> State:
+    def condition(self, ensemble: Ensemble, infer: Infer) -> State:
         """What is computed once for one ensemble (set embedding, per-dataset training ...)."""
         return None  # type: ignore[return-value]
 
@@ -160,7 +166,7 @@ class Method(Generic[State]):
         """Posterior draws for observations y (event, *y); row i of the family's ensemble has ``event_id[i]``."""
         raise NotImplementedError
 
-    def unfold(self, state: State, ensemble: EnsembleReader, infer: Infer) -> Unfolded:
+    def unfold(self, state: State, ensemble: Ensemble, infer: Infer) -> Unfolded:
         """The truth distribution, for methods whose catalogue entry gives ``unfolded``."""
         raise NotImplementedError
 

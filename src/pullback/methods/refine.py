@@ -33,8 +33,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pullback.core.seeding import event_normals, event_uniforms, generator
+from pullback.ensembles.arrays import Ensemble
 from pullback.ensembles.sets import nominal
-from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Method, PosteriorSamples
 from pullback.methods.em import (
     PAIRS,
@@ -101,7 +101,7 @@ class Refined(Method[RefinedState]):
 
             self.at = load_likelihood(likelihood, self.context).at
 
-    def condition(self, ensemble: EnsembleReader, infer: Infer) -> RefinedState:
+    def condition(self, ensemble: Ensemble, infer: Infer) -> RefinedState:
         """Fit the prior of a set: draws of the inner method as particles, then EM."""
         assert isinstance(infer, AmortisedInfer)
         assert infer.refine is not None
@@ -236,7 +236,7 @@ class Refined(Method[RefinedState]):
         return {**self.inner.diagnostics(state.inner), **state.diagnostics}
 
 
-def _rows(ensemble: EnsembleReader, name: str, chosen: np.ndarray) -> np.ndarray:
+def _rows(ensemble: Ensemble, name: str, chosen: np.ndarray) -> np.ndarray:
     """Some rows of a variable, read in pieces: what is held at once are these rows and one piece."""
     found = []
     for piece in chunks(ensemble.n, max(1, len(chosen) // 4)):
@@ -246,7 +246,7 @@ def _rows(ensemble: EnsembleReader, name: str, chosen: np.ndarray) -> np.ndarray
     return np.concatenate(found)
 
 
-def _weights(ensemble: EnsembleReader, chosen: np.ndarray) -> np.ndarray | None:
+def _weights(ensemble: Ensemble, chosen: np.ndarray) -> np.ndarray | None:
     """Event weights of some members relative to their mean, (member,); None where there are none.
 
     Raises:
