@@ -21,7 +21,14 @@ from pullback.methods.base import Context, TrainPaths
 from pullback.study.learning import Train
 
 SETTINGS = Train(
-    steps=60, sets=3, set_size=(4, 16), validate_every=20, checkpoint_every=10, learning_rate=0.01, ema=0.9, clip=1.0
+    steps=60,
+    sets_per_step=3,
+    set_size=(4, 16),
+    validate_every=20,
+    checkpoint_every=10,
+    learning_rate=0.01,
+    ema=0.9,
+    clip=1.0,
 )
 
 

@@ -19,7 +19,9 @@ from pullback.study.inference import AmortisedInfer as Infer
 from pullback.study.learning import Mlp, SetTransformer, Train
 from pullback.study.methods import Hvae as Spec
 
-TRAIN = Train(steps=600, sets=8, set_size=(16, 64), targets=32, learning_rate=5e-3, ema=0.98, validate_every=100)
+TRAIN = Train(
+    steps=600, sets_per_step=8, set_size=(16, 64), loss_members=32, learning_rate=5e-3, ema=0.98, validate_every=100
+)
 SPEC = Spec(
     kind="hvae",
     k=2,

@@ -31,7 +31,7 @@ def write(path: Path, n: int = 2500, gamma: float = 0.5, truth: bool = True) -> 
     return path
 
 
-@pytest.mark.parametrize("set_size", ["whole", 700, 64])
+@pytest.mark.parametrize("set_size", ["all", 700, 64])
 @pytest.mark.parametrize("events", [2500, 1300])
 def test_pieces_cover_every_event_once_and_hold_its_set(set_size, events):
     found = list(pieces(events, 2500, set_size, 256))

@@ -27,7 +27,7 @@ SPEC = study.GmmLikelihood(
     components=1,
     width=32,
     depth=2,
-    train=Train(steps=600, sets=1, set_size=(384, 384), learning_rate=5e-3, ema=0.98, validate_every=300),
+    train=Train(steps=600, sets_per_step=1, set_size=(384, 384), learning_rate=5e-3, ema=0.98, validate_every=300),
 )
 
 
@@ -104,7 +104,7 @@ def test_another_model_is_refused(tmp_path):
 def test_the_drivers_train_it_and_refine_with_it(tmp_path):
     """As the rules `likelihood`, `train` and `infer` call them, with a job of each."""
     for kind in ("gmm", "cfm"):
-        arguments = small.train_arguments(kind, tmp_path, steps=10, sets=1)
+        arguments = small.train_arguments(kind, tmp_path, steps=10, sets_per_step=1)
         train(**{**arguments, "artifact": tmp_path / f"{kind}.pt", "curves": tmp_path / f"{kind}.curves.csv"})
     test = small.write(tmp_path / "test.h5", 100, 3)
     drawn = []

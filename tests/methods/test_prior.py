@@ -23,7 +23,7 @@ CONTEXT = Context((0, "problem", "edm", 0), accelerator="cpu")
 SPEC = study.EdmPrior(
     kind="edm",
     network=Mlp(width=32, depth=2),
-    train=Train(steps=300, sets=4, set_size=(64, 64), learning_rate=5e-3, ema=0.98, validate_every=100),
+    train=Train(steps=300, sets_per_step=4, set_size=(64, 64), learning_rate=5e-3, ema=0.98, validate_every=100),
 )
 
 
