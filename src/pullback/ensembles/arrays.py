@@ -1,4 +1,4 @@
-"""Ensembles as training and inference see them: files (`store.EnsembleReader`) or arrays in memory (`ArrayEnsemble`)."""
+"""Ensembles as training and inference see them: `store.EnsembleReader` for files, `ArrayEnsemble` for arrays in memory."""
 
 import hashlib
 from collections.abc import Sequence

@@ -33,7 +33,7 @@ from pullback.core.seeding import event_normals, generator
 from pullback.diffusion.denoisers import Denoiser
 from pullback.diffusion.edm import euler_ode, euler_step, karras_grid
 from pullback.diffusion.numerics import numerics
-from pullback.ensembles.store import EnsembleReader
+from pullback.ensembles.arrays import Ensemble
 from pullback.methods.base import Method, PosteriorSamples
 from pullback.methods.guided.edm import PriorError, load_prior
 from pullback.methods.live_traces import live
@@ -172,7 +172,7 @@ class DiffusionMethod(Method[None]):
                 "problem's; train it on this problem"
             )
 
-    def condition(self, ensemble: EnsembleReader, infer: Infer) -> None:
+    def condition(self, ensemble: Ensemble, infer: Infer) -> None:
         """Nothing: each observation is answered on its own."""
 
     def denoise(self, x: Tensor, sigma: Tensor | float) -> Tensor:
