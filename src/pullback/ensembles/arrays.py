@@ -1,4 +1,4 @@
-"""Ensembles as training and inference see them: `store.EnsembleReader` for files, `ArrayEnsemble` for arrays in memory."""
+"""Ensembles as training and inference see them, and one of arrays in memory (of files: `store.EnsembleReader`)."""
 
 import hashlib
 from collections.abc import Sequence
