@@ -56,7 +56,7 @@ def test_a_trained_prior_draws_from_what_it_was_trained_on(artifact):
     method = PriorDraws(None, Problem(), CONTEXT)
     method.load(None, artifact, [])
     infer = DiffusionInfer(levels=40, draws=2000)
-    x = method.draw(None, np.zeros((1, 1), np.float32), np.array([7]), infer).x[0]
+    x = method.using(infer).sample(None, np.zeros((1, 1), np.float32), np.array([7])).x[0]
     scale = np.sqrt(np.diag(COVARIANCE))
     np.testing.assert_allclose((x.mean(axis=0) - MEAN) / scale, 0, atol=0.15)
     # Correlation 0.6. Euler's error at 40 levels widens a unit Gaussian's variance by some 5 %, 2000 draws give 3 %.

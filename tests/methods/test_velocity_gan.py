@@ -257,8 +257,8 @@ def test_it_learns_velocities_from_waves(gradients, tmp_path, kind):
     method.load(job.artifact, None, [])
     with EnsembleReader(gradients["test"]) as reader:
         infer = PointInfer()
-        state = method.condition(reader, infer)
-        chunk = method.draw(state, reader.read("y"), reader.read("event_id"), infer)
+        state = method.using(infer).condition(reader)
+        chunk = method.using(infer).sample(state, reader.read("y"), reader.read("event_id"))
         truth = reader.read("x")
     assert chunk.x.shape == (40, 1, 32, 32)
     assert chunk.ok.all()

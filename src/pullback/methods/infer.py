@@ -99,12 +99,12 @@ def infer(
         settings = infer_settings(spec, plan["infer"])
         address = (*plan["address"], plan["infer_name"], plan["family"])
         context = Context(address, plan["threads"], plan["accelerator"], progress, clock.due)
-        method = load_class(spec.code)(spec, problem, context)  # type: ignore[attr-defined]
+        method = load_class(spec.code)(spec, problem, context, settings)  # type: ignore[attr-defined]
         method.load(artifact, prior, list(seen))
         if "params" in plan:
-            method.tell(plan["params"])
+            method.set_prior_params(plan["params"])
         if reference:
-            method.refer(reference)
+            method.set_reference(reference)
         if refine := getattr(settings, "refine", None):
             method = load_class(refine.code)(method, likelihood)
         with EnsembleReader(ensemble) as reader:
@@ -118,7 +118,7 @@ def infer(
                 finished = Finished(checkpoint_folder(Path(checkpoints), record, make=False), record)
             attributes = {"returns": spec.returns}  # type: ignore[attr-defined]
             cut = {"part": plan["part"], "parts": plan["parts"]}
-            answer(method, settings, reader, out, job, **cut, attributes=attributes, finished=finished)
+            answer(method, reader, out, job, **cut, attributes=attributes, finished=finished)
 
 
 def _digests(
@@ -137,7 +137,6 @@ def _digests(
 
 def answer(
     method: Method[Any],
-    settings: Infer,
     ensemble: EnsembleReader,
     out: Path,
     job: str,
@@ -149,8 +148,7 @@ def answer(
     """Condition a loaded method on an ensemble's sets and stream its draws for one part of the events to a file.
 
     Args:
-        method: loaded.
-        settings: of the inference.
+        method: loaded, with the settings of the inference.
         ensemble: the observations.
         out: the part that is written.
         job: canonical JSON of what was asked, kept in the file.
@@ -161,6 +159,7 @@ def answer(
     Raises:
         Stopped: the method's context said so between two pieces; the finished ones are kept.
     """
+    settings = method.settings
     events = min(ensemble.n, settings.max_events or ensemble.n)
     work = list(pieces(events, ensemble.n, settings.set_size, method.events_at_once(settings.draws)))
     mine = work[part * len(work) // parts : (part + 1) * len(work) // parts]
@@ -194,11 +193,11 @@ def answer(
             began = time.perf_counter()
             if conditioned != (piece.set_first, piece.set_last):
                 conditioned = (piece.set_first, piece.set_last)
-                state = method.condition(ensemble.window(*conditioned), settings)
+                state = method.condition(ensemble.window(*conditioned))
                 noticed = method.diagnostics(state).items()
                 merge(diagnostics, {key: {piece.set_first: float(value)} for key, value in noticed})
             event_id = ensemble.read("event_id", piece.first, piece.last)
-            chunk = _checked(method.draw(state, ensemble.read("y", piece.first, piece.last), event_id, settings))
+            chunk = _checked(method.sample(state, ensemble.read("y", piece.first, piece.last), event_id))
             merge(diagnostics, {key: {piece.first: float(v)} for key, v in chunk.diagnostics.items()})
             writer.append(chunk, event_id)
             longest = max(longest, time.perf_counter() - began)

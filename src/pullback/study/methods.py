@@ -41,7 +41,10 @@ class MethodBase(Closed):
     returns: ClassVar[Label]
     trains: ClassVar[bool] = False
     uses_prior: ClassVar[bool] = False
-    gives: ClassVar[frozenset[Literal["posterior", "unfolded"]]] = frozenset({"posterior"})
+    unfolds: ClassVar[bool] = False
+    """It yields the truth distribution: rule `unfold` calls it."""
+    costly_condition: ClassVar[bool] = False
+    """Conditioning is a job of its own, whose state all parts of an inference read: rule `condition` calls it."""
     code: ClassVar[str]
 
     @property

@@ -35,7 +35,6 @@ from pullback.methods.amortised.model import VECTOR_ROWS, AmortisedModel, target
 from pullback.networks.build import build_set_encoder
 from pullback.networks.encoders import Shape, observation_encoder
 from pullback.study import methods as study
-from pullback.study.inference import Infer
 
 LOG_STD = 7.0
 """Standard deviations lie within exp(+-LOG_STD), in units of the scaled x."""
@@ -157,7 +156,7 @@ class Hvae(AmortisedModel):
             return HvaeNet(self.spec, scaling)
 
     def _draw(
-        self, context: Tensor | None, noise: np.ndarray, seen: np.ndarray, event_id: np.ndarray, infer: Infer, part: int
+        self, context: Tensor | None, noise: np.ndarray, seen: np.ndarray, event_id: np.ndarray, part: int
     ) -> np.ndarray:
         """Draws as the network sees them (event, draw, *x): ``noise`` is that of x, c and z have some of their own."""
         assert context is not None

@@ -12,7 +12,7 @@ import numpy as np
 from pullback.core.seeding import generator
 from pullback.methods.base import Method, PosteriorSamples
 from pullback.problems.true_prior import ByParameters, ByTruth
-from pullback.study.inference import ExactInfer, Infer
+from pullback.study.inference import ExactInfer
 
 LOW_QUANTILE = 0.05
 
@@ -21,14 +21,15 @@ class Oracle(Method[None]):
     """Draws from p(x|y) with the family's true parameters, or its own truth, as prior."""
 
     block = 1000
+    settings: ExactInfer
     params: dict[str, Any]
     truth: ByTruth
 
-    def tell(self, params: dict[str, Any]) -> None:
+    def set_prior_params(self, params: dict[str, Any]) -> None:
         """The true parameters of the family's prior."""
         self.params = params
 
-    def refer(self, reference: Path) -> None:
+    def set_reference(self, reference: Path) -> None:
         """Read the family's independent truth.
 
         Raises:
@@ -36,13 +37,12 @@ class Oracle(Method[None]):
         """
         self.truth = ByTruth.read(self.problem, reference)
 
-    def draw(self, state: None, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> PosteriorSamples:
-        """Exact as ``infer.pool``, or the reference, grows; each block of events has its own generator."""
-        assert isinstance(infer, ExactInfer)
+    def sample(self, state: None, y: np.ndarray, event_id: np.ndarray) -> PosteriorSamples:
+        """Exact as ``settings.pool``, or the reference, grows; each block of events has its own generator."""
         rng = generator(*self.context.address, "draw", int(event_id[0]))
         own = "exact-posterior" in self.problem.gives
-        prior = ByParameters(self.problem, self.params, infer.pool) if own else self.truth
-        x, ess = prior.draw(y, infer.draws, rng)
+        prior = ByParameters(self.problem, self.params, self.settings.pool) if own else self.truth
+        x, ess = prior.draw(y, self.settings.draws, rng)
         ok = np.isfinite(x).reshape(*x.shape[:2], -1).all(axis=-1)
         noticed = {}
         if np.isfinite(ess).all():

@@ -9,7 +9,6 @@ from pullback.core.seeding import generator
 from pullback.ensembles.sets import nominal, windows
 from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Method, PosteriorSamples
-from pullback.study.inference import Infer
 
 POOL = 20_000
 POOL_VALUES = 1 << 25
@@ -45,10 +44,10 @@ class RandomTruth(Method[None]):
                 weight = np.concatenate([nominal(reader.read("weight", *r)) for r in pieces]) if weighted else None
             self.weights.append(None if weight is None else _probabilities(weight, path))
 
-    def draw(self, state: None, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> PosteriorSamples:
+    def sample(self, state: None, y: np.ndarray, event_id: np.ndarray) -> PosteriorSamples:
         """Draws that do not depend on y."""
         rng = generator(*self.context.address, "draw", int(event_id[0]))
-        shape = (len(y), infer.draws)
+        shape = (len(y), self.settings.draws)
         family = rng.integers(len(self.truths), size=shape)
         x = np.empty((*shape, *self.problem.x.shape), np.float32)
         for index, truths in enumerate(self.truths):
