@@ -12,11 +12,11 @@ from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, Pos
 from pullback.methods import base
 from pullback.methods.base import Context, Method, PosteriorSamples, TrainPaths, Unfolded
 from pullback.methods.classical import random_truth
+from pullback.methods.classical.oracle import OracleSpec
+from pullback.methods.classical.random_truth import RandomTruthSpec
 from pullback.methods.infer import answer, infer, pieces
-from pullback.problems.gaussian import Gaussian
-from pullback.study.inference import Infer
-from pullback.study.methods import Oracle, RandomTruth
-from pullback.study.problems import GaussianSimulator
+from pullback.problems.gaussian import Gaussian, GaussianSimulator
+from pullback.study.kinds import Infer
 
 PROBLEM = Gaussian(GaussianSimulator())
 CONTEXT = Context((1, "toy", "double", 0))
@@ -129,7 +129,7 @@ class OmniFoldLike(Method[np.ndarray]):
 
 def test_a_reweighting_method_with_its_own_loop_gives_an_unfolded_sample(tmp_path):
     simulation, data = write(tmp_path / "mc.h5", gamma=0.0), write(tmp_path / "data.h5", gamma=0.9, truth=False)
-    method = OmniFoldLike(RandomTruth(kind="random-truth"), PROBLEM, CONTEXT)
+    method = OmniFoldLike(RandomTruthSpec(kind="random-truth"), PROBLEM, CONTEXT)
     method.load(None, None, [simulation])
     with EnsembleReader(data) as ensemble:
         result = method.unfold(method.condition(ensemble), ensemble)
@@ -159,7 +159,7 @@ class NpeLike(Method[None]):
 
 def test_a_method_with_its_own_training(tmp_path):
     family = write(tmp_path / "family.h5")
-    method = NpeLike(RandomTruth(kind="random-truth"), PROBLEM, CONTEXT)
+    method = NpeLike(RandomTruthSpec(kind="random-truth"), PROBLEM, CONTEXT)
     with EnsembleReader(family) as reader:
         pairs = reader.read("x"), reader.read("y")
         method.train(pairs, TrainPaths(tmp_path / "m.npz", tmp_path / "c.csv", tmp_path / "ckpt"))
@@ -186,7 +186,7 @@ class AfdpsLike(Method[None]):
 def test_a_weighted_method_with_a_prior_and_dead_particles(tmp_path):
     family = write(tmp_path / "family.h5", n=50)
     np.savez(tmp_path / "prior.npz", x=PROBLEM.sample_prior(np.random.default_rng(0), 400, {"gamma": 0.5}))
-    method = AfdpsLike(RandomTruth(kind="random-truth"), PROBLEM, CONTEXT)
+    method = AfdpsLike(RandomTruthSpec(kind="random-truth"), PROBLEM, CONTEXT)
     method.load(None, tmp_path / "prior.npz", [])
     with EnsembleReader(family) as reader:
         answer(method.using(Infer(draws=400)), reader, tmp_path / "p.h5", "{}")
@@ -227,7 +227,7 @@ class TruthFree(Method[State]):
 
 def test_field_data_without_truth_and_a_draw_that_is_not_finite(tmp_path):
     family = write(tmp_path / "family.h5", n=40, truth=False)
-    method = TruthFree(Oracle(kind="oracle"), PROBLEM, CONTEXT)
+    method = TruthFree(OracleSpec(kind="oracle"), PROBLEM, CONTEXT)
     with EnsembleReader(family) as reader:
         answer(method.using(Infer(draws=2, set_size=25)), reader, tmp_path / "p.h5", "{}")
     posterior = PosteriorReader(tmp_path / "p.h5")

@@ -11,8 +11,8 @@ from settings import small
 from pullback import waves
 from pullback.problems.fwi import Fwi
 from pullback.simulators.acquisition import AcquisitionError, VelocityError
+from pullback.simulators.wave_settings import FwiSimulator
 from pullback.simulators.wavelets import Ricker, WaveletError
-from pullback.study.waves import FwiSimulator
 
 A = small()
 SMALL = {

@@ -20,7 +20,7 @@ from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import PosteriorReader
 from pullback.problems.base import Problem
 from pullback.study.base import Closed
-from pullback.study.inference import Infer
+from pullback.study.kinds import Infer
 
 if TYPE_CHECKING:
     from pullback.diffusion.checkpoint import Artifact

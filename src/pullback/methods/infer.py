@@ -20,11 +20,8 @@ from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.ensembles.store import EnsembleReader, PosteriorWriter, merge
 from pullback.methods.base import Context, Method, PosteriorSamples
 from pullback.methods.resume import Answer, Finished, add_cost
-from pullback.methods.train import checkpoint_folder, method_spec
+from pullback.methods.train import checkpoint_folder, spec_of
 from pullback.problems.base import problem_of
-from pullback.study.base import Closed
-from pullback.study.inference import Infer
-from pullback.study.plugins import load_class
 
 log = logging.getLogger("pullback")
 
@@ -96,18 +93,17 @@ def infer(
         learned["likelihood"] = [likelihood] if likelihood else []
         refuse_stale_files(plan, _job_digest_of_artifact, **learned)
         problem = problem_of(plan["problem"])
-        spec = method_spec(plan["method"])
-        settings = infer_settings(spec, plan["infer"])
+        spec = spec_of(plan)
+        settings = spec.infer_settings(plan["infer"])
         address = (*plan["address"], plan["infer_name"], plan["family"])
         context = Context(address, plan["threads"], plan["accelerator"], progress, clock.due)
-        method = load_class(spec.code)(spec, problem, context, settings)  # type: ignore[attr-defined]
+        method = spec.build(problem, context, settings)
         method.load(artifact, prior, list(seen))
         if "params" in plan:
             method.set_prior_params(plan["params"])
         if reference:
             method.set_reference(reference)
-        if refine := getattr(settings, "refine", None):
-            method = load_class(refine.code)(method, likelihood)
+        method = settings.wrap(method, likelihood)
         with EnsembleReader(ensemble) as reader:
             finished = None
             if checkpoints is not None:
@@ -117,7 +113,7 @@ def infer(
                     "code": json.loads(code),
                 }
                 finished = Finished(checkpoint_folder(Path(checkpoints), record, make=False), record)
-            attributes = {"returns": spec.returns}  # type: ignore[attr-defined]
+            attributes = {"returns": spec.returns}
             cut = {"part": plan["part"], "parts": plan["parts"]}
             answer(method, reader, out, job, **cut, attributes=attributes, finished=finished)
 
@@ -265,13 +261,6 @@ def _job_digest_of_artifact(path: Path) -> str | None:
     from pullback.diffusion.checkpoint import load_artifact
 
     return load_artifact(path)[1].get("asked")
-
-
-def infer_settings(spec: Closed, values: dict[str, Any]) -> Infer:
-    """The settings of an inference from their plain values, as the method's kind knows them."""
-    blocks = type(spec).model_fields["infer"].annotation
-    model: type[Infer] = blocks.__args__[1]  # type: ignore[union-attr]
-    return model.model_validate(values)
 
 
 def _checked(chunk: PosteriorSamples) -> PosteriorSamples:
