@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from pullback.core.seeding import generator, integer_seed
-from pullback.diffusion.checkpoint import load_artifact
+from pullback.diffusion.checkpoint import Artifact, load_artifact
 from pullback.diffusion.denoiser import SIGMA_DATA, EdmDenoiser, edm_loss
 from pullback.diffusion.numerics import pick_device, seeded
 from pullback.diffusion.schedule import VarianceExploding
@@ -40,8 +40,8 @@ class EdmPrior(Method[None]):
 
     spec: EdmPriorSpec
 
-    def train(self, data: TrainingData, job: TrainPaths) -> None:
-        """Fit the scaling and the denoiser on the truth of the seen families and write the artifact.
+    def train(self, data: TrainingData, job: TrainPaths) -> Artifact:
+        """Fit the scaling and the denoiser on the truth of the seen families; write the artifact where ``job`` says so.
 
         Raises:
             PriorError: x has a periodic quantity, which networks see relative to y: there is no prior of it alone.
@@ -65,7 +65,8 @@ class EdmPrior(Method[None]):
             "scaling": scaling.to_dict(),
             "trained_on": data.digests,
         }
-        fit(model, partial(_loss, targets=self.spec.train.loss_members), data, self.spec.train, job, self.context, meta)
+        loss = partial(_loss, targets=self.spec.train.loss_members)
+        return fit(model, loss, data, self.spec.train, job, self.context, meta)
 
 
 def refuse(x: Field) -> None:

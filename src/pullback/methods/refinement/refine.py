@@ -34,8 +34,8 @@ import numpy as np
 
 from pullback.core.particles import effective_size, invert, normalise
 from pullback.core.seeding import event_normals, event_uniforms, generator
+from pullback.ensembles.arrays import Ensemble
 from pullback.ensembles.sets import nominal
-from pullback.ensembles.store import EnsembleReader
 from pullback.methods.amortised.spec import AmortisedInfer, Refine
 from pullback.methods.base import Method, PosteriorSamples
 from pullback.methods.refinement.em import (
@@ -116,7 +116,7 @@ class Refined(Method[RefinedState]):
         other.inner = self.inner.using(settings)
         return other
 
-    def condition(self, ensemble: EnsembleReader, workdir: Path | None = None) -> RefinedState:
+    def condition(self, ensemble: Ensemble, workdir: Path | None = None) -> RefinedState:
         """Fit the prior of a set: draws of the inner method as particles, then EM."""
         settings = self.refine
         inner = at_set = self.inner.condition(ensemble)
@@ -242,7 +242,7 @@ class Refined(Method[RefinedState]):
         return {**self.inner.diagnostics(state.inner), **state.diagnostics}
 
 
-def _rows(ensemble: EnsembleReader, name: str, chosen: np.ndarray) -> np.ndarray:
+def _rows(ensemble: Ensemble, name: str, chosen: np.ndarray) -> np.ndarray:
     """Some rows of a variable, read in pieces: what is held at once are these rows and one piece."""
     found = []
     for piece in chunks(ensemble.n, max(1, len(chosen) // 4)):
@@ -252,7 +252,7 @@ def _rows(ensemble: EnsembleReader, name: str, chosen: np.ndarray) -> np.ndarray
     return np.concatenate(found)
 
 
-def _weights(ensemble: EnsembleReader, chosen: np.ndarray) -> np.ndarray | None:
+def _weights(ensemble: Ensemble, chosen: np.ndarray) -> np.ndarray | None:
     """Event weights of some members relative to their mean, (member,); None where there are none.
 
     Raises:
