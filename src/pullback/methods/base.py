@@ -16,7 +16,8 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar
 import numpy as np
 
 from pullback.ensembles.sets import TrainingData
-from pullback.ensembles.store import EnsembleReader, PosteriorReader
+from pullback.ensembles.store import EnsembleReader
+from pullback.ensembles.unfolded import Unfolded
 from pullback.problems.base import Problem
 from pullback.study.base import Closed
 from pullback.study.inference import Infer
@@ -41,29 +42,6 @@ class PosteriorSamples(NamedTuple):
     log_weight: np.ndarray
     ok: np.ndarray
     diagnostics: Mapping[str, float] = MappingProxyType({})
-
-
-class Unfolded(NamedTuple):
-    """The truth distribution as a weighted sample.
-
-    Attributes:
-        x: (sample, *x).
-        weight: (sample, replica), replica 0 is nominal.
-    """
-
-    x: np.ndarray
-    weight: np.ndarray
-
-    @staticmethod
-    def of(posterior: PosteriorReader) -> "Unfolded":
-        """The truth distribution that a posterior yields: every draw, the weights of an event's draws adding up to one.
-
-        An event whose draws all failed keeps no weight; it is counted where failures are.
-        """
-        ok = posterior.read("ok")
-        weight = np.exp(posterior.read("log_weight")) * ok
-        weight /= np.maximum(weight.sum(axis=1, keepdims=True), np.finfo(float).tiny)
-        return Unfolded(posterior.read("x")[ok], weight[ok][:, None])
 
 
 @dataclass
@@ -167,6 +145,15 @@ class Method(Generic[State]):
             workdir: folder for files that a rerun goes on from, where the Spec says ``costly_condition``.
         """
         return None  # type: ignore[return-value]
+
+    def pack(self, state: State) -> Any:
+        """A state as plain values (dicts, lists, numbers, text) and NumPy arrays, which rule `condition` keeps."""
+        return state
+
+    def unpack(self, packed: Any) -> State:
+        """The inverse of `pack`; sequences come back as lists."""
+        state: State = packed
+        return state
 
     def sample(self, state: State, y: np.ndarray, event_id: np.ndarray) -> PosteriorSamples:
         """Posterior draws for observations y (event, *y); row i of the family's ensemble has ``event_id[i]``."""

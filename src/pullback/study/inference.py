@@ -18,6 +18,14 @@ class Infer(Closed):
     families: list[Name] | None = Field(default=None, description="only these families; every one when not given")
     parts: int = Field(default=1, ge=1, description="pieces (jobs) that one family's events are cut into")
 
+    sampling_only: ClassVar[frozenset[str]] = frozenset()
+    """Settings that no conditioning depends on: an edit of them leaves the state."""
+
+    @property
+    def costly_condition(self) -> bool:
+        """Whether these settings make conditioning a job of its own."""
+        return False
+
 
 class Refine(Closed):
     """Refinement outside the training priors, by expectation maximisation on the set that is answered.
@@ -65,6 +73,13 @@ class AmortisedInfer(Infer):
         description="reproduction of the paper: a smaller set is repeated up to this size, the last copy cut. It adds "
         "no information",
     )
+
+    sampling_only: ClassVar[frozenset[str]] = frozenset({"draws"})
+
+    @property
+    def costly_condition(self) -> bool:
+        """Refinement fits its prior once for all parts."""
+        return self.refine is not None
 
 
 class FlowInfer(AmortisedInfer):

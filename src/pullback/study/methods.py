@@ -3,7 +3,7 @@
 A new kind is one class here and one file in ``pullback.methods``.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -41,11 +41,23 @@ class MethodBase(Closed):
     returns: ClassVar[Label]
     trains: ClassVar[bool] = False
     uses_prior: ClassVar[bool] = False
+    samples: ClassVar[bool] = True
+    """It yields posterior samples: rule `infer` calls it."""
     unfolds: ClassVar[bool] = False
     """It yields the truth distribution: rule `unfold` calls it."""
     costly_condition: ClassVar[bool] = False
     """Conditioning is a job of its own, whose state all parts of an inference read: rule `condition` calls it."""
     code: ClassVar[str]
+
+    @model_validator(mode="after")
+    def _unfolds_whole_ensembles(self) -> Self:
+        for name, settings in getattr(self, "infer", {}).items():
+            if self.unfolds and settings.set_size != "all":
+                raise ValueError(
+                    f"infer.{name}.set_size: found {settings.set_size}, wanted all: a truth distribution is that "
+                    "of the whole ensemble; leave set_size out"
+                )
+        return self
 
     @property
     def told(self) -> bool:
