@@ -19,10 +19,10 @@ from pullback.core.joblog import job_log
 from pullback.ensembles.store import EnsembleWriter
 from pullback.methods import resume
 from pullback.methods.infer import infer
+from pullback.methods.loading import Inputs
 from pullback.methods.train import train
-from pullback.problems.gaussian import Gaussian
+from pullback.problems.gaussian import Gaussian, GaussianSimulator
 from pullback.study.base import canonical
-from pullback.study.problems import GaussianSimulator
 
 PROBLEM = Gaussian(GaussianSimulator())
 TRAIN = {"steps": 600, "sets_per_step": 4, "set_size": [8, 32], "validate_every": 150, "checkpoint_every": 20}
@@ -84,9 +84,8 @@ def infer_arguments(folder: Path) -> dict[str, Any]:
     more = {"infer_name": "default", "infer": infer, "family": "plus", "part": 0, "parts": 1}
     return {
         "job": job("enkg", method={"kind": "enkg", "prior": "edm"}, **more),
-        "ensemble": folder / "test.h5",
+        "inputs": Inputs(folder / "test.h5", prior=folder / "prior.pt"),
         "out": folder / "part.h5",
-        "prior": folder / "prior.pt",
         "checkpoints": folder / "checkpoints-of-part",
         "code": "{}",
     }

@@ -7,6 +7,7 @@ import torch
 
 from pullback.core.seeding import event_normals
 from pullback.diffusion.checkpoint import load_artifact
+from pullback.diffusion.settings import Train
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter
@@ -14,12 +15,12 @@ from pullback.methods.amortised import conditioning
 from pullback.methods.amortised import model as module
 from pullback.methods.amortised.conditioning import Members, distance_to_training, read_members, resampled, signature
 from pullback.methods.amortised.model import AmortisedModel, ModelError
+from pullback.methods.amortised.spec import CddpmSpec, CfmSpec, DdpmInfer, EiFmSpec, FlowInfer, RegressionSpec
 from pullback.methods.base import Context, TrainPaths
 from pullback.methods.train import checkpoint_folder, train
+from pullback.networks.settings import Mlp, SetTransformer
 from pullback.study.base import canonical
-from pullback.study.inference import DdpmInfer, FlowInfer, PointInfer
-from pullback.study.learning import Mlp, SetTransformer, Train
-from pullback.study.methods import Cddpm, Cfm, EiFm, Regression
+from pullback.study.kinds import PointInfer
 
 X = Field.vector("x", ["a"], "m")
 Y = Field.vector("y", ["b"], "m")
@@ -49,14 +50,14 @@ def spec(kind, **settings):
     } | settings
     more = {"network": Mlp(width=32, depth=2), "train": Train(**settings, validate_every=100)}
     if kind == "cfm":
-        return Cfm(kind="cfm", **more)
+        return CfmSpec(kind="cfm", **more)
     if kind == "cfm-told":
-        return Cfm(kind="cfm", parameters=True, **more)
+        return CfmSpec(kind="cfm", parameters=True, **more)
     if kind == "cddpm":
-        return Cddpm(kind="cddpm", **more)
+        return CddpmSpec(kind="cddpm", **more)
     if kind == "regression":
-        return Regression(kind="regression", **more)
-    return EiFm(kind="ei-fm", k=2, set_encoder=SetTransformer(hidden=8, heads=2, inducing=4), **more)
+        return RegressionSpec(kind="regression", **more)
+    return EiFmSpec(kind="ei-fm", k=2, set_encoder=SetTransformer(hidden=8, heads=2, inducing=4), **more)
 
 
 def model_of(spec, artifact=None, seed=0):

@@ -12,7 +12,7 @@ from pullback.ensembles.fields import Field
 from pullback.methods.base import Context
 from pullback.methods.guided.enkg import EnKG, EnkgError, enkg_update, frobenius_norm, guide, inner_steps
 from pullback.methods.guided.prior_draws import PriorDraws
-from pullback.study.inference import DiffusionInfer, EnkgInfer
+from pullback.methods.guided.spec import DiffusionInfer, EnkgInfer
 
 torch.set_num_threads(1)
 

@@ -7,6 +7,7 @@ from small import PROBLEM
 from torch.distributions import Normal, kl_divergence
 
 from pullback.diffusion.checkpoint import load_artifact
+from pullback.diffusion.settings import Train
 from pullback.diffusion.share import Noise, Share
 from pullback.ensembles.fields import Field
 from pullback.ensembles.scaling import Scaling
@@ -14,10 +15,10 @@ from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.methods.amortised import hvae as module
 from pullback.methods.amortised.hvae import SET_LOG_STD, Hvae, HvaeNet, kl, kl_terms, log_normal, negative_elbo, split
+from pullback.methods.amortised.hvae_spec import HvaeSpec as Spec
+from pullback.methods.amortised.spec import AmortisedInfer as Infer
 from pullback.methods.base import Context, TrainPaths
-from pullback.study.inference import AmortisedInfer as Infer
-from pullback.study.learning import Mlp, SetTransformer, Train
-from pullback.study.methods import Hvae as Spec
+from pullback.networks.settings import Mlp, SetTransformer
 
 TRAIN = Train(
     steps=600, sets_per_step=8, set_size=(16, 64), loss_members=32, learning_rate=5e-3, ema=0.98, validate_every=100

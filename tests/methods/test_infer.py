@@ -12,11 +12,12 @@ from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, Pos
 from pullback.methods import base
 from pullback.methods.base import Context, Method, PosteriorSamples, TrainPaths, Unfolded
 from pullback.methods.classical import random_truth
+from pullback.methods.classical.oracle import OracleSpec
+from pullback.methods.classical.random_truth import RandomTruthSpec
 from pullback.methods.infer import answer, infer, pieces
-from pullback.problems.gaussian import Gaussian
-from pullback.study.inference import Infer
-from pullback.study.methods import Oracle, RandomTruth
-from pullback.study.problems import GaussianSimulator
+from pullback.methods.loading import Inputs
+from pullback.problems.gaussian import Gaussian, GaussianSimulator
+from pullback.study.kinds import Infer
 
 PROBLEM = Gaussian(GaussianSimulator())
 CONTEXT = Context((1, "toy", "double", 0))
@@ -76,7 +77,7 @@ def test_draws_do_not_depend_on_the_number_of_parts(tmp_path, method, more):
         rows = []
         for part in range(parts):
             out = tmp_path / f"{parts}-{part}.h5"
-            infer(job(method, part, parts, **json.loads(json.dumps(more))), family, out, seen=[family])
+            infer(job(method, part, parts, **json.loads(json.dumps(more))), Inputs(family, seen=[family]), out)
             rows.append(PosteriorReader(out).read("x"))
         drawn.append(np.concatenate(rows))
     np.testing.assert_array_equal(*drawn)
@@ -86,7 +87,11 @@ def test_draws_do_not_depend_on_the_number_of_parts(tmp_path, method, more):
 def test_the_oracle_is_calibrated(tmp_path):
     """Ranks of the truth among exact posterior draws are uniform (simulation-based calibration)."""
     family = write(tmp_path / "family.h5")
-    infer(job({"kind": "oracle"}, params={"gamma": 0.5}, infer={"draws": 9, "pool": 64}), family, tmp_path / "p.h5")
+    infer(
+        job({"kind": "oracle"}, params={"gamma": 0.5}, infer={"draws": 9, "pool": 64}),
+        Inputs(family),
+        tmp_path / "p.h5",
+    )
     x, draws = EnsembleReader(family).read("x"), PosteriorReader(tmp_path / "p.h5").read("x")
     ranks = (draws < x[:, None]).sum(axis=1)
     for feature in range(2):
@@ -97,7 +102,7 @@ def test_the_oracle_is_calibrated(tmp_path):
 
 def test_max_events_takes_the_first_and_keeps_the_whole_set(tmp_path):
     family = write(tmp_path / "family.h5")
-    infer(job({"kind": "random-truth"}, infer={"max_events": 7}), family, tmp_path / "p.h5", seen=[family])
+    infer(job({"kind": "random-truth"}, infer={"max_events": 7}), Inputs(family, seen=[family]), tmp_path / "p.h5")
     posterior = PosteriorReader(tmp_path / "p.h5")
     np.testing.assert_array_equal(posterior.read("event_id"), np.arange(7))
     assert posterior.attributes["observations"] == 2500
@@ -129,7 +134,7 @@ class OmniFoldLike(Method[np.ndarray]):
 
 def test_a_reweighting_method_with_its_own_loop_gives_an_unfolded_sample(tmp_path):
     simulation, data = write(tmp_path / "mc.h5", gamma=0.0), write(tmp_path / "data.h5", gamma=0.9, truth=False)
-    method = OmniFoldLike(RandomTruth(kind="random-truth"), PROBLEM, CONTEXT)
+    method = OmniFoldLike(RandomTruthSpec(kind="random-truth"), PROBLEM, CONTEXT)
     method.load(None, None, [simulation])
     with EnsembleReader(data) as ensemble:
         result = method.unfold(method.condition(ensemble), ensemble)
@@ -159,7 +164,7 @@ class NpeLike(Method[None]):
 
 def test_a_method_with_its_own_training(tmp_path):
     family = write(tmp_path / "family.h5")
-    method = NpeLike(RandomTruth(kind="random-truth"), PROBLEM, CONTEXT)
+    method = NpeLike(RandomTruthSpec(kind="random-truth"), PROBLEM, CONTEXT)
     with EnsembleReader(family) as reader:
         pairs = reader.read("x"), reader.read("y")
         method.train(pairs, TrainPaths(tmp_path / "m.npz", tmp_path / "c.csv", tmp_path / "ckpt"))
@@ -186,7 +191,7 @@ class AfdpsLike(Method[None]):
 def test_a_weighted_method_with_a_prior_and_dead_particles(tmp_path):
     family = write(tmp_path / "family.h5", n=50)
     np.savez(tmp_path / "prior.npz", x=PROBLEM.sample_prior(np.random.default_rng(0), 400, {"gamma": 0.5}))
-    method = AfdpsLike(RandomTruth(kind="random-truth"), PROBLEM, CONTEXT)
+    method = AfdpsLike(RandomTruthSpec(kind="random-truth"), PROBLEM, CONTEXT)
     method.load(None, tmp_path / "prior.npz", [])
     with EnsembleReader(family) as reader:
         answer(method.using(Infer(draws=400)), reader, tmp_path / "p.h5", "{}")
@@ -227,7 +232,7 @@ class TruthFree(Method[State]):
 
 def test_field_data_without_truth_and_a_draw_that_is_not_finite(tmp_path):
     family = write(tmp_path / "family.h5", n=40, truth=False)
-    method = TruthFree(Oracle(kind="oracle"), PROBLEM, CONTEXT)
+    method = TruthFree(OracleSpec(kind="oracle"), PROBLEM, CONTEXT)
     with EnsembleReader(family) as reader:
         answer(method.using(Infer(draws=2, set_size=25)), reader, tmp_path / "p.h5", "{}")
     posterior = PosteriorReader(tmp_path / "p.h5")

@@ -6,23 +6,23 @@ import small
 import torch
 
 from pullback.diffusion.checkpoint import save_artifact
+from pullback.diffusion.settings import Train
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.methods.base import Context, TrainPaths
 from pullback.methods.infer import infer
+from pullback.methods.loading import Inputs
 from pullback.methods.likelihood import GmmLikelihood, LikelihoodError, load_likelihood
+from pullback.methods.likelihood_spec import GmmLikelihoodSpec
 from pullback.methods.train import train
-from pullback.problems.gaussian import Gaussian
-from pullback.study import methods as study
-from pullback.study.learning import Train
-from pullback.study.problems import GaussianSimulator
+from pullback.problems.gaussian import Gaussian, GaussianSimulator
 
 torch.set_num_threads(1)
 
 PROBLEM = Gaussian(GaussianSimulator())
 CONTEXT = Context((0, "toy", "gmm", 0), accelerator="cpu")
-SPEC = study.GmmLikelihood(
+SPEC = GmmLikelihoodSpec(
     kind="gmm",
     components=1,
     width=32,
@@ -113,7 +113,8 @@ def test_the_drivers_train_it_and_refine_with_it(tmp_path):
         text = small.job("cfm", method=small.METHODS["cfm"], part=0, parts=1, **more)
         out = tmp_path / f"part-{number}.h5"
         learned = {"likelihood": tmp_path / "gmm.pt"} if refine and "likelihood" in refine else {}
-        infer(text, test, out, artifact=tmp_path / "cfm.pt", **learned)
+        inputs = Inputs(test, artifact=tmp_path / "cfm.pt", **learned)
+        infer(text, inputs, out)
         posterior = PosteriorReader(out)
         assert ("refine_iterations" in posterior.diagnostics) == (refine is not None)
         drawn.append(posterior.read("x"))

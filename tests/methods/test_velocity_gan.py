@@ -14,9 +14,9 @@ from pullback.methods.amortised.velocity_gan import VelocityGan
 from pullback.methods.base import Context, TrainPaths
 from pullback.methods.train import RunError, method_spec, train
 from pullback.problems.fwi import Fwi
+from pullback.simulators.wave_settings import FwiSimulator
 from pullback.study.base import canonical
-from pullback.study.inference import PointInfer
-from pullback.study.waves import FwiSimulator
+from pullback.study.kinds import PointInfer
 
 torch.set_num_threads(1)
 

@@ -19,8 +19,7 @@ from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader
 from pullback.ensembles.unfolded import Unfolded
 from pullback.problems.base import Problem
-from pullback.study.base import Closed
-from pullback.study.inference import Infer
+from pullback.study.kinds import Infer
 
 State = TypeVar("State")
 
@@ -101,7 +100,7 @@ class Method(Generic[State]):
 
     block: int = 1024
 
-    def __init__(self, spec: Closed, problem: Problem, context: Context, settings: Infer | None = None):
+    def __init__(self, spec: Any, problem: Problem, context: Context, settings: Infer | None = None):
         self.spec = spec
         self.settings = settings or Infer()
         self.problem = problem

@@ -82,7 +82,7 @@ def infer(
                 job,
                 part=plan["part"],
                 parts=plan["parts"],
-                attributes={"returns": method.spec.returns},  # type: ignore[attr-defined]
+                attributes={"returns": method.spec.returns},
                 finished=finished,
                 states=load_states(inputs.state) if inputs.state else None,
             )

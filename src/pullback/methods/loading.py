@@ -1,4 +1,4 @@
-"""A method as the rules `condition`, `infer` and `unfold` use it: its files compared with the job and read; its cost."""
+"""A method as the rules `condition`, `infer` and `unfold` use it: its files, read, and its cost."""
 
 import hashlib
 import json
@@ -14,11 +14,8 @@ from pullback.diffusion.devices import check_devices
 from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Context, Method
-from pullback.methods.train import method_spec
+from pullback.methods.train import spec_of
 from pullback.problems.base import problem_of
-from pullback.study.base import Closed
-from pullback.study.inference import Infer
-from pullback.study.plugins import load_class
 
 
 class Inputs(NamedTuple):
@@ -70,19 +67,18 @@ def load_method(plan: Mapping[str, Any], inputs: Inputs, stop: Callable[..., str
     refuse_stale_files(plan, ensemble=[inputs.ensemble], seen=inputs.seen, reference=reference)
     learned = {name: [path] if (path := getattr(inputs, name)) else [] for name in LEARNED}
     refuse_stale_files(plan, _job_digest_of_artifact, **learned)
-    spec = method_spec(plan["method"])
-    settings = infer_settings(spec, plan["infer"])
+    spec = spec_of(dict(plan))
+    settings = spec.infer_settings(plan["infer"])
     address = (*plan["address"], plan["infer_name"], plan["family"])
     context = Context(address, plan["threads"], plan["accelerator"], progress, stop)
-    method: Method[Any] = load_class(spec.code)(spec, problem_of(plan["problem"]), context, settings)  # type: ignore[attr-defined]
+    method: Method[Any] = spec.build(problem_of(plan["problem"]), context, settings)
     method.load(inputs.artifact, inputs.prior, list(inputs.seen))
     if "params" in plan:
         method.set_prior_params(plan["params"])
     if inputs.reference:
         method.set_reference(inputs.reference)
-    if refine := getattr(settings, "refine", None):
-        method = load_class(refine.code)(method, inputs.likelihood)
-    return method
+    wrapped: Method[Any] = settings.wrap(method, inputs.likelihood)
+    return wrapped
 
 
 LEARNED = ("artifact", "prior", "likelihood", "state")
@@ -99,13 +95,6 @@ def record_of(plan: Mapping[str, Any], inputs: Inputs, ensemble: EnsembleReader,
         file = getattr(inputs, name)
         found[name] = hashlib.sha256(file.read_bytes()).hexdigest() if file else None
     return {"job": plan, "data": found, "code": json.loads(code)}
-
-
-def infer_settings(spec: Closed, values: dict[str, Any]) -> Infer:
-    """The settings of an inference from their plain values, as the method's kind knows them."""
-    blocks = type(spec).model_fields["infer"].annotation
-    model: type[Infer] = blocks.__args__[1]  # type: ignore[union-attr]
-    return model.model_validate(values)
 
 
 def _job_digest_of_artifact(path: Path) -> str | None:

@@ -35,6 +35,7 @@ import numpy as np
 from pullback.core.seeding import event_normals, event_uniforms, generator
 from pullback.ensembles.sets import nominal
 from pullback.ensembles.store import EnsembleReader
+from pullback.methods.amortised.spec import AmortisedInfer, Refine
 from pullback.methods.base import Method, PosteriorSamples
 from pullback.methods.em import (
     PAIRS,
@@ -50,7 +51,7 @@ from pullback.methods.em import (
 )
 from pullback.methods.kernel import Coordinates, bandwidth
 from pullback.problems.pairwise import LogLikelihood, exact
-from pullback.study.inference import AmortisedInfer, Infer, Refine
+from pullback.study.kinds import Infer
 
 log = logging.getLogger("pullback")
 

@@ -32,15 +32,12 @@ from pullback.ensembles.store import EnsembleReader
 from pullback.methods.amortised import conditioning
 from pullback.methods.amortised.paths import Path as NoisePath
 from pullback.methods.amortised.paths import make_path
+from pullback.methods.amortised.spec import Amortised, AmortisedInfer, ParameterContext, RegressionSpec, SetContext
 from pullback.methods.base import Method, PosteriorSamples, TrainPaths
 from pullback.networks.build import build_network, build_set_encoder
 from pullback.networks.encoders import Shape
-from pullback.study.inference import AmortisedInfer
-from pullback.study.methods import Cddpm, Cfm, EiDdpm, EiFm, Ensemble, Regression, Told, VelocityGan
 
 log = logging.getLogger("pullback")
-
-Spec = Cfm | Cddpm | EiFm | EiDdpm | Regression | VelocityGan
 
 
 VECTOR_ROWS = 4096
@@ -64,11 +61,11 @@ class ConditionalNet(nn.Module):
 
     theta: Tensor | None
 
-    def __init__(self, spec: Spec, x_shape: Shape, y_shape: Shape, theta: np.ndarray | None = None):
+    def __init__(self, spec: Amortised, x_shape: Shape, y_shape: Shape, theta: np.ndarray | None = None):
         super().__init__()
-        k = spec.k if isinstance(spec, Ensemble) else 0 if theta is None else theta.shape[1]
+        k = spec.k if isinstance(spec, SetContext) else 0 if theta is None else theta.shape[1]
         self.network = build_network(spec.network, x_shape, y_shape, k)
-        self.encoder = build_set_encoder(spec.set_encoder, y_shape, k) if isinstance(spec, Ensemble) else None
+        self.encoder = build_set_encoder(spec.set_encoder, y_shape, k) if isinstance(spec, SetContext) else None
         self.normalises_rows = any(isinstance(layer, nn.BatchNorm2d) for layer in self.network.modules())
         self.register_buffer("theta", None if theta is None else torch.from_numpy(theta).float())
 
@@ -140,7 +137,7 @@ class ModelState(NamedTuple):
 class AmortisedModel(Method[ModelState]):
     """cFM, cDDPM, EI-FM, EI-DDPM, GDDPM, regression: see the module."""
 
-    spec: Spec
+    spec: Amortised
     settings: AmortisedInfer
 
     def train(self, data: TrainingData, job: TrainPaths) -> None:
@@ -149,7 +146,7 @@ class AmortisedModel(Method[ModelState]):
 
         address = self.context.address
         scaling = data.fit_scaling(generator(*address, "scaling"))
-        told = data.parameters() if isinstance(self.spec, Told) and self.spec.parameters else None
+        told = data.parameters() if isinstance(self.spec, ParameterContext) and self.spec.parameters else None
         theta = None
         if told is not None:
             spread = told.values.std(axis=0)
@@ -177,7 +174,7 @@ class AmortisedModel(Method[ModelState]):
 
     def _loss(self) -> Callable[[Any, dict[str, Tensor], Noise], tuple[Tensor, Tensor]]:
         path, targets = make_path(self.spec), self.spec.train.loss_members
-        absolute = isinstance(self.spec, Regression) and self.spec.loss == "l1-l2"
+        absolute = isinstance(self.spec, RegressionSpec) and self.spec.loss == "l1-l2"
 
         def loss(model: ConditionalNet, sets: dict[str, Tensor], noise: Noise) -> tuple[Tensor, Tensor]:
             return path_loss(model, path, sets, noise, targets, absolute)

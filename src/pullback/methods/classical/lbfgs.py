@@ -18,17 +18,76 @@ or that of a few more straight lines which fits the observation's first band bet
 """
 
 import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
+from pydantic import Field as Option
 
 from pullback.core.seeding import generator
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Context, Method, PosteriorSamples
 from pullback.methods.live_traces import live
-from pullback.study.inference import Infer, LbfgsInfer
+from pullback.study.base import Capability, Label, Name
+from pullback.study.kinds import Infer, Message, MethodSpec, PointInfer
+
+if TYPE_CHECKING:
+    from pullback.study.model import Problem as StudyProblem
+
+
+class LbfgsInfer(PointInfer):
+    """Descent of the waveform misfit by L-BFGS-B, band after band."""
+
+    lowpass_hz: list[Annotated[float, Option(gt=0)] | None] = Option(
+        default=[2.0, 3.0, 5.0, 8.0, 14.0],
+        min_length=1,
+        description="Hz: corner of the low-pass filter of each band, the first as low as the data go; null: no filter",
+    )
+    iterations: int = Option(default=40, ge=1, description="most iterations of each band")
+    start: tuple[float, float] | None = Option(
+        default=None,
+        description="x at the top and at the bottom of a straight line to start from; when not given, the mean profile "
+        "with depth of the seen families' truths",
+    )
+    scan: int = Option(
+        default=5,
+        ge=0,
+        description="values of x, evenly between its bounds: a descent begins with the straight line between two of "
+        "them (top, bottom) where one fits the first band better than `start`; 0: never",
+    )
+    smooth: float = Option(
+        default=0.1, ge=0, description="smoothing of that profile: standard deviation over the depth"
+    )
+    tv: float = Option(
+        default=0.005, ge=0, description="weight of the total variation of x in units of its bounds' width"
+    )
+    tikhonov: float = Option(default=0.0, ge=0, description="weight of its squared gradient")
+
+
+class LbfgsSpec(MethodSpec):
+    """Full-waveform inversion by L-BFGS with the adjoint of the simulator, low frequencies first."""
+
+    needs: ClassVar[frozenset[Capability]] = frozenset({"pairs", "forward", "gradient"})
+    returns: ClassVar[Label] = "point estimate"
+    reads_seen: ClassVar[bool] = True
+    code: ClassVar[str] = "pullback.methods.classical.lbfgs:Lbfgs"
+
+    infer: Mapping[Name, LbfgsInfer] = Option(default={"default": LbfgsInfer()}, min_length=1)
+
+    def check(self, problem: "StudyProblem") -> Iterator[Message]:
+        """Without seen families there is no mean profile to start from."""
+        if any(family.role == "seen" for family in problem.families.values()):
+            return
+        for name, descent in self.infer.items():
+            if descent.start is None:
+                yield (
+                    f"infer.{name}.start",
+                    "without it a descent starts from the mean profile of the seen families, and there is none: give "
+                    "the velocity at the top and at the bottom",
+                )
+
 
 log = logging.getLogger("pullback")
 

@@ -1,14 +1,33 @@
 """The answer of someone who has not looked: truths of the seen families, drawn at random for every observation."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from pullback.core.seeding import generator
 from pullback.ensembles.sets import nominal, windows
 from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Method, PosteriorSamples
+from pullback.study.base import Capability, Label, Name
+from pullback.study.kinds import Infer, MethodSpec
+
+
+class RandomTruthSpec(MethodSpec):
+    """Answers every observation with truths drawn at random from the seen families: the least a method must beat."""
+
+    needs: ClassVar[frozenset[Capability]] = frozenset({"pairs"})
+    returns: ClassVar[Label] = "approximate"
+    reads_seen: ClassVar[bool] = True
+    needs_seen: ClassVar[bool] = True
+    baseline: ClassVar[bool] = True
+    code: ClassVar[str] = "pullback.methods.classical.random_truth:RandomTruth"
+
+    infer: Mapping[Name, Infer] = Field(default={"default": Infer()}, min_length=1)
+
 
 POOL = 20_000
 POOL_VALUES = 1 << 25

@@ -34,8 +34,8 @@ from pullback.diffusion.edm import euler_ode, euler_step, karras_grid
 from pullback.diffusion.numerics import numerics
 from pullback.methods.base import Method, PosteriorSamples
 from pullback.methods.guided.edm import PriorError, load_prior
+from pullback.methods.guided.spec import EnkgInfer
 from pullback.methods.live_traces import live
-from pullback.study.inference import EnkgInfer
 
 log = logging.getLogger("pullback")
 

@@ -5,7 +5,7 @@ import torch
 
 from pullback.diffusion.edm import euler_ode, karras_grid
 from pullback.methods.guided.enkg import DiffusionMethod
-from pullback.study.inference import DiffusionInfer
+from pullback.methods.guided.spec import DiffusionInfer
 
 
 class PriorDraws(DiffusionMethod):
