@@ -12,9 +12,9 @@ from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.methods.base import Context, TrainPaths
 from pullback.methods.infer import infer
-from pullback.methods.loading import Inputs
 from pullback.methods.likelihood import GmmLikelihood, LikelihoodError, load_likelihood
 from pullback.methods.likelihood_spec import GmmLikelihoodSpec
+from pullback.methods.loading import Inputs
 from pullback.methods.train import train
 from pullback.problems.gaussian import Gaussian, GaussianSimulator
 
