@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from pullback.core.stopping import Clock, Stopped
-from pullback.ensembles.store import EnsembleReader
-from pullback.methods.loading import Inputs, Spent, add_cost, load_method, record_of
+from pullback.ensembles.store import EnsembleReader, add_cost
+from pullback.methods.loading import Inputs, Spent, load_method, record_of
 from pullback.methods.states import States, conditioning_sets, load_states, save_states
 from pullback.methods.train import checkpoint_folder
 from pullback.study.base import job_digest

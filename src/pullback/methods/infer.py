@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pullback.core.stopping import Clock, Stopped
-from pullback.ensembles.store import EnsembleReader, PosteriorWriter, merge
+from pullback.ensembles.store import EnsembleReader, PosteriorWriter, add_cost, merge
 from pullback.methods.base import Method, PosteriorSamples
-from pullback.methods.loading import Inputs, Spent, add_cost, load_method, record_of
+from pullback.methods.loading import Inputs, Spent, load_method, record_of
 from pullback.methods.resume import Answer, Finished
 from pullback.methods.states import States, conditioning_sets, load_states
 from pullback.methods.train import checkpoint_folder

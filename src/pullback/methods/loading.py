@@ -125,10 +125,3 @@ class Spent:
         since = {key: value - self._last.get(key, 0) for key, value in now.items()}
         self._last = now
         return {**since, "peak_memory_mb": now["peak_memory_mb"]}
-
-
-def add_cost(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
-    """Two costs together: memory is the larger, all else adds up."""
-    keys = [*one, *(key for key in other if key not in one)]
-    pairs = {key: (one.get(key, 0), other.get(key, 0)) for key in keys}
-    return {key: max(pair) if key == "peak_memory_mb" else sum(pair) for key, pair in pairs.items()}

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pullback.core.atomic import DamagedError, read_sealed, write_sealed
-from pullback.ensembles.store import Noticed, merge
+from pullback.ensembles.store import Noticed, add_cost, merge
 from pullback.methods.base import PosteriorSamples
-from pullback.methods.loading import add_cost
 from pullback.methods.train import write_record
 
 log = logging.getLogger("pullback")

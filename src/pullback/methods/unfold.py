@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pullback.core.stopping import Clock
-from pullback.ensembles.store import EnsembleReader
+from pullback.ensembles.store import EnsembleReader, add_cost
 from pullback.ensembles.unfolded import write_unfolded
-from pullback.methods.loading import Inputs, Spent, add_cost, load_method
+from pullback.methods.loading import Inputs, Spent, load_method
 from pullback.methods.states import load_states
 
 log = logging.getLogger("pullback")
