@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pullback.core.particles import normalise
 from pullback.ensembles import hdf5
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader, PosteriorReader, StoreError
@@ -58,8 +59,7 @@ class Unfolded(NamedTuple):
         An event whose draws all failed keeps no weight; it is counted where failures are.
         """
         ok = posterior.read("ok")
-        weight = np.exp(posterior.read("log_weight")) * ok
-        weight /= np.maximum(weight.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+        weight = normalise(np.where(ok, posterior.read("log_weight"), -np.inf))
         return Unfolded(posterior.read("x")[ok], weight[ok][:, None])
 
 
