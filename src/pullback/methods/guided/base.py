@@ -26,7 +26,7 @@ class Particles(NamedTuple):
 
     Attributes:
         x: (draw, *x), as networks see it.
-        log_weight: (draw,); None where all weigh alike.
+        log_weight: (draw,), finite where ok; None where all weigh alike.
         ok: (draw,), False for a particle that died; None where none did.
         diagnostics: numbers about this answer that belong in the report.
     """
