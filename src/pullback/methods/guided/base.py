@@ -1,4 +1,8 @@
-"""What methods with a diffusion prior share: reading it, calling it in batches that are counted, noise by event."""
+"""What methods with a diffusion prior share: reading it, calling it in batches that are counted, noise by event.
+
+A method subclasses `DiffusionMethod` and writes ``answer``. Guidance of the mean is a `Denoiser` around ``self.prior``,
+by its ``vjp``; guidance of the state stands between two steps of a `Sampler` (as in `enkg`).
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
