@@ -168,8 +168,10 @@ class Evaluation:
             return rows, result.cost_row(posterior.cost, posterior.n, posterior.draws)
 
     def _result(self, case: Case, infer: str, seed: int) -> Result:
-        names = [self.job[key] for key in ("study", "problem_name", "method", "method_kind")]
-        return Result(*names, infer, seed, case.name, case.role, case.shift, self.job["returns"])
+        study, problem, method, kind, returns = (
+            self.job[key] for key in ("study", "problem_name", "method", "method_kind", "returns")
+        )
+        return Result(study, problem, method, kind, infer, seed, case.name, case.role, case.shift, returns)
 
     def _group(self, file: h5py.File, case: Case, infer: str, seed: int, kind: str) -> h5py.Group:
         labels = {"title": case.title, "role": case.role, "shift": case.shift, "kind": kind}
@@ -198,7 +200,7 @@ class Evaluation:
             counts = {key: value for key, value in found.cost.items() if key != "events"}
             beside[0].update(add_cost({key: beside[0][key] for key in counts}, counts))
         else:
-            costs.append(row.cost_row(found.cost, found.observed, 0))
+            costs.append(row.cost_row(found.cost, found.observed, None))
         case.reader.close()
 
     def _measure(self, case: Case, posterior: PosteriorReader, found: Collected) -> list[Measured]:
