@@ -168,10 +168,19 @@ class Evaluation:
             return rows, result.cost_row(posterior.cost, posterior.n, posterior.draws)
 
     def _result(self, case: Case, infer: str, seed: int) -> Result:
-        study, problem, method, kind, returns = (
-            self.job[key] for key in ("study", "problem_name", "method", "method_kind", "returns")
+        job = self.job
+        return Result(
+            study=job["study"],
+            problem=job["problem_name"],
+            method=job["method"],
+            method_kind=job["method_kind"],
+            infer=infer,
+            seed=seed,
+            family=case.name,
+            role=case.role,
+            shift=case.shift,
+            returns=job["returns"],
         )
-        return Result(study, problem, method, kind, infer, seed, case.name, case.role, case.shift, returns)
 
     def _group(self, file: h5py.File, case: Case, infer: str, seed: int, kind: str) -> h5py.Group:
         labels = {"title": case.title, "role": case.role, "shift": case.shift, "kind": kind}
@@ -186,7 +195,7 @@ class Evaluation:
         row = self._result(case, infer, seed)
         name = f"{infer}/{seed}/{family}"
         address = (self.job["seed"], self.job["problem_name"], self.job["method"], infer, seed, family)
-        group = file[name] if name in file else None
+        group = file.get(name)
         if group is None and case.reader.x is not None and case.reader.x.is_vector:
             group = self._group(file, case, infer, seed, "features")
         found = unfolding.judge(case, path, address, group)

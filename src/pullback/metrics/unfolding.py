@@ -82,8 +82,8 @@ def _chosen(x: np.ndarray, weight: np.ndarray, path: Path, address: seeding.Addr
     if (negative := int((weight[:, 0] < 0).sum())) or not weight[:, 0].any():
         raise EvaluationError(
             f"{path}: {negative} of {len(weight)} nominal weights are negative"
-            f"{'' if weight[:, 0].any() else ', all are zero'}; distances between distributions need non-negative ones: "
-            "let the method return such weights"
+            f"{'' if weight[:, 0].any() else ', all are zero'}; distances between distributions need non-negative "
+            "ones: let the method return such weights"
         )
     weight = np.maximum(weight[:, : REPLICAS + 1], 0.0)
     weight = weight[:, weight.any(axis=0)]
