@@ -7,6 +7,7 @@ import pytest
 import small
 
 from pullback.core.atomic import StoreError
+from pullback.diffusion.checkpoint import load_artifact
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, PosteriorReader
 from pullback.ensembles.unfolded import Bins, Unfolded, UnfoldedReader, write_unfolded
@@ -137,3 +138,42 @@ def test_an_unfolded_distribution_comes_back(tmp_path):
     np.testing.assert_array_equal(reader.unfolded.bins[small.PROBLEM.x.features[1]].content, np.arange(4.0))
     assert reader.ensemble_digest == digest
     assert reader.diagnostics == {"distance": 0.5, "rounds": 2.0}
+
+
+SIMULATES = """
+from typing import ClassVar
+
+import numpy as np
+
+from pullback.diffusion.checkpoint import save_artifact
+from pullback.diffusion.settings import Train
+from pullback.methods.base import Method
+from pullback.study.kinds import MethodSpec
+
+
+class Rounds(Method):
+    def train(self, data, job):
+        rng = np.random.default_rng(0)
+        for x in (next(data.pairs()).x[:5], next(data.pairs()).x[:3]):
+            data.simulator(x, rng)
+        save_artifact(job.artifact, {}, {"asked": job.asked})
+
+
+class RoundsSpec(MethodSpec):
+    returns: ClassVar = "approximate"
+    trains: ClassVar[bool] = True
+    code: ClassVar = Rounds
+
+    train: Train = Train()
+"""
+
+
+def test_a_training_that_simulates_has_its_calls_in_the_artifact(tmp_path):
+    (tmp_path / "rounds.py").write_text(SIMULATES)
+    arguments = small.train_arguments("cfm", tmp_path)
+    kind = {"kind": "./rounds.py:RoundsSpec"}
+    arguments["job"] = small.job("rounds", method=kind, folder=str(tmp_path))
+    train(**arguments)
+    meta = load_artifact(arguments["artifact"])[1]
+    assert meta["cost"] == {"simulator_calls": 8, "failed_simulations": 0}
+    assert meta["asked"] == job_digest(arguments["job"])
