@@ -199,6 +199,7 @@ def test_outside_files_are_opened(tmp_path):
                     "data": {
                         "role": "observed",
                         "read": {
+                            "kind": "root",
                             "files": {"test": ["data.root"]},
                             "tree": "Events",
                             "y": {"pt": "Jet_pt", "eta": "Jet_eta", "phi": "Jet_phi"},

@@ -12,8 +12,9 @@ pytest.importorskip("fastjet", reason="pip install 'pullback[collider]'")
 
 from pullback.ensembles.store import EnsembleReader
 from pullback.problems.base import Problem, make_problem
-from pullback.readers.root import read
+from pullback.readers.read import read
 from pullback.simulators.collider import collide
+from pullback.study.problems import UnfoldingProblem, UnfoldingSimulator
 
 SIMULATOR = {"multi_parton_interactions": False, "truth_pt_min": 25.0, "block_collisions": 20}
 
@@ -35,7 +36,10 @@ def made(folder, name, first_block, events, **more):
     params = {"process": "ttbar", "pt_hat_min": 40.0}
     what = {"params": params, "sweep": False, "block": 20, "first_block": first_block, "events": events}
     collide(task(**what, **more), folder / f"{name}.root")
-    read(task(read=None, shard=first_block, truth=True, **more), folder / f"{name}.root", folder / f"{name}.h5")
+    simulator = UnfoldingSimulator(**more.get("simulator", SIMULATOR))
+    reader = UnfoldingProblem.model_construct(simulator=simulator).own_files
+    job = task(read=reader.model_dump(mode="json"), first_file=first_block, truth=True, **more)
+    read(job, [folder / f"{name}.root"], [], folder / f"{name}.h5")
     with EnsembleReader(folder / f"{name}.h5") as reader:
         return {column: reader.read(column) for column in reader.columns}
 

@@ -36,7 +36,7 @@ TILES = {"geology": "tiles", "tiles": {"file": "none.npy", "spacing": 10}}
 OTHERWISE = {"fallback": "flat"}
 READ = {
     "role": "observed",
-    "read": {"files": {"test": ["a.root"]}, "y": {"pt": "Jet_pt", "eta": "Jet_eta", "phi": "Jet_phi"}},
+    "read": {"kind": "root", "files": {"test": ["a.root"]}, "y": {"pt": "Jet_pt", "eta": "Jet_eta", "phi": "Jet_phi"}},
 }
 
 
@@ -269,8 +269,13 @@ def test_figures_are_of_numbers_that_the_study_has():
         ("problems/toy/evaluation", {"exact_families": ["haf"]}, ["evaluation.exact_families", "did you mean 'half'?"]),
         (
             "problems/toy/families/half/read",
+            {"kind": "root", "files": {"test": ["a.root"]}, "y": {"pt": "a", "eta": "b", "phi": "c"}},
+            ["half.read.x: it names the truth and is not there"],
+        ),
+        (
+            "problems/toy/families/half/read",
             {"files": {"test": ["a.root"]}, "y": {"pt": "a", "eta": "b", "phi": "c"}},
-            ["read.x"],
+            ["problems.toy.families.half.read.kind: this key is needed and is not there (config/README.md lists"],
         ),
         (
             "problems/toy/methods/ei/infer",
@@ -409,15 +414,19 @@ def test_figures_are_of_numbers_that_the_study_has():
         ),
         (
             "problems/waves",
-            waves("observed", files={"test": ["a.root"]}, y={"pt": "a", "eta": "b", "phi": "c"}),
-            ["problems.waves.families.data.read: ROOT files are read by problems of kind 'unfolding' only"],
+            waves("observed", kind="root", files={"test": ["a.root"]}, y={"pt": "a", "eta": "b", "phi": "c"}),
+            ["problems.waves.families.data.read.kind: 'root' reads jets, and a problem of kind 'fwi' takes gathers"],
         ),
         (
             "problems/toy/families/data",
             {"role": "observed", "read": {"kind": "segy", "files": {"test": ["a.segy"]}}},
-            ["problems.toy.families.data.read: files of kind 'segy' are read by problems of kind 'fwi' only"],
+            ["toy.families.data.read.kind: 'segy' reads gathers, and a problem of kind 'gaussian' is not read from"],
         ),
-        ("problems/waves", waves("unseen", kind="openfwi", files=FILES), ["families.data: `read.models` names the"]),
+        (
+            "problems/waves",
+            waves("unseen", kind="openfwi", files=FILES),
+            ["families.data.read.models: it names the truth and is not there"],
+        ),
         (
             "problems/waves",
             waves("unseen", kind="openfwi", files=FILES, models={"test": ["m.npy"]}),
@@ -431,7 +440,7 @@ def test_figures_are_of_numbers_that_the_study_has():
         (
             "problems/waves",
             waves("unseen", kind="netcdf", files=FILES, models=FILES),
-            ["families.data.read: `models` is not of netcdf"],
+            ["families.data.read.models: unknown key", "Allowed here: files, kind, units."],
         ),
         (
             "problems/waves",
@@ -439,7 +448,11 @@ def test_figures_are_of_numbers_that_the_study_has():
             ["families.data.read.files: there is no test, and a family in the role 'seen' is judged on it"],
         ),
         ("problems/waves", waves("unseen", kind="netcdf", files={"test": []}), ["families.data.read.files.test"]),
-        ("problems/waves", waves("observed", kind="opnfwi", files=FILES), ["families.data.read.kind", "'openfwi', 's"]),
+        (
+            "problems/waves",
+            waves("observed", kind="opnfwi", files=FILES),
+            ["data.read.kind: 'opnfwi' cannot be loaded", "did you mean 'openfwi'?", "root, openfwi, segy, netcdf"],
+        ),
         (
             "problems/waves",
             waves("observed", kind="segy", files=FILES, modls={}),

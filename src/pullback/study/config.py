@@ -9,7 +9,6 @@ from pydantic import BaseModel, ValidationError
 
 from pullback.study.base import did_you_mean
 from pullback.study.model import Study
-from pullback.study.problems import CustomProblem
 from pullback.study.validation import errors
 
 CONFIG_VERSION = 2
@@ -51,7 +50,7 @@ class _Mapping(list):
 def _tag(model: type[BaseModel]) -> str | None:
     kind = model.model_fields.get("kind")
     arguments = get_args(kind.annotation) if kind else ()
-    if model is CustomProblem:
+    if kind and not arguments:
         return "custom"
     return arguments[0] if arguments and isinstance(arguments[0], str) else None
 

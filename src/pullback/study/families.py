@@ -1,11 +1,15 @@
 """Families of a problem: priors in a role, their shifts, and the outside files that they are read from."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from pullback.readers.base import CustomFiles
+from pullback.readers.netcdf import NetcdfFiles
+from pullback.readers.openfwi import OpenFwiFiles
+from pullback.readers.root import RootFiles
+from pullback.readers.segy import SegyFiles
 from pullback.study.base import SPLITS, Closed, Name, Split, Sweep
-from pullback.study.waves import WaveFiles
 
 
 class NoiseShift(Closed):
@@ -45,55 +49,26 @@ class SimulatorShift(Closed):
 Shift = Annotated[NoiseShift | ScaleShift | MissingShift | SimulatorShift, Field(discriminator="kind")]
 
 
-class Branches(Closed):
-    """Which branches of a ROOT file hold which feature. Plain column names, no expressions."""
-
-    pt: str
-    eta: str
-    phi: str
-    mass: str | None = Field(default=None, description="GeV; without it the jet is taken as massless")
-
-
-class RootFiles(Closed):
-    """Outside ROOT files (TTree or RNTuple): per-event lists of jets, read through a branch map."""
-
-    truth: ClassVar[str] = "x"
-
-    files: dict[Split, Annotated[list[str], Field(min_length=1)]] = Field(
-        description="files of each split, relative to the working directory; $PULLBACK_DATA and other variables expand"
-    )
-    tree: str = "Events"
-    y: Branches = Field(description="reconstructed jets")
-    x: Branches | None = Field(default=None, description="truth jets; left out for an observed family")
-    match: str | None = Field(
-        default=None,
-        description="branch with the index of each reconstructed jet's truth jet (-1: none); without it the "
-        "nearest in Delta R below match_radius, one to one",
-    )
-    match_radius: float = Field(default=0.4, gt=0)
-    weight: str | None = Field(default=None, description="branch with the event weight")
-    y_pt_min: float = Field(
-        default=5.0, ge=5, description="GeV, selection on reconstructed jets: that of the problem, `reco_pt_min`"
-    )
-    x_pt_min: float = Field(
-        default=30.0,
-        ge=0,
-        description="GeV, selection on truth jets; the likelihood of the built-in detector needs at least 20",
-    )
-
-    @property
-    def has_truth(self) -> bool:
-        """Whether truth jets are mapped."""
-        return self.x is not None
+READERS = {
+    "root": "pullback.readers.root:RootFiles",
+    "openfwi": "pullback.readers.openfwi:OpenFwiFiles",
+    "segy": "pullback.readers.segy:SegyFiles",
+    "netcdf": "pullback.readers.netcdf:NetcdfFiles",
+}
 
 
-def _file_format(read: Any) -> str:
-    """Gathers say their kind; ROOT files have none to say."""
-    return "WaveFiles" if isinstance(read, WaveFiles) or (isinstance(read, dict) and "kind" in read) else "RootFiles"
+def _reader(read: Any) -> str | None:
+    kind = read.get("kind") if isinstance(read, dict) else getattr(read, "kind", None)
+    return kind if kind in READERS or kind is None else "custom"
 
 
 Read = Annotated[
-    Annotated[RootFiles, Tag("RootFiles")] | Annotated[WaveFiles, Tag("WaveFiles")], Discriminator(_file_format)
+    Annotated[RootFiles, Tag("root")]
+    | Annotated[OpenFwiFiles, Tag("openfwi")]
+    | Annotated[SegyFiles, Tag("segy")]
+    | Annotated[NetcdfFiles, Tag("netcdf")]
+    | Annotated[CustomFiles, Tag("custom")],
+    Discriminator(_reader),
 ]
 
 
@@ -146,8 +121,6 @@ class Family(Closed):
             raise ValueError(
                 "an observed family needs `events_from` (a test set without its truth) or `read` (real data)"
             )
-        if self.read and self.role != "observed" and not self.read.has_truth:
-            raise ValueError(f"`read.{self.read.truth}` names the truth: without it the role is 'observed'")
         if self.fallback and not (self.read or "tiles" in self.params):
             raise ValueError("`fallback` says what stands in for outside files: there is no `read` and no `tiles`")
         if self.fallback and self.role == "seen":

@@ -17,7 +17,6 @@ from pullback.study.problems import (
     GaussianProblem,
     UnfoldingProblem,
 )
-from pullback.study.waves import WaveFiles
 
 
 def _kind(value: Any) -> str:
@@ -78,9 +77,9 @@ def family_files(family: Family, split: str) -> list[str]:
 
 def family_models(family: Family, split: str) -> list[str]:
     """The outside files with the truth of one split, where they are files of their own and are read."""
-    if not isinstance(family.read, WaveFiles) or family.role == "observed":
+    if family.read is None or family.role == "observed":
         return []
-    return [outside_path(name) for name in family.read.models.get(cast(Split, split), [])]
+    return [outside_path(name) for name in family.read.model_files(cast(Split, split))]
 
 
 def tile_files(family: Family) -> list[str]:

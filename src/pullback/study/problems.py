@@ -4,15 +4,19 @@ A problem of a study is ``kind`` + ``simulator`` (exactly what its events depend
 A new built-in kind is one class here and one file in ``pullback.problems``.
 """
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from pullback.readers.root import FORMULA_PT_MIN, Branches, RootFiles
 from pullback.study.base import Capability, Closed, Name, Number, Uniform, is_distribution
 from pullback.study.evaluation import EvaluationSettings
 from pullback.study.families import Family
 from pullback.study.methods import Likelihood, Method, Prior
 from pullback.study.waves import FwiParams, FwiSimulator
+
+if TYPE_CHECKING:
+    from pullback.readers.base import ReaderSpec
 
 PROBLEM_PLUGINS = "pullback.problems"
 """Entry-point group in which an installed package offers a problem kind."""
@@ -49,6 +53,8 @@ class ProblemBase(Closed):
     """Which of x and y are arrays; None where only the problem's own code knows."""
     periodic: ClassVar[tuple[str, ...]] = ()
     """Quantities of x that networks see relative to y."""
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """Records of outside files that its events can be read from: jets, gathers."""
 
     size: Size = Size()
     families: dict[Name, Family] = Field(min_length=1)
@@ -60,6 +66,11 @@ class ProblemBase(Closed):
     def complete(self, family: Family) -> Family:
         """A family with the parameters that follow from its role, where it states none."""
         return family
+
+    @property
+    def own_files(self) -> "ReaderSpec | None":
+        """How the files that its simulator writes are read, where it writes files in place of ensembles."""
+        return None
 
     def is_inside(self, params: dict[str, Any], sweep: dict[str, Any]) -> bool:
         """Whether fixed parameters lie inside the support of a sweep's; what one does not give has its default."""
@@ -131,13 +142,10 @@ class FwiProblem(ProblemBase):
     unlearnable: ClassVar[str] = "x and y are arrays"
     arrays: ClassVar[frozenset[Literal["x", "y"]] | None] = frozenset({"x", "y"})
     Params: ClassVar[type[Closed] | None] = FwiParams
+    reads: ClassVar[frozenset[str]] = frozenset({"gathers"})
 
     kind: Literal["fwi"]
     simulator: FwiSimulator = FwiSimulator()
-
-
-FORMULA_PT_MIN = 20.0
-"""GeV: the formulas of the built-in detector hold for truth jets above."""
 
 
 class UnfoldingSimulator(Closed):
@@ -177,9 +185,26 @@ class UnfoldingProblem(ProblemBase):
     arrays: ClassVar[frozenset[Literal["x", "y"]] | None] = frozenset()
     periodic: ClassVar[tuple[str, ...]] = ("phi",)
     Params: ClassVar[type[Closed] | None] = UnfoldingParams
+    reads: ClassVar[frozenset[str]] = frozenset({"jets"})
 
     kind: Literal["unfolding"]
     simulator: UnfoldingSimulator = UnfoldingSimulator()
+
+    @property
+    def own_files(self) -> RootFiles:
+        """What `pullback.simulators.collider` writes: its branches, numbered collisions, every match stored."""
+        return RootFiles(
+            kind="root",
+            files={},
+            y=Branches(pt="Jet_pt", eta="Jet_eta", phi="Jet_phi", mass="Jet_mass"),
+            x=Branches(pt="GenJet_pt", eta="GenJet_eta", phi="GenJet_phi", mass="GenJet_mass"),
+            match="Jet_genJetIdx",
+            unknown_matches=0.0,
+            event="event",
+            weight="genWeight",
+            y_pt_min=self.simulator.reco_pt_min,
+            x_pt_min=self.simulator.truth_pt_min,
+        )
 
 
 class DigitsSimulator(Closed):

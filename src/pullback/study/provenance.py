@@ -55,6 +55,8 @@ REGISTRIES = frozenset(
         (f"{CATALOGUE}.methods", "Prior"),
         (f"{CATALOGUE}.methods", "Likelihood"),
         (f"{CATALOGUE}.config", "Problem"),
+        (f"{CATALOGUE}.families", "READERS"),
+        (f"{CATALOGUE}.families", "Read"),
     }
 )
 _SAID_ONLY = frozenset({"__all__", "__version__"})

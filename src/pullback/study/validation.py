@@ -8,17 +8,16 @@ from pydantic import BaseModel, ValidationError
 
 from pullback.study import figures as study_figures
 from pullback.study.base import Capability, Uniform, did_you_mean, is_distribution
-from pullback.study.families import Family, NoiseShift, RootFiles, ScaleShift, SimulatorShift
+from pullback.study.families import READERS, Family, NoiseShift, ScaleShift, SimulatorShift
 from pullback.study.method_validation import (
     _evaluation_messages,
     method_errors,
     shape_errors,
-    uses_likelihood,
 )
 from pullback.study.model import Problem, Study
-from pullback.study.plugins import problem_class
-from pullback.study.problems import BUILT_IN_PROBLEMS, FORMULA_PT_MIN, CustomProblem, FwiProblem, UnfoldingProblem
-from pullback.study.waves import FwiParams, WaveFiles
+from pullback.study.plugins import problem_class, reader_class, with_reader
+from pullback.study.problems import BUILT_IN_PROBLEMS, CustomProblem, FwiProblem
+from pullback.study.waves import FwiParams
 
 
 def errors(study: Study, folder: Path) -> Iterator[str]:
@@ -28,22 +27,23 @@ def errors(study: Study, folder: Path) -> Iterator[str]:
         gives: frozenset[Capability]
         if isinstance(problem, CustomProblem):
             try:
-                gives = frozenset(problem_class(problem.kind, folder).gives)
+                made = problem_class(problem.kind, folder)
+                gives, reads = frozenset(made.gives), frozenset(getattr(made, "reads", ()))
             except Exception as error:  # The user's own file may raise anything.
                 hint = did_you_mean(problem.kind, BUILT_IN_PROBLEMS)
                 known = ", ".join(BUILT_IN_PROBLEMS)
                 yield f"{at}.kind: '{problem.kind}' cannot be loaded ({error}){hint} Built in: {known}."
                 continue
         else:
-            gives = problem.gives
-        yield from _family_errors(at, problem)
+            gives, reads = problem.gives, problem.reads
+        yield from _family_errors(at, problem, reads, folder)
         yield from method_errors(at, problem, gives, study.seen(name))
         yield from shape_errors(at, problem)
         yield from _evaluation_messages(at, problem, gives)
     yield from study_figures.errors(study.figures, study.problems)
 
 
-def _family_errors(at: str, problem: Problem) -> Iterator[str]:
+def _family_errors(at: str, problem: Problem, reads: frozenset[str], folder: Path) -> Iterator[str]:
     families = problem.families
     params_model = problem.Params
     for name, family in families.items():
@@ -60,10 +60,8 @@ def _family_errors(at: str, problem: Problem) -> Iterator[str]:
                 yield f"{here}.{key}: '{base}' has no test events of its own"
         if isinstance(family.shift, SimulatorShift):
             yield from _change_errors(here, problem, family)
-        if isinstance(family.read, RootFiles) and problem.kind != "unfolding":
-            yield f"{here}.read: ROOT files are read by problems of kind 'unfolding' only"
-        if isinstance(family.read, WaveFiles) and problem.kind != "fwi":
-            yield f"{here}.read: files of kind '{family.read.kind}' are read by problems of kind 'fwi' only"
+        if family.read:
+            yield from _read_errors(f"{here}.read", problem, family, reads, folder)
         if family.read and "test" not in family.read.files:
             yield f"{here}.read.files: there is no test, and a family in the role '{family.role}' is judged on it"
         if family.read and family.role == "seen":
@@ -71,8 +69,6 @@ def _family_errors(at: str, problem: Problem) -> Iterator[str]:
             for split in ("train", *(("validation",) if learns else ())):
                 if split not in family.read.files:
                     yield f"{here}.read.files: there is no {split}, and a family in the role 'seen' is trained on"
-        if isinstance(problem, UnfoldingProblem) and isinstance(family.read, RootFiles):
-            yield from _cut_errors(here, problem, family.read)
         if problem.kind == "unfolding" and isinstance(family.shift, NoiseShift):
             yield f"{here}.shift: noise has one size for all of y, and jets have GeV and radians: scale a `feature`"
         if problem.kind == "unfolding" and isinstance(family.shift, ScaleShift) and family.shift.feature is None:
@@ -113,19 +109,27 @@ def _layer_errors(here: str, problem: Problem, params: Any) -> Iterator[str]:
         )
 
 
-def _cut_errors(here: str, problem: UnfoldingProblem, read: RootFiles) -> Iterator[str]:
-    """Of jets that pass different cuts p(y|x) differs, and what a family is answered with would not be its own."""
-    wanted = problem.simulator.reco_pt_min
-    if read.y_pt_min != wanted:
-        yield (
-            f"{here}.read.y_pt_min: found {read.y_pt_min:g} GeV, and p(y|x) of this problem is that of jets from "
-            f"{wanted:g} GeV on: give every family and `simulator.reco_pt_min` the same cut"
-        )
-    if read.has_truth and read.x_pt_min < FORMULA_PT_MIN and uses_likelihood(problem):
-        yield (
-            f"{here}.read.x_pt_min: found {read.x_pt_min:g} GeV, and the likelihood that this problem's methods or "
-            f"evaluation use holds from {FORMULA_PT_MIN:g} GeV on: raise it, or leave them out"
-        )
+def _read_errors(here: str, problem: Problem, family: Family, reads: frozenset[str], folder: Path) -> Iterator[str]:
+    """Whether files can be read, hold events of this problem, and fit its settings."""
+    assert family.read is not None
+    kind = family.read.kind
+    try:
+        read = with_reader(family, folder).read
+    except ValidationError as error:
+        yield from _option_errors(here, reader_class(kind, folder), error)
+        return
+    except Exception as error:  # The user's own file may raise anything.
+        known = ", ".join(READERS)
+        yield f"{here}.kind: '{kind}' cannot be loaded ({error}){did_you_mean(kind, READERS)} Built in: {known}."
+        return
+    assert read is not None
+    if family.role != "observed" and not read.has_truth:
+        yield f"{here}.{read.truth}: it names the truth and is not there: without it the role is 'observed'"
+    if read.records in reads:
+        yield from (f"{here}.{message}" for message in read.check(problem))
+    else:
+        takes = f"takes {', '.join(sorted(reads))}" if reads else "is not read from files"
+        yield f"{here}.kind: '{kind}' reads {read.records}, and a problem of kind '{problem.kind}' {takes}"
 
 
 def _own_parameters(params: dict[str, Any]) -> list[tuple[str, Any]]:

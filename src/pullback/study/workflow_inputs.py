@@ -12,10 +12,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from pullback.readers.base import ReaderSpec
 from pullback.study import paths
 from pullback.study.base import Split, job_digest
 from pullback.study.config import StudyError, check_stem, load_study, read_study
-from pullback.study.families import SimulatorShift
+from pullback.study.families import READERS, SimulatorShift
 from pullback.study.job_params import Plan
 from pullback.study.model import Study
 from pullback.study.plugins import problem_class
@@ -126,8 +127,7 @@ class Graph:
         files = self.plan.simulator_files(problem)
         kind = self.study.problems[problem].kind
         if not files and kind not in BUILT_IN_PROBLEMS:
-            module = sys.modules.get(problem_class(kind, Path(self.plan.folder)).__module__)
-            files = [file] if (file := getattr(module, "__file__", None)) else []
+            files = _module_files(problem_class(kind, Path(self.plan.folder)))
         return files
 
     def code(
@@ -139,6 +139,7 @@ class Graph:
         prior: str = "",
         likelihood: str = "",
         infer: str = "",
+        reader: ReaderSpec | None = None,
     ) -> str:
         """The manifest of what a job runs: its script, the problem's code, the method's and the user's own files."""
         roots: list[Node] = []
@@ -161,7 +162,17 @@ class Graph:
             if name:
                 settings = getattr(self.study.problems[problem], group)[name]
                 roots += [class_node(settings.code), _options(type(settings))]
+        if reader and reader.kind in READERS:
+            roots.append(class_node(READERS[reader.kind]))
+        elif reader:
+            own += _digests(f"problems.{problem}: the reader's file", _module_files(type(reader)))
         return manifest(self.scripts / f"{script}.py", tuple(roots), own)
+
+    def code_to_read(self, problem: str, family: str) -> str:
+        """The same of a family that is read from files: with its reader's."""
+        reader = self.plan.reader(problem, family)
+        assert reader is not None
+        return self.code("read", problem, reader=reader)
 
     def code_to_derive(self, problem: str, family: str) -> str:
         """The same of a family that takes another's events: with the problem's where it simulates them again."""
@@ -194,11 +205,12 @@ class Graph:
             for shard in range(self.plan.shards(problem, family, split))
         ]
 
-    def root_file(self, problem: str, family: str, split: str, shard: int) -> str:
-        """The ROOT file that one shard is read from: an outside one, or the one that `collide` makes."""
-        if self.plan.source(problem, family) == "read":
-            return self.plan.outside_files(problem, family, split, shard)[0]
-        return paths.collisions(self.name, problem, family, split, shard)
+    def files_to_read(self, problem: str, family: str, split: str, shard: int) -> dict[str, list[str]]:
+        """What one shard is read from: outside files and their models, or the file that `collide` makes."""
+        if self.plan.family(problem, family).read is None:
+            return {"files": [paths.collisions(self.name, problem, family, split, shard)]}
+        where = problem, family, split, shard
+        return {"files": self.plan.outside_files(*where), "models": self.plan.outside_models(*where)}
 
     def base_ensemble(self, problem: str, family: str) -> str:
         """The test ensemble that a derived family's observations come from."""
@@ -357,6 +369,12 @@ def _digests(said: str, names: list[str]) -> tuple[tuple[str, str], ...]:
                 f"{said} {name} cannot be read ({error.strerror}): correct its path, or the variable in it"
             ) from None
     return tuple(digests)
+
+
+def _module_files(found: type) -> list[str]:
+    """The file of a user's own class."""
+    file = getattr(sys.modules.get(found.__module__), "__file__", None)
+    return [file] if file else []
 
 
 def _options(model: type[BaseModel]) -> Node:
