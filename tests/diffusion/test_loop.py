@@ -14,14 +14,21 @@ from torch import nn
 
 from pullback.diffusion.checkpoint import ArtifactError, CheckpointError, load_artifact
 from pullback.diffusion.loop import COLUMNS, TrainingError, ema_decay, fit, learning_rate
+from pullback.diffusion.settings import Train
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.methods.base import Context, TrainPaths
-from pullback.study.learning import Train
 
 SETTINGS = Train(
-    steps=60, sets=3, set_size=(4, 16), validate_every=20, checkpoint_every=10, learning_rate=0.01, ema=0.9, clip=1.0
+    steps=60,
+    sets_per_step=3,
+    set_size=(4, 16),
+    validate_every=20,
+    checkpoint_every=10,
+    learning_rate=0.01,
+    ema=0.9,
+    clip=1.0,
 )
 
 

@@ -6,28 +6,27 @@ import small
 import torch
 
 from pullback.diffusion.checkpoint import save_artifact
+from pullback.diffusion.settings import Train
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.methods.base import Context, TrainPaths
 from pullback.methods.infer import infer
 from pullback.methods.likelihood import GmmLikelihood, LikelihoodError, load_likelihood
+from pullback.methods.likelihood_spec import GmmLikelihoodSpec
 from pullback.methods.train import train
-from pullback.problems.gaussian import Gaussian
-from pullback.study import methods as study
-from pullback.study.learning import Train
-from pullback.study.problems import GaussianSimulator
+from pullback.problems.gaussian import Gaussian, GaussianSimulator
 
 torch.set_num_threads(1)
 
 PROBLEM = Gaussian(GaussianSimulator())
 CONTEXT = Context((0, "toy", "gmm", 0), accelerator="cpu")
-SPEC = study.GmmLikelihood(
+SPEC = GmmLikelihoodSpec(
     kind="gmm",
     components=1,
     width=32,
     depth=2,
-    train=Train(steps=600, sets=1, set_size=(384, 384), learning_rate=5e-3, ema=0.98, validate_every=300),
+    train=Train(steps=600, sets_per_step=1, set_size=(384, 384), learning_rate=5e-3, ema=0.98, validate_every=300),
 )
 
 
@@ -104,7 +103,7 @@ def test_another_model_is_refused(tmp_path):
 def test_the_drivers_train_it_and_refine_with_it(tmp_path):
     """As the rules `likelihood`, `train` and `infer` call them, with a job of each."""
     for kind in ("gmm", "cfm"):
-        arguments = small.train_arguments(kind, tmp_path, steps=10, sets=1)
+        arguments = small.train_arguments(kind, tmp_path, steps=10, sets_per_step=1)
         train(**{**arguments, "artifact": tmp_path / f"{kind}.pt", "curves": tmp_path / f"{kind}.curves.csv"})
     test = small.write(tmp_path / "test.h5", 100, 3)
     drawn = []

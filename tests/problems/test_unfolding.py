@@ -11,12 +11,14 @@ pytest.importorskip("pythia8mc", reason="pip install 'pullback[collider]'")
 pytest.importorskip("fastjet", reason="pip install 'pullback[collider]'")
 
 from pullback.ensembles.store import EnsembleReader
-from pullback.problems.base import Problem, make_problem
+from pullback.problems.base import Problem
+from pullback.problems.unfolding import Unfolding
 from pullback.readers.read import read
 from pullback.simulators.collider import collide
-from pullback.study.problems import UnfoldingProblem, UnfoldingSimulator
+from pullback.simulators.collider_settings import UnfoldingSimulator
+from pullback.study.kinds import ProblemKind, problem_kind
 
-SIMULATOR = {"multi_parton_interactions": False, "truth_pt_min": 25.0, "block_collisions": 20}
+SIMULATOR = {"multi_parton_interactions": False, "truth_pt_min": 25.0, "block": 20}
 
 
 def task(**more):
@@ -36,8 +38,7 @@ def made(folder, name, first_block, events, **more):
     params = {"process": "ttbar", "pt_hat_min": 40.0}
     what = {"params": params, "sweep": False, "block": 20, "first_block": first_block, "events": events}
     collide(task(**what, **more), folder / f"{name}.root")
-    simulator = UnfoldingSimulator(**more.get("simulator", SIMULATOR))
-    reader = UnfoldingProblem.model_construct(simulator=simulator).own_files
+    reader = Unfolding.own_files(UnfoldingSimulator(**more.get("simulator", SIMULATOR)))
     job = task(read=reader.model_dump(mode="json"), first_file=first_block, truth=True, **more)
     read(job, [folder / f"{name}.root"], [], folder / f"{name}.h5")
     with EnsembleReader(folder / f"{name}.h5") as reader:
@@ -51,7 +52,7 @@ def pairs(tmp_path_factory):
 
 @pytest.fixture
 def problem():
-    return make_problem("unfolding", SIMULATOR)
+    return problem_kind("unfolding").build(SIMULATOR)
 
 
 def test_same_events_however_collisions_are_cut(pairs, tmp_path):
@@ -97,7 +98,7 @@ def test_likelihood_weights_a_pool_of_truths(problem, pairs):
 
 
 def test_what_the_problem_declares(problem):
-    assert problem.gives == {"pairs", "forward", "likelihood"}
+    assert ProblemKind(type(problem)).capabilities == {"pairs", "forward", "likelihood"}
     assert problem.block == 20
     assert problem.x.features == ("pt", "eta", "phi", "mass")
     assert problem.y.features == ("pt", "eta", "phi")

@@ -14,7 +14,7 @@ from pullback.problems.fwi import Fwi
 from pullback.readers.base import ReadError
 from pullback.readers.gathers import BLOCK
 from pullback.readers.read import read
-from pullback.study.waves import FwiSimulator
+from pullback.simulators.wave_settings import FwiSimulator
 
 DATA = Path(os.environ.get("PULLBACK_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data") / "fwi"
 SMALL = {"depth_cells": 8, "offset_cells": 9, "sources": 2, "receivers": 4, "record_length": 0.08}

@@ -22,7 +22,8 @@ from typing import ClassVar
 import numpy as np
 
 from pullback.problems import Field
-from pullback.readers.base import Block, Events, ReaderSpec, ReadError
+from pullback.readers.base import Block, Events, ReadError
+from pullback.study.kinds import ReaderSpec
 
 
 class Scale:
@@ -36,7 +37,6 @@ class Scale:
 
 class Table(ReaderSpec):
     records: ClassVar[str] = "numbers"
-    label: ClassVar[str] = "tables"
     separator: str = ","
 
     @property
@@ -48,7 +48,7 @@ class Table(ReaderSpec):
 
     def check(self, problem):
         if self.separator == "x":
-            yield "separator: found 'x', wanted another"
+            yield "separator", "found 'x', wanted another"
 
     @contextmanager
     def open(self, problem, file):
@@ -117,12 +117,12 @@ def test_it_reads_through_the_same_rule(folder):
         ({**FILES, "separator": 1}, "toy.families.table.read.separator: Input should be a valid string"),
         (
             {**FILES, "seperator": ";"},
-            "table.read.seperator: Extra inputs are not permitted; did you mean 'separator'?",
+            "toy.families.table.read.seperator: unknown key; did you mean 'separator'?",
         ),
         ({**FILES, "separator": "x"}, "toy.families.table.read.separator: found 'x', wanted another"),
-        ({**FILES, "kind": "./own.py:Scale"}, "wanted a class made from pullback.readers.base.ReaderSpec"),
-        ({**FILES, "kind": "./none.py:Table"}, "'./none.py:Table' cannot be loaded (there is no file none.py"),
-        ({**FILES, "kind": "segy"}, "'segy' reads gathers, and a problem of kind './own.py:Scale' takes numbers"),
+        ({**FILES, "kind": "./own.py:Scale"}, "wanted a class made from pullback.study.kinds.ReaderSpec"),
+        ({**FILES, "kind": "./none.py:Table"}, "toy.families.table.read.kind: there is no file"),
+        ({**FILES, "kind": "segy"}, "the files hold gathers, and problems of kind './own.py:Scale' read numbers"),
     ],
 )
 def test_what_is_wrong_with_it_is_one_line(folder, read, words):

@@ -91,7 +91,7 @@ def test_collisions_that_are_numbered_are_known_by_their_number(tmp_path, branch
     assert whole["event_id"].tolist() == [(int(number[entry]) << 6) | jet for entry, jet, _ in pairs]
     assert "source_entry" not in whole
     twice = {**numbered, "event": np.full(n, 2**60)}
-    with pytest.raises(ReadError, match="'event' holds int64 from .*wanted whole numbers from 0 to"):
+    with pytest.raises(ReadError, match=r"'event' holds int64 from .*wanted whole numbers from 0 to"):
         read(read_job({**MAP, "event": "event"}), write(tmp_path / "a.root", twice), tmp_path / "a.h5")
 
 

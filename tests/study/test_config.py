@@ -102,9 +102,9 @@ def test_a_study_that_is_right_is_read():
 )
 def test_a_parameter_that_is_not_stated_has_its_default(params, sweep, inside):
     waves = load_study({**BASE, "problems": {"waves": WAVES}}).problems["waves"]
-    assert waves.is_inside({"geology": "flat"}, {"geology": "flat", "layers": [2, 5]})
+    assert waves.spec.is_inside({"geology": "flat"}, {"geology": "flat", "layers": [2, 5]})
     sweep = {**BASE["problems"]["toy"]["families"]["sweep"]["params"], **sweep}
-    assert load_study(BASE).problems["toy"].is_inside(params, sweep) == inside
+    assert load_study(BASE).problems["toy"].spec.is_inside(params, sweep) == inside
 
 
 def test_figures_are_of_numbers_that_the_study_has():
@@ -242,7 +242,7 @@ def test_figures_are_of_numbers_that_the_study_has():
                 "methods": {"o": {"kind": "oracle"}},
                 "likelihoods": {"gmm": {"kind": "gmm"}},
             },
-            ["problems.images.likelihoods: of problem kind 'digits' none can be learned, because x and y are arrays"],
+            ["problems.images.likelihoods: of problem kind 'digits' none can be learned: x and y are arrays"],
         ),
         ("problems/toy/methods/ei/train", {"set_size": [9, 3]}, ["set_size needs"]),
         ("problems/toy/methods/g", {"kind": "enkg", "prior": "none"}, ["no prior 'none'", "problems.toy.priors"]),
@@ -270,17 +270,17 @@ def test_figures_are_of_numbers_that_the_study_has():
         (
             "problems/toy/families/half/read",
             {"kind": "root", "files": {"test": ["a.root"]}, "y": {"pt": "a", "eta": "b", "phi": "c"}},
-            ["half.read.x: it names the truth and is not there"],
+            ["read.x"],
         ),
         (
             "problems/toy/families/half/read",
             {"files": {"test": ["a.root"]}, "y": {"pt": "a", "eta": "b", "phi": "c"}},
-            ["problems.toy.families.half.read.kind: this key is needed and is not there (config/README.md lists"],
+            ["toy.families.half.read.kind: this key is needed and is not there; allowed: root, openfwi, segy, netcdf"],
         ),
         (
             "problems/toy/methods/ei/infer",
             {"a": {"refine": {"likelihood": "gmn"}}},
-            ["infer.a.refine.likelihood", "no likelihood 'gmn'", "problems.toy.likelihoods (none)"],
+            ["infer.a.refine.likelihood", "no likelihood 'gmn'", "under `likelihoods:` (none)"],
         ),
         ("problems/toy/methods/ei/infer", {"a": {"refine": {"likelihood": "exakt"}}}, ["did you mean 'exact'?"]),
         ("problems/toy/methods/ei/infer", {"a": {"refine": {"particels": 9}}}, ["refine.particels", "'particles'"]),
@@ -314,7 +314,7 @@ def test_figures_are_of_numbers_that_the_study_has():
                 (changed_simulator({"peak_frequency": 7.5}), ["shift.change: all is as the problem has it"]),
                 (
                     changed_simulator({"wavelet": "a.npy", "wavelet_interval": 0.001, "peak_frequency": 13}),
-                    ["shift.change.peak_frequency: it says nothing where there is a `wavelet`"],
+                    ["shift.change.peak_frequency: has no effect where there is a `wavelet`"],
                 ),
                 (
                     {"role": "unseen", "params": {"geology": "tiles", "tiles": {"file": "a.npy", "spacin": 1}}},
@@ -344,7 +344,10 @@ def test_figures_are_of_numbers_that_the_study_has():
                     {"role": "seen", "params": {"geology": "tiles", "tiles": {"file": "a.npy"}}, **OTHERWISE},
                     ["`fallback` has another family's test events", "nothing can be trained"],
                 ),
-                ({"role": "unseen", "params": {"geology": "salt"}, **OTHERWISE}, ["no `read` and no `tiles`"]),
+                (
+                    {"role": "unseen", "params": {"geology": "salt"}, **OTHERWISE},
+                    ["there is no `read`, and its parameters name no file"],
+                ),
             )
         ),
         (
@@ -415,18 +418,14 @@ def test_figures_are_of_numbers_that_the_study_has():
         (
             "problems/waves",
             waves("observed", kind="root", files={"test": ["a.root"]}, y={"pt": "a", "eta": "b", "phi": "c"}),
-            ["problems.waves.families.data.read.kind: 'root' reads jets, and a problem of kind 'fwi' takes gathers"],
+            ["problems.waves.families.data.read: the files hold jets, and problems of kind 'fwi' read gathers"],
         ),
         (
             "problems/toy/families/data",
             {"role": "observed", "read": {"kind": "segy", "files": {"test": ["a.segy"]}}},
-            ["toy.families.data.read.kind: 'segy' reads gathers, and a problem of kind 'gaussian' is not read from"],
+            ["problems.toy.families.data.read: the files hold gathers, and problems of kind 'gaussian' read no files"],
         ),
-        (
-            "problems/waves",
-            waves("unseen", kind="openfwi", files=FILES),
-            ["families.data.read.models: it names the truth and is not there"],
-        ),
+        ("problems/waves", waves("unseen", kind="openfwi", files=FILES), ["families.data: `read.models` names the"]),
         (
             "problems/waves",
             waves("unseen", kind="openfwi", files=FILES, models={"test": ["m.npy"]}),
@@ -440,7 +439,7 @@ def test_figures_are_of_numbers_that_the_study_has():
         (
             "problems/waves",
             waves("unseen", kind="netcdf", files=FILES, models=FILES),
-            ["families.data.read.models: unknown key", "Allowed here: files, kind, units."],
+            ["families.data.read.models: unknown key"],
         ),
         (
             "problems/waves",
@@ -451,7 +450,7 @@ def test_figures_are_of_numbers_that_the_study_has():
         (
             "problems/waves",
             waves("observed", kind="opnfwi", files=FILES),
-            ["data.read.kind: 'opnfwi' cannot be loaded", "did you mean 'openfwi'?", "root, openfwi, segy, netcdf"],
+            ["families.data.read.kind", "'openfwi'?; allowed: root"],
         ),
         (
             "problems/waves",

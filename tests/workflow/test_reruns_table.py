@@ -232,14 +232,14 @@ CODE = {
         ("import numpy", "CHANGED = 1\nimport numpy"),
     ),
     "change the driver of training": (
-        "src/pullback/methods/run.py",
+        "src/pullback/methods/train.py",
         ("    spec = method_spec(plan", "    changed = 1\n    spec = method_spec(plan"),
     ),
     "change the script of a rule": (
         "workflow/scripts/simulate.py",
         ("with job_log", "changed = 1\nwith job_log"),
     ),
-    "change how logs are written": ("src/pullback/joblog.py", ("INFO", "DEBUG")),
+    "change how logs are written": ("src/pullback/core/joblog.py", ("INFO", "DEBUG")),
     "add a kind of method to the catalogue": (
         "src/pullback/study/methods.py",
         (

@@ -129,7 +129,7 @@ class Evaluation:
     def problem(self) -> Problem | None:
         """The problem, where it has a forward process."""
         problem = problem_of(self.job["problem"])
-        return problem if "forward" in problem.gives else None
+        return problem if hasattr(problem, "forward") else None
 
     def case(self, family: str) -> Case:
         """What one family's results are compared with."""

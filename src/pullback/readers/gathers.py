@@ -14,8 +14,9 @@ from pydantic import Field as Option
 from pydantic import model_validator
 
 from pullback.ensembles.fields import Field
-from pullback.readers.base import Block, Events, OutsideFile, ReadError, ReaderSpec
+from pullback.readers.base import Block, Events, OutsideFile, ReadError
 from pullback.study.base import Split
+from pullback.study.kinds import ReaderSpec
 
 log = logging.getLogger("pullback")
 

@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field as Option
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 class NetcdfFiles(GatherFiles):
     """Gathers in netCDF or HDF5 files: the variables y and, where there is a truth, x, both (event, ...)."""
-
-    label: ClassVar[str] = "netCDF files"
 
     kind: Literal["netcdf"] = Option(description="the variables y and x, (event, ...), also of HDF5")
 

@@ -3,7 +3,7 @@
 import logging
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field as Option
@@ -12,8 +12,8 @@ from pullback.ensembles.fields import Field
 from pullback.readers.base import OutsideFile, ReadError
 from pullback.readers.gathers import CLOSE, GathersAndModels, Opened, compare_coordinate, rows, short
 from pullback.simulators.acquisition import Acquisition, evenly
+from pullback.simulators.wave_settings import FwiSimulator
 from pullback.simulators.wavelets import Ricker
-from pullback.study.waves import FwiSimulator
 
 log = logging.getLogger("pullback")
 
@@ -22,8 +22,6 @@ REMEDY = "give the simulator preset: openfwi"
 
 class OpenFwiFiles(GathersAndModels):
     """OpenFWI's files: .npy, gathers (event, 5, 1000, 70) and models (event, 1, 70, 70), for preset openfwi."""
-
-    label: ClassVar[str] = "OpenFWI's .npy files"
 
     kind: Literal["openfwi"] = Option(description="gathers (event, 5, 1000, 70), models (event, 1, 70, 70)")
 

@@ -11,7 +11,7 @@ from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.ensembles.store import Column, EnsembleWriter
 from pullback.problems.base import problem_of
 from pullback.readers.base import OutsideFile
-from pullback.study.plugins import reader_of
+from pullback.study.kinds import ReaderSpec, parse
 
 log = logging.getLogger("pullback")
 
@@ -31,7 +31,7 @@ def read(job: str, files: Sequence[Path | str], models: Sequence[Path | str], ou
         pullback.core.optional.MissingExtraError: a package that reads the format is not installed.
     """
     task = json.loads(job)
-    reader = reader_of({**task["read"], "files": {}}, task.get("folder", "."))
+    reader: ReaderSpec = parse("readers", {**task["read"], "files": {}}, task.get("folder", "."))
     refuse_stale_files(task, reader.job_digest, files=[Path(file) for file in files])
     problem = problem_of(task)
     attributes = {

@@ -18,10 +18,11 @@ from pydantic import Field
 
 from pullback.core.angles import wrap
 from pullback.core.optional import require
-from pullback.readers.base import Block, Events, OutsideFile, ReadError, ReaderSpec
+from pullback.readers.base import Block, Events, OutsideFile, ReadError
 from pullback.readers.jets import Jets, match
 from pullback.readers.table import RootTable
 from pullback.study.base import Closed, canonical, job_digest
+from pullback.study.kinds import Package, ReaderSpec
 
 log = logging.getLogger("pullback")
 
@@ -33,8 +34,6 @@ ENTRY_BITS, JET_BITS = 36, 8
 """event_id of events by file and entry: ``file << 44 | entry << 8 | jet``."""
 NUMBERED_JET_BITS = 6
 """event_id of numbered collisions: ``number << 6 | jet``."""
-FORMULA_PT_MIN = 20.0
-"""GeV: the likelihood of the built-in detector holds for truth jets above."""
 
 
 class Branches(Closed):
@@ -56,9 +55,9 @@ class RootFiles(ReaderSpec):
 
     records: ClassVar[str] = "jets"
     truth: ClassVar[str] = "x"
-    label: ClassVar[str] = "ROOT files"
-    extra: ClassVar[str] = "hep"
-    packages: ClassVar[dict[str, str]] = {"uproot": "uproot", "awkward": "awkward"}
+    requires: ClassVar[tuple[Package, ...]] = tuple(
+        Package(name, name, "hep", "ROOT files") for name in ("uproot", "awkward")
+    )
 
     kind: Literal["root"]
     tree: str = "Events"
@@ -102,22 +101,6 @@ class RootFiles(ReaderSpec):
         """Where a jet stands in its file, unless collisions are numbered (files may then be cut anyhow); the weight."""
         place = {} if self.event else {"source_entry": "int64", "source_index": "int32"}
         return {**place, "weight": "float64"} if self.weight else place
-
-    def check(self, problem: Any) -> Iterator[str]:
-        """Of jets that pass different cuts p(y|x) differs, and a family would be answered with another's."""
-        from pullback.study.method_validation import uses_likelihood
-
-        wanted = getattr(problem.simulator, "reco_pt_min", self.y_pt_min)
-        if self.y_pt_min != wanted:
-            yield (
-                f"y_pt_min: found {self.y_pt_min:g} GeV, and p(y|x) of this problem is that of jets from {wanted:g} "
-                "GeV on: give every family and `simulator.reco_pt_min` the same cut"
-            )
-        if self.has_truth and self.x_pt_min < FORMULA_PT_MIN and uses_likelihood(problem):
-            yield (
-                f"x_pt_min: found {self.x_pt_min:g} GeV, and the likelihood that this problem's methods or evaluation "
-                f"use holds from {FORMULA_PT_MIN:g} GeV on: raise it, or leave them out"
-            )
 
     def branches(self, with_truth: bool) -> list[str]:
         """The branches that are read; without truth, those of observations only."""

@@ -27,6 +27,7 @@ from pullback.readers.gathers import GathersAndModels, Opened, compare_coordinat
 from pullback.readers.section import Section
 from pullback.readers.segy_headers import EXACT_INTERVAL, SegyError
 from pullback.simulators.acquisition import Acquisition
+from pullback.study.kinds import Package
 
 log = logging.getLogger("pullback")
 
@@ -42,9 +43,7 @@ REGULAR = 0.01
 class SegyFiles(GathersAndModels):
     """SEG-Y files: the shot gathers of one event in each, and sections in depth as models."""
 
-    label: ClassVar[str] = "SEG-Y files"
-    extra: ClassVar[str] = "segy"
-    packages: ClassVar[dict[str, str]] = {"segyio": "segyio"}
+    requires: ClassVar[tuple[Package, ...]] = (Package("segyio", "segyio", "segy", "SEG-Y files"),)
 
     kind: Literal["segy"] = Option(description="the gathers of one event in each file")
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from pullback.readers.section import Section, spelled
 from pullback.readers.segy import read_model
+from pullback.simulators.wave_settings import Tiles
 from pullback.study.base import outside_path
-from pullback.study.waves import Tiles
 
 if TYPE_CHECKING:
     import xarray as xr

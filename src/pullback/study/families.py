@@ -2,14 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, model_validator
 
-from pullback.readers.base import CustomFiles
-from pullback.readers.netcdf import NetcdfFiles
-from pullback.readers.openfwi import OpenFwiFiles
-from pullback.readers.root import RootFiles
-from pullback.readers.segy import SegyFiles
 from pullback.study.base import SPLITS, Closed, Name, Split, Sweep
+from pullback.study.kinds import Kind, ReaderSpec
 
 
 class NoiseShift(Closed):
@@ -49,27 +45,7 @@ class SimulatorShift(Closed):
 Shift = Annotated[NoiseShift | ScaleShift | MissingShift | SimulatorShift, Field(discriminator="kind")]
 
 
-READERS = {
-    "root": "pullback.readers.root:RootFiles",
-    "openfwi": "pullback.readers.openfwi:OpenFwiFiles",
-    "segy": "pullback.readers.segy:SegyFiles",
-    "netcdf": "pullback.readers.netcdf:NetcdfFiles",
-}
-
-
-def _reader(read: Any) -> str | None:
-    kind = read.get("kind") if isinstance(read, dict) else getattr(read, "kind", None)
-    return kind if kind in READERS or kind is None else "custom"
-
-
-Read = Annotated[
-    Annotated[RootFiles, Tag("root")]
-    | Annotated[OpenFwiFiles, Tag("openfwi")]
-    | Annotated[SegyFiles, Tag("segy")]
-    | Annotated[NetcdfFiles, Tag("netcdf")]
-    | Annotated[CustomFiles, Tag("custom")],
-    Discriminator(_reader),
-]
+ReaderKind = Annotated[ReaderSpec, Kind("readers")]
 
 
 class Family(Closed):
@@ -88,7 +64,7 @@ class Family(Closed):
         default=None, description="the family whose test observations these are, shifted or without their truth"
     )
     shift: Shift | None = None
-    read: Read | None = None
+    read: ReaderKind | None = None
     fallback: Name | None = Field(
         default=None,
         description="the family used in place of `read` or `params.tiles` when their files are not there",
@@ -121,8 +97,8 @@ class Family(Closed):
             raise ValueError(
                 "an observed family needs `events_from` (a test set without its truth) or `read` (real data)"
             )
-        if self.fallback and not (self.read or "tiles" in self.params):
-            raise ValueError("`fallback` says what stands in for outside files: there is no `read` and no `tiles`")
+        if self.read and self.role != "observed" and not self.read.has_truth:
+            raise ValueError(f"`read.{self.read.truth}` names the truth: without it the role is 'observed'")
         if self.fallback and self.role == "seen":
             raise ValueError("`fallback` has another family's test events: nothing can be trained on them")
         return self

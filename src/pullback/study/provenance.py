@@ -50,13 +50,7 @@ NO_RESULT = frozenset(
 )
 REGISTRIES = frozenset(
     {
-        (f"{CATALOGUE}.problems", "BUILT_IN_PROBLEMS"),
-        (f"{CATALOGUE}.methods", "Method"),
-        (f"{CATALOGUE}.methods", "Prior"),
-        (f"{CATALOGUE}.methods", "Likelihood"),
         (f"{CATALOGUE}.config", "Problem"),
-        (f"{CATALOGUE}.families", "READERS"),
-        (f"{CATALOGUE}.families", "Read"),
     }
 )
 _SAID_ONLY = frozenset({"__all__", "__version__"})

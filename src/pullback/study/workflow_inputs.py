@@ -10,17 +10,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
-from pullback.readers.base import ReaderSpec
+from pullback import registry
 from pullback.study import paths
 from pullback.study.base import Split, job_digest
 from pullback.study.config import StudyError, check_stem, load_study, read_study
-from pullback.study.families import READERS, SimulatorShift
+from pullback.study.families import SimulatorShift
 from pullback.study.job_params import Plan
 from pullback.study.model import Study
-from pullback.study.plugins import problem_class
-from pullback.study.problems import BUILT_IN_PROBLEMS
 from pullback.study.provenance import SOURCE, Node, class_node, file_digest, manifest
 
 
@@ -118,17 +114,22 @@ class Graph:
         self.scripts = scripts
         self._own_files = {}
         for name, problem in plan.study.problems.items():
-            self._own_files[name, ""] = _digests(f"problems.{name}: the simulator's file", self._user_files(name))
+            said = f"problems.{name}: the simulator's file"
+            self._own_files[name, ""] = _digests(
+                said, [*self._kind_file("problems", problem.kind), *plan.simulator_files(name)]
+            )
             for family in problem.families:
                 said = f"problems.{name}.families.{family}: the file"
                 self._own_files[name, family] = _digests(said, plan.prior_files(name, family))
 
-    def _user_files(self, problem: str) -> list[str]:
-        files = self.plan.simulator_files(problem)
-        kind = self.study.problems[problem].kind
-        if not files and kind not in BUILT_IN_PROBLEMS:
-            files = _module_files(problem_class(kind, Path(self.plan.folder)))
-        return files
+    def _kind_file(self, group: str, kind: str) -> list[str]:
+        """The file of a kind from outside: by path, or where an installed package has it."""
+        if kind in registry.BUILT_IN[group]:
+            return []
+        if path := registry.file_of(kind, self.plan.folder):
+            return [str(path)]
+        module = sys.modules.get(registry.load(group, kind).__module__)
+        return [file] if (file := getattr(module, "__file__", None)) else []
 
     def code(
         self,
@@ -139,7 +140,7 @@ class Graph:
         prior: str = "",
         likelihood: str = "",
         infer: str = "",
-        reader: ReaderSpec | None = None,
+        reader: str = "",
     ) -> str:
         """The manifest of what a job runs: its script, the problem's code, the method's and the user's own files."""
         roots: list[Node] = []
@@ -147,32 +148,29 @@ class Graph:
         if problem:
             spec = self.study.problems[problem]
             own = self._own_files[problem, ""]
-            if spec.kind in BUILT_IN_PROBLEMS:
-                roots.append(class_node(spec.code))
-            if isinstance(spec.simulator, BaseModel):
-                roots.append(_options(type(spec.simulator)))
-            if params := getattr(spec, "Params", None):
-                roots.append(_options(params))
+            if spec.kind in registry.BUILT_IN["problems"]:
+                roots.append(class_node(registry.BUILT_IN["problems"][spec.kind]))
         if family:
             own += self._own_files[problem, family]
-        if infer and (refine := getattr(self.study.problems[problem].methods[method].infer[infer], "refine", None)):
-            roots += [class_node(refine.code), _options(type(refine))]
+        if infer:
+            roots += map(class_node, self.study.problems[problem].methods[method].infer[infer].modules)
             likelihood = self.plan.likelihood(problem, method, infer) or ""
         for group, name in (("methods", method), ("priors", prior), ("likelihoods", likelihood)):
             if name:
                 settings = getattr(self.study.problems[problem], group)[name]
-                roots += [class_node(settings.code), _options(type(settings))]
-        if reader and reader.kind in READERS:
-            roots.append(class_node(READERS[reader.kind]))
-        elif reader:
-            own += _digests(f"problems.{problem}: the reader's file", _module_files(type(reader)))
+                if settings.kind in registry.BUILT_IN[group]:
+                    roots += [class_node(registry.BUILT_IN[group][settings.kind]), class_node(settings.code)]
+                own += _digests(f"{group} '{name}': the file", self._kind_file(group, settings.kind))
+        if reader:
+            if reader in registry.BUILT_IN["readers"]:
+                roots.append(class_node(registry.BUILT_IN["readers"][reader]))
+            own += _digests(f"readers '{reader}': the file", self._kind_file("readers", reader))
         return manifest(self.scripts / f"{script}.py", tuple(roots), own)
 
     def code_to_read(self, problem: str, family: str) -> str:
         """The same of a family that is read from files: with its reader's."""
         reader = self.plan.reader(problem, family)
-        assert reader is not None
-        return self.code("read", problem, reader=reader)
+        return self.code("read", problem, reader=reader.kind if reader else "")
 
     def code_to_derive(self, problem: str, family: str) -> str:
         """The same of a family that takes another's events: with the problem's where it simulates them again."""
@@ -262,7 +260,7 @@ class Graph:
 
     def prior(self, problem: str, method: str, seed: int | str) -> list[str]:
         """The prior that a method is guided by, where it uses one."""
-        prior: str | None = getattr(self.study.problems[problem].methods[method], "prior", None)
+        prior = self.study.problems[problem].methods[method].prior_name
         return [paths.prior(self.name, problem, prior, seed)] if prior else []
 
     def likelihood(self, problem: str, method: str, infer: str, seed: int | str) -> list[str]:
@@ -369,13 +367,3 @@ def _digests(said: str, names: list[str]) -> tuple[tuple[str, str], ...]:
                 f"{said} {name} cannot be read ({error.strerror}): correct its path, or the variable in it"
             ) from None
     return tuple(digests)
-
-
-def _module_files(found: type) -> list[str]:
-    """The file of a user's own class."""
-    file = getattr(sys.modules.get(found.__module__), "__file__", None)
-    return [file] if file else []
-
-
-def _options(model: type[BaseModel]) -> Node:
-    return Node(model.__module__, model.__name__)

@@ -1,10 +1,11 @@
-"""Settings of wave simulations and of made-up geology: the options of the fwi problem."""
+"""Settings of wave simulations and parameters of synthetic geology."""
 
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from pullback.study.base import Closed
+from pullback.study.base import Closed, outside_path
+from pullback.study.kinds import Parameters, SimulatorSettings
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Small enough for a first look: 32 x 32 nodes of 20 m, three shots.
@@ -59,7 +60,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 """What each preset sets; the rest are the defaults, which are those of compact."""
 
 
-class FwiSimulator(Closed):
+class FwiSimulator(SimulatorSettings):
     """2-D constant-density acoustic waves. `preset` fills what is not given; the checks print what was used."""
 
     preset: Literal["compact", "openfwi", "fwi32", "marmousi"] = Field(
@@ -138,6 +139,16 @@ class FwiSimulator(Closed):
         """Nodes (depth, offset) of the simulation."""
         return self.depth_cells, self.offset_cells
 
+    @property
+    def unused(self) -> dict[str, str]:
+        """A Ricker wavelet's frequency beside a recorded wavelet."""
+        why = "has no effect where there is a `wavelet`: change that, or set it to null"
+        return {"peak_frequency": why} if self.wavelet else {}
+
+    def user_files(self, folder: str) -> list[str]:
+        """The file of a recorded wavelet."""
+        return [outside_path(self.wavelet)] if self.wavelet else []
+
 
 class Tiles(Closed):
     """Pieces of a large velocity model in a file: each draw is one at a random place, resampled to the nodes of x."""
@@ -159,7 +170,7 @@ class Tiles(Closed):
     depth_from: float = Field(default=0.0, ge=0, description="m: tiles start at this depth or deeper")
 
 
-class FwiParams(Closed):
+class FwiParams(Parameters):
     """A kind of geology; unset numbers take the generator's documented ranges."""
 
     geology: Literal[
@@ -190,3 +201,7 @@ class FwiParams(Closed):
         if not 1 <= self.layers[0] <= self.layers[1]:
             raise ValueError(f"`layers` needs 1 <= least <= most, found {list(self.layers)}")
         return self
+
+    def user_files(self) -> list[str]:
+        """The file that models are cut from."""
+        return [outside_path(self.tiles.file)] if self.tiles else []
