@@ -1,9 +1,9 @@
 """What every kind says of itself, for the parts that know no concrete kind.
 
 A method, prior or likelihood is a Spec: a closed pydantic model of its options with class attributes (what it needs,
-what it returns) and ``code``, the class that does the work. A reader is a Spec that reads files itself. A problem is a class: its options are ``Settings``, the
-parameters of its families ``Params``, and its capabilities are the methods that it has. `ProblemKind` reads such a
-class and fills in what it leaves out.
+what it returns) and ``code``, the class that does the work. A reader is a Spec that reads files itself. A problem is
+a class: its options are ``Settings``, the parameters of its families ``Params``, and its capabilities are the methods
+that it has. `ProblemKind` reads such a class and fills in what it leaves out.
 """
 
 import inspect
