@@ -82,6 +82,20 @@ def choose_when_jobs_end(scheduler: Any) -> None:
         scheduler.job_rate_limiter = None
 
 
+def benchmark_unless_cached(workflow: Any, rule: str, path: str) -> None:
+    """Give a rule a benchmark, unless ``--cache`` is given: Snakemake lets no rule have both, nor one of them say so.
+
+    Args:
+        workflow: Snakemake's, where the rule is defined without a benchmark.
+        rule: its name.
+        path: of the benchmark, with the rule's wildcards.
+    """
+    if workflow.workflow_settings.cache is None:
+        found = workflow.get_rule(rule)
+        found.benchmark_modifier = workflow.modifier.path_modifier
+        found.benchmark = path
+
+
 def one_of(names: Iterable[str | int]) -> str:
     """A wildcard constraint: exactly these names. One that nothing matches when there are none."""
     return "|".join(re.escape(str(name)) for name in sorted(set(names), key=str)) or r"(?!)"
