@@ -17,12 +17,12 @@ import numpy as np
 
 from pullback.ensembles.arrays import Ensemble
 from pullback.ensembles.sets import TrainingData
-from pullback.ensembles.unfolded import Unfolded
 from pullback.problems.base import Problem
 from pullback.study.kinds import Infer
 
 if TYPE_CHECKING:
     from pullback.diffusion.checkpoint import Artifact
+    from pullback.ensembles.unfolded import Unfolded
 
 State = TypeVar("State")
 
@@ -163,7 +163,7 @@ class Method(Generic[State]):
         """Posterior draws for observations y (event, *y); row i of the family's ensemble has ``event_id[i]``."""
         raise NotImplementedError
 
-    def unfold(self, state: State, ensemble: Ensemble) -> Unfolded:
+    def unfold(self, state: State, ensemble: Ensemble) -> "Unfolded":
         """The truth distribution, for methods whose Spec says ``unfolds``."""
         raise NotImplementedError
 
