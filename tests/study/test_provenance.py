@@ -200,7 +200,7 @@ def test_a_users_python_file_by_its_tree_and_others_by_bytes(tmp_path):
 def test_every_script_of_the_workflow_has_a_closure():
     """The real scripts: no simulation depends on a method, on training or on evaluation."""
     scripts = sorted((REPOSITORY / "workflow/scripts").glob("*.py"))
-    assert len(scripts) == 13
+    assert len(scripts) == 15
     for script in scripts:
         found = json.loads(manifest(script))
         assert set(found) == {f"workflow/scripts/{script.name}", *map(node_name, closure(script))}

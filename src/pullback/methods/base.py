@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 import numpy as np
 
 from pullback.ensembles.arrays import Ensemble
-from pullback.ensembles.sets import TrainingData
 from pullback.problems.base import Problem
 from pullback.study.kinds import Infer
 
 if TYPE_CHECKING:
     from pullback.diffusion.checkpoint import Artifact
+    from pullback.ensembles.sets import TrainingData
     from pullback.ensembles.unfolded import Unfolded
 
 State = TypeVar("State")
@@ -121,7 +121,7 @@ class Method(Generic[State]):
         event = draws * math.prod(self.problem.x.shape) + math.prod(self.problem.y.shape)
         return max(1, min(self.block, BLOCK_VALUES // event))
 
-    def train(self, data: TrainingData, job: TrainPaths) -> "Artifact | None":
+    def train(self, data: "TrainingData", job: TrainPaths) -> "Artifact | None":
         """Learn from the seen families and write the artifact; for methods whose Spec says ``trains``.
 
         One whose artifact is tensors and plain values returns it: where ``job`` names no file, that is all there is.
