@@ -17,6 +17,7 @@ import numpy as np
 
 from pullback.core.particles import normalise
 from pullback.ensembles import hdf5
+from pullback.ensembles.digests import combine_digests
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader, PosteriorReader, StoreError
 
@@ -119,7 +120,7 @@ def write_unfolded(
             group["edges"].attrs["units"] = x.units[x.features.index(name)]
         digests = {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays.items()}
         shapes = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
-        file.attrs["content_digest"] = hdf5.combine_digests(digests, shapes)
+        file.attrs["content_digest"] = combine_digests(digests, shapes)
 
 
 def _checked(path: Path, unfolded: Unfolded, x: Field) -> dict[str, np.ndarray]:

@@ -16,8 +16,8 @@ from pullback.ensembles.store import EnsembleReader, PosteriorReader
 from pullback.metrics.draws import wrap
 from pullback.problems.base import problem_of
 from pullback.problems.fwi import Fwi
+from pullback.readers.section import Section
 from pullback.readers.segy import write_gathers, write_model
-from pullback.readers.velocity import Section
 from pullback.simulators.acquisition import Acquisition
 
 KINDS = {
