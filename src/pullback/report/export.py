@@ -12,7 +12,7 @@ import numpy as np
 from pullback.ensembles import hdf5
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader, PosteriorReader
-from pullback.metrics.draws import wrap
+from pullback.core.angles import wrap
 from pullback.problems.base import problem_of
 from pullback.problems.fwi import Fwi
 from pullback.readers.segy import write_gathers, write_model

@@ -41,4 +41,8 @@ class EvaluationSettings(Closed):
     headline: str | None = Field(
         default=None, description="metric whose table stands first in the report, such as energy_score"
     )
+    metrics: list[str] = Field(
+        default=[],
+        description="further metrics: entry points of the group pullback.metrics, or ./my.py:NAME beside the study",
+    )
     examples: int = Field(default=3, ge=1, description="example posteriors of each family in the report")

@@ -271,7 +271,7 @@ class Plan(Layout):
             # Nobody knows the parameters of outside files.
             if base.read is None:
                 families[name]["params"] = base.params
-        results = self.results(problem, method)
+        results, evaluation = self.results(problem, method), self.study.problems[problem].evaluation
         inputs = {
             "posteriors": [job_digest(self.posterior_job(problem, method, *result)) for result in results],
             "ensembles": [job_digest(self.index_job(problem, family, "test")) for family in families],
@@ -283,6 +283,7 @@ class Plan(Layout):
         return canonical(
             {
                 "inputs": inputs,
+                **({"folder": self.folder} if evaluation.metrics else {}),
                 "study": self.study.study,
                 "seed": self.study.seed,
                 "problem_name": problem,
@@ -292,7 +293,7 @@ class Plan(Layout):
                 "returns": spec.returns,
                 "families": families,
                 "results": [[infer, seed, family] for infer, seed, family in results],
-                "evaluation": self.study.problems[problem].evaluation.model_dump(mode="json", exclude={"headline"}),
+                "evaluation": evaluation.model_dump(mode="json", exclude={"headline"}),
             }
         )
 

@@ -1,0 +1,170 @@
+"""Kinds by name: problems, methods, priors, likelihoods, readers and metrics, built in or from outside.
+
+A study names a kind in one of three ways, which go through the same code and have the same rights:
+
+- a built-in name (`BUILT_IN`, name -> ``"module:Name"``);
+- the name of an entry point in the group ``pullback.<group>`` of an installed package;
+- ``./my.py:Name``, a file relative to the study's folder and a name in it.
+
+This module imports nothing of the package: what is named is imported when it is asked for.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+BUILT_IN: dict[str, dict[str, str]] = {
+    "problems": {
+        "gaussian": "pullback.problems.gaussian:Gaussian",
+        "fwi": "pullback.problems.fwi:Fwi",
+        "unfolding": "pullback.problems.unfolding:Unfolding",
+        "digits": "pullback.problems.digits:Digits",
+        "command": "pullback.problems.command:Command",
+    },
+    "methods": {
+        "cfm": "pullback.methods.amortised.spec:CfmSpec",
+        "cddpm": "pullback.methods.amortised.spec:CddpmSpec",
+        "ei-fm": "pullback.methods.amortised.spec:EiFmSpec",
+        "ei-ddpm": "pullback.methods.amortised.spec:EiDdpmSpec",
+        "regression": "pullback.methods.amortised.spec:RegressionSpec",
+        "velocity-gan": "pullback.methods.amortised.velocity_gan_spec:VelocityGanSpec",
+        "hvae": "pullback.methods.amortised.hvae_spec:HvaeSpec",
+        "oracle": "pullback.methods.classical.oracle:OracleSpec",
+        "random-truth": "pullback.methods.classical.random_truth:RandomTruthSpec",
+        "lbfgs-fwi": "pullback.methods.classical.lbfgs:LbfgsSpec",
+        "enkg": "pullback.methods.guided.spec:EnkgSpec",
+        "prior-draws": "pullback.methods.guided.spec:PriorDrawsSpec",
+    },
+    "priors": {"edm": "pullback.methods.guided.spec:EdmPriorSpec"},
+    "likelihoods": {"gmm": "pullback.methods.likelihood_spec:GmmLikelihoodSpec"},
+    "readers": {},
+    "metrics": {
+        "failed_draws": "pullback.metrics.errors:FAILED_DRAWS",
+        "swd": "pullback.metrics.floors:SWD",
+        "w1": "pullback.metrics.floors:W1",
+        "mse": "pullback.metrics.errors:MSE",
+        "mae": "pullback.metrics.errors:MAE",
+        "relative_l2": "pullback.metrics.errors:RELATIVE_L2",
+        "psnr": "pullback.metrics.errors:PSNR",
+        "ssim": "pullback.metrics.errors:SSIM",
+        "spread_skill": "pullback.metrics.errors:SPREAD_SKILL",
+        "energy_score": "pullback.metrics.energy:ENERGY_SCORE",
+        "crps": "pullback.metrics.calibration:CRPS",
+        "coverage": "pullback.metrics.calibration:COVERAGE",
+        "fold_back_swd": "pullback.metrics.checks:FOLD_BACK",
+        "seen_swd": "pullback.metrics.checks:SEEN_SWD",
+        "embedding_distance": "pullback.metrics.diagnostics:EMBEDDING_DISTANCE",
+        "set_size": "pullback.metrics.diagnostics:SET_SIZE",
+        "set_size_outside": "pullback.metrics.diagnostics:SET_SIZE_OUTSIDE",
+        "effective_pool": "pullback.metrics.diagnostics:EFFECTIVE_POOL",
+        "effective_pool_low": "pullback.metrics.diagnostics:EFFECTIVE_POOL_LOW",
+        "final_misfit": "pullback.metrics.diagnostics:FINAL_MISFIT",
+        "sbc_ks": "pullback.metrics.credibility:SBC",
+        "tarp_gap": "pullback.metrics.credibility:TARP",
+        "posterior_mean_error": "pullback.metrics.exact:POSTERIOR_MEAN_ERROR",
+        "posterior_covariance_error": "pullback.metrics.exact:POSTERIOR_COVARIANCE_ERROR",
+        "energy_score_excess": "pullback.metrics.exact:ENERGY_SCORE_EXCESS",
+        "crps_excess": "pullback.metrics.exact:CRPS_EXCESS",
+        "c2st": "pullback.metrics.exact:C2ST",
+        "misfit": "pullback.metrics.checks:MISFIT",
+        "failed_resimulations": "pullback.metrics.checks:FAILED_RESIMULATIONS",
+    },
+}
+
+
+class KindError(ValueError):
+    """A kind that is not there or cannot be loaded.
+
+    Attributes:
+        group, kind: what was asked for.
+    """
+
+    def __init__(self, group: str, kind: str, reason: str):
+        super().__init__(reason)
+        self.group, self.kind = group, kind
+
+
+def is_path(kind: str) -> bool:
+    """Whether a kind is named by file and class, ``./my.py:Name``."""
+    return kind.rpartition(":")[0].endswith(".py")
+
+
+def file_of(kind: str, folder: Path | str = ".") -> Path | None:
+    """The user's file that a kind stands in, or None where it is built in or an entry point."""
+    return Path(folder) / kind.rpartition(":")[0] if is_path(kind) else None
+
+
+def kinds(group: str) -> dict[str, str]:
+    """Kind -> ``"module:Name"`` of everything built in or installed; a built-in name wins."""
+    return {entry.name: entry.value for entry in _entries(group)} | BUILT_IN[group]
+
+
+@cache
+def _entries(group: str) -> tuple[Any, ...]:
+    return tuple(entry_points(group=f"pullback.{group}"))
+
+
+def load_object(target: str) -> Any:
+    """The object at ``"module:Name"``."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def load(group: str, kind: str, folder: Path | str = ".") -> Any:
+    """The Spec of a kind (of problems the problem's class, of metrics the Metric).
+
+    Args:
+        group: a key of `BUILT_IN`.
+        kind: a name, or ``./my.py:Name``.
+        folder: that of the study, which paths are relative to.
+
+    Raises:
+        KindError: there is no such kind, or importing it failed.
+    """
+    if not is_path(kind):
+        target = kinds(group).get(kind)
+        if target is None:
+            raise KindError(group, kind, f"there is no kind '{kind}'{did_you_mean(kind, kinds(group))}")
+        try:
+            return load_object(target)
+        except (ImportError, AttributeError) as error:
+            if kind in BUILT_IN[group]:
+                raise
+            raise KindError(group, kind, f"entry point '{kind}' ({target}) cannot be loaded: {error}") from error
+    file, name = Path(folder) / kind.rpartition(":")[0], kind.rpartition(":")[2]
+    if not file.exists():
+        raise KindError(group, kind, f"there is no file {file}")
+    try:
+        return getattr(_module(file.resolve()), name)
+    except AttributeError:
+        raise KindError(group, kind, f"{file} holds no '{name}'") from None
+    except Exception as error:  # The user's own file may raise anything.
+        raise KindError(group, kind, f"{file} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _module(file: Path) -> Any:
+    """The module of a user's file, imported once in a process."""
+    name = f"pullback_user_{file.stem}_{abs(hash(str(file)))}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, file)
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(sys.modules[name])
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """The nearest of some names as the end of a message; nothing where none is near."""
+    near = difflib.get_close_matches(word, list(names), n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
