@@ -1,1 +1,5 @@
-"""Evaluation: distances, calibration, image scores, truth-free checks, with sampling floors and bootstrap intervals."""
+"""Metrics of posteriors and of distributions: with sampling floors and intervals in a workflow, or on plain arrays."""
+
+from pullback.metrics.metric import Metric
+
+__all__ = ["Metric"]

@@ -15,7 +15,7 @@ from pullback.metrics.bootstrap import distance_interval, percentile_interval
 from pullback.metrics.case import Case
 from pullback.metrics.credibility import Credibility
 from pullback.metrics.exact import Exact
-from pullback.metrics.metric import Measured, Metric, Scores
+from pullback.metrics.metric import Measured, Metric, Scores, event_scores
 from pullback.metrics.ranks import LEAST_DRAWS, LEAST_EVENTS
 from pullback.metrics.sample import Sample
 
@@ -58,7 +58,7 @@ class Answers:
 
     def __post_init__(self) -> None:
         """Go once through the posterior, in blocks."""
-        case, posterior = self.case, self.posterior
+        case = self.case
         exact = None if self.point_estimate else self.exact
         one, one_ok, failed, ranks, errors = [], [], [], [], []
         scores: list[Scores] = []
@@ -69,7 +69,7 @@ class Answers:
                 one_ok.append(block.one_ok)
             if not case.known:
                 continue
-            scores.append(self._score(block))
+            scores.append(event_scores(self.metrics, block))
             if self.credibility is not None and start < self.first:
                 ranks.append(self.credibility.block(block.first(self.first - start), start))
             if exact is not None and start < exact.n:
@@ -134,15 +134,6 @@ class Answers:
             problem=self.problem,
             address=(*case.address, case.name),
         )
-
-    def _score(self, block: Sample) -> Scores:
-        found: Scores = {}
-        done = set()
-        for metric in self.metrics:
-            if metric.compute is not None and not metric.of_set and metric.compute not in done:
-                done.add(metric.compute)
-                found |= metric.scores(block)
-        return found
 
     def rows(self) -> Iterator[Measured]:
         """Every row, metric after metric; those that share a function come together."""

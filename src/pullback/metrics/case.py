@@ -39,9 +39,7 @@ class Case:
         problem: where it has a forward process.
     """
 
-    def __init__(
-        self, name: str, job: dict[str, Any], ensemble: Path, reference: Path | None, problem: Problem | None
-    ):
+    def __init__(self, name: str, job: dict[str, Any], ensemble: Path, reference: Path | None, problem: Problem | None):
         self.problem = problem
         entry = job["families"][name]
         self.name, self.role, self.title, self.shift = name, entry["role"], entry["title"], entry["shift"]

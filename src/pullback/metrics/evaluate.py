@@ -72,9 +72,7 @@ def _examples(answers: Answers, group: h5py.Group) -> None:
     weight = normalised(posterior.read("log_weight", 0, n), ok)
     weight = ok / posterior.draws if weight is None else weight * ok
     truth = reader.read("x", 0, n) if case.known else None
-    drawn.write_fields(
-        group, posterior.x, reader.y, posterior.read("x", 0, n), weight, reader.read("y", 0, n), truth
-    )
+    drawn.write_fields(group, posterior.x, reader.y, posterior.read("x", 0, n), weight, reader.read("y", 0, n), truth)
 
 
 def evaluate(
@@ -117,8 +115,7 @@ def evaluate(
         )
     problem = problem_of(parsed["problem"])
     problem = problem if "forward" in problem.gives else None
-    asked = load_metrics(parsed["evaluation"]["metrics"], parsed["folder"]) if parsed["evaluation"]["metrics"] else []
-    measured = [*built_in(), *asked]
+    measured = [*built_in(), *load_metrics(parsed["evaluation"]["metrics"], parsed.get("folder", "."))]
     observed = checks.SeenObservations([Path(path) for path in seen], parsed["evaluation"]["swd_events"])
     found: dict[int, tuple[list[dict[str, Any]], dict[str, Any]]] = {}
     # One family after another, so that one truth is in memory; the tables keep the job's order.

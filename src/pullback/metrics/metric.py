@@ -1,7 +1,7 @@
 """A metric as one object: its name, title, unit, direction, and the function that computes it.
 
-A built-in metric stands beside its function and has a line in `pullback.registry`. One from outside is an entry point of
-the group ``pullback.metrics`` or ``./my.py:NAME`` beside the study, named in ``evaluation: {metrics: [...]}``:
+A built-in metric stands beside its function and has a line in `pullback.registry`. One from outside is an entry point
+of the group ``pullback.metrics`` or ``./my.py:NAME`` beside the study, named in ``evaluation: {metrics: [...]}``:
 
     import numpy as np
     from pullback.metrics import Metric
@@ -52,8 +52,8 @@ class Measured(NamedTuple):
 class Metric:
     """What is measured, how it is called, and which way is better.
 
-    Rows of one metric are called ``name``, then a number (`counts`), then one of `OF_WHAT`, then ``.part``: ``mse_point``,
-    ``swd500_draw``, ``w1_draw.pt``.
+    Rows of one metric are called ``name``, then a number (`counts`), then one of `OF_WHAT`, then ``.part``:
+    ``mse_point``, ``swd500_draw``, ``w1_draw.pt``.
 
     Attributes:
         name: start of the names of its rows.
@@ -67,7 +67,7 @@ class Metric:
             is printed with its bootstrap interval by group, or one number (a distance between draws and truth), whose
             interval comes from resampled groups and whose floor from independent truths of the same prior in place of
             the draws. Or a dict of row name -> (values, unit), for several rows of event scores.
-        of_means: where a score has several columns (event, k): the printed number from their means over events (..., k).
+        of_means: where a score has several columns (event, k): the printed number from their means (..., k).
         of_set: `compute` returns one number for a set of events.
         needs_truth: whether observed data, whose truth is unknown, have no such number.
         measure: instead of `compute`, for metrics that share work between value, interval and floor: from
@@ -101,6 +101,14 @@ class Metric:
         assert self.compute is not None
         found = self.compute(sample)
         return found if isinstance(found, dict) else {self.name: (found, self.unit)}
+
+
+def event_scores(metrics: "Iterable[Metric]", sample: "Sample") -> Scores:
+    """Every score of each event by the name of its row; a function that several metrics share is called once."""
+    found: Scores = {}
+    for metric in {m.compute: m for m in metrics if m.compute is not None and not m.of_set}.values():
+        found |= metric.scores(sample)
+    return found
 
 
 class Words(NamedTuple):

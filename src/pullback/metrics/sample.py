@@ -1,4 +1,4 @@
-"""Draws of some events beside their truth, as metrics are given them: failures imputed, weights normalised, angles known.
+"""Draws of some events beside their truth, as metrics are given them: failures imputed, weights normalised.
 
 A failed draw counts. It enters every error and distance as the corner of the truth's range that is farthest from its
 event's truth; it is never dropped and no later draw takes its place.
@@ -15,7 +15,6 @@ from pullback.core.angles import wrap
 from pullback.ensembles.fields import Field
 from pullback.metrics.calibration import SortedDraws
 from pullback.problems.base import Problem
-
 
 MOST_FEATURES = 16
 """Vectors with more features get no rows for each of them."""
