@@ -33,7 +33,10 @@ def _posterior(
     """The rows of one posterior for the metrics table and for the cost table; its examples go to the file."""
     infer, seed, family = result
     whose = Result(
-        *(job[key] for key in ("study", "problem_name", "method", "method_kind")),
+        job["study"],
+        job["problem_name"],
+        job["method"],
+        job["method_kind"],
         infer,
         seed,
         family,
@@ -113,8 +116,8 @@ def evaluate(
         raise EvaluationError(
             f"the job lists {len(results)} results, found {len(posteriors)} posteriors; give one for each, in order"
         )
-    problem = problem_of(parsed["problem"])
-    problem = problem if "forward" in problem.gives else None
+    simulated = problem_of(parsed["problem"])
+    problem = simulated if "forward" in simulated.gives else None
     measured = [*built_in(), *load_metrics(parsed["evaluation"]["metrics"], parsed.get("folder", "."))]
     observed = checks.SeenObservations([Path(path) for path in seen], parsed["evaluation"]["swd_events"])
     found: dict[int, tuple[list[dict[str, Any]], dict[str, Any]]] = {}

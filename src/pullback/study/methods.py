@@ -43,6 +43,18 @@ class MethodBase(Closed):
     uses_prior: ClassVar[bool] = False
     gives: ClassVar[frozenset[Literal["posterior", "unfolded"]]] = frozenset({"posterior"})
     code: ClassVar[str]
+    conditions_on_set: ClassVar[bool] = False
+    """Whether an answer depends on the other observations of its set."""
+    uses_true_prior: ClassVar[bool] = False
+    """Whether it knows the prior of the family it answers: the report never ranks it."""
+    baseline: ClassVar[bool] = False
+    """Whether it answers without looking at the observation."""
+    advice: ClassVar[str] = ""
+    """What to change where its intervals are too narrow."""
+    misfit_advice: ClassVar[str] = "more training steps and events, or a larger network"
+    """What to change where its draws do not explain their observations."""
+    colour: ClassVar[str] = ""
+    """In figures, #RRGGBB; the next free one when empty."""
 
     @property
     def told(self) -> bool:
@@ -84,8 +96,13 @@ class Told(Amortised):
 class Ensemble(Amortised):
     """Context: an embedding of the set of observations."""
 
+    conditions_on_set: ClassVar[bool] = True
+
     k: int = Field(default=8, ge=1, description="size of the embedding of the set")
     set_encoder: SetEncoder = SetTransformer()
+
+
+FLOW_ADVICE = "more `steps` of the flow's solver (with few, draws stay near their mean)"
 
 
 class Flow(Closed):
@@ -109,6 +126,9 @@ class Diffusion(Closed):
 class Cfm(Flow, Told):
     """Conditional flow matching: q(x | y), one model on the union of the seen priors."""
 
+    advice: ClassVar[str] = FLOW_ADVICE
+    colour: ClassVar[str] = "#D55E00"
+
     kind: Literal["cfm"]
 
 
@@ -120,6 +140,9 @@ class Cddpm(Diffusion, Told):
 
 class EiFm(Flow, Ensemble):
     """Ensemble-inverse flow matching: q(x | y, e(Y)), e a permutation-invariant embedding of the observations."""
+
+    advice: ClassVar[str] = FLOW_ADVICE
+    colour: ClassVar[str] = "#0072B2"
 
     kind: Literal["ei-fm"]
 
@@ -204,6 +227,9 @@ class Oracle(MethodBase):
     returns: ClassVar[Label] = "asymptotic"
     code: ClassVar[str] = "pullback.methods.classical.oracle:Oracle"
 
+    uses_true_prior: ClassVar[bool] = True
+    colour: ClassVar[str] = "#009E73"
+
     kind: Literal["oracle"]
     infer: dict[Name, ExactInfer] = Field(default={"default": ExactInfer()}, min_length=1)
 
@@ -220,6 +246,9 @@ class RandomTruth(MethodBase):
     returns: ClassVar[Label] = "approximate"
     code: ClassVar[str] = "pullback.methods.classical.random_truth:RandomTruth"
 
+    baseline: ClassVar[bool] = True
+    colour: ClassVar[str] = "#7A7A7A"
+
     kind: Literal["random-truth"]
     infer: dict[Name, Infer] = Field(default={"default": Infer()}, min_length=1)
 
@@ -230,6 +259,8 @@ class LbfgsFwi(MethodBase):
     needs: ClassVar[frozenset[Capability]] = frozenset({"pairs", "forward", "gradient"})
     returns: ClassVar[Label] = "point estimate"
     code: ClassVar[str] = "pullback.methods.classical.lbfgs:Lbfgs"
+
+    misfit_advice: ClassVar[str] = "another start, lower first corners or more iterations of L-BFGS"
 
     kind: Literal["lbfgs-fwi"]
     infer: dict[Name, LbfgsInfer] = Field(default={"default": LbfgsInfer()}, min_length=1)
@@ -243,6 +274,10 @@ class EnKG(MethodBase):
     uses_prior: ClassVar[bool] = True
     code: ClassVar[str] = "pullback.methods.guided.enkg:EnKG"
 
+    advice: ClassVar[str] = "more particles (`draws`) of EnKG, less `guidance`"
+    misfit_advice: ClassVar[str] = "more particles, levels or updates of EnKG, and a prior that knows such truths"
+    colour: ClassVar[str] = "#CC79A7"
+
     kind: Literal["enkg"]
     prior: Name
     infer: dict[Name, EnkgInfer] = Field(default={"default": EnkgInfer()}, min_length=1)
@@ -255,6 +290,8 @@ class PriorDraws(MethodBase):
     returns: ClassVar[Label] = "approximate"
     uses_prior: ClassVar[bool] = True
     code: ClassVar[str] = "pullback.methods.guided.prior_draws:PriorDraws"
+
+    baseline: ClassVar[bool] = True
 
     kind: Literal["prior-draws"]
     prior: Name

@@ -4,6 +4,7 @@ A problem of a study is ``kind`` + ``simulator`` (exactly what its events depend
 A new built-in kind is one class here and one file in ``pullback.problems``.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, model_validator
@@ -49,6 +50,9 @@ class ProblemBase(Closed):
     """Which of x and y are arrays; None where only the problem's own code knows."""
     periodic: ClassVar[tuple[str, ...]] = ()
     """Quantities of x that networks see relative to y."""
+    advice: ClassVar[Mapping[str, str]] = {}
+    """What the report tells to try where a family's observations are unlike those in training (``outside``), where
+    draws do not explain them (``misfit``), and where they do not determine the truth (``undetermined``)."""
 
     size: Size = Size()
     families: dict[Name, Family] = Field(min_length=1)
@@ -131,6 +135,11 @@ class FwiProblem(ProblemBase):
     unlearnable: ClassVar[str] = "x and y are arrays"
     arrays: ClassVar[frozenset[Literal["x", "y"]] | None] = frozenset({"x", "y"})
     Params: ClassVar[type[Closed] | None] = FwiParams
+    advice: ClassVar[Mapping[str, str]] = {
+        "outside": "or a method that needs no training data like it (lbfgs-fwi)",
+        "misfit": "where the difference shows arrivals shifted by half a cycle, a descent from lower frequencies",
+        "undetermined": "more shots, wider offsets, lower frequencies or a longer record; or a prior that knows more",
+    }
 
     kind: Literal["fwi"]
     simulator: FwiSimulator = FwiSimulator()
