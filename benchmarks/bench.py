@@ -52,12 +52,12 @@ def ensemble_inverse() -> None:
     from pullback.diffusion.share import Noise, Share
     from pullback.methods.amortised.model import ConditionalNet, path_loss
     from pullback.methods.amortised.paths import FlowPath
-    from pullback.study.learning import Mlp
-    from pullback.study.methods import EiFm
+    from pullback.methods.amortised.spec import EiFmSpec
+    from pullback.networks.settings import Mlp
 
     torch.set_num_threads(1)
     # Two residual blocks of two matrices: four hidden layers of 64, as the plain one has.
-    spec = EiFm(kind="ei-fm", k=3, network=Mlp(kind="mlp", width=64, depth=2))
+    spec = EiFmSpec(kind="ei-fm", k=3, network=Mlp(kind="mlp", width=64, depth=2))
     ours = ConditionalNet(spec, (2,), (2,))
     plain = PlainEi()
     optimizers = [torch.optim.Adam(plain.parameters(), lr=3e-4), Muon(ours.parameters(), lr=2e-3)]

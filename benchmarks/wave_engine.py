@@ -15,7 +15,7 @@ from pullback.problems.fwi import Fwi
 from pullback.simulators import acoustic, propagators
 from pullback.simulators.acoustic import AcousticEngine
 from pullback.simulators.acquisition import Acquisition
-from pullback.study.waves import FwiSimulator
+from pullback.simulators.wave_settings import FwiSimulator
 
 FLOPS = {4: 17, 8: 29}
 """Of one point of one step with the sponge, by space order: additions and multiplications, damping included."""

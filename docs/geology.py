@@ -13,7 +13,7 @@ from PIL import Image
 
 from pullback.problems.fwi import Fwi
 from pullback.simulators.geology import GEOLOGIES
-from pullback.study.waves import FwiSimulator
+from pullback.simulators.wave_settings import FwiSimulator
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -8,7 +8,6 @@ TIME = np.linspace(0.0, 2.0, 20)
 
 
 class Decay:
-    gives = {"pairs", "prior", "forward"}
     x = Field.vector("x", ("amplitude", "rate"), ("V", "1/s"), transforms=("log", "log"))
     y = Field.array("y", ("time",), TIME.shape, "V", coordinates={"time": Coordinate(TIME, "s")})
 

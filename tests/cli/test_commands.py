@@ -232,7 +232,6 @@ from pullback.problems import Field
 
 
 class Angles:
-    gives = {"pairs", "prior", "forward"}
     x = Field.vector("x", ("r", "phi"), ("m", "rad"), transforms=("linear", "periodic"))
     y = Field.vector("y", ("phi",), "rad", transforms=("periodic",))
 

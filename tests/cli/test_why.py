@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from dag import REPOSITORY, STUDIES, ask, copy_repository, finish, planned, pullback
 
-from pullback.study.learning import Train
+from pullback.diffusion.settings import Train
 
 pytestmark = pytest.mark.xdist_group("why")
 STUDY = "both.yaml"

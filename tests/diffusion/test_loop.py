@@ -14,11 +14,11 @@ from torch import nn
 
 from pullback.diffusion.checkpoint import ArtifactError, CheckpointError, load_artifact
 from pullback.diffusion.loop import COLUMNS, TrainingError, ema_decay, fit, learning_rate
+from pullback.diffusion.settings import Train
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.methods.base import Context, TrainPaths
-from pullback.study.learning import Train
 
 SETTINGS = Train(
     steps=60,

@@ -20,9 +20,8 @@ from pullback.ensembles.store import EnsembleWriter
 from pullback.methods import resume
 from pullback.methods.infer import infer
 from pullback.methods.train import train
-from pullback.problems.gaussian import Gaussian
+from pullback.problems.gaussian import Gaussian, GaussianSimulator
 from pullback.study.base import canonical
-from pullback.study.problems import GaussianSimulator
 
 PROBLEM = Gaussian(GaussianSimulator())
 TRAIN = {"steps": 600, "sets_per_step": 4, "set_size": [8, 32], "validate_every": 150, "checkpoint_every": 20}
@@ -55,7 +54,9 @@ def write(path: Path, events: int, seed: int, ensembles: int = 0) -> Path:
 def job(kind: str, **more: Any) -> str:
     """As `Plan` gives it."""
     problem = {"kind": "gaussian", "simulator": {"noise": 0.5}}
-    return canonical({"address": [0, "line", kind, 0], "problem": problem, "threads": 1, "accelerator": "cpu", **more})
+    group = {"edm": "priors", "gmm": "likelihoods"}.get(kind, "methods")
+    frame = {"address": [0, "line", kind, 0], "threads": 1, "accelerator": "cpu", "group": group}
+    return canonical({**frame, "problem": problem, **more})
 
 
 def train_arguments(kind: str, folder: Path, **settings: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import torch
 
 from pullback.core.seeding import event_normals
 from pullback.diffusion.checkpoint import load_artifact
+from pullback.diffusion.settings import Train
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter
@@ -14,12 +15,12 @@ from pullback.methods.amortised import conditioning
 from pullback.methods.amortised import model as module
 from pullback.methods.amortised.conditioning import Members, distance_to_training, read_members, resampled, signature
 from pullback.methods.amortised.model import AmortisedModel, ModelError
+from pullback.methods.amortised.spec import CddpmSpec, CfmSpec, DdpmInfer, EiFmSpec, FlowInfer, RegressionSpec
 from pullback.methods.base import Context, TrainPaths
 from pullback.methods.train import checkpoint_folder, train
+from pullback.networks.settings import Mlp, SetTransformer
 from pullback.study.base import canonical
-from pullback.study.inference import DdpmInfer, FlowInfer, PointInfer
-from pullback.study.learning import Mlp, SetTransformer, Train
-from pullback.study.methods import Cddpm, Cfm, EiFm, Regression
+from pullback.study.kinds import PointInfer
 
 X = Field.vector("x", ["a"], "m")
 Y = Field.vector("y", ["b"], "m")
@@ -49,14 +50,14 @@ def spec(kind, **settings):
     } | settings
     more = {"network": Mlp(width=32, depth=2), "train": Train(**settings, validate_every=100)}
     if kind == "cfm":
-        return Cfm(kind="cfm", **more)
+        return CfmSpec(kind="cfm", **more)
     if kind == "cfm-told":
-        return Cfm(kind="cfm", parameters=True, **more)
+        return CfmSpec(kind="cfm", parameters=True, **more)
     if kind == "cddpm":
-        return Cddpm(kind="cddpm", **more)
+        return CddpmSpec(kind="cddpm", **more)
     if kind == "regression":
-        return Regression(kind="regression", **more)
-    return EiFm(kind="ei-fm", k=2, set_encoder=SetTransformer(hidden=8, heads=2, inducing=4), **more)
+        return RegressionSpec(kind="regression", **more)
+    return EiFmSpec(kind="ei-fm", k=2, set_encoder=SetTransformer(hidden=8, heads=2, inducing=4), **more)
 
 
 def model_of(spec, artifact=None, seed=0):
@@ -90,8 +91,8 @@ def eifm(tmp_path_factory):
 
 
 def answer(model, reader, infer):
-    state = model.condition(reader, infer)
-    return state, model.draw(state, reader.read("y"), reader.read("event_id"), infer)
+    state = model.using(infer).condition(reader)
+    return state, model.using(infer).sample(state, reader.read("y"), reader.read("event_id"))
 
 
 GAIN = 1 / (1 + NOISE**2)
@@ -150,8 +151,8 @@ def test_a_model_told_the_parameters_uses_them(tmp_path):
     reader = write(tmp_path / "test.h5", [0.0], 64, seed=5)
     infer, middle, found = FlowInfer(draws=100), np.full((64, 1), 10.0, dtype=np.float32), []
     for mean in (-1.5, 1.5):
-        model.tell({"mean": mean})
-        found.append(model.draw(model.condition(reader, infer), middle, np.arange(64), infer).x.mean())
+        model.set_prior_params({"mean": mean})
+        found.append(model.using(infer).sample(model.using(infer).condition(reader), middle, np.arange(64)).x.mean())
     assert (found[1] - found[0]) / 3 == pytest.approx(1 - GAIN, abs=0.05)
 
 
@@ -162,13 +163,15 @@ def test_bootstrap_shows_how_uncertain_a_small_set_leaves_the_prior(eifm, tmp_pa
     for n in (16, 64):
         reader = write(tmp_path / f"{n}.h5", [0.5], n, seed=6)
         infer = FlowInfer(draws=resamples, bootstrap=resamples)
-        state = model.condition(reader, infer)
+        state = model.using(infer).condition(reader)
         assert state.context.shape == (resamples, 2)
-        draws = model.draw(state, middle, np.arange(50), infer).x[..., 0]
+        draws = model.using(infer).sample(state, middle, np.arange(50)).x[..., 0]
         # Noise is shared by no two draws: of the variance between means over 50 events the 50th part is theirs.
         spread[n] = draws.mean(axis=0).var() - draws.var(axis=0).mean() / 50
     assert spread[16] > 2 * spread[64] > 0
-    plain = model.draw(model.condition(reader, FlowInfer(draws=2)), middle, np.arange(50), FlowInfer(draws=2))
+    plain = model.using(FlowInfer(draws=2)).sample(
+        model.using(FlowInfer(draws=2)).condition(reader), middle, np.arange(50)
+    )
     assert plain.x.shape == (50, 2, 1)
 
 
@@ -176,7 +179,7 @@ def test_more_resamples_than_draws(eifm, tmp_path):
     model, reader = model_of(spec("ei-fm"), eifm), write(tmp_path / "a.h5", [0.5], 16, seed=6)
     y, ids = np.full((3, 1), 10.0, dtype=np.float32), np.arange(3)
     few, many = (FlowInfer(draws=2, bootstrap=b) for b in (2, 5))
-    drawn = [model.draw(model.condition(reader, infer), y, ids, infer).x for infer in (few, many)]
+    drawn = [model.using(infer).sample(model.using(infer).condition(reader), y, ids).x for infer in (few, many)]
     np.testing.assert_array_equal(*drawn)
 
 
@@ -199,7 +202,7 @@ def test_a_set_of_one_group_says_that_it_cannot_be_resampled(eifm, tmp_path, cap
     with EnsembleWriter(tmp_path / "one.h5", x=X, y=Y, spec="{}") as writer:
         writer.append(np.zeros((20, 1)), np.arange(20), x=np.zeros((20, 1)), group=np.full(20, 3))
     with caplog.at_level(logging.WARNING, logger="pullback"):
-        model_of(spec("ei-fm"), eifm).condition(EnsembleReader(tmp_path / "one.h5"), FlowInfer(bootstrap=2))
+        model_of(spec("ei-fm"), eifm).using(FlowInfer(bootstrap=2)).condition(EnsembleReader(tmp_path / "one.h5"))
     assert "all 20 members are of one group" in caplog.text
 
 
@@ -235,7 +238,7 @@ def test_a_small_set_is_resampled_before_it_is_repeated(eifm, tmp_path, monkeypa
     model, seen = model_of(spec("ei-fm"), eifm), []
     context = model.model.context
     monkeypatch.setattr(model.model, "context", lambda sets: (seen.append(sets["y"][0, :, 0]), context(sets))[1])
-    state = model.condition(reader, FlowInfer(bootstrap=3, duplicate_to=20))
+    state = model.using(FlowInfer(bootstrap=3, duplicate_to=20)).condition(reader)
     assert state.size == 20
     assert len(seen) == 3
     for y in seen:
@@ -245,8 +248,8 @@ def test_a_small_set_is_resampled_before_it_is_repeated(eifm, tmp_path, monkeypa
 def test_repeating_a_set_is_said_to_the_encoder_as_its_size(eifm, tmp_path):
     reader = write(tmp_path / "small.h5", [0.5], 20, seed=6)
     model = model_of(spec("ei-fm"), eifm)
-    assert model.condition(reader, FlowInfer()).size == 20
-    assert model.condition(reader, FlowInfer(duplicate_to=64)).size == 64
+    assert model.using(FlowInfer()).condition(reader).size == 20
+    assert model.using(FlowInfer(duplicate_to=64)).condition(reader).size == 64
 
 
 def test_eifm_learns_the_prior_of_each_set(eifm, tmp_path):
@@ -257,8 +260,8 @@ def test_eifm_learns_the_prior_of_each_set(eifm, tmp_path):
     for mean in (-1.5, 0.0, 1.5):
         reader = write(tmp_path / f"{mean}.h5", [mean], 64, seed=5)
         model = model_of(spec("ei-fm"), eifm)
-        state = model.condition(reader, infer)
-        found[mean] = model.draw(state, middle, np.arange(64), infer).x.mean()
+        state = model.using(infer).condition(reader)
+        found[mean] = model.using(infer).sample(state, middle, np.arange(64)).x.mean()
     slope = (found[1.5] - found[-1.5]) / 3
     # The mean of a set of 64 is known to 0.15: the slope to 0.15 * sqrt(2) / 3 * (1 - GAIN) = 0.02. A model that does
     # not look at the set has slope 0.
@@ -271,15 +274,15 @@ def test_draws_do_not_depend_on_parts(eifm, tmp_path):
     y, ids = reader.read("y"), reader.read("event_id")
     whole = model_of(spec("ei-fm"), eifm)
     whole.block = 100
-    state = whole.condition(reader, infer)
-    chunks = [whole.draw(state, y[i : i + 100], ids[i : i + 100], infer) for i in (0, 100, 200)]
+    state = whole.using(infer).condition(reader)
+    chunks = [whole.using(infer).sample(state, y[i : i + 100], ids[i : i + 100]) for i in (0, 100, 200)]
     # Another job, with another seed for the weights before they are loaded, that answers the last block only.
     part = model_of(spec("ei-fm"), eifm)
-    alone = part.draw(part.condition(reader, infer), y[200:], ids[200:], infer)
+    alone = part.using(infer).sample(part.using(infer).condition(reader), y[200:], ids[200:])
     np.testing.assert_array_equal(alone.x, chunks[2].x)
     assert (chunks[0].x[:, 0] != chunks[0].x[:, 1]).all()
     other_seed = model_of(spec("ei-fm"), eifm, seed=1)
-    other = other_seed.draw(other_seed.condition(reader, infer), y[200:], ids[200:], infer)
+    other = other_seed.using(infer).sample(other_seed.using(infer).condition(reader), y[200:], ids[200:])
     assert (other.x != alone.x).all()
 
 
@@ -309,13 +312,13 @@ def test_a_draw_that_is_not_finite_leaves_the_others_alone(cfm, tmp_path, monkey
 def test_diagnostics_tell_a_set_unlike_the_training_sets(eifm, tmp_path, caplog):
     infer = FlowInfer()
     model = model_of(spec("ei-fm"), eifm)
-    inside = model.diagnostics(model.condition(write(tmp_path / "in.h5", [1.0], 64, seed=7), infer))
-    far = model.diagnostics(model.condition(write(tmp_path / "far.h5", [40.0], 64, seed=7), infer))
+    inside = model.diagnostics(model.using(infer).condition(write(tmp_path / "in.h5", [1.0], 64, seed=7)))
+    far = model.diagnostics(model.using(infer).condition(write(tmp_path / "far.h5", [40.0], 64, seed=7)))
     assert inside["embedding_distance"] < 2 < far["embedding_distance"]
     assert inside["set_size"] == 64
     assert inside["set_size_outside"] == 0
     with caplog.at_level(logging.WARNING, logger="pullback"):
-        large = model.diagnostics(model.condition(write(tmp_path / "large.h5", [1.0], 65, seed=7), infer))
+        large = model.diagnostics(model.using(infer).condition(write(tmp_path / "large.h5", [1.0], 65, seed=7)))
     assert large["set_size_outside"] == 1
     assert "a set of 65 members; trained on sets of 16 to 64" in caplog.text
 
@@ -352,7 +355,7 @@ def test_a_weighted_set_that_follows_the_training_law_is_near(eifm, tmp_path):
     with EnsembleWriter(tmp_path / "w.h5", x=X, y=Y, spec="{}", columns=columns) as writer:
         writer.append(y, np.arange(len(y)), x=y, weight=weight)
     model = model_of(spec("ei-fm"), eifm)
-    found = model.diagnostics(model.condition(EnsembleReader(tmp_path / "w.h5"), FlowInfer()))
+    found = model.diagnostics(model.using(FlowInfer()).condition(EnsembleReader(tmp_path / "w.h5")))
     assert found["embedding_distance"] < 2
 
 
@@ -364,7 +367,7 @@ def test_a_large_set_is_represented_by_some_members(eifm, tmp_path, caplog, monk
     monkeypatch.setattr(model.model, "context", lambda sets: (seen.append(sets["y"]), context(sets))[1])
     monkeypatch.setattr(conditioning, "MAX_MEMBERS", 90)
     with caplog.at_level(logging.WARNING, logger="pullback"):
-        state = model.condition(reader, FlowInfer())
+        state = model.using(FlowInfer()).condition(reader)
     assert "500 members is represented by 90" in caplog.text
     assert state.size == 500
     members = seen[0][0, :, 0].numpy()

@@ -12,7 +12,7 @@ from pullback.ensembles.fields import Field
 from pullback.methods.base import Context
 from pullback.methods.guided.enkg import EnKG, EnkgError, enkg_update, frobenius_norm, guide, inner_steps
 from pullback.methods.guided.prior_draws import PriorDraws
-from pullback.study.inference import DiffusionInfer, EnkgInfer
+from pullback.methods.guided.spec import DiffusionInfer, EnkgInfer
 
 torch.set_num_threads(1)
 
@@ -229,7 +229,7 @@ INFER = EnkgInfer(levels=10, draws=8)
 def test_method_projects_and_counts():
     method = make(EnKG)
     y = np.stack([Y, 2 * Y]).astype(np.float32)
-    chunk = method.draw(None, y, np.array([5, 9]), INFER)
+    chunk = method.using(INFER).sample(None, y, np.array([5, 9]))
     assert chunk.x.shape == (2, 8, D)
     assert chunk.x.dtype == np.float32
     assert chunk.ok.all()
@@ -249,10 +249,10 @@ def test_method_projects_and_counts():
 
 def test_an_event_is_answered_the_same_beside_any_other():
     y = np.stack([Y, 2 * Y]).astype(np.float32)
-    together = make(EnKG).draw(None, y, np.array([5, 9]), INFER)
-    alone = make(EnKG).draw(None, y[1:], np.array([9]), INFER)
+    together = make(EnKG).using(INFER).sample(None, y, np.array([5, 9]))
+    alone = make(EnKG).using(INFER).sample(None, y[1:], np.array([9]))
     np.testing.assert_array_equal(together.x[1], alone.x[0])
-    other = make(EnKG).draw(None, y[1:], np.array([8]), INFER)
+    other = make(EnKG).using(INFER).sample(None, y[1:], np.array([8]))
     assert np.abs(other.x - alone.x).max() > 1e-3
 
 
@@ -272,7 +272,7 @@ def test_particles_are_compared_with_the_observation_without_noise_of_their_own(
     for problem in (Problem, Telling, Noisy):
         method = make(EnKG)
         method.problem = problem()
-        answers.append(method.draw(None, Y[None].astype(np.float32), np.array([5]), INFER).x)
+        answers.append(method.using(INFER).sample(None, Y[None].astype(np.float32), np.array([5])).x)
     np.testing.assert_array_equal(answers[1], answers[0])
     assert np.abs(answers[2] - answers[0]).max() > 1e-2
 
@@ -295,13 +295,13 @@ def test_a_dead_trace_is_no_data():
     for receivers in (1, 2):
         method = make(EnKG)
         method.problem = record(receivers)
-        answers.append(method.draw(None, y[..., :receivers], np.array([5]), INFER).x)
+        answers.append(method.using(INFER).sample(None, y[..., :receivers], np.array([5])).x)
     np.testing.assert_allclose(answers[1], answers[0], rtol=1e-5)
 
 
 def test_a_particle_that_is_not_a_number_is_never_simulated_and_comes_out_failed():
     method = make(EnKG, broken=6)
-    chunk = method.draw(None, Y[None].astype(np.float32), np.array([0]), INFER)
+    chunk = method.using(INFER).sample(None, Y[None].astype(np.float32), np.array([0]))
     # The driver marks it (test_infer.py).
     assert np.isfinite(chunk.x).all(axis=-1).tolist() == [[True] * 6 + [False, True]]
     assert np.isfinite(np.concatenate(method.problem.seen)).all()
@@ -312,7 +312,7 @@ def test_a_particle_that_is_not_a_number_is_never_simulated_and_comes_out_failed
 def test_prior_draws_look_at_nothing_and_simulate_nothing():
     method = make(PriorDraws)
     infer = DiffusionInfer(levels=40, draws=2000)
-    chunk = method.draw(None, Y[None].astype(np.float32), np.array([0]), infer)
+    chunk = method.using(infer).sample(None, Y[None].astype(np.float32), np.array([0]))
     assert method.problem.seen == []
     assert method.cost.network_calls == 40 * 2000
     # x / 2 ~ N(0, I): standard error of a variance of 2000 draws is 4 * sqrt(2 / 2000) = 0.13; Euler's error at 40

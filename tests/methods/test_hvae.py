@@ -7,6 +7,7 @@ from small import PROBLEM
 from torch.distributions import Normal, kl_divergence
 
 from pullback.diffusion.checkpoint import load_artifact
+from pullback.diffusion.settings import Train
 from pullback.diffusion.share import Noise, Share
 from pullback.ensembles.fields import Field
 from pullback.ensembles.scaling import Scaling
@@ -14,10 +15,10 @@ from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.methods.amortised import hvae as module
 from pullback.methods.amortised.hvae import SET_LOG_STD, Hvae, HvaeNet, kl, kl_terms, log_normal, negative_elbo, split
+from pullback.methods.amortised.hvae_spec import HvaeSpec as Spec
+from pullback.methods.amortised.spec import AmortisedInfer as Infer
 from pullback.methods.base import Context, TrainPaths
-from pullback.study.inference import AmortisedInfer as Infer
-from pullback.study.learning import Mlp, SetTransformer, Train
-from pullback.study.methods import Hvae as Spec
+from pullback.networks.settings import Mlp, SetTransformer
 
 TRAIN = Train(
     steps=600, sets_per_step=8, set_size=(16, 64), loss_members=32, learning_rate=5e-3, ema=0.98, validate_every=100
@@ -193,9 +194,9 @@ def test_draws_know_the_observation_and_the_set(artifact, tmp_path):
         reader = write(tmp_path / f"{mean}.h5", [mean], 500, 5)
         model = model_of(artifact)
         # As large as the largest set of the training.
-        state = model.condition(reader.window(0, 64), infer)
+        state = model.using(infer).condition(reader.window(0, 64))
         y, x = reader.read("y"), reader.read("x")
-        chunk = model.draw(state, y, reader.read("event_id"), infer)
+        chunk = model.using(infer).sample(state, y, reader.read("event_id"))
         assert chunk.x.shape == (500, 50, 2)
         assert chunk.ok.all()
         best, _ = PROBLEM.exact_posterior(y, prior(mean), 1, 64, np.random.default_rng(1))
@@ -204,7 +205,7 @@ def test_draws_know_the_observation_and_the_set(artifact, tmp_path):
         # Far better than not looking, within half as much again of the best there is (a short training).
         assert error[1] < 1.5 * error[0] < 0.5 * error[2]
         # The same observation, answered under each set.
-        found[mean] = model.draw(state, probe, np.arange(200), infer).x[..., 0].mean()
+        found[mean] = model.using(infer).sample(state, probe, np.arange(200)).x[..., 0].mean()
         exact[mean] = PROBLEM.exact_posterior(probe, prior(mean), 50, 64, np.random.default_rng(3))[0][..., 0].mean()
         assert model.cost.network_calls == 2 * 50 * 700
         assert model.diagnostics(state)["embedding_distance"] >= 0
@@ -218,10 +219,10 @@ def test_draws_are_addressed_and_training_repeats(artifact, tmp_path):
     infer = Infer(draws=3)
     y, ids = reader.read("y"), reader.read("event_id")
     model = model_of(artifact)
-    state = model.condition(reader, infer)
-    whole = [model.draw(state, y[i : i + 100], ids[i : i + 100], infer).x for i in (0, 100, 200)]
+    state = model.using(infer).condition(reader)
+    whole = [model.using(infer).sample(state, y[i : i + 100], ids[i : i + 100]).x for i in (0, 100, 200)]
     again = model_of(artifact)
-    part = again.draw(again.condition(reader, infer), y[200:], ids[200:], infer).x
+    part = again.using(infer).sample(again.using(infer).condition(reader), y[200:], ids[200:]).x
     np.testing.assert_array_equal(part, whole[2])
     assert (part[:, 0] != part[:, 1]).all()
     spec = SPEC.model_copy(update={"train": TRAIN.model_copy(update={"steps": 5})})

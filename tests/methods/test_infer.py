@@ -12,11 +12,11 @@ from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, Pos
 from pullback.methods import base
 from pullback.methods.base import Context, Method, PosteriorSamples, TrainPaths, Unfolded
 from pullback.methods.classical import random_truth
+from pullback.methods.classical.oracle import OracleSpec
+from pullback.methods.classical.random_truth import RandomTruthSpec
 from pullback.methods.infer import answer, infer, pieces
-from pullback.problems.gaussian import Gaussian
-from pullback.study.inference import Infer
-from pullback.study.methods import Oracle, RandomTruth
-from pullback.study.problems import GaussianSimulator
+from pullback.problems.gaussian import Gaussian, GaussianSimulator
+from pullback.study.kinds import Infer
 
 PROBLEM = Gaussian(GaussianSimulator())
 CONTEXT = Context((1, "toy", "double", 0))
@@ -114,14 +114,14 @@ class OmniFoldLike(Method[np.ndarray]):
         with EnsembleReader(seen[0]) as reader:
             self.x, self.y = reader.read("x"), reader.read("y")
 
-    def condition(self, ensemble, infer):
+    def condition(self, ensemble, workdir=None):
         # One iteration of binned reweighting of the simulation to the data stands for the classifier.
         edges = np.quantile(self.y[:, 0], np.linspace(0, 1, 21)[1:-1])
         data = np.bincount(np.searchsorted(edges, ensemble.read("y")[:, 0]), minlength=20) / ensemble.n
         simulated = np.bincount(np.searchsorted(edges, self.y[:, 0]), minlength=20) / len(self.y)
         return (data / simulated)[np.searchsorted(edges, self.y[:, 0])]
 
-    def unfold(self, state, ensemble, infer):
+    def unfold(self, state, ensemble):
         rng = generator(*self.context.address, "bootstrap")
         replicas = [state, *(state * rng.poisson(1, len(state)) for _ in range(3))]
         return Unfolded(self.x, np.stack(replicas, axis=1))
@@ -129,10 +129,10 @@ class OmniFoldLike(Method[np.ndarray]):
 
 def test_a_reweighting_method_with_its_own_loop_gives_an_unfolded_sample(tmp_path):
     simulation, data = write(tmp_path / "mc.h5", gamma=0.0), write(tmp_path / "data.h5", gamma=0.9, truth=False)
-    method = OmniFoldLike(RandomTruth(kind="random-truth"), PROBLEM, CONTEXT)
+    method = OmniFoldLike(RandomTruthSpec(kind="random-truth"), PROBLEM, CONTEXT)
     method.load(None, None, [simulation])
     with EnsembleReader(data) as ensemble:
-        result = method.unfold(method.condition(ensemble, Infer()), ensemble, Infer())
+        result = method.unfold(method.condition(ensemble), ensemble)
         wanted = ensemble.read("y")[:, 0].var()
     assert result.weight.shape == (2500, 4)
     reweighted = np.average(method.y[:, 0] ** 2, weights=result.weight[:, 0])
@@ -150,21 +150,21 @@ class NpeLike(Method[None]):
     def load(self, artifact, prior, seen):
         self.model = np.load(artifact)
 
-    def draw(self, state, y, event_id, infer):
+    def sample(self, state, y, event_id):
         mean = np.c_[y, np.ones(len(y))] @ self.model["coefficients"]
-        z = event_normals((*self.context.address, "draw"), event_id, (infer.draws, 2))
-        shape = (len(y), infer.draws)
+        z = event_normals((*self.context.address, "draw"), event_id, (self.settings.draws, 2))
+        shape = (len(y), self.settings.draws)
         return PosteriorSamples(mean[:, None] + self.model["spread"] * z, np.zeros(shape), np.ones(shape, bool))
 
 
 def test_a_method_with_its_own_training(tmp_path):
     family = write(tmp_path / "family.h5")
-    method = NpeLike(RandomTruth(kind="random-truth"), PROBLEM, CONTEXT)
+    method = NpeLike(RandomTruthSpec(kind="random-truth"), PROBLEM, CONTEXT)
     with EnsembleReader(family) as reader:
         pairs = reader.read("x"), reader.read("y")
         method.train(pairs, TrainPaths(tmp_path / "m.npz", tmp_path / "c.csv", tmp_path / "ckpt"))
         method.load(tmp_path / "m.npz", None, [])
-        answer(method, Infer(draws=3), reader, tmp_path / "p.h5", "{}")
+        answer(method.using(Infer(draws=3)), reader, tmp_path / "p.h5", "{}")
     draws = PosteriorReader(tmp_path / "p.h5").read("x")
     assert ((draws[:, 0] - pairs[0]) ** 2).mean() < ((pairs[0] - pairs[0][::-1]) ** 2).mean()
 
@@ -175,8 +175,8 @@ class AfdpsLike(Method[None]):
     def load(self, artifact, prior, seen):
         self.particles = np.load(prior)["x"]
 
-    def draw(self, state, y, event_id, infer):
-        x = np.broadcast_to(self.particles[: infer.draws], (len(y), infer.draws, 2))
+    def sample(self, state, y, event_id):
+        x = np.broadcast_to(self.particles[: self.settings.draws], (len(y), self.settings.draws, 2))
         log_weight = self.problem.log_likelihood(y[:, None], x)
         self.cost.simulator_calls += log_weight.size
         ok = log_weight > -500
@@ -186,10 +186,10 @@ class AfdpsLike(Method[None]):
 def test_a_weighted_method_with_a_prior_and_dead_particles(tmp_path):
     family = write(tmp_path / "family.h5", n=50)
     np.savez(tmp_path / "prior.npz", x=PROBLEM.sample_prior(np.random.default_rng(0), 400, {"gamma": 0.5}))
-    method = AfdpsLike(RandomTruth(kind="random-truth"), PROBLEM, CONTEXT)
+    method = AfdpsLike(RandomTruthSpec(kind="random-truth"), PROBLEM, CONTEXT)
     method.load(None, tmp_path / "prior.npz", [])
     with EnsembleReader(family) as reader:
-        answer(method, Infer(draws=400), reader, tmp_path / "p.h5", "{}")
+        answer(method.using(Infer(draws=400)), reader, tmp_path / "p.h5", "{}")
         truth = reader.read("x")
     posterior = PosteriorReader(tmp_path / "p.h5")
     ok, x = posterior.read("ok"), posterior.read("x")
@@ -212,12 +212,12 @@ class TruthFree(Method[State]):
 
     block = 16
 
-    def condition(self, ensemble, infer):
+    def condition(self, ensemble, workdir=None):
         assert not ensemble.has_truth
         return State(ensemble.read("y").mean(0))
 
-    def draw(self, state, y, event_id, infer):
-        x = np.repeat((y - state.mean)[:, None], infer.draws, axis=1)
+    def sample(self, state, y, event_id):
+        x = np.repeat((y - state.mean)[:, None], self.settings.draws, axis=1)
         x[0, 0, 0] = np.inf
         return PosteriorSamples(x, np.zeros(x.shape[:2]), np.ones(x.shape[:2], bool))
 
@@ -227,9 +227,9 @@ class TruthFree(Method[State]):
 
 def test_field_data_without_truth_and_a_draw_that_is_not_finite(tmp_path):
     family = write(tmp_path / "family.h5", n=40, truth=False)
-    method = TruthFree(Oracle(kind="oracle"), PROBLEM, CONTEXT)
+    method = TruthFree(OracleSpec(kind="oracle"), PROBLEM, CONTEXT)
     with EnsembleReader(family) as reader:
-        answer(method, Infer(draws=2, set_size=25), reader, tmp_path / "p.h5", "{}")
+        answer(method.using(Infer(draws=2, set_size=25)), reader, tmp_path / "p.h5", "{}")
     posterior = PosteriorReader(tmp_path / "p.h5")
     # Pieces: 16 + 9 of the first set, 15 of the second: three first draws are infinite, marked and kept.
     assert (~posterior.read("ok")).sum() == 3
@@ -247,9 +247,10 @@ def test_blocks_of_large_events_have_fewer(tmp_path, monkeypatch):
     with EnsembleReader(write(tmp_path / "family.h5", n=50)) as reader:
         method.load(None, None, [reader.path])
         sizes = []
-        draw = method.draw
-        monkeypatch.setattr(method, "draw", lambda state, y, *rest: (sizes.append(len(y)), draw(state, y, *rest))[1])
-        answer(method, Infer(draws=3), reader, tmp_path / "p.h5", "{}")
+        method = method.using(Infer(draws=3))
+        sample = method.sample
+        monkeypatch.setattr(method, "sample", lambda state, y, ids: (sizes.append(len(y)), sample(state, y, ids))[1])
+        answer(method, reader, tmp_path / "p.h5", "{}")
     assert sizes == [20, 20, 10]
 
 
@@ -274,7 +275,7 @@ def test_random_truths_are_drawn_by_weight(tmp_path):
     """Weights 1, 3 and -2: the third counts as 0, so the second is three quarters of the draws."""
     x = np.repeat([[0.0], [1.0], [2.0]], 2, axis=1)
     method = random_truth_of(tmp_path / "w.h5", x, np.array([1.0, 3.0, -2.0]))
-    drawn = method.draw(None, np.zeros((50, 2)), np.arange(50), Infer(draws=100)).x[..., 0]
+    drawn = method.using(Infer(draws=100)).sample(None, np.zeros((50, 2)), np.arange(50)).x[..., 0]
     assert not (drawn == 2).any()
     # Four standard errors of 5000 draws.
     assert (drawn == 1).mean() == pytest.approx(0.75, abs=4 * np.sqrt(0.75 * 0.25 / 5000))

@@ -14,15 +14,15 @@ from pullback.methods.classical.lbfgs import (
     Descent,
     Lbfgs,
     LbfgsError,
+    LbfgsInfer,
+    LbfgsSpec,
     filtered,
     low_pass,
     roughness,
 )
 from pullback.problems.fwi import Fwi
+from pullback.simulators.wave_settings import FwiSimulator
 from pullback.study import StudyError, load_study
-from pullback.study.inference import LbfgsInfer
-from pullback.study.methods import LbfgsFwi
-from pullback.study.waves import FwiSimulator
 
 
 @pytest.mark.parametrize(("tv", "tikhonov"), [(0.3, 0.0), (0.0, 0.7), (0.3, 0.7)])
@@ -113,9 +113,9 @@ TRUTH = np.array([[1.0, 9.0], [4.0, 6.0], [0.0, 10.0]])
 
 
 def answer(problem, infer, truth=TRUTH):
-    method = Lbfgs(LbfgsFwi(kind="lbfgs-fwi"), problem, Context(("study", "toy", "lbfgs", 0)))
+    method = Lbfgs(LbfgsSpec(kind="lbfgs-fwi"), problem, Context(("study", "toy", "lbfgs", 0)))
     method.load(None, None, [])
-    return method, method.draw(None, problem.forward(truth[None]), np.array([0]), infer)
+    return method, method.using(infer).sample(None, problem.forward(truth[None]), np.array([0]))
 
 
 def test_a_linear_problem_is_solved_and_simulations_are_counted():
@@ -134,18 +134,18 @@ def test_a_dead_receiver_is_no_data():
     problem = Line()
     y = problem.forward(TRUTH[None])
     y[..., 1] = 0
-    method = Lbfgs(LbfgsFwi(kind="lbfgs-fwi"), problem, Context(("study", "toy", "lbfgs", 0)))
+    method = Lbfgs(LbfgsSpec(kind="lbfgs-fwi"), problem, Context(("study", "toy", "lbfgs", 0)))
     method.load(None, None, [])
     infer = LbfgsInfer(start=(5, 5), lowpass_hz=[20.0, None], iterations=60, tv=0, scan=2)
-    chunk = method.draw(None, y, np.array([0]), infer)
+    chunk = method.using(infer).sample(None, y, np.array([0]))
     np.testing.assert_allclose(chunk.x[0, 0], TRUTH, atol=1e-3)
     assert chunk.diagnostics["final_misfit"] < 1e-4
     # Nodes are scaled by what they move on it, and a whole record beside it keeps its own scale.
     whole = problem.forward(TRUTH[None])
-    both = method.draw(None, np.concatenate([y, whole]), np.arange(2), infer)
-    alone = Lbfgs(LbfgsFwi(kind="lbfgs-fwi"), problem, method.context)
+    both = method.using(infer).sample(None, np.concatenate([y, whole]), np.arange(2))
+    alone = Lbfgs(LbfgsSpec(kind="lbfgs-fwi"), problem, method.context)
     alone.load(None, None, [])
-    np.testing.assert_array_equal(both.x[1:], alone.draw(None, whole, np.arange(1), infer).x)
+    np.testing.assert_array_equal(both.x[1:], alone.using(infer).sample(None, whole, np.arange(1)).x)
     descent = Descent(problem, y[0], None, infer)
     half = Line()
     half.G = problem.G * np.tile([1.0, 0.0], 20)
@@ -190,10 +190,10 @@ def test_a_descent_begins_with_the_line_that_fits_best(start, truth):
     problem = Line()
     line = np.repeat(np.linspace(*truth, 3)[:, None], 2, axis=1)
     infer = LbfgsInfer(start=start, scan=5, tv=0)
-    method = Lbfgs(LbfgsFwi(kind="lbfgs-fwi"), problem, Context(("study", "toy", "lbfgs", 0)))
+    method = Lbfgs(LbfgsSpec(kind="lbfgs-fwi"), problem, Context(("study", "toy", "lbfgs", 0)))
     method.load(None, None, [])
-    found = method._best_start(problem.forward(line[None])[0], infer)
-    wanted = line if start == (0, 1) else method.start(infer)
+    found = method.using(infer)._best_start(problem.forward(line[None])[0])
+    wanted = line if start == (0, 1) else method.using(infer).start()
     np.testing.assert_allclose(found, wanted, rtol=1e-12)
     assert method.cost.simulator_calls == SIMULATIONS * 26 == SIMULATIONS * problem.calls
 
@@ -201,9 +201,9 @@ def test_a_descent_begins_with_the_line_that_fits_best(start, truth):
 def test_an_event_has_the_same_answer_in_any_company():
     problem, infer = Line(), LbfgsInfer(start=(-3, 12), lowpass_hz=[8.0, None], iterations=5)
     y = problem.forward(np.stack([TRUTH, TRUTH[::-1]]))
-    methods = [Lbfgs(LbfgsFwi(kind="lbfgs-fwi"), problem, Context(("study", "toy", "lbfgs", 0))) for _ in range(2)]
-    both = methods[0].draw(None, y, np.arange(2), infer)
-    alone = methods[1].draw(None, y[1:], np.array([1]), infer)
+    methods = [Lbfgs(LbfgsSpec(kind="lbfgs-fwi"), problem, Context(("study", "toy", "lbfgs", 0))) for _ in range(2)]
+    both = methods[0].using(infer).sample(None, y, np.arange(2))
+    alone = methods[1].using(infer).sample(None, y[1:], np.array([1]))
     np.testing.assert_array_equal(both.x[1:], alone.x)
 
 
@@ -238,13 +238,13 @@ def test_the_start_is_the_smoothed_mean_profile(tmp_path):
         x[:, 2] += 1
         with EnsembleWriter(files[-1], x=Line.x, y=Line.y, spec="{}") as writer:
             writer.append(np.zeros((events, 20, 2)), np.arange(events), x=x)
-    method = Lbfgs(LbfgsFwi(kind="lbfgs-fwi"), Line(), Context(("study", "toy", "lbfgs", 0)))
+    method = Lbfgs(LbfgsSpec(kind="lbfgs-fwi"), Line(), Context(("study", "toy", "lbfgs", 0)))
     method.load(None, None, files)
-    np.testing.assert_allclose(method.start(LbfgsInfer(smooth=0.0)), [[5, 5], [5, 5], [6, 6]])
-    smooth = method.start(LbfgsInfer(smooth=0.4))[:, 0]
+    np.testing.assert_allclose(method.using(LbfgsInfer(smooth=0.0)).start(), [[5, 5], [5, 5], [6, 6]])
+    smooth = method.using(LbfgsInfer(smooth=0.4)).start()[:, 0]
     assert (np.diff(smooth) > 0).all()
     assert np.ptp(smooth) < 1
-    np.testing.assert_allclose(method.start(LbfgsInfer(start=(1, 3))), [[1, 1], [2, 2], [3, 3]])
+    np.testing.assert_allclose(method.using(LbfgsInfer(start=(1, 3))).start(), [[1, 1], [2, 2], [3, 3]])
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_a_problem_that_is_not_one_of_waves_is_refused(x, y, says):
     problem = Line()
     problem.x, problem.y = x, y
     with pytest.raises(LbfgsError, match=says):
-        Lbfgs(LbfgsFwi(kind="lbfgs-fwi"), problem, Context(("study",))).load(None, None, [])
+        Lbfgs(LbfgsSpec(kind="lbfgs-fwi"), problem, Context(("study",))).load(None, None, [])
 
 
 def study(kind, family, **infer):
@@ -306,10 +306,10 @@ def relative(a, b):
 def test_waves_find_a_fault_from_a_straight_line(waves):
     problem, truth, y = waves
     infer = LbfgsInfer(start=(1800, 4000), lowpass_hz=[4.0, None], iterations=12, scan=0)
-    method = Lbfgs(LbfgsFwi(kind="lbfgs-fwi"), problem, Context(("study", "fwi", "lbfgs", 0)))
+    method = Lbfgs(LbfgsSpec(kind="lbfgs-fwi"), problem, Context(("study", "fwi", "lbfgs", 0)))
     method.load(None, None, [])
-    start = method.start(infer).astype(np.float32)[None]
-    chunk = method.draw(None, y, np.array([0]), infer)
+    start = method.using(infer).start().astype(np.float32)[None]
+    chunk = method.using(infer).sample(None, y, np.array([0]))
     assert chunk.x.shape == (1, 1, 12, 12)
     assert chunk.ok.all()
     before, after = (relative(problem.forward(x)[0], y) for x in (start, chunk.x[:, 0]))

@@ -6,23 +6,22 @@ import small
 import torch
 
 from pullback.diffusion.checkpoint import save_artifact
+from pullback.diffusion.settings import Train
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.methods.base import Context, TrainPaths
 from pullback.methods.infer import infer
 from pullback.methods.likelihood import GmmLikelihood, LikelihoodError, load_likelihood
+from pullback.methods.likelihood_spec import GmmLikelihoodSpec
 from pullback.methods.train import train
-from pullback.problems.gaussian import Gaussian
-from pullback.study import methods as study
-from pullback.study.learning import Train
-from pullback.study.problems import GaussianSimulator
+from pullback.problems.gaussian import Gaussian, GaussianSimulator
 
 torch.set_num_threads(1)
 
 PROBLEM = Gaussian(GaussianSimulator())
 CONTEXT = Context((0, "toy", "gmm", 0), accelerator="cpu")
-SPEC = study.GmmLikelihood(
+SPEC = GmmLikelihoodSpec(
     kind="gmm",
     components=1,
     width=32,

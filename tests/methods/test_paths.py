@@ -4,7 +4,8 @@ import torch
 
 from pullback.diffusion.share import Noise, Share
 from pullback.methods.amortised.paths import DdpmPath, DirectPath, FlowPath, spread_times
-from pullback.study.inference import DdpmInfer, FlowInfer, PointInfer
+from pullback.methods.amortised.spec import DdpmInfer, FlowInfer
+from pullback.study.kinds import PointInfer
 
 torch.set_num_threads(1)
 

@@ -3,15 +3,15 @@ import pytest
 import torch
 
 from pullback.diffusion.checkpoint import ArtifactError, load_artifact, save_artifact
+from pullback.diffusion.settings import Train
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.methods.base import Context, TrainPaths
 from pullback.methods.guided.edm import EdmPrior, PriorError, load_prior
 from pullback.methods.guided.prior_draws import PriorDraws
-from pullback.study import methods as study
-from pullback.study.inference import DiffusionInfer
-from pullback.study.learning import Mlp, Train
+from pullback.methods.guided.spec import DiffusionInfer, EdmPriorSpec
+from pullback.networks.settings import Mlp
 
 torch.set_num_threads(1)
 
@@ -20,7 +20,7 @@ Y = Field.vector("y", ["u"], "m")
 MEAN = np.array([300.0, -2.0])
 COVARIANCE = np.array([[100.0, 3.0], [3.0, 0.25]])
 CONTEXT = Context((0, "problem", "edm", 0), accelerator="cpu")
-SPEC = study.EdmPrior(
+SPEC = EdmPriorSpec(
     kind="edm",
     network=Mlp(width=32, depth=2),
     train=Train(steps=300, sets_per_step=4, set_size=(64, 64), learning_rate=5e-3, ema=0.98, validate_every=100),
@@ -56,7 +56,7 @@ def test_a_trained_prior_draws_from_what_it_was_trained_on(artifact):
     method = PriorDraws(None, Problem(), CONTEXT)
     method.load(None, artifact, [])
     infer = DiffusionInfer(levels=40, draws=2000)
-    x = method.draw(None, np.zeros((1, 1), np.float32), np.array([7]), infer).x[0]
+    x = method.using(infer).sample(None, np.zeros((1, 1), np.float32), np.array([7])).x[0]
     scale = np.sqrt(np.diag(COVARIANCE))
     np.testing.assert_allclose((x.mean(axis=0) - MEAN) / scale, 0, atol=0.15)
     # Correlation 0.6. Euler's error at 40 levels widens a unit Gaussian's variance by some 5 %, 2000 draws give 3 %.

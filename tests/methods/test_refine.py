@@ -6,16 +6,15 @@ import pytest
 from pullback.core.seeding import generator
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, PosteriorReader
+from pullback.methods.amortised.spec import AmortisedInfer, Refine
 from pullback.methods.base import Context, Method, PosteriorSamples
 from pullback.methods.em import Sample, choose, em_step, equal, pairs, predictive
 from pullback.methods.infer import answer
 from pullback.methods.kernel import Coordinates, bandwidth
 from pullback.methods.refine import Refined, RefineError
 from pullback.metrics.distances import sliced_wasserstein
-from pullback.problems.gaussian import Gaussian
+from pullback.problems.gaussian import Gaussian, GaussianSimulator
 from pullback.problems.pairwise import exact
-from pullback.study.inference import AmortisedInfer, Refine
-from pullback.study.problems import GaussianSimulator
 
 PROBLEM = Gaussian(GaussianSimulator())
 SMALL = Refine(particles=2000)  # one for each of 2000 events
@@ -46,9 +45,9 @@ class Believes(Method[None]):
         super().__init__(None, PROBLEM, Context((1, "toy", "believes", 0)))
         self.gamma = gamma
 
-    def draw(self, state, y, event_id, infer):
+    def sample(self, state, y, event_id):
         rng = generator(*self.context.address, int(event_id[0]))
-        x, _ = PROBLEM.exact_posterior(y, {"gamma": self.gamma}, infer.draws, 64, rng)
+        x, _ = PROBLEM.exact_posterior(y, {"gamma": self.gamma}, self.settings.draws, 64, rng)
         return PosteriorSamples(x, np.zeros(x.shape[:2]), np.ones(x.shape[:2], bool))
 
     def diagnostics(self, state):
@@ -64,9 +63,8 @@ def write(path, x, y):
 def refined(tmp_path, method, x, y, settings=SMALL, draws=1, likelihood=None):
     """Draws (event, draw, 2) of the refined method, and its diagnostics, through the driver and a file."""
     with EnsembleReader(write(tmp_path / "e.h5", x, y)) as reader:
-        answer(
-            Refined(method, likelihood), AmortisedInfer(draws=draws, refine=settings), reader, tmp_path / "p.h5", "{}"
-        )
+        settings_of_all = AmortisedInfer(draws=draws, refine=settings)
+        answer(Refined(method, likelihood).using(settings_of_all), reader, tmp_path / "p.h5", "{}")
     posterior = PosteriorReader(tmp_path / "p.h5")
     return posterior.read("x"), posterior.diagnostics
 
@@ -168,7 +166,7 @@ def test_held_out_members_stop_the_fit_before_it_is_spikes():
 @pytest.mark.parametrize(("gamma", "believed"), [(0.9, 0.5), (-0.9, 0.0)])
 def test_a_wrong_prior_is_corrected(tmp_path, gamma, believed):
     x, y = events(2000, gamma)
-    before = Believes(believed).draw(None, y, np.arange(2000), AmortisedInfer(draws=1)).x[:, 0]
+    before = Believes(believed).using(AmortisedInfer(draws=1)).sample(None, y, np.arange(2000)).x[:, 0]
     after, noticed = refined(tmp_path, Believes(believed), x, y)
     assert swd(after[:, 0], x) < 0.6 * swd(before, x)
     assert abs(np.corrcoef(after[:, 0].T)[0, 1] - gamma) < 0.5 * abs(np.corrcoef(before.T)[0, 1] - gamma)
@@ -193,7 +191,7 @@ def test_event_weights_count(tmp_path):
     wanted, all_of_them = x[weight > 0].mean(axis=0), x.mean(axis=0)
     settings = AmortisedInfer(refine=Refine(particles=4000))
     with weighted(tmp_path / "w.h5", x, y, weight) as reader:
-        sample = Refined(Believes(0.5)).condition(reader, settings).sample
+        sample = Refined(Believes(0.5)).using(settings).condition(reader).sample
     found = np.average(sample.x, axis=0, weights=sample.weight)
     # Noise of half the radius: the weighted prior has a sharp edge that no fit finds.
     assert np.linalg.norm(found - wanted) < 0.25 * np.linalg.norm(all_of_them - wanted)
@@ -205,7 +203,7 @@ def test_negative_event_weights_are_refused(tmp_path):
         weighted(tmp_path / "w.h5", x, y, np.where(np.arange(100) < 7, -1.0, 1.0)) as reader,
         pytest.raises(RefineError, match=r"7 of 100 event weights are negative: .* leave `refine` out"),
     ):
-        Refined(Believes(0.5)).condition(reader, AmortisedInfer(refine=SMALL))
+        Refined(Believes(0.5)).using(AmortisedInfer(refine=SMALL)).condition(reader)
 
 
 def test_a_right_prior_is_a_fixed_point(tmp_path):
@@ -215,7 +213,7 @@ def test_a_right_prior_is_a_fixed_point(tmp_path):
     independent samples of 2000, less for pairs; the particles add one more such sample.
     """
     x, y = events(2000, 0.5)
-    before = Believes(0.5).draw(None, y, np.arange(2000), AmortisedInfer(draws=1)).x[:, 0]
+    before = Believes(0.5).using(AmortisedInfer(draws=1)).sample(None, y, np.arange(2000)).x[:, 0]
     after, noticed = refined(tmp_path, Believes(0.5), x, y)
     assert swd(after[:, 0], x) < np.hypot(swd(before, x), 0.056)
     assert noticed["refine_gain"] < 0.02
@@ -235,11 +233,11 @@ def test_the_posterior_under_a_right_prior_stays_what_it_is(tmp_path):
 class Resamples(Believes):
     """Its state is the number of resamples that it was conditioned on."""
 
-    def condition(self, ensemble, infer):
-        return infer.bootstrap
+    def condition(self, ensemble, workdir=None):
+        return self.settings.bootstrap
 
-    def draw(self, state, y, event_id, infer):
-        chunk = super().draw(None, y, event_id, infer)
+    def sample(self, state, y, event_id):
+        chunk = super().sample(None, y, event_id)
         return PosteriorSamples(chunk.x + 100 * state, chunk.log_weight, chunk.ok)
 
 
@@ -247,7 +245,7 @@ def test_particles_are_drawn_under_the_set_itself(tmp_path):
     x, y = events(300, 0.5)
     with EnsembleReader(write(tmp_path / "e.h5", x, y)) as reader:
         settings = AmortisedInfer(bootstrap=8, refine=Refine(particles=300))
-        state = Refined(Resamples(0.5)).condition(reader, settings)
+        state = Refined(Resamples(0.5)).using(settings).condition(reader)
     assert np.abs(state.sample.x).max() < 50
     assert state.inner == 8
 
@@ -257,12 +255,12 @@ def test_draws_do_not_depend_on_how_events_are_cut(tmp_path):
     method = Refined(Believes(0.5))
     settings = AmortisedInfer(draws=3, refine=Refine(particles=400, members=200))
     with EnsembleReader(write(tmp_path / "e.h5", x, y)) as reader:
-        state = method.condition(reader, settings)
-        again = method.condition(reader, settings)
+        state = method.using(settings).condition(reader)
+        again = method.using(settings).condition(reader)
     ids = np.arange(300)
-    whole = method.draw(state, y, ids, settings).x
-    np.testing.assert_array_equal(whole, method.draw(again, y, ids, settings).x)
-    cut = [method.draw(state, y[i : i + 60], ids[i : i + 60], settings).x for i in range(0, 300, 60)]
+    whole = method.using(settings).sample(state, y, ids).x
+    np.testing.assert_array_equal(whole, method.using(settings).sample(again, y, ids).x)
+    cut = [method.using(settings).sample(state, y[i : i + 60], ids[i : i + 60]).x for i in range(0, 300, 60)]
     # Matrix products of other sizes: other last bits.
     np.testing.assert_allclose(whole, np.concatenate(cut), atol=1e-4)
 
@@ -349,7 +347,9 @@ def test_arrays_are_not_moved(tmp_path):
     method.problem = Arrays()
     x, y = events(50, 0.5)
     with EnsembleReader(write(tmp_path / "e.h5", x, y)) as reader:
-        state = Refined(method).condition(reader, AmortisedInfer(refine=replace_particles(200)))
+        state = Refined(method).using(AmortisedInfer(refine=replace_particles(200))).condition(reader)
     assert state.coordinates is None
-    draws = Refined(method).draw(state, y, np.arange(50), AmortisedInfer(draws=2, refine=replace_particles(200))).x
+    draws = (
+        Refined(method).using(AmortisedInfer(draws=2, refine=replace_particles(200))).sample(state, y, np.arange(50)).x
+    )
     assert {tuple(row) for row in draws.reshape(-1, 2)} <= {tuple(row) for row in state.sample.x}

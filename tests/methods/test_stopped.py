@@ -11,11 +11,11 @@ from pullback.core.stopping import Stopped
 from pullback.ensembles.store import EnsembleReader, PosteriorReader
 from pullback.methods import resume
 from pullback.methods.base import Context, Method, PosteriorSamples
+from pullback.methods.classical.random_truth import RandomTruthSpec
 from pullback.methods.infer import answer, infer
 from pullback.methods.resume import Finished
 from pullback.methods.train import train
-from pullback.study.inference import Infer
-from pullback.study.methods import RandomTruth
+from pullback.study.kinds import Infer
 
 
 def last_checkpoint(folder: Path) -> int:
@@ -97,15 +97,15 @@ class Counts(Method[float]):
 
     block = 5
 
-    def condition(self, ensemble, infer):
+    def condition(self, ensemble, workdir=None):
         return float(ensemble.read("y")[0, 0])
 
     def diagnostics(self, state):
         return {"first": state}
 
-    def draw(self, state, y, event_id, infer):
+    def sample(self, state, y, event_id):
         self.cost.simulator_calls += len(y)
-        x = np.repeat(y[:, None] - state, infer.draws, axis=1)
+        x = np.repeat(y[:, None] - state, self.settings.draws, axis=1)
         return PosteriorSamples(x, np.zeros(x.shape[:2]), np.ones(x.shape[:2], bool))
 
 
@@ -115,8 +115,8 @@ def attempt(folder: Path, out: str, most: int = 1000) -> PosteriorReader:
     context = Context((0, "line", "counts", 0), stop=lambda next_s: None if next(asked, None) is not None else "tired")
     finished = Finished(folder / "state" / "one", {"of": "this"})
     with EnsembleReader(folder / "test.h5") as reader:
-        method = Counts(RandomTruth(kind="random-truth"), PROBLEM, context)
-        answer(method, Infer(draws=2, set_size=20), reader, folder / out, "{}", finished=finished)
+        method = Counts(RandomTruthSpec(kind="random-truth"), PROBLEM, context)
+        answer(method.using(Infer(draws=2, set_size=20)), reader, folder / out, "{}", finished=finished)
     return PosteriorReader(folder / out)
 
 

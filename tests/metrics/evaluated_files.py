@@ -15,7 +15,6 @@ from pullback.ensembles.fields import Field
 
 
 class Plane:
-    gives = frozenset({"pairs", "prior", "forward"})
     x = Field.vector("x", ("a", "b"), "m")
     y = Field.vector("y", ("a", "b"), "m")
 
@@ -24,7 +23,6 @@ class Plane:
 
 
 class Image:
-    gives = frozenset({"pairs", "prior", "forward"})
     x = Field.array("x", ("depth", "offset"), (12, 12), "m/s", low=(0.0,), high=(10.0,))
     y = Field.array("y", ("depth", "offset"), (12, 12), "1")
 

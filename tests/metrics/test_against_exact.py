@@ -25,8 +25,6 @@ COVARIANCE = np.array([[0.5, 0.3], [0.3, 0.4]])
 class Linear:
     """p(x|y) = N(y, COVARIANCE)."""
 
-    gives = frozenset({"exact-posterior"})
-
     def exact_posterior(self, y, params, draws, pool, rng):
         x = y[:, None] + rng.multivariate_normal([0, 0], params["scale"] * COVARIANCE, (len(y), draws))
         return x.astype(np.float32), np.full(len(y), np.inf)
@@ -91,8 +89,6 @@ def test_the_excess_is_that_of_the_scores_themselves():
     n, s = 4000, 1.5
 
     class Line:
-        gives = frozenset({"exact-posterior"})
-
         def exact_posterior(self, y, params, draws, pool, rng):
             return rng.normal(size=(len(y), draws, 1)), np.full(len(y), np.inf)
 
@@ -136,8 +132,6 @@ def test_angles_have_no_edge():
     rng = np.random.default_rng(4)
 
     class Around:
-        gives = frozenset({"exact-posterior"})
-
         def exact_posterior(self, y, params, draws, pool, rng):
             return wrap(np.pi + 0.3 * rng.normal(size=(len(y), draws, 1))), np.full(len(y), np.inf)
 
@@ -151,8 +145,6 @@ def test_angles_have_no_edge():
 
 class Twin(Linear):
     """The same posterior, known by its likelihood: y = x + noise, a prior so wide that it does not count."""
-
-    gives = frozenset({"likelihood"})
 
     def log_likelihood(self, y, x):
         away = y - x
@@ -252,7 +244,6 @@ def test_an_observation_in_both_folds_would_leak(pairs):
 EXACT = """
 
 class Known(Plane):
-    gives = frozenset({"pairs", "prior", "forward", "likelihood", "exact-posterior"})
 
     def log_likelihood(self, y, x):
         return -2 * ((y - x) ** 2).sum(axis=-1)
@@ -264,7 +255,6 @@ class Known(Plane):
 
 
 class Likely(Known):
-    gives = frozenset({"pairs", "prior", "forward", "likelihood"})
 """
 
 

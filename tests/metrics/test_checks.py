@@ -1,5 +1,3 @@
-from typing import ClassVar
-
 import numpy as np
 import pytest
 from evaluated_files import NOISE, PLANE, plane, plane_posterior, write_ensemble
@@ -13,7 +11,6 @@ from pullback.metrics.bootstrap import Replicas
 class Noisy:
     """y = x + noise; some simulations fail, those with a > limit always."""
 
-    gives: ClassVar = frozenset({"forward"})
     x, y = PLANE
 
     def __init__(self, fail="error", limit=np.inf, chance=0.0):

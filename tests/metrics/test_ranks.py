@@ -117,8 +117,6 @@ def test_an_angle_has_no_edge():
 class Known:
     """y = x + normal, with its likelihood."""
 
-    gives = frozenset({"likelihood"})
-
     def log_likelihood(self, y, x):
         return -0.5 * ((y - x) ** 2).sum(axis=-1)
 

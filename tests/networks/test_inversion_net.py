@@ -4,7 +4,7 @@ from torch import nn
 
 from pullback.networks.build import build_network
 from pullback.networks.inversion_net import Critic, gradient_penalty
-from pullback.study.learning import InversionNet
+from pullback.networks.settings import InversionNet
 
 torch.set_num_threads(1)
 

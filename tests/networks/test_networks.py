@@ -3,7 +3,7 @@ import torch
 
 from pullback.networks.build import build_network
 from pullback.networks.encoders import rows
-from pullback.study.learning import Mlp, Unet
+from pullback.networks.settings import Mlp, Unet
 
 torch.set_num_threads(1)
 

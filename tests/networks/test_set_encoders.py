@@ -7,7 +7,7 @@ import torch
 from pullback.networks.build import build_set_encoder
 from pullback.networks.set_head import effective_size
 from pullback.networks.set_transformer import MAB, attention, normalised
-from pullback.study.learning import DeepSets, Moments, SetTransformer
+from pullback.networks.settings import DeepSets, Moments, SetTransformer
 
 torch.set_num_threads(1)
 

@@ -3,7 +3,7 @@ import torch
 
 from pullback.networks.build import build_set_encoder
 from pullback.networks.set_head import SIZE_SCALE
-from pullback.study.learning import SetTransformer
+from pullback.networks.settings import SetTransformer
 
 torch.set_num_threads(1)
 

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from pullback.ensembles.store import EnsembleReader, index_ensemble
-from pullback.problems.digits import Digits, levelled, resized, splat, transport
+from pullback.problems.digits import Digits, DigitsSimulator, levelled, resized, splat, transport
 from pullback.problems.simulate import simulate
 from pullback.readers.idx import IdxError
 from pullback.study import StudyError, load_study
 from pullback.study.job_params import Plan
-from pullback.study.problems import DigitsSimulator
 
 pytest.importorskip("sklearn")
 pytest.importorskip("ot")

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from pullback.core.seeding import generator
-from pullback.problems.base import Problem, make_problem
+from pullback.problems.base import Problem
 from pullback.problems.fwi import Fwi, VelocityError
-from pullback.study.problems import FwiProblem
-from pullback.study.waves import FwiSimulator
+from pullback.simulators.wave_settings import FwiSimulator
+from pullback.study.kinds import ProblemKind, problem_kind
 
 MARMOUSI = (
     Path(os.environ.get("PULLBACK_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data")
@@ -21,13 +21,13 @@ MARMOUSI = (
 
 @pytest.fixture(scope="module")
 def problem() -> Problem:
-    return make_problem("fwi", FwiSimulator().model_dump(mode="json"))
+    return problem_kind("fwi").build(FwiSimulator().model_dump(mode="json"))
 
 
 def test_fields(problem):
     assert isinstance(problem, Fwi)
-    assert problem.gives == FwiProblem.gives == {"pairs", "prior", "forward", "gradient"}
-    assert (problem.block, problem.fail) == (FwiProblem.block, "error")
+    assert ProblemKind(Fwi).capabilities == {"pairs", "prior", "forward", "gradient"}
+    assert (problem.block, problem.fail) == (20, "error")
     assert (problem.x.dims, problem.x.shape, problem.x.units) == (("depth", "offset"), (32, 32), ("m/s",))
     assert (problem.x.low, problem.x.high) == ((1500.0,), (4500.0,))
     assert (problem.y.dims, problem.y.shape) == (("source", "time", "receiver"), (3, 64, 32))
@@ -169,7 +169,7 @@ def test_the_gradient_of_a_coarse_x():
 
 
 def test_noise_is_white_and_relative_to_each_event():
-    clean, noisy = (make_problem("fwi", FwiSimulator(noise=n).model_dump(mode="json")) for n in (0.0, 0.5))
+    clean, noisy = (problem_kind("fwi").build(FwiSimulator(noise=n).model_dump(mode="json")) for n in (0.0, 0.5))
     x = clean.sample_prior(generator("noise"), 3, {"geology": "curved-fault"})
     y, _ = clean.forward(x, generator("n"))
     np.testing.assert_array_equal(noisy.predict(x)[0], y)

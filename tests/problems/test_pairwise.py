@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from pullback.problems import pairwise
-from pullback.problems.gaussian import Gaussian
+from pullback.problems.gaussian import Gaussian, GaussianSimulator
 from pullback.problems.true_prior import ByTruth
-from pullback.study.problems import GaussianSimulator
 
 
 class Images:

@@ -11,12 +11,12 @@ from pullback.core.angles import wrap
 from pullback.ensembles.stale_files import StaleFileError
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.methods.infer import infer
-from pullback.problems.base import make_problem
 from pullback.problems.reweighting import choose
 from pullback.problems.true_prior import TruePriorError
 from pullback.simulators import detector
+from pullback.study.kinds import problem_kind
 
-PROBLEM = make_problem("unfolding", {})
+PROBLEM = problem_kind("unfolding").build({})
 
 
 def jets(n, seed):
@@ -83,7 +83,7 @@ def test_likelihood_is_its_part_beside_phi_times_that_of_phi():
 
 def test_a_higher_cut_is_that_of_forward_and_likelihood():
     """Of jets from 25 GeV on: p(y|x) integrates to 1 there, and draws of truths near the cut follow it."""
-    problem, cut = make_problem("unfolding", {"reco_pt_min": 25.0}), 25.0
+    problem, cut = problem_kind("unfolding").build({"reco_pt_min": 25.0}), 25.0
     x = np.tile([40.0, 0.2, 1.0, 5.0], (4000, 1))
     y, ok = problem.forward(x, np.random.default_rng(0))
     assert ok.all()

@@ -11,11 +11,12 @@ pytest.importorskip("pythia8mc", reason="pip install 'pullback[collider]'")
 pytest.importorskip("fastjet", reason="pip install 'pullback[collider]'")
 
 from pullback.ensembles.store import EnsembleReader
-from pullback.problems.base import Problem, make_problem
+from pullback.problems.base import Problem
 from pullback.readers.root import read
 from pullback.simulators.collider import collide
+from pullback.study.kinds import ProblemKind, problem_kind
 
-SIMULATOR = {"multi_parton_interactions": False, "truth_pt_min": 25.0, "block_collisions": 20}
+SIMULATOR = {"multi_parton_interactions": False, "truth_pt_min": 25.0, "block": 20}
 
 
 def task(**more):
@@ -47,7 +48,7 @@ def pairs(tmp_path_factory):
 
 @pytest.fixture
 def problem():
-    return make_problem("unfolding", SIMULATOR)
+    return problem_kind("unfolding").build(SIMULATOR)
 
 
 def test_same_events_however_collisions_are_cut(pairs, tmp_path):
@@ -93,7 +94,7 @@ def test_likelihood_weights_a_pool_of_truths(problem, pairs):
 
 
 def test_what_the_problem_declares(problem):
-    assert problem.gives == {"pairs", "forward", "likelihood"}
+    assert ProblemKind(type(problem)).capabilities == {"pairs", "forward", "likelihood"}
     assert problem.block == 20
     assert problem.x.features == ("pt", "eta", "phi", "mass")
     assert problem.y.features == ("pt", "eta", "phi")

@@ -13,7 +13,7 @@ from pullback.ensembles.store import EnsembleReader
 from pullback.problems.fwi import Fwi
 from pullback.problems.outside import read_waves
 from pullback.readers.gathers import BLOCK, GatherError
-from pullback.study.waves import FwiSimulator
+from pullback.simulators.wave_settings import FwiSimulator
 
 DATA = Path(os.environ.get("PULLBACK_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data") / "fwi"
 SMALL = {"depth_cells": 8, "offset_cells": 9, "sources": 2, "receivers": 4, "record_length": 0.08}

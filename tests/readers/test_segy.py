@@ -14,7 +14,7 @@ from pullback.core.optional import MissingExtraError
 from pullback.problems.fwi import Fwi
 from pullback.readers.segy import SegyError, read_gathers, read_model, write_gathers, write_model
 from pullback.readers.velocity import Section, VelocityFileError, read_section
-from pullback.study.waves import FwiSimulator, Tiles
+from pullback.simulators.wave_settings import FwiSimulator, Tiles
 
 SETTINGS = {
     "sources": [40.0, 310.0],

@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 from pullback.readers.velocity import VelocityFileError, read_section, sample_tiles
-from pullback.study.waves import Tiles
+from pullback.simulators.wave_settings import Tiles
 
 # 41 x 61 nodes of 10 m: 400 m deep, 600 m wide, velocity a plane in depth and offset.
 DEPTH, OFFSET = np.arange(41) * 10.0, np.arange(61) * 10.0

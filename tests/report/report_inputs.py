@@ -11,9 +11,9 @@ import h5py
 import numpy as np
 
 from pullback.metrics.table import COLUMNS, COST_COLUMNS
-from pullback.problems.base import make_problem
 from pullback.study import load_study
 from pullback.study.job_params import Plan
+from pullback.study.kinds import problem_kind
 
 PROCESSES = {"ttbar": "tt̄", "wjets": "W + jets", "zjets": "Z + jets", "dijets": "dijets"}
 GAMMAS = (-0.9, -0.5, 0.0, 0.5, 0.9)
@@ -189,7 +189,7 @@ def _examples(made: list[Path], path: Path, problem: str, name: str, method: Any
                 group.attrs.update(title=declared.title or family, role=declared.role, shift=shift)
                 noise = np.random.default_rng([place, len(name)])
                 if spec.kind == "fwi":
-                    shape = make_problem("fwi", spec.simulator.model_dump(mode="json")).y.shape
+                    shape = problem_kind("fwi").build(spec.simulator.model_dump(mode="json")).y.shape
                     _fields(
                         group,
                         shape,

@@ -4,11 +4,11 @@ import math
 
 import pytest
 
+from pullback import registry
+from pullback.problems.fwi import Fwi
 from pullback.report.diagnosis import diagnose
 from pullback.report.style import make_series
 from pullback.report.tables import Family
-from pullback.study.methods import Cfm, EnKG, RandomTruth
-from pullback.study.problems import FwiProblem
 
 FAMILIES = [Family("flat", "flat layers", "seen"), Family("salt", "salt bodies", "unseen")]
 SERIES = make_series(
@@ -17,7 +17,7 @@ SERIES = make_series(
         ("enkg", "default", "enkg", "approximate"),
         ("random", "default", "random-truth", "approximate"),
     ],
-    {"cfm": Cfm, "enkg": EnKG, "random-truth": RandomTruth},
+    {kind: registry.load("methods", kind) for kind in ("cfm", "enkg", "random-truth")},
 )
 GOOD = {"mae_point": 100.0, "relative_l2_point": 0.05, "misfit": 0.06, "coverage90": 0.9, "failed_draws": 0.0}
 
@@ -39,7 +39,7 @@ def rows(**more):
     return found
 
 
-def said(more=None, preflight=None, advice=FwiProblem.advice):
+def said(more=None, preflight=None, advice=Fwi.advice):
     return diagnose(rows(**(more or {})), SERIES, FAMILIES, "mae_point", preflight or {}, advice)
 
 
@@ -103,7 +103,7 @@ def test_without_a_truth_the_noise_is_that_of_training():
         named = {
             m: [{**r, "family": "line"} if r["family"] == "salt" else r for r in some] for m, some in found.items()
         }
-        return diagnose(named, SERIES, families, "mae_point", {}, FwiProblem.advice)
+        return diagnose(named, SERIES, families, "mae_point", {}, Fwi.advice)
 
     assert of_the_line(0.42) == []
     (line,) = of_the_line(0.9)

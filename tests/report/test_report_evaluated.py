@@ -11,11 +11,11 @@ from pullback.core import seeding
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorWriter
 from pullback.methods.base import PosteriorSamples
 from pullback.metrics.evaluate import evaluate
-from pullback.problems.base import make_problem
 from pullback.report.examples import read_examples
 from pullback.report.page import write_report
 from pullback.study import load_study
 from pullback.study.job_params import Plan
+from pullback.study.kinds import problem_kind
 
 EVENTS, DRAWS = 24, 40
 
@@ -23,7 +23,7 @@ EVENTS, DRAWS = 24, 40
 def judge(folder, plan, problem, method, x, y, draws):
     """Write one family's files as a run does, and evaluate one method on all families of them."""
     spec = plan.study.problems[problem]
-    fields = make_problem(spec.kind, spec.simulator.model_dump(mode="json"))
+    fields = problem_kind(spec.kind).build(spec.simulator.model_dump(mode="json"))
     ensembles, references, posteriors = {}, {}, []
     for _, _, family in plan.results(problem, method):
         base, truth = plan.base(problem, family), plan.family(problem, family).role != "observed"
@@ -73,14 +73,14 @@ def plan():
 def test_judged_results_make_a_page(tmp_path, plan):
     rng = seeding.generator("report", "judged")
     gaussian, waves = (plan.study.problems[name] for name in ("gaussian", "waves"))
-    plane = make_problem("gaussian", gaussian.simulator.model_dump(mode="json"))
+    plane = problem_kind("gaussian").build(gaussian.simulator.model_dump(mode="json"))
     x = plane.sample_prior(rng, EVENTS, {"gamma": 0.5})
     y, _ = plane.forward(x, rng)
     near = x[:, None] + 0.3 * rng.standard_normal((EVENTS, DRAWS, 2))
     (tmp_path / "g").mkdir()
     results = [judge(tmp_path / "g", plan, "gaussian", "cfm", x, y, near)]
 
-    fields = make_problem("fwi", waves.simulator.model_dump(mode="json"))
+    fields = problem_kind("fwi").build(waves.simulator.model_dump(mode="json"))
     x = rng.uniform(1600, 4400, (EVENTS, *fields.x.shape))
     y = rng.standard_normal((EVENTS, *fields.y.shape))
     near = x[:, None] + 50 * rng.standard_normal((EVENTS, DRAWS, *fields.x.shape))

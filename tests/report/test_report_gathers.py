@@ -8,11 +8,11 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from pullback import registry
 from pullback.report.examples import Axis, Example
 from pullback.report.gathers import MOST_SAMPLES, data_fit
 from pullback.report.maps import panels
 from pullback.report.style import make_series
-from pullback.study.methods import RandomTruth
 
 X_AXES = (Axis("depth", "m", 0, 100), Axis("offset", "m", 0, 80))
 Y_AXES = (Axis("source", "m", 0, 3), Axis("time", "s", 0, 1), Axis("receiver", "m", 0, 80))
@@ -32,7 +32,7 @@ def example(method, error=50.0, again=None, **more):
 
 def case(*examples):
     series = make_series(
-        [(e.method, e.infer, e.method_kind, e.returns) for e in examples], {"random-truth": RandomTruth}
+        [(e.method, e.infer, e.method_kind, e.returns) for e in examples], {"random-truth": registry.load("methods", "random-truth")}
     )
     return [((next(s for s in series if s.method == e.method), e), 0) for e in examples]
 

@@ -3,6 +3,7 @@ import math
 import pandas
 import pytest
 
+from pullback import registry
 from pullback.metrics.metric import words
 from pullback.report.style import interval, main_metric, make_series, number
 from pullback.report.tables import (
@@ -16,7 +17,6 @@ from pullback.report.tables import (
     read_csv,
     truth_free,
 )
-from pullback.study.methods import Oracle, RandomTruth
 
 
 def cell(value, half, n=100.0, competes=True):
@@ -165,7 +165,7 @@ def test_colours_belong_to_methods_and_differ():
         ("oracle", "default", "oracle", "asymptotic"),
         ("random", "default", "random-truth", "approximate"),
     ]
-    series = make_series(methods + methods[:2], {"oracle": Oracle, "random-truth": RandomTruth})
+    series = make_series(methods + methods[:2], {kind: registry.load("methods", kind) for kind in ("oracle", "random-truth")})
     assert [s.label for s in series] == ["cfm (four)", "cfm (two)", "ei-fm-k5", "ei-fm-k8", "random", "oracle"]
     assert series[0].colour == series[1].colour
     assert len({s.colour for s in series}) == 5

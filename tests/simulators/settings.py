@@ -4,7 +4,7 @@ from typing import Any
 
 from pullback.problems.fwi import Fwi
 from pullback.simulators.acquisition import Acquisition
-from pullback.study.waves import FwiSimulator
+from pullback.simulators.wave_settings import FwiSimulator
 
 COMPACT = Fwi(FwiSimulator()).acquisition
 SPONGE = Fwi(FwiSimulator(boundary="sponge", absorbing_cells=28)).acquisition

@@ -13,8 +13,8 @@ from settings import COMPACT, SPONGE
 from pullback.problems.fwi import Fwi
 from pullback.simulators.acquisition import Acquisition, AcquisitionError, Nodes, cfl_limit
 from pullback.simulators.preflight import check, phase_velocity_error
+from pullback.simulators.wave_settings import FwiSimulator
 from pullback.simulators.wavelets import BANDWIDTH, FAINT, Recorded, Ricker, WaveletError
-from pullback.study.waves import FwiSimulator
 
 
 def test_the_default_settings_pass_without_a_warning():

@@ -14,7 +14,7 @@ import uproot
 from pullback.core.optional import MissingExtraError
 from pullback.ensembles.hdf5 import StoreError
 from pullback.simulators import collider, detector
-from pullback.study.problems import UnfoldingParams, UnfoldingSimulator
+from pullback.simulators.collider_settings import UnfoldingParams, UnfoldingSimulator
 
 NO_MPI = UnfoldingSimulator(multi_parton_interactions=False)
 
@@ -239,7 +239,7 @@ def test_nothing_is_printed(tmp_path, capfd):
     [
         ({"simulator": {"tune": 99}}, "Tune:pp = 99"),
         ({"simulator": {"energy": 100.0}}, "could not start ttbar at 100 GeV"),
-        ({"block": 2**21}, "block_collisions"),
+        ({"block": 2**21}, "block"),
     ],
 )
 def test_settings_that_cannot_run(tmp_path, change, words):

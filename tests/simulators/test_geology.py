@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pullback.simulators.geology import GEOLOGIES, GeologyError, Ground, _random_field, sample
-from pullback.study.waves import FwiParams
+from pullback.simulators.wave_settings import FwiParams
 
 SHAPE = (32, 32)
 

@@ -102,9 +102,9 @@ def test_a_study_that_is_right_is_read():
 )
 def test_a_parameter_that_is_not_stated_has_its_default(params, sweep, inside):
     waves = load_study({**BASE, "problems": {"waves": WAVES}}).problems["waves"]
-    assert waves.is_inside({"geology": "flat"}, {"geology": "flat", "layers": [2, 5]})
+    assert waves.spec.is_inside({"geology": "flat"}, {"geology": "flat", "layers": [2, 5]})
     sweep = {**BASE["problems"]["toy"]["families"]["sweep"]["params"], **sweep}
-    assert load_study(BASE).problems["toy"].is_inside(params, sweep) == inside
+    assert load_study(BASE).problems["toy"].spec.is_inside(params, sweep) == inside
 
 
 def test_figures_are_of_numbers_that_the_study_has():
@@ -242,7 +242,7 @@ def test_figures_are_of_numbers_that_the_study_has():
                 "methods": {"o": {"kind": "oracle"}},
                 "likelihoods": {"gmm": {"kind": "gmm"}},
             },
-            ["problems.images.likelihoods: of problem kind 'digits' none can be learned, because x and y are arrays"],
+            ["problems.images.likelihoods: of problem kind 'digits' none can be learned: x and y are arrays"],
         ),
         ("problems/toy/methods/ei/train", {"set_size": [9, 3]}, ["set_size needs"]),
         ("problems/toy/methods/g", {"kind": "enkg", "prior": "none"}, ["no prior 'none'", "problems.toy.priors"]),
@@ -275,7 +275,7 @@ def test_figures_are_of_numbers_that_the_study_has():
         (
             "problems/toy/methods/ei/infer",
             {"a": {"refine": {"likelihood": "gmn"}}},
-            ["infer.a.refine.likelihood", "no likelihood 'gmn'", "problems.toy.likelihoods (none)"],
+            ["infer.a.refine.likelihood", "no likelihood 'gmn'", "under `likelihoods:` (none)"],
         ),
         ("problems/toy/methods/ei/infer", {"a": {"refine": {"likelihood": "exakt"}}}, ["did you mean 'exact'?"]),
         ("problems/toy/methods/ei/infer", {"a": {"refine": {"particels": 9}}}, ["refine.particels", "'particles'"]),
@@ -309,7 +309,7 @@ def test_figures_are_of_numbers_that_the_study_has():
                 (changed_simulator({"peak_frequency": 7.5}), ["shift.change: all is as the problem has it"]),
                 (
                     changed_simulator({"wavelet": "a.npy", "wavelet_interval": 0.001, "peak_frequency": 13}),
-                    ["shift.change.peak_frequency: it says nothing where there is a `wavelet`"],
+                    ["shift.change.peak_frequency: has no effect where there is a `wavelet`"],
                 ),
                 (
                     {"role": "unseen", "params": {"geology": "tiles", "tiles": {"file": "a.npy", "spacin": 1}}},
@@ -339,7 +339,10 @@ def test_figures_are_of_numbers_that_the_study_has():
                     {"role": "seen", "params": {"geology": "tiles", "tiles": {"file": "a.npy"}}, **OTHERWISE},
                     ["`fallback` has another family's test events", "nothing can be trained"],
                 ),
-                ({"role": "unseen", "params": {"geology": "salt"}, **OTHERWISE}, ["no `read` and no `tiles`"]),
+                (
+                    {"role": "unseen", "params": {"geology": "salt"}, **OTHERWISE},
+                    ["there is no `read`, and its parameters name no file"],
+                ),
             )
         ),
         (
@@ -410,12 +413,12 @@ def test_figures_are_of_numbers_that_the_study_has():
         (
             "problems/waves",
             waves("observed", files={"test": ["a.root"]}, y={"pt": "a", "eta": "b", "phi": "c"}),
-            ["problems.waves.families.data.read: ROOT files are read by problems of kind 'unfolding' only"],
+            ["problems.waves.families.data.read: the files hold jets, and problems of kind 'fwi' read gathers"],
         ),
         (
             "problems/toy/families/data",
             {"role": "observed", "read": {"kind": "segy", "files": {"test": ["a.segy"]}}},
-            ["problems.toy.families.data.read: files of kind 'segy' are read by problems of kind 'fwi' only"],
+            ["problems.toy.families.data.read: the files hold gathers, and problems of kind 'gaussian' read no files"],
         ),
         ("problems/waves", waves("unseen", kind="openfwi", files=FILES), ["families.data: `read.models` names the"]),
         (

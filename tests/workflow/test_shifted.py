@@ -7,8 +7,8 @@ import pytest
 from dag import STUDIES, copy_repository, planned, pullback, rules, snakemake
 
 from pullback.ensembles.store import EnsembleReader
-from pullback.problems.base import make_problem
 from pullback.study import paths, read_study
+from pullback.study.kinds import problem_kind
 
 STUDY = "shifted.yaml"
 FAMILIES = ("salt", "tiles", "wavelet", "fine")
@@ -33,7 +33,7 @@ def test_shifts_of_the_simulator_and_tiles_run(tmp_path):
     for name in FAMILIES:
         np.testing.assert_array_equal(found[name].read("x"), salt)
     np.testing.assert_array_equal(found["tiles"].read("y"), found["salt"].read("y"))
-    slow = make_problem("fwi", {**simulator, "peak_frequency": 6.0, "source_depth": 40.0})
+    slow = problem_kind("fwi").build({**simulator, "peak_frequency": 6.0, "source_depth": 40.0})
     np.testing.assert_array_equal(found["wavelet"].read("y"), slow.forward(salt)[0])
     assert not np.array_equal(found["fine"].read("y"), found["salt"].read("y"))
 

@@ -321,7 +321,7 @@ def _keys_of_size(job: Job) -> Iterator[Key]:
         yield (*family, "sweep", key)
     yield (*problem, "size", names["split"])
     yield (*problem, "size", "shard")
-    yield (*problem, "simulator", "block_collisions")
+    yield (*problem, "simulator", "block")
     yield (*problem, "simulator", "block")
 
 

@@ -118,8 +118,7 @@ def _study(plan: Plan, jobs: list[Job], cores: int) -> Iterator[Finding]:
 
 def _packages(plan: Plan) -> Iterator[Finding]:
     """Packages by what the study has in it; the module that is looked for, the package, the extra, what needs it."""
-    from pullback.study.model import tile_files
-    from pullback.study.problems import DigitsProblem
+    from pullback.study.model import parameter_files
 
     needed: dict[str, tuple[str, str, str]] = {}
 
@@ -129,13 +128,9 @@ def _packages(plan: Plan) -> Iterator[Finding]:
 
     for problem, spec in plan.study.problems.items():
         sources = {plan.source(problem, family) for family in spec.families}
-        if spec.kind == "fwi":
-            need("waves", "waves", devito="devito")
-        if isinstance(spec, DigitsProblem):
-            need("images", "frames between digits", ot="POT")
-            if spec.simulator.images is None:
-                need("images", "frames between digits", sklearn="scikit-learn")
-        cut = [Path(file).suffix.lower() for family in spec.families.values() for file in tile_files(family)]
+        for own in spec.spec.requires(spec.simulator):
+            need(own.extra, own.purpose, **{own.module: own.name})
+        cut = [Path(file).suffix.lower() for family in spec.families.values() for file in parameter_files(spec, family)]
         if {".segy", ".sgy"} & {*cut} or any(getattr(f.read, "kind", "") == "segy" for f in spec.families.values()):
             need("segy", "SEG-Y files", segyio="segyio")
         if sources & {"read", "collide"}:
@@ -162,15 +157,15 @@ def _packages(plan: Plan) -> Iterator[Finding]:
 
 
 def _compiler(plan: Plan) -> Iterator[Finding]:
-    if not any(spec.kind == "fwi" for spec in plan.study.problems.values()):
+    if not any(spec.spec.compiles for spec in plan.study.problems.values()):
         return
     tried = [os.environ["CC"].split()[0]] if os.environ.get("CC") else ["gcc", "clang"]
     found = next((name for name in tried if shutil.which(name)), None)
     if found:
-        yield Finding(OK, "compiler", f"{shutil.which(found)}, for Devito")
+        yield Finding(OK, "compiler", f"{shutil.which(found)}, for the simulator")
     else:
         yield Finding(
-            PROBLEM, "compiler", f"no C compiler ({', '.join(tried)}): install gcc, or set CC; Devito needs it"
+            PROBLEM, "compiler", f"no C compiler ({', '.join(tried)}): install gcc, or set CC; the simulator needs it"
         )
 
 

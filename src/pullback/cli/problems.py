@@ -26,11 +26,11 @@ class Finding(NamedTuple):
 
 
 def _outside_files(plan: Plan) -> Iterator[Finding]:
-    from pullback.study.model import tile_files
+    from pullback.study.model import parameter_files
 
     for problem, spec in plan.study.problems.items():
         for name, family in spec.families.items():
-            if family.read is None and not tile_files(family):
+            if family.read is None and not parameter_files(spec, family):
                 continue
             of = f"{problem}.{name}"
             source = plan.source(problem, name)
@@ -47,23 +47,18 @@ def _outside_files(plan: Plan) -> Iterator[Finding]:
 
 
 def _section(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
+    """The files that a family's truth is made from: one draw is made of them."""
     import numpy as np
 
     from pullback.problems.base import problem_of
-    from pullback.readers.velocity import read_section
-    from pullback.study.waves import Tiles
 
     params = plan.family(problem, name).params
     try:
-        tiles = Tiles.model_validate(params["tiles"])
-        section = read_section(tiles)
-        problem_of(json.loads(plan.preflight_job(problem))).sample_prior(np.random.default_rng(0), 1, params)
+        made = problem_of(json.loads(plan.preflight_job(problem)))
+        made.sample_prior(np.random.default_rng(0), 1, params)
+        yield Finding(OK, of, made.describe(params) if hasattr(made, "describe") else "one draw was made")
     except (ValueError, OSError) as error:
         yield Finding(PROBLEM, of, str(error))
-        return
-    deep, wide = ((n - 1) * step for n, step in zip(section.velocity.shape, section.spacing, strict=True))
-    low, high = section.velocity.min(), section.velocity.max()
-    yield Finding(OK, of, f"{tiles.file}: {deep:g} m deep, {wide:g} m wide, {low:g} to {high:g} m/s")
 
 
 def _made(plan: Plan) -> Iterator[tuple[str, Problem]]:
@@ -78,35 +73,23 @@ def _made(plan: Plan) -> Iterator[tuple[str, Problem]]:
         yield name, made
 
 
-def _waves(plan: Plan) -> Iterator[Finding]:
-    """Stability, dispersion, border, record and positions of wave simulations: what the first job would refuse."""
-    from pullback.problems.fwi import Fwi
-    from pullback.simulators.preflight import check
-
+def _settings(plan: Plan) -> Iterator[Finding]:
+    """Settings that the first job would refuse, of simulators that can check them without a simulation."""
     for problem, made in _made(plan):
-        if not isinstance(made, Fwi):
+        if not hasattr(made, "review"):
             continue
         try:
-            numbers = check(made.acquisition)
+            found = made.review()
         except ValueError as error:
             yield Finding(PROBLEM, problem, str(error))
             continue
-        yield from (Finding(WARNING, problem, warning) for warning in numbers["warnings"])
-        yield Finding(
-            OK,
-            problem,
-            f"{numbers['grid_points']} nodes, {numbers['time_steps']} steps; Courant number "
-            f"{numbers['courant_number']:.3f} of {numbers['courant_limit']:.3f}, "
-            f"{numbers['points_per_wavelength_at_frequency_max']:.1f} nodes per wavelength at "
-            f"{numbers['frequency_max_hz']:.3g} Hz, border of {numbers['border_wavelengths_fastest']:.2f} wavelengths",
-        )
+        yield from (Finding(WARNING, problem, warning) for warning in found.warnings)
+        yield Finding(OK, problem, found.summary)
 
 
 def _shifts(plan: Plan) -> Iterator[Finding]:
     """Whether shifts are of this y, and whether its truth can be simulated with other settings."""
-    from pullback.problems.fwi import Fwi
     from pullback.problems.simulate import Resimulation, check_shift
-    from pullback.simulators.preflight import check
     from pullback.study.families import SimulatorShift
 
     for problem, made in _made(plan):
@@ -118,11 +101,11 @@ def _shifts(plan: Plan) -> Iterator[Finding]:
                     check_shift(family.shift, made.y)
                     continue
                 again = Resimulation(json.loads(plan.derive_job(problem, name)), family.shift.change).problem
-                if not (isinstance(again, Fwi) and isinstance(made, Fwi)):
+                if not hasattr(again, "review"):
                     continue
                 # What is true of the problem itself is said there.
-                known = check(made.acquisition)["warnings"]
-                for warning in (new for new in check(again.acquisition)["warnings"] if new not in known):
+                known = made.review().warnings  # type: ignore[attr-defined]
+                for warning in (new for new in again.review().warnings if new not in known):
                     yield Finding(WARNING, f"{problem}.{name}", f"shift: {warning}")
             except Exception as error:  # a user's own class may raise anything
                 yield Finding(PROBLEM, f"{problem}.{name}", str(error))
@@ -132,30 +115,11 @@ def _networks(plan: Plan) -> Iterator[Finding]:
     """Whether what learns can take truths and observations as they are; networks are built without memory."""
     if find_spec("torch") is None:
         return
-    import torch
-
-    from pullback.methods import likelihood
-    from pullback.methods.amortised import hvae
-    from pullback.methods.guided import edm
-    from pullback.networks.build import build_network, build_set_encoder
-    from pullback.study.methods import EdmPrior, GmmLikelihood, Hvae
-
     for problem, made in _made(plan):
         spec = plan.study.problems[problem]
         for name, learner in (*spec.priors.items(), *spec.likelihoods.items(), *spec.methods.items()):
-            network, encoder = getattr(learner, "network", None), getattr(learner, "set_encoder", None)
             try:
-                if isinstance(learner, EdmPrior):
-                    edm.refuse(made.x)
-                if isinstance(learner, GmmLikelihood):
-                    likelihood.refuse(made.x, made.y)
-                if isinstance(learner, Hvae):
-                    hvae.refuse(made.x.shape)
-                with torch.device("meta"):
-                    if network is not None:
-                        build_network(network, made.x.shape, None if isinstance(learner, EdmPrior) else made.y.shape, 0)
-                    if encoder is not None:
-                        build_set_encoder(encoder, made.y.shape, 1)
+                learner.check_fields(made.x, made.y)
             except ValueError as error:
                 yield Finding(PROBLEM, f"{problem}.{name}", str(error))
 
@@ -187,8 +151,9 @@ def _wave_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Findin
     from pullback.problems.outside import fields
     from pullback.readers.gathers import GatherError, open_events
     from pullback.readers.segy import SegyError
+    from pullback.simulators.wave_settings import FwiSimulator
     from pullback.study.model import family_files, family_models
-    from pullback.study.waves import FwiSimulator, WaveFiles
+    from pullback.study.waves import WaveFiles
 
     family = plan.family(problem, name)
     assert isinstance(family.read, WaveFiles)
@@ -229,4 +194,4 @@ def _draws(plan: Plan) -> Iterator[Finding]:
                 )
 
 
-LOOKS = (_outside_files, _waves, _shifts, _networks, _draws)
+LOOKS = (_outside_files, _settings, _shifts, _networks, _draws)

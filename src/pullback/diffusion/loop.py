@@ -27,11 +27,11 @@ from pullback.core.stopping import Stopped
 from pullback.diffusion.checkpoint import CheckpointError, Checkpoints, save_artifact
 from pullback.diffusion.muon import Muon
 from pullback.diffusion.numerics import numerics, pick_device
+from pullback.diffusion.settings import Train
 from pullback.diffusion.share import Noise, Share
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import Part, TrainingData
 from pullback.methods.base import Context, TrainPaths
-from pullback.study.learning import Train
 
 log = logging.getLogger("pullback")
 

@@ -1,17 +1,17 @@
-"""One life cycle for every method: train (optional) -> condition (optional) -> draw.
+"""One life cycle for every method: train (optional) -> condition (optional) -> sample and/or unfold.
 
-A method is made once per job from its spec and its problem. What it learns goes into one *artifact* file; what it
-makes of one ensemble is a *state*; draws come in *chunks* of events, so that everything streams. Amortised models use
-all three, the oracle only ``draw``, EnKG only ``draw`` with a prior's artifact, OmniFold will train in ``condition``
-and give an Unfolded.
+A method is made once per job from its spec, its problem and the settings of the inference. What it learns goes into one
+*artifact* file; what it computes from one ensemble is a *state*; posterior samples come in blocks of events, so that
+everything streams. Amortised models use all three, the oracle only ``sample``, EnKG ``sample`` with a prior's artifact.
 """
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, PosteriorReader
 from pullback.problems.base import Problem
 from pullback.study.base import Closed
-from pullback.study.inference import Infer
+from pullback.study.kinds import Infer
 
 State = TypeVar("State")
 
@@ -117,17 +117,24 @@ class Method(Generic[State]):
     """Base of every method; a subclass overrides what it needs.
 
     Attributes:
-        block: most events that ``draw`` gets at once. Blocks are aligned to the family's first event, so that
+        block: most events that ``sample`` gets at once. Blocks are aligned to the family's first event, so that
             numerics do not depend on how events are cut into parts.
     """
 
     block: int = 1024
 
-    def __init__(self, spec: Closed, problem: Problem, context: Context):
+    def __init__(self, spec: Closed, problem: Problem, context: Context, settings: Infer | None = None):
         self.spec = spec
+        self.settings = settings or Infer()
         self.problem = problem
         self.context = context
         self.cost = Cost()
+
+    def using(self, settings: Infer) -> Self:
+        """The same method, what it learned and what it has cost included, with other settings of the inference."""
+        other = copy.copy(self)
+        other.settings = settings
+        return other
 
     def events_at_once(self, draws: int) -> int:
         """Events of a block with so many draws each: ``block``, fewer where they are too many numbers."""
@@ -135,7 +142,7 @@ class Method(Generic[State]):
         return max(1, min(self.block, BLOCK_VALUES // event))
 
     def train(self, data: TrainingData, job: TrainPaths) -> None:
-        """Learn from the seen families and write the artifact; for methods whose catalogue entry says ``trains``.
+        """Learn from the seen families and write the artifact; for methods whose Spec says ``trains``.
 
         With several GPUs it runs once in each process of torchrun; the default loop shares the work among them.
         """
@@ -144,24 +151,29 @@ class Method(Generic[State]):
     def load(self, artifact: Path | None, prior: Path | None, seen: list[Path]) -> None:
         """Read the trained artifact and/or the prior's. ``seen``: index files of the seen families' train split."""
 
-    def tell(self, params: dict[str, Any]) -> None:
-        """The true parameters of the family's prior, for methods whose catalogue entry is ``told``."""
-        raise NotImplementedError(f"{type(self).__name__} is not told parameters")
+    def set_prior_params(self, params: dict[str, Any]) -> None:
+        """The true parameters of the family's prior, for methods whose Spec is ``told``."""
+        raise NotImplementedError(f"{type(self).__name__} takes no parameters of the prior")
 
-    def refer(self, reference: Path) -> None:
-        """The family's independent truth, for methods to whom it stands for the prior (``needs_either``)."""
-        raise NotImplementedError(f"{type(self).__name__} answers from no reference")
+    def set_reference(self, reference: Path) -> None:
+        """The family's independent truth, for methods to which it stands for the prior (``needs_either``)."""
+        raise NotImplementedError(f"{type(self).__name__} takes no reference")
 
-    def condition(self, ensemble: EnsembleReader, infer: Infer) -> State:
-        """What is computed once for one ensemble (set embedding, per-dataset training ...)."""
+    def condition(self, ensemble: EnsembleReader, workdir: Path | None = None) -> State:
+        """What is computed once for one ensemble (set embedding, training on the ensemble ...).
+
+        Args:
+            ensemble: the observations, all of one set.
+            workdir: folder for files that a rerun goes on from, where the Spec says ``costly_condition``.
+        """
         return None  # type: ignore[return-value]
 
-    def draw(self, state: State, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> PosteriorSamples:
+    def sample(self, state: State, y: np.ndarray, event_id: np.ndarray) -> PosteriorSamples:
         """Posterior draws for observations y (event, *y); row i of the family's ensemble has ``event_id[i]``."""
         raise NotImplementedError
 
-    def unfold(self, state: State, ensemble: EnsembleReader, infer: Infer) -> Unfolded:
-        """The truth distribution, for methods whose catalogue entry gives ``unfolded``."""
+    def unfold(self, state: State, ensemble: EnsembleReader) -> Unfolded:
+        """The truth distribution, for methods whose Spec says ``unfolds``."""
         raise NotImplementedError
 
     def diagnostics(self, state: State) -> dict[str, float]:

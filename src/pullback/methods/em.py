@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pullback.methods.amortised.spec import Refine
 from pullback.problems.pairwise import LogLikelihood
-from pullback.study.inference import Refine
 
 PAIRS = 1 << 20
 """Pairs (event, particle) whose likelihood is computed at once."""

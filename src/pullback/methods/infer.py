@@ -19,11 +19,8 @@ from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.ensembles.store import EnsembleReader, PosteriorWriter, merge
 from pullback.methods.base import Context, Method, PosteriorSamples
 from pullback.methods.resume import Answer, Finished, add_cost
-from pullback.methods.train import checkpoint_folder, method_spec
+from pullback.methods.train import checkpoint_folder, spec_of
 from pullback.problems.base import problem_of
-from pullback.study.base import Closed
-from pullback.study.inference import Infer
-from pullback.study.plugins import load_class
 
 log = logging.getLogger("pullback")
 
@@ -95,18 +92,17 @@ def infer(
         learned["likelihood"] = [likelihood] if likelihood else []
         refuse_stale_files(plan, _job_digest_of_artifact, **learned)
         problem = problem_of(plan["problem"])
-        spec = method_spec(plan["method"])
-        settings = infer_settings(spec, plan["infer"])
+        spec = spec_of(plan)
+        settings = spec.infer_settings(plan["infer"])
         address = (*plan["address"], plan["infer_name"], plan["family"])
         context = Context(address, plan["threads"], plan["accelerator"], progress, clock.due)
-        method = load_class(spec.code)(spec, problem, context)  # type: ignore[attr-defined]
+        method = spec.build(problem, context, settings)
         method.load(artifact, prior, list(seen))
         if "params" in plan:
-            method.tell(plan["params"])
+            method.set_prior_params(plan["params"])
         if reference:
-            method.refer(reference)
-        if refine := getattr(settings, "refine", None):
-            method = load_class(refine.code)(method, likelihood)
+            method.set_reference(reference)
+        method = settings.wrap(method, likelihood)
         with EnsembleReader(ensemble) as reader:
             finished = None
             if checkpoints is not None:
@@ -116,9 +112,9 @@ def infer(
                     "code": json.loads(code),
                 }
                 finished = Finished(checkpoint_folder(Path(checkpoints), record, make=False), record)
-            attributes = {"returns": spec.returns}  # type: ignore[attr-defined]
+            attributes = {"returns": spec.returns}
             cut = {"part": plan["part"], "parts": plan["parts"]}
-            answer(method, settings, reader, out, job, **cut, attributes=attributes, finished=finished)
+            answer(method, reader, out, job, **cut, attributes=attributes, finished=finished)
 
 
 def _digests(
@@ -137,7 +133,6 @@ def _digests(
 
 def answer(
     method: Method[Any],
-    settings: Infer,
     ensemble: EnsembleReader,
     out: Path,
     job: str,
@@ -149,8 +144,7 @@ def answer(
     """Condition a loaded method on an ensemble's sets and stream its draws for one part of the events to a file.
 
     Args:
-        method: loaded.
-        settings: of the inference.
+        method: loaded, with the settings of the inference.
         ensemble: the observations.
         out: the part that is written.
         job: canonical JSON of what was asked, kept in the file.
@@ -161,6 +155,7 @@ def answer(
     Raises:
         Stopped: the method's context said so between two pieces; the finished ones are kept.
     """
+    settings = method.settings
     events = min(ensemble.n, settings.max_events or ensemble.n)
     work = list(pieces(events, ensemble.n, settings.set_size, method.events_at_once(settings.draws)))
     mine = work[part * len(work) // parts : (part + 1) * len(work) // parts]
@@ -194,11 +189,11 @@ def answer(
             began = time.perf_counter()
             if conditioned != (piece.set_first, piece.set_last):
                 conditioned = (piece.set_first, piece.set_last)
-                state = method.condition(ensemble.window(*conditioned), settings)
+                state = method.condition(ensemble.window(*conditioned))
                 noticed = method.diagnostics(state).items()
                 merge(diagnostics, {key: {piece.set_first: float(value)} for key, value in noticed})
             event_id = ensemble.read("event_id", piece.first, piece.last)
-            chunk = _checked(method.draw(state, ensemble.read("y", piece.first, piece.last), event_id, settings))
+            chunk = _checked(method.sample(state, ensemble.read("y", piece.first, piece.last), event_id))
             merge(diagnostics, {key: {piece.first: float(v)} for key, v in chunk.diagnostics.items()})
             writer.append(chunk, event_id)
             longest = max(longest, time.perf_counter() - began)
@@ -243,13 +238,6 @@ def _job_digest_of_artifact(path: Path) -> str | None:
     from pullback.diffusion.checkpoint import load_artifact
 
     return load_artifact(path)[1].get("asked")
-
-
-def infer_settings(spec: Closed, values: dict[str, Any]) -> Infer:
-    """The settings of an inference from their plain values, as the method's kind knows them."""
-    blocks = type(spec).model_fields["infer"].annotation
-    model: type[Infer] = blocks.__args__[1]  # type: ignore[union-attr]
-    return model.model_validate(values)
 
 
 def _checked(chunk: PosteriorSamples) -> PosteriorSamples:

@@ -31,7 +31,7 @@ from pullback.ensembles.fields import Field
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import TrainingData
 from pullback.methods.base import Context, Method, TrainPaths
-from pullback.study import methods as study
+from pullback.methods.likelihood_spec import GmmLikelihoodSpec
 
 KIND = "likelihood"
 ROWS = 4096
@@ -45,7 +45,7 @@ class LikelihoodError(ValueError):
 class GmmLikelihood(Method[None]):
     """The training of a likelihood, which is an artifact of its own."""
 
-    spec: study.GmmLikelihood
+    spec: GmmLikelihoodSpec
 
     def train(self, data: TrainingData, job: TrainPaths) -> None:
         """Fit the mixture to pairs of the seen families by maximum likelihood, and write the artifact.
@@ -80,7 +80,7 @@ def refuse(x: Field, y: Field) -> None:
             )
 
 
-def _build(spec: study.GmmLikelihood, scaling: Scaling) -> nn.Module:
+def _build(spec: GmmLikelihoodSpec, scaling: Scaling) -> nn.Module:
     zuko = require("zuko", "learn")
     hidden = (spec.width,) * spec.depth
     model: nn.Module = zuko.mixtures.GMM(
@@ -177,7 +177,7 @@ def load_likelihood(artifact: Path | str, context: Context) -> LoadedLikelihood:
             "(likelihoods: of the study)"
         )
     scaling = Scaling.from_dict(meta["scaling"])
-    model = _build(study.GmmLikelihood.model_validate(meta["size"]), scaling)
+    model = _build(GmmLikelihoodSpec.model_validate(meta["size"]), scaling)
     model.load_state_dict(weights)
     device = pick_device(context.accelerator)
     model.to(device).eval().requires_grad_(False)

@@ -28,13 +28,14 @@ Members of a set beyond `members` and held-out ones are answered like all others
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from pullback.core.seeding import event_normals, event_uniforms, generator
 from pullback.ensembles.sets import nominal
 from pullback.ensembles.store import EnsembleReader
+from pullback.methods.amortised.spec import AmortisedInfer, Refine
 from pullback.methods.base import Method, PosteriorSamples
 from pullback.methods.em import (
     PAIRS,
@@ -50,7 +51,7 @@ from pullback.methods.em import (
 )
 from pullback.methods.kernel import Coordinates, bandwidth
 from pullback.problems.pairwise import LogLikelihood, exact
-from pullback.study.inference import AmortisedInfer, Infer, Refine
+from pullback.study.kinds import Infer
 
 log = logging.getLogger("pullback")
 
@@ -90,8 +91,10 @@ class Refined(Method[RefinedState]):
         likelihood: artifact of a learned likelihood, or None for the problem's own.
     """
 
+    settings: AmortisedInfer
+
     def __init__(self, inner: Method[Any], likelihood: Path | None = None):
-        super().__init__(inner.spec, inner.problem, inner.context)
+        super().__init__(inner.spec, inner.problem, inner.context, inner.settings)
         self.inner = inner
         self.cost = inner.cost
         self.block = inner.block
@@ -101,21 +104,31 @@ class Refined(Method[RefinedState]):
 
             self.at = load_likelihood(likelihood, self.context).at
 
-    def condition(self, ensemble: EnsembleReader, infer: Infer) -> RefinedState:
+    @property
+    def refine(self) -> Refine:
+        """How the prior is fitted."""
+        assert self.settings.refine is not None
+        return self.settings.refine
+
+    def using(self, settings: Infer) -> Self:
+        """The same with other settings, for the method whose draws are refined as well."""
+        other = super().using(settings)
+        other.inner = self.inner.using(settings)
+        return other
+
+    def condition(self, ensemble: EnsembleReader, workdir: Path | None = None) -> RefinedState:
         """Fit the prior of a set: draws of the inner method as particles, then EM."""
-        assert isinstance(infer, AmortisedInfer)
-        assert infer.refine is not None
-        settings = infer.refine
-        inner = at_set = self.inner.condition(ensemble, infer)
-        if infer.bootstrap:
-            at_set = self.inner.condition(ensemble, infer.model_copy(update={"bootstrap": 0}))
+        settings = self.refine
+        inner = at_set = self.inner.condition(ensemble)
+        if self.settings.bootstrap:
+            at_set = self.inner.using(self.settings.model_copy(update={"bootstrap": 0})).condition(ensemble)
         address = (*self.context.address, "refine", int(ensemble.read("event_id", 0, 1)[0]))
         chosen = np.arange(ensemble.n)
         if ensemble.n > settings.members:
             chosen = np.sort(generator(*address, "members").choice(ensemble.n, settings.members, replace=False))
         y, event_id, group = (_rows(ensemble, name, chosen) for name in ("y", "event_id", "group"))
         counts = _weights(ensemble, chosen)
-        sample, owner = self._particles(at_set, y, event_id, counts, infer, settings.particles, address)
+        sample, owner = self._particles(at_set, y, event_id, counts, settings.particles, address)
         held_out = _held_out(group, settings.holdout, generator(*address, "held out"))
         coordinates = self._coordinates(sample.x, settings)
 
@@ -159,19 +172,18 @@ class Refined(Method[RefinedState]):
 
     def _particles(
         self,
-        inner: Any,
+        state: Any,
         y: np.ndarray,
         event_id: np.ndarray,
         counts: np.ndarray | None,
-        infer: AmortisedInfer,
         most: int,
         address: tuple,
     ) -> tuple[Sample, np.ndarray]:
         """Draws of the inner method for members y, which count ``counts``, and whose each is (particle,)."""
         draws = -(-most // len(y))
-        asked = infer.model_copy(update={"draws": draws, "refine": None})
-        blocks = chunks(len(y), self.inner.events_at_once(draws))
-        drawn = [self.inner.draw(inner, y[rows], event_id[rows], asked) for rows in blocks]
+        inner = self.inner.using(self.settings.model_copy(update={"draws": draws, "refine": None}))
+        blocks = chunks(len(y), inner.events_at_once(draws))
+        drawn = [inner.sample(state, y[rows], event_id[rows]) for rows in blocks]
         x, ok, log_weight = (np.concatenate([chunk[i] for chunk in drawn]) for i in (0, 2, 1))
         ok = ok & np.isfinite(log_weight) & np.isfinite(x).reshape(*ok.shape, -1).all(axis=-1)
         log_weight = np.where(ok, log_weight, -np.inf)
@@ -190,37 +202,35 @@ class Refined(Method[RefinedState]):
         """Those in which particles move; an array of many entries is not moved, for a kernel would blur it."""
         return Coordinates(self.problem.x, x) if self.problem.x.is_vector and settings.jitter else None
 
-    def draw(self, state: RefinedState, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> PosteriorSamples:
+    def sample(self, state: RefinedState, y: np.ndarray, event_id: np.ndarray) -> PosteriorSamples:
         """Draws from each event's responsibilities; an event that no particle explains gets the inner method's."""
         pieces = []
         for rows in chunks(len(y), PAIRS // len(state.sample.x)):
-            pieces.append(self._draw(state, y[rows], event_id[rows], infer))
+            pieces.append(self._draw(state, y[rows], event_id[rows]))
         x, log_weight, ok = (np.concatenate([piece[i] for piece in pieces]) for i in range(3))
         return PosteriorSamples(x, log_weight, ok)
 
-    def _draw(self, state: RefinedState, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> PosteriorSamples:
-        assert isinstance(infer, AmortisedInfer)
-        assert infer.refine is not None
+    def _draw(self, state: RefinedState, y: np.ndarray, event_id: np.ndarray) -> PosteriorSamples:
         address = (*self.context.address, "refine")
         x, weight = state.sample
         ratio, offset = ratios(state.likelihood(y))
         ratio *= weight
         size = _effective(ratio)
         edges = np.cumsum(ratio, axis=1, out=ratio)
-        picks = max(infer.draws, MOMENTS)
+        picks = max(self.settings.draws, MOMENTS)
         u = event_uniforms((*address, "choose"), event_id, (picks,)) * edges[:, -1:]
         chosen = np.stack([np.searchsorted(*row, side="right") for row in zip(edges, u, strict=True)])
         drawn = x[np.minimum(chosen, len(x) - 1)]
         if state.coordinates is not None:
-            h = bandwidth(np.maximum(size, 1.0), x.shape[1], infer.refine.jitter)
+            h = bandwidth(np.maximum(size, 1.0), x.shape[1], self.refine.jitter)
             eps = event_normals((*address, "jitter"), event_id, drawn.shape[1:])
             drawn = state.coordinates.smooth(drawn, h, eps)
-        shape = (len(y), infer.draws)
-        chunk = PosteriorSamples(drawn[:, : infer.draws], np.zeros(shape), np.ones(shape, bool))
+        shape = (len(y), self.settings.draws)
+        chunk = PosteriorSamples(drawn[:, : self.settings.draws], np.zeros(shape), np.ones(shape, bool))
         lost = ~np.isfinite(offset)
         if lost.any():
             log.warning("%d events are explained by no particle: they keep the draws of the method", int(lost.sum()))
-            own = self.inner.draw(state.inner, y[lost], event_id[lost], infer)
+            own = self.inner.sample(state.inner, y[lost], event_id[lost])
             for ours, theirs in zip(chunk[:3], own[:3], strict=True):
                 ours[lost] = theirs
         return chunk

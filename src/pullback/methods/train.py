@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from pullback.core.atomic import atomic
 from pullback.core.joblog import progress
 from pullback.core.stopping import Clock
@@ -20,9 +18,8 @@ from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Context, TrainPaths
 from pullback.methods.launch import launch
 from pullback.problems.base import problem_of
-from pullback.study.base import Closed, canonical, job_digest
-from pullback.study.methods import EdmPrior, GmmLikelihood, Method
-from pullback.study.plugins import load_class
+from pullback.study.base import canonical, job_digest
+from pullback.study.kinds import parse
 
 log = logging.getLogger("pullback")
 
@@ -33,14 +30,9 @@ class RunError(ValueError):
     """A training that cannot share its work, or a checkpoint folder that is not what its name says."""
 
 
-def method_spec(values: dict[str, Any]) -> Closed:
-    """The spec of a method, a prior or a likelihood from its plain values in a job."""
-    if values.get("kind") == "edm":
-        return EdmPrior.model_validate(values)
-    if values.get("kind") == "gmm":
-        return GmmLikelihood.model_validate(values)
-    spec: Closed = TypeAdapter(Method).validate_python(values)
-    return spec
+def spec_of(job: dict[str, Any]) -> Any:
+    """The Spec of the method, prior or likelihood of a job."""
+    return parse(job.get("group", "methods"), job["method"], job.get("folder", "."))
 
 
 def train(
@@ -80,7 +72,7 @@ def train(
         devices = check_devices(gpus, plan["accelerator"], nodes)
         refuse_stale_files(plan, train=train, validation=validation)
         processes = processes or max(1, devices)
-        alone = getattr(method_spec(plan["method"]), "alone", "")
+        alone = spec_of(plan).alone
         if alone and processes * nodes > 1:
             raise RunError(
                 f"{plan['method']['kind']} trains in one process, as {alone}; found {processes * nodes} processes: ask "
@@ -118,16 +110,16 @@ def learn(
     Paths are text, for they come through a file where there are several processes.
     """
     plan = json.loads(job)
-    spec = method_spec(plan["method"])
+    spec = spec_of(plan)
     problem = problem_of(plan["problem"])
     readers = {"train": [EnsembleReader(p) for p in train], "validation": [EnsembleReader(p) for p in validation]}
     try:
-        data = TrainingData(readers["train"], readers["validation"], spec.train.memory_mb)  # type: ignore[attr-defined]
+        data = TrainingData(readers["train"], readers["validation"], spec.train.memory_mb)
         # Not the number of processes: the training of one can go on in several.
         parts = {"job": plan, "data": data.digests, "code": json.loads(code), "threads": plan["threads"]}
         folder = checkpoint_folder(Path(checkpoints), parts, make=first)
         context = Context(tuple(plan["address"]), plan["threads"], plan["accelerator"], progress, stop)
-        method = load_class(spec.code)(spec, problem, context)  # type: ignore[attr-defined]
+        method = spec.build(problem, context)
         method.train(data, TrainPaths(Path(artifact), Path(curves), folder, job_digest(job)))
     finally:
         for reader in (*readers["train"], *readers["validation"]):

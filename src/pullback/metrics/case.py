@@ -149,10 +149,10 @@ class Case:
 
     def _true_prior(self, problem: Problem) -> tuple[TruePrior, TruePrior] | None:
         """The family's prior twice, for draws that are independent of each other."""
-        if "exact-posterior" in problem.gives and self.params is not None:
+        if hasattr(problem, "exact_posterior") and self.params is not None:
             own = ByParameters(problem, self.params, self.evaluation["exact_pool"])
             return own, own
-        if "likelihood" in problem.gives and self._reference is not None:
+        if hasattr(problem, "log_likelihood") and self._reference is not None:
             return ByTruth.read(problem, self._reference).halves()
         return None
 

@@ -117,7 +117,7 @@ def evaluate(
             f"the job lists {len(results)} results, found {len(posteriors)} posteriors; give one for each, in order"
         )
     simulated = problem_of(parsed["problem"])
-    problem = simulated if "forward" in simulated.gives else None
+    problem = simulated if hasattr(simulated, "forward") else None
     measured = [*built_in(), *load_metrics(parsed["evaluation"]["metrics"], parsed.get("folder", "."))]
     observed = checks.SeenObservations([Path(path) for path in seen], parsed["evaluation"]["swd_events"])
     found: dict[int, tuple[list[dict[str, Any]], dict[str, Any]]] = {}

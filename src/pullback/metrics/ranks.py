@@ -68,7 +68,7 @@ def quantity_names(field: Field, problem: Problem | None) -> list[str]:
     """What is ranked: each component of a short vector; mean and spread over an array; log p(y|x) where it is known."""
     short = field.is_vector and len(field.features) <= MOST_COMPONENTS
     names = list(field.features) if short else ["mean", "spread"]
-    return [*names, "log_likelihood"] if problem is not None and "likelihood" in problem.gives else names
+    return [*names, "log_likelihood"] if problem is not None and hasattr(problem, "log_likelihood") else names
 
 
 def quantities(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
@@ -91,7 +91,7 @@ def quantities(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
     else:
         standard = space.standard(both)
         found = [standard.mean(axis=2), standard.std(axis=2)]
-    if problem is not None and "likelihood" in problem.gives:
+    if problem is not None and hasattr(problem, "log_likelihood"):
         assert sample.y is not None
         x = both.reshape(*both.shape[:2], *field.shape)
         with np.errstate(all="ignore"):

@@ -2,13 +2,13 @@
 
 from torch import nn
 
+from pullback.networks import settings as study
 from pullback.networks.deep_sets import DeepSets, Moments
 from pullback.networks.encoders import Shape
 from pullback.networks.inversion_net import InversionNet
 from pullback.networks.mlp import ResidualMlp
 from pullback.networks.set_transformer import SetTransformer
 from pullback.networks.unet import Unet
-from pullback.study import learning as study
 
 
 def build_network(

@@ -1,6 +1,6 @@
 """Inverse problems: one file for each kind."""
 
 from pullback.ensembles.fields import Coordinate, Field
-from pullback.problems.base import Problem, make_problem
+from pullback.problems.base import Problem
 
-__all__ = ["Coordinate", "Field", "Problem", "make_problem"]
+__all__ = ["Coordinate", "Field", "Problem"]

@@ -1,25 +1,23 @@
 """What a problem is to the rest of the package."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 
 from pullback.ensembles.fields import Field
-from pullback.study.base import Capability
+from pullback.study.kinds import problem_kind
 
 
-@runtime_checkable
 class Problem(Protocol):
     """Families + forward process (+ likelihood, + exact posterior where there is one).
 
-    A class that declares ``gives`` needs only the members of what it gives; ``x``, ``y`` and ``block`` always. It is
-    made from the problem's ``simulator`` block. Heavy imports belong inside methods: the class is loaded while the
-    Snakefile is parsed.
+    A class needs ``x``, ``y`` and the methods of the capabilities that it has, no others. It is made from the
+    problem's ``simulator`` block. The class is loaded while the Snakefile is parsed: heavy imports belong inside
+    methods. What it says of itself for the study (``Settings``, ``Params``, ``check`` ...) is in
+    `pullback.study.kinds.ProblemKind`.
 
     Attributes:
-        gives: capabilities.
         x, y: fields of truth and observation.
         block: events drawn from one generator; shards are cut between blocks.
         fail: what a failed simulation means for data: ``"error"`` or ``"redraw"`` (the prior is then conditional on
@@ -29,7 +27,6 @@ class Problem(Protocol):
     not the source). A shift that simulates with other settings takes it out.
     """
 
-    gives: ClassVar[frozenset[Capability]]
     x: Field
     y: Field
     block: int
@@ -96,30 +93,8 @@ class Problem(Protocol):
         ...
 
 
-def make_problem(kind: str, simulator: dict[str, Any], folder: Path | str = ".") -> Problem:
-    """The problem of a study from its kind and its ``simulator`` block (plain values, as in the canonical JSON)."""
-    from pullback.study.plugins import load_class, problem_class
-    from pullback.study.problems import BUILT_IN_PROBLEMS
-
-    if kind in BUILT_IN_PROBLEMS:
-        model = BUILT_IN_PROBLEMS[kind]
-        blocks: Any = model.model_fields["simulator"].annotation
-        options = blocks.model_validate(simulator)
-        cls = load_class(model.code)
-        return cls(options, Path(folder)) if kind == "command" else cls(options)
-    cls = problem_class(kind, Path(folder))
-    spec = getattr(cls, "Spec", None)
-    problem = cls(spec.model_validate(simulator)) if spec else cls(**simulator)
-    for needed in ("x", "y"):
-        if not hasattr(problem, needed):
-            raise AttributeError(
-                f"problem '{kind}': the class has no field `{needed}` (pullback.ensembles.fields.Field)"
-            )
-    problem.block = getattr(problem, "block", 1000)
-    problem.fail = getattr(problem, "fail", "error")
-    return problem
-
-
 def problem_of(entry: dict[str, Any]) -> Problem:
-    """The problem that a job is told of (`Plan.preflight_job`, and a part of every other job)."""
-    return make_problem(entry["kind"], entry["simulator"], entry.get("folder", "."))
+    """The problem of a job, from its ``kind``, ``simulator`` and, where it has one, ``folder``."""
+    folder = entry.get("folder", ".")
+    problem: Problem = problem_kind(entry["kind"], folder).build(entry["simulator"], folder)
+    return problem

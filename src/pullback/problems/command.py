@@ -5,17 +5,49 @@ import shlex
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field as Option
 
 from pullback.ensembles.fields import Field
-from pullback.study.base import Capability
-from pullback.study.problems import CommandProblem, CommandSimulator, FieldOptions
+from pullback.study.base import Closed
+from pullback.study.kinds import SimulatorSettings
 
 
 class CommandError(ValueError):
     """A command that failed or gave something else than it was asked for."""
+
+
+class FieldOptions(Closed):
+    """Shape and units of x or y of an external command."""
+
+    features: list[str] | None = Option(default=None, description="names, for a vector of named quantities")
+    dims: list[str] | None = Option(default=None, description="dimension names, for an array")
+    shape: list[int] | None = None
+    units: str | list[str] = Option(description="one unit, or one for each feature; '1' where there is none")
+
+
+class CommandSimulator(SimulatorSettings):
+    """A simulator that is a program: files in, files out (.npy, float arrays with the event axis first).
+
+    Placeholders: {n}, {seed}, {params} (a JSON file) and {x} (written) in `prior`; {x} (read), {seed} and {y}
+    (written) in `forward`. A row of NaN in {y} says that this simulation failed.
+    """
+
+    prior: str = Option(description="command that writes n draws of x")
+    forward: str = Option(description="command that reads x and writes y")
+    x: FieldOptions
+    y: FieldOptions
+    block: int = Option(default=1000, gt=0, description="events of one call")
+    fail: Literal["error", "redraw"] = "error"
+    files: list[str] = Option(
+        default=[], description="files the commands are made of, relative to the study: a change in them reruns"
+    )
+
+    def user_files(self, folder: str) -> list[str]:
+        """The files that the commands are made of."""
+        return [str(Path(folder) / name) for name in self.files]
 
 
 def _field(name: Literal["x", "y"], options: FieldOptions) -> Field:
@@ -34,7 +66,7 @@ class Command:
         folder: the commands run here: the folder of the study.
     """
 
-    gives: ClassVar[frozenset[Capability]] = CommandProblem.gives
+    Settings = CommandSimulator
 
     def __init__(self, options: CommandSimulator, folder: Path):
         self.options = options

@@ -18,17 +18,24 @@ was kept exactly where y is not 0, so that
     log p(y|x) = sum_kept [log keep - (y - x)^2 / 2 s^2 - log(2 pi s^2) / 2] + sum_lost log(1 - keep).
 """
 
+from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+from pydantic import Field as Option
+from pydantic import model_validator
 
 from pullback.core.optional import require
 from pullback.ensembles.fields import Field
 from pullback.problems.reweighting import choose
 from pullback.readers.idx import IdxError, read_idx
-from pullback.study.base import Capability, outside_path
-from pullback.study.problems import DigitsParams, DigitsProblem, DigitsSimulator
+from pullback.study.base import Number, outside_path
+from pullback.study.families import Family, NoiseShift
+from pullback.study.kinds import Message, Package, Parameters, SimulatorSettings
+
+if TYPE_CHECKING:
+    from pullback.study.model import Problem as StudyProblem
 
 FROM, TO = 9, 6
 HELD_OUT_EVERY = 4
@@ -49,6 +56,61 @@ class Transport(NamedTuple):
     mass: np.ndarray
 
 
+class DigitsSimulator(SimulatorSettings):
+    """Frames between a handwritten 9 and a 6, with noise, most pixels lost.
+
+    scikit-learn's digits (8 x 8, values 0 to 16) unless idx files are named.
+    """
+
+    images: str | None = Option(
+        default=None, description="idx file of images, as MNIST's (gzipped or not); $PULLBACK_DATA and others expand"
+    )
+    labels: str | None = Option(default=None, description="idx file of their labels")
+    size: int | None = Option(
+        default=None,
+        ge=4,
+        le=128,
+        description="pixels along each side, interpolated to; when not given, 16 and for idx files 28",
+    )
+    noise_variance: float = Option(
+        default=0.2, gt=0, description="of each pixel's Gaussian noise; values are in [0, 1]"
+    )
+    keep: float = Option(default=0.1, gt=0, le=1, description="probability that a pixel is observed; others are 0")
+
+    @property
+    def pixels(self) -> int:
+        """Pixels along each side."""
+        return self.size or (28 if self.images else 16)
+
+    @model_validator(mode="after")
+    def _both(self) -> "DigitsSimulator":
+        if (self.images is None) != (self.labels is None):
+            raise ValueError("`images` and `labels` belong together: give both, or none for scikit-learn's digits")
+        return self
+
+    def user_files(self, folder: str) -> list[str]:
+        """The idx files."""
+        return [outside_path(name) for name in (self.images, self.labels) if name]
+
+
+class DigitsParams(Parameters):
+    """One frame of the way from a 9 to a 6, and the images that may be its ends."""
+
+    alpha: Number = Option(description="0 the 9, 1 the 6")
+    digits: Literal["train", "held-out", "all"] = Option(
+        default="all",
+        description="every fourth image of each digit is held out; families of a study take train when they are seen, "
+        "held-out when they are not",
+    )
+
+    @model_validator(mode="after")
+    def _on_the_way(self) -> "DigitsParams":
+        ends = [self.alpha] if isinstance(self.alpha, float) else [v for pair in self.alpha.intervals for v in pair]
+        if not all(0 <= end <= 1 for end in ends):
+            raise ValueError(f"alpha is a share of the way: found {ends}, wanted values in [0, 1]")
+        return self
+
+
 class Digits:
     """Prior, forward process, likelihood and exact posterior; see the module for the formulas.
 
@@ -56,9 +118,38 @@ class Digits:
         options: the ``simulator`` block.
     """
 
-    gives: ClassVar[frozenset[Capability]] = DigitsProblem.gives
-    block = DigitsProblem.block
+    Settings = DigitsSimulator
+    Params = DigitsParams
+    arrays = frozenset({"x", "y"})
+    unlearnable = "x and y are arrays"
+    block = 128
     fail = "error"
+
+    @staticmethod
+    def requires(settings: DigitsSimulator) -> Iterator[Package]:
+        """Optimal transport, and scikit-learn's digits where no files are named."""
+        yield Package("ot", "POT", "images", "frames between digits")
+        if settings.images is None:
+            yield Package("sklearn", "scikit-learn", "images", "frames between digits")
+
+    @staticmethod
+    def complete(family: Family) -> Family:
+        """Families that are not seen never use an image that training used, unless they say so."""
+        if family.events_from or "digits" in family.params:
+            return family
+        digits = "train" if family.role == "seen" else "held-out"
+        return family.model_copy(update={"params": {**family.params, "digits": digits}})
+
+    @staticmethod
+    def check(problem: "StudyProblem") -> Iterator[Message]:
+        """Noise would fall on lost pixels too, which an exact 0 marks."""
+        for name, family in problem.families.items():
+            if isinstance(family.shift, NoiseShift):
+                yield (
+                    f"families.{name}.shift",
+                    "noise would fall on lost pixels too, whose exact 0 says that they are lost: use "
+                    "{kind: simulator, change: {noise_variance: ...}}",
+                )
 
     def __init__(self, options: DigitsSimulator):
         self.options = options

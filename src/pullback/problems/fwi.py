@@ -6,18 +6,21 @@ nodes: simulating a draw again adds no error of its own.
 """
 
 import time
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from pullback.ensembles.fields import Coordinate, Field
 from pullback.problems.noise import with_noise
 from pullback.simulators.acquisition import Acquisition, AcquisitionError, evenly
+from pullback.simulators.wave_settings import FwiParams, FwiSimulator, Tiles
 from pullback.simulators.wavelets import Recorded, Ricker, Wavelet
-from pullback.study.base import Capability, outside_path
-from pullback.study.problems import FwiProblem
-from pullback.study.waves import FwiParams, FwiSimulator
+from pullback.study.base import outside_path
+from pullback.study.kinds import Message, Package, Review
+
+if TYPE_CHECKING:
+    from pullback.study.model import Problem as StudyProblem
 
 
 class VelocityError(ValueError):
@@ -35,13 +38,73 @@ class Fwi:
         WaveletError: a wavelet file that cannot be read.
     """
 
-    gives: ClassVar[frozenset[Capability]] = FwiProblem.gives
+    Settings = FwiSimulator
+    Params = FwiParams
+    arrays = frozenset({"x", "y"})
+    unlearnable = "x and y are arrays"
+    reads = frozenset({"gathers"})
+    compiles = True
+    advice: ClassVar[Mapping[str, str]] = {
+        "outside": "or a method that needs no training data like it (lbfgs-fwi)",
+        "misfit": "where the difference shows arrivals shifted by half a cycle, a descent from lower frequencies",
+        "undetermined": "more shots, wider offsets, lower frequencies or a longer record; or a prior that knows more",
+    }
+    block = 20
+    fail = "error"
+
+    @staticmethod
+    def requires(settings: FwiSimulator) -> Iterator[Package]:
+        """Devito."""
+        yield Package("devito", "devito", "waves", "waves")
+
+    def review(self) -> Review:
+        """Stability, dispersion, border, record and positions.
+
+        Raises:
+            ValueError: settings that the simulation would refuse.
+        """
+        from pullback.simulators.preflight import check
+
+        numbers = check(self.acquisition)
+        summary = (
+            f"{numbers['grid_points']} nodes, {numbers['time_steps']} steps; Courant number "
+            f"{numbers['courant_number']:.3f} of {numbers['courant_limit']:.3f}, "
+            f"{numbers['points_per_wavelength_at_frequency_max']:.1f} nodes per wavelength at "
+            f"{numbers['frequency_max_hz']:.3g} Hz, border of {numbers['border_wavelengths_fastest']:.2f} wavelengths"
+        )
+        return Review(numbers["warnings"], summary)
+
+    def describe(self, params: dict[str, Any]) -> str:
+        """Size and velocities of the file that a family's models are cut from."""
+        from pullback.readers.velocity import read_section
+
+        tiles = Tiles.model_validate(params["tiles"])
+        section = read_section(tiles)
+        deep, wide = ((n - 1) * step for n, step in zip(section.velocity.shape, section.spacing, strict=True))
+        low, high = section.velocity.min(), section.velocity.max()
+        return f"{tiles.file}: {deep:g} m deep, {wide:g} m wide, {low:g} to {high:g} m/s"
+
+    @staticmethod
+    def check(problem: "StudyProblem") -> Iterator[Message]:
+        """Synthetic geology has as many layers as the nodes of x can hold."""
+        nodes = (problem.simulator.x_cells or problem.simulator.shape)[0]
+        for name, family in problem.families.items():
+            if family.events_from or family.read or family.params.get("geology") == "tiles":
+                continue
+            try:
+                most = FwiParams.model_validate(family.params).layers[1]
+            except ValueError:  # said where parameters are checked
+                continue
+            if most > nodes // 2:
+                yield (
+                    f"families.{name}.params.layers",
+                    f"x has {nodes} nodes of depth, which hold {nodes // 2} layers, found at most {most}: take fewer, "
+                    "or more nodes",
+                )
 
     def __init__(self, options: FwiSimulator):
         self.options = options
         self.acquisition = a = _acquisition(options)
-        self.block = FwiProblem.block
-        self.fail = "error"
         # The source's strength counts per node, as in OpenFWI's code: the same rock on finer nodes answers less.
         self.amplitude_unit = a.spacing**2
         self.shape = options.x_cells or options.shape

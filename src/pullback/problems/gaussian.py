@@ -18,13 +18,19 @@ Exact posterior
     x = mu + w B and B M (B M)^T = diag(lambda), all G_k are diagonal and need no decomposition of their own.
 """
 
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import Field as Option
+from pydantic import model_validator
 
 from pullback.ensembles.fields import Field
-from pullback.study.base import Capability
-from pullback.study.problems import GaussianProblem, GaussianSimulator
+from pullback.study.base import Number
+from pullback.study.kinds import Message, Parameters, SimulatorSettings
+
+if TYPE_CHECKING:
+    from pullback.study.model import Problem as StudyProblem
 
 DIAGONAL = (2.2, 3.2)
 NEIGHBOUR = 0.5
@@ -43,6 +49,33 @@ def matrix(dimension: int) -> np.ndarray:
     return np.diag(np.resize(DIAGONAL, dimension)) + beside
 
 
+class GaussianSimulator(SimulatorSettings):
+    """y = x M + noise |x| sqrt(2 / d) eps, eps ~ N(0, I_d): signal-dependent noise in d dimensions.
+
+    M is banded: 2.2 and 3.2 by turns on the diagonal, 0.5 beside it; [[2.2, .5], [.5, 3.2]] in two dimensions.
+    """
+
+    dimension: int = Option(default=2, ge=1, description="components of x and of y")
+    noise: float = Option(
+        default=0.5, gt=0, description="noise standard deviation of one component as a fraction of |x| sqrt(2 / d)"
+    )
+
+
+class GaussianParams(Parameters):
+    """x ~ N(mu, Sigma), Sigma_ij = gamma^|i-j|. theta of a sweep holds what its `params` give: gamma, mu1, mu2."""
+
+    gamma: Number = Option(description="correlation of neighbouring components, in [-1, 1]")
+    mu1: Number = Option(default=0.0, description="mean of x1")
+    mu2: Number = Option(default=0.0, description="mean of x2; components from the third on have mean 0")
+
+    @model_validator(mode="after")
+    def _is_correlation(self) -> "GaussianParams":
+        ends = [self.gamma] if isinstance(self.gamma, float) else [v for pair in self.gamma.intervals for v in pair]
+        if not all(-1 <= end <= 1 for end in ends):
+            raise ValueError(f"gamma is a correlation: found {ends}, wanted values in [-1, 1]")
+        return self
+
+
 class Gaussian:
     """Prior, forward process, likelihood and posterior in closed form; see the module for the formulas.
 
@@ -50,8 +83,10 @@ class Gaussian:
         options: the ``simulator`` block.
     """
 
-    gives: ClassVar[frozenset[Capability]] = GaussianProblem.gives
-    block = GaussianProblem.block
+    Settings = GaussianSimulator
+    Params = GaussianParams
+    arrays: frozenset[str] = frozenset()
+    block = 1000
     fail = "error"
 
     def __init__(self, options: GaussianSimulator):
@@ -62,6 +97,13 @@ class Gaussian:
         """s_d: standard deviation of the noise of one component as a fraction of |x|."""
         self.x = Field.vector("x", [f"x{i}" for i in range(1, d + 1)], "1")
         self.y = Field.vector("y", [f"y{i}" for i in range(1, d + 1)], "1")
+
+    @staticmethod
+    def check(problem: "StudyProblem") -> Iterator[Message]:
+        """One dimension has no mu2."""
+        for name, family in problem.families.items():
+            if problem.simulator.dimension == 1 and "mu2" in family.params:
+                yield f"families.{name}.params", "mu2 is the mean of x2, and dimension is 1"
 
     def mean(self, params: dict[str, Any]) -> np.ndarray:
         """The prior's mean (d,): mu1, mu2, and 0 for further components."""

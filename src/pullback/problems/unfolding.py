@@ -6,7 +6,8 @@ The detector is known in closed form (`pullback.simulators.detector`), collision
 
 import importlib.metadata
 import logging
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,8 +16,12 @@ from pullback.core.optional import MissingExtraError, require
 from pullback.problems.reweighting import choose
 from pullback.readers.jets import X_FIELD, Y_FIELD
 from pullback.simulators import detector
-from pullback.study.base import Capability
-from pullback.study.problems import UnfoldingSimulator
+from pullback.simulators.collider_settings import PT_MIN_TRUTH, UnfoldingParams, UnfoldingSimulator
+from pullback.study.families import NoiseShift, ScaleShift
+from pullback.study.kinds import Message
+
+if TYPE_CHECKING:
+    from pullback.study.model import Problem as StudyProblem
 
 log = logging.getLogger("pullback")
 
@@ -28,14 +33,49 @@ class Unfolding:
         options: the problem's ``simulator`` block.
     """
 
-    gives: ClassVar[frozenset[Capability]] = frozenset({"pairs", "forward", "likelihood"})
+    Settings = UnfoldingSimulator
+    Params = UnfoldingParams
+    arrays: frozenset[str] = frozenset()
+    unlearnable = "phi is periodic, and networks see phi of x relative to phi of y"
+    periodic = ("phi",)
+    reads = frozenset({"jets"})
+    via_files = True
+    resimulates = False
     x = X_FIELD
     y = Y_FIELD
     fail = "error"
 
+    @staticmethod
+    def check(problem: "StudyProblem") -> Iterator[Message]:
+        """Cuts of files are those of the problem; shifts respect the units of y."""
+        wanted = problem.simulator.reco_pt_min
+        for name, family in problem.families.items():
+            here, shift, read = f"families.{name}", family.shift, family.read
+            if isinstance(shift, NoiseShift):
+                yield (
+                    f"{here}.shift",
+                    "noise has one size for all of y, and jets have GeV and radians: scale one",
+                )
+            if isinstance(shift, ScaleShift) and shift.feature is None:
+                yield f"{here}.shift", "a factor on all of y would stretch angles too: name the `feature`"
+            cut = getattr(read, "y_pt_min", wanted)
+            if cut != wanted:
+                yield (
+                    f"{here}.read.y_pt_min",
+                    f"found {cut:g} GeV, and p(y|x) of this problem is that of jets from {wanted:g} GeV on: give every "
+                    "family and `simulator.reco_pt_min` the same cut",
+                )
+            truth_cut = getattr(read, "x_pt_min", PT_MIN_TRUTH)
+            if read is not None and read.has_truth and truth_cut < PT_MIN_TRUTH and problem.uses_likelihood:
+                yield (
+                    f"{here}.read.x_pt_min",
+                    f"found {truth_cut:g} GeV, and the likelihood that this problem's methods or evaluation use holds "
+                    f"from {PT_MIN_TRUTH:g} GeV on: raise it, or leave them out",
+                )
+
     def __init__(self, options: UnfoldingSimulator):
         self.options = options
-        self.block = options.block_collisions
+        self.block = options.block
 
     def forward(self, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Reconstructed jets y (event, 3) of truth jets x (event, 4) that were kept, and which could be made (event,).

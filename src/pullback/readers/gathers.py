@@ -16,8 +16,9 @@ from pullback.ensembles.fields import Field
 from pullback.readers.segy import read_gathers, read_model
 from pullback.readers.velocity import spelled
 from pullback.simulators.acquisition import Acquisition, evenly
+from pullback.simulators.wave_settings import FwiSimulator
 from pullback.simulators.wavelets import Ricker
-from pullback.study.waves import FwiSimulator, WaveFiles
+from pullback.study.waves import WaveFiles
 
 log = logging.getLogger("pullback")
 

@@ -17,9 +17,9 @@ from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.ensembles.store import Column, EnsembleWriter
 from pullback.readers.jets import X_FIELD, Y_FIELD, Jets, match
 from pullback.readers.table import ReadError, RootTable
+from pullback.simulators.collider_settings import UnfoldingSimulator
 from pullback.study.base import canonical, job_digest
 from pullback.study.families import Branches, RootFiles
-from pullback.study.problems import UnfoldingSimulator
 
 __all__ = ["OWN_FILES", "ReadError", "read"]
 

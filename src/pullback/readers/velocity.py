@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pullback.simulators.wave_settings import Tiles
 from pullback.study.base import outside_path
-from pullback.study.waves import Tiles
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -84,7 +84,7 @@ def diagnose(
         series, families: as in its tables.
         headline: the metric that stands first.
         preflight: numbers of the pre-flight check, with its ``warnings``.
-        advice: of the problem, as in `ProblemBase.advice`.
+        advice: of the problem, as in `ProblemKind.advice`.
     """
     lines = [
         Line(None, [warning], ["change the simulator's settings; every ensemble is made again"])
@@ -201,8 +201,8 @@ def _blind(results: _Results) -> Iterator[Finding]:
     if results.headline is None:
         return
     better = words(results.headline).better
-    # A baseline without a trained prior draws from the truth itself.
-    found = (m for s, m in results.of(results.headline) if s.spec.baseline and not s.spec.uses_prior)
+    # Of the baselines the one that draws seen truths, not a trained prior's.
+    found = (m for s, m in results.of(results.headline) if s.spec.baseline and s.spec.reads_seen)
     base = next(found, None)
     if base is None or better not in ("lower", "higher"):
         return

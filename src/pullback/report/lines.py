@@ -12,8 +12,7 @@ from pullback.report.style import Series, with_unit
 from pullback.report.tables import Family, Rows
 from pullback.study.base import Uniform, canonical, did_you_mean, is_distribution
 from pullback.study.figures import Figure, family_numbers, numbers
-from pullback.study.model import Study
-from pullback.study.problems import ProblemBase
+from pullback.study.model import Problem, Study
 
 LINE_COLUMNS = (
     "figure",
@@ -187,7 +186,7 @@ def _plot(
     return plot
 
 
-def trained_ranges(spec: ProblemBase) -> dict[str, list[tuple[float, float]]]:
+def trained_ranges(spec: Problem) -> dict[str, list[tuple[float, float]]]:
     """Ranges of parameters that sweeps are trained on, by parameter."""
     ranges: dict[str, list[tuple[float, float]]] = {}
     for family in spec.families.values():
@@ -258,7 +257,7 @@ def _results(
 def _set_size(method: Any, infer: str, observed: float) -> float | None:
     """Observations that a result is conditioned on; None of a method that answers each event by itself."""
     settings = method.infer[infer]
-    if not method.conditions_on_set and getattr(settings, "refine", None) is None:
+    if not method.uses_set(settings):
         return None
     if settings.set_size == "all":
         return observed if math.isfinite(observed) else None

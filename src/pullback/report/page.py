@@ -15,7 +15,7 @@ from pullback.core.optional import require
 from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.metrics.metric import load_metrics, words
 from pullback.metrics.table import COLUMNS, COST_COLUMNS, write_table
-from pullback.problems.base import make_problem
+from pullback.problems.base import problem_of
 from pullback.report import calibration, figures, gathers, maps, pictures, plots
 from pullback.report.diagnosis import Line, diagnose
 from pullback.report.drawing import Drawing
@@ -39,7 +39,6 @@ from pullback.report.tables import (
     truth_free,
 )
 from pullback.study.model import Problem, Study
-from pullback.study.problems import ProblemBase
 
 log = logging.getLogger("pullback")
 
@@ -229,7 +228,7 @@ def _problem(
     named = {*zip(*columns, strict=True), *((e.method, e.infer, e.method_kind) for e in examples)}
     series = [s for s in every if (s.method, s.infer, s.kind) in named]
     families = problem_families(spec, metrics, examples)
-    view = ProblemView(name, spec.kind, _sentence(type(spec)), [_card(s, spec) for s in series])
+    view = ProblemView(name, spec.kind, _sentence(spec.spec.cls), [_card(s, spec) for s in series])
     is_field = any(e.is_field for e in examples) or any(m.startswith("ssim") for m in metrics["metric"])
     rows = rows_by_metric(metrics)
     headline = spec.evaluation.headline
@@ -250,7 +249,7 @@ def _problem(
     view.curves = _curve_figure(f"{key}c", curves, series)
     view.costs = cost_rows(costs, series)
     view.failures = _failures(metrics, costs)
-    view.diagnosis = diagnose(rows, series, families, chosen, preflight, spec.advice)
+    view.diagnosis = diagnose(rows, series, families, chosen, preflight, spec.spec.advice)
     view.preflight = [(k.replace("_", " "), _plain(v)) for k, v in preflight.items()]
     return view
 
@@ -259,12 +258,11 @@ def _in_units(examples: Sequence[Example], spec: Problem, folder: str) -> list[E
     """Examples of fields with the coordinates of their problem: metres and seconds instead of cells."""
     if not any(e.is_field for e in examples):
         return list(examples)
-    simulator = spec.simulator if isinstance(spec.simulator, dict) else spec.simulator.model_dump(mode="json")
-    problem = make_problem(spec.kind, simulator, folder)
+    problem = problem_of({"kind": spec.kind, "simulator": spec.simulator_values, "folder": folder})
     return [with_coordinates(e, problem.x, problem.y) for e in examples]
 
 
-def problem_families(spec: ProblemBase, metrics: Any, examples: Sequence[Example]) -> list[Family]:
+def problem_families(spec: Problem, metrics: Any, examples: Sequence[Example]) -> list[Family]:
     """Families that were judged or drawn: by role, then parameter, then the study's name."""
     # The evaluation knows which files were there, and so whose events these are.
     known = {example.family: (example.title, example.role, example.shift) for example in examples}
@@ -284,7 +282,7 @@ def problem_families(spec: ProblemBase, metrics: Any, examples: Sequence[Example
             ]
             parameter = numeric[0] if len(numeric) == 1 and len(base.params) == 1 else None
             if sweeps and base.params:
-                inside = any(spec.is_inside(base.params, sweep) for sweep in sweeps)
+                inside = any(spec.spec.is_inside(base.params, sweep) for sweep in sweeps)
                 tags.append("inside the trained range" if inside else "outside the trained range")
         families.append(Family(name, title, role, shift or "none", tuple(tags), parameter))
     return sorted(
@@ -302,7 +300,7 @@ def _sentence(kind: type) -> str:
     return " ".join((kind.__doc__ or "").strip().split("\n\n")[0].split())
 
 
-def _card(series: Series, spec: ProblemBase) -> MethodCard:
+def _card(series: Series, spec: Problem) -> MethodCard:
     method = spec.methods.get(series.method)
     if method is None:
         return MethodCard(series, "", "")

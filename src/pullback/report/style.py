@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pullback.metrics.metric import words
-from pullback.study.methods import MethodBase
+from pullback.study.kinds import MethodSpec
 
 TRUTH = "#111111"
 OBSERVED = "#8a8a8a"
@@ -51,7 +51,7 @@ class Series:
     index: int
     colour: str
     marker: str
-    spec: type[MethodBase] = MethodBase
+    spec: type[MethodSpec] = MethodSpec
 
     @property
     def competes(self) -> bool:
@@ -60,7 +60,7 @@ class Series:
 
 
 def make_series(
-    methods: Iterable[tuple[str, str, str, str]], specs: Mapping[str, type[MethodBase]] | None = None
+    methods: Iterable[tuple[str, str, str, str]], specs: Mapping[str, type[MethodSpec]] | None = None
 ) -> list[Series]:
     """Series in the order of columns; a method of a name keeps its colour in every problem.
 
@@ -72,8 +72,8 @@ def make_series(
     """
     kinds = dict(specs or {})
 
-    def spec(kind: str) -> type[MethodBase]:
-        return kinds.get(kind, MethodBase)
+    def spec(kind: str) -> type[MethodSpec]:
+        return kinds.get(kind, MethodSpec)
 
     unique = sorted(set(methods), key=lambda m: (spec(m[2]).uses_true_prior, spec(m[2]).baseline, m[0], m[1]))
     names = dict.fromkeys(m[0] for m in unique)

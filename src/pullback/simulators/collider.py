@@ -25,7 +25,7 @@ from pullback.core.joblog import progress
 from pullback.core.optional import require
 from pullback.core.seeding import generator, integer_seed
 from pullback.simulators import detector
-from pullback.study.problems import UnfoldingParams, UnfoldingSimulator
+from pullback.simulators.collider_settings import UnfoldingParams, UnfoldingSimulator
 
 log = logging.getLogger("pullback")
 
@@ -247,7 +247,7 @@ def collide(job: str, out: Path) -> None:
     params = UnfoldingParams.model_validate(task["params"])
     size, collisions = task["block"], task["events"]
     if size > 1 << EVENT_BITS:
-        raise ColliderError(f"block_collisions: found {size}, wanted at most {1 << EVENT_BITS}; make it smaller")
+        raise ColliderError(f"block: found {size}, wanted at most {1 << EVENT_BITS}; make it smaller")
     address = (task["seed"], task["problem"], task["family"], task["split"])
     blocks = [(task["first_block"] + i, min(size, collisions - i * size)) for i in range(-(-collisions // size))]
 

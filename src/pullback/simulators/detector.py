@@ -19,9 +19,8 @@ from collections.abc import Callable
 import numpy as np
 
 from pullback.core.angles import wrap
+from pullback.simulators.collider_settings import PT_MIN_TRUTH
 
-PT_MIN_TRUTH = 20.0
-"""GeV; mu is not defined below."""
 PT_MIN = 5.0
 """GeV; a reconstructed jet below is lost."""
 ETA_MAX = 4.5

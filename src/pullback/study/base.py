@@ -1,13 +1,22 @@
 """Pieces that every part of a study is made of: closed models, names, distributions of parameters, capabilities."""
 
-import difflib
 import hashlib
 import json
 import os
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from pullback.registry import did_you_mean
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+.-]*$", max_length=60)]
 """A study's own name for a family, problem, prior, method or infer block: it becomes a piece of a path."""
@@ -30,6 +39,27 @@ class Closed(BaseModel):
     """A model that refuses unknown keys and cannot be changed after it is read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _name_unknown_keys(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(values)
+        except ValidationError as error:
+            raise ValidationError.from_exception_data(cls.__name__, [cls._named(e) for e in error.errors()]) from None
+
+    @classmethod
+    def _named(cls, error: Any) -> InitErrorDetails:
+        """One line error as it was; of an unknown key of this model with the keys that there are."""
+        location = tuple(error["loc"])
+        if error["type"] == "extra_forbidden" and len(location) == 1:
+            known = sorted(cls.model_fields)
+            hint = did_you_mean(str(location[0]), known)
+            allowed = f"unknown key{hint} Allowed here: {', '.join(known)}."
+            kind: Any = PydanticCustomError("unknown_key", "{text}", {"text": allowed})
+        else:
+            kind = PydanticCustomError(error["type"], "{text}", {"text": error["msg"], **error.get("ctx", {})})
+        return InitErrorDetails(type=kind, loc=location, input=error["input"])
 
 
 class Uniform(Closed):
@@ -76,12 +106,6 @@ class Sweep(Closed):
     ensembles: int = Field(gt=0, description="ensembles in the train split")
     validation_ensembles: int = Field(default=32, gt=0, description="other ensembles, in the validation split")
     events: int = Field(gt=1, description="events of each ensemble")
-
-
-def did_you_mean(word: str, names: Iterable[str]) -> str:
-    """The nearest of the names that there are, as the end of a complaint; nothing where none is near."""
-    near = difflib.get_close_matches(word, list(names), n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def outside_path(name: str) -> str:

@@ -1,15 +1,13 @@
 """A study read from YAML and checked before any job starts."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from pullback.study.base import did_you_mean
+from pullback.registry import did_you_mean
 from pullback.study.model import Study
-from pullback.study.problems import CustomProblem
 from pullback.study.validation import errors
 
 CONFIG_VERSION = 2
@@ -17,56 +15,6 @@ CONFIG_VERSION = 2
 
 class StudyError(ValueError):
     """A study that cannot run; the message names the file, the key, what was found and what is allowed."""
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-        return
-    for argument in get_args(annotation):
-        yield from _models(argument)
-
-
-def _step(model: Any, part: str | int) -> Any:
-    """The model under one piece of an error path, or the same model where the piece is a union's tag or an index."""
-    if isinstance(model, list):
-        tagged = [m for m in model if _tag(m) == part or m.__name__ == part]
-        if tagged:
-            return tagged[0]
-        return model if len(model) > 1 else _step(model[0], part)
-    if isinstance(part, str) and part in model.model_fields:
-        annotation = model.model_fields[part].annotation
-        found = list(_models(annotation))
-        if not found:
-            return None
-        is_mapping = "dict" in str(annotation)
-        return _Mapping(found) if is_mapping else (found[0] if len(found) == 1 else found)
-    return model
-
-
-class _Mapping(list):
-    """The models of a mapping's values: the next piece of the path is a name of the user's."""
-
-
-def _tag(model: type[BaseModel]) -> str | None:
-    kind = model.model_fields.get("kind")
-    arguments = get_args(kind.annotation) if kind else ()
-    if model is CustomProblem:
-        return "custom"
-    return arguments[0] if arguments and isinstance(arguments[0], str) else None
-
-
-def _allowed_keys(path: tuple[str | int, ...]) -> list[str]:
-    model: Any = Study
-    for part in path:
-        if isinstance(model, _Mapping):
-            options = list(model)
-            model = options[0] if len(options) == 1 else options
-            continue
-        model = _step(model, part)
-        if model is None:
-            return []
-    return sorted(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
 
 
 def _clean_path(raw: Any, location: tuple[str | int, ...], missing: bool) -> str:
@@ -85,28 +33,44 @@ def _clean_path(raw: Any, location: tuple[str | int, ...], missing: bool) -> str
     return ".".join(parts).replace(".[", "[")
 
 
+RENAMED = {
+    "take": "events_from: <family>",
+    "otherwise": "fallback: <family>",
+    "judging": "evaluation",
+    "border_cells": "absorbing_cells",
+    "corners": "lowpass_hz",
+    "targets": "loss_members",
+    "sets": "sets_per_step",
+    "tilt": "prior_reweighting",
+    "block_collisions": "block",
+}
+"""Keys of config_version 1, and what they are called now."""
+
+
 def _explain(raw: Any, source: str, error: ValidationError) -> str:
+    """One line for each thing that is wrong, by its place in the file."""
     lines = []
     for item in error.errors(include_url=False):
         location = tuple(item["loc"])
-        where = _clean_path(raw, location, item["type"] == "missing") or "the file"
-        if item["type"] == "extra_forbidden":
-            allowed = _allowed_keys(location[:-1])
-            hint = did_you_mean(str(location[-1]), allowed)
-            known = f" Allowed here: {', '.join(allowed)}." if allowed else ""
-            lines.append(f"  {where}: unknown key{hint}{known}")
+        # A union's tag stands in the path of an error and not in the file; so does a key that is missing.
+        keep_last = item["type"] in ("missing", "missing_kind")
+        where = _clean_path(raw, location, keep_last) or "the file"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "unknown_key":
+            now = RENAMED.get(str(location[-1]))
+            message = f"renamed to `{now}` in config_version {CONFIG_VERSION}" if now else message
+        elif item["type"] == "missing":
+            message = "this key is needed and is not there"
         elif item["type"] == "union_tag_invalid":
             expected = str(item.get("ctx", {}).get("expected_tags", "")).replace("'", "")
             found = str(item.get("ctx", {}).get("tag", ""))
-            hint = did_you_mean(found, expected.split(", "))
-            lines.append(f"  {where}.kind: found '{found}', allowed: {expected}{hint}")
+            where = f"{where}.kind"
+            message = f"found '{found}', allowed: {expected}{did_you_mean(found, expected.split(', '))}"
         elif item["type"] == "union_tag_not_found":
-            lines.append(f"  {where}.kind: this key is needed and is not there (config/README.md lists the kinds)")
-        elif item["type"] == "missing":
-            lines.append(f"  {where}: this key is needed and is not there")
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"  {where}: {message} (found {item['input']!r:.80})")
+            where, message = f"{where}.kind", "this key is needed and is not there"
+        elif item["type"] not in ("kind", "missing_kind"):
+            message = f"{message} (found {item['input']!r:.80})"
+        lines.append(f"  {where}: {message}")
     return f"{source} cannot run:\n" + "\n".join(dict.fromkeys(lines))
 
 
@@ -126,13 +90,14 @@ def load_study(raw: dict[str, Any], folder: Path | str = ".", source: str = "the
     found = raw.get("config_version")
     if found is not None and found != CONFIG_VERSION:
         raise StudyError(
-            f"{source} cannot run:\n  config_version: found {found!r}, this pullback reads {CONFIG_VERSION}"
+            f"{source} cannot run:\n  config_version: found {found!r}, this pullback reads {CONFIG_VERSION}; in "
+            f"version {CONFIG_VERSION} keys have new names: {', '.join(f'{a} -> {b}' for a, b in RENAMED.items())}"
         )
     try:
-        study = Study.model_validate(raw)
+        study = Study.model_validate(raw, context={"folder": str(folder)})
     except ValidationError as error:
         raise StudyError(_explain(raw, source, error)) from None
-    lines = list(errors(study, Path(folder)))
+    lines = list(errors(study))
     if lines:
         raise StudyError(f"{source} cannot run:\n" + "\n".join(f"  {line}" for line in lines))
     return study

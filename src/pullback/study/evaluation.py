@@ -3,7 +3,6 @@
 from pydantic import Field
 
 from pullback.study.base import Closed, Name
-from pullback.study.inference import ExactInfer
 
 
 class EvaluationSettings(Closed):
@@ -25,7 +24,7 @@ class EvaluationSettings(Closed):
     )
     exact_draws: int = Field(default=200, ge=4, description="exact draws of each such event")
     exact_pool: int = Field(
-        default=ExactInfer.model_fields["pool"].default,
+        default=64,
         ge=8,
         description="candidates of exact draws, as of the oracle",
     )

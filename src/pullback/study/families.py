@@ -58,6 +58,7 @@ class RootFiles(Closed):
     """Outside ROOT files (TTree or RNTuple): per-event lists of jets, read through a branch map."""
 
     truth: ClassVar[str] = "x"
+    records: ClassVar[str] = "jets"
 
     files: dict[Split, Annotated[list[str], Field(min_length=1)]] = Field(
         description="files of each split, relative to the working directory; $PULLBACK_DATA and other variables expand"
@@ -148,8 +149,6 @@ class Family(Closed):
             )
         if self.read and self.role != "observed" and not self.read.has_truth:
             raise ValueError(f"`read.{self.read.truth}` names the truth: without it the role is 'observed'")
-        if self.fallback and not (self.read or "tiles" in self.params):
-            raise ValueError("`fallback` says what stands in for outside files: there is no `read` and no `tiles`")
         if self.fallback and self.role == "seen":
             raise ValueError("`fallback` has another family's test events: nothing can be trained on them")
         return self

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from pullback.study.base import Closed, did_you_mean
-from pullback.study.problems import ProblemBase
+from pullback.registry import did_you_mean
+from pullback.study.base import Closed
+
+if TYPE_CHECKING:
+    from pullback.study.model import Problem
 
 WORDS = ("network_calls", "set_size", "seen_swd", "problem", "family", "method")
 """What x may be by itself. The first three are numbers of a result, the others categories."""
@@ -61,13 +64,13 @@ def numbers(settings: Any, prefix: str = "") -> dict[str, float]:
     return found
 
 
-def family_numbers(problem: ProblemBase, family: str) -> dict[str, float]:
+def family_numbers(problem: "Problem", family: str) -> dict[str, float]:
     """Parameters of a family, or of the one it takes its events from, that are numbers."""
     declared = problem.families[family]
     return numbers((problem.families[declared.events_from] if declared.events_from else declared).params)
 
 
-def errors(figures: Sequence[Figure], problems: Mapping[str, ProblemBase]) -> Iterator[str]:
+def errors(figures: Sequence[Figure], problems: "Mapping[str, Problem]") -> Iterator[str]:
     """What is wrong with the figures of a study, one line each."""
     for position, figure in enumerate(figures):
         at = f"figures[{position}]"
@@ -92,7 +95,7 @@ def _filter_errors(at: str, figure: Figure, known: Mapping[str, Mapping[str, Non
                 return
 
 
-def _x_errors(at: str, figure: Figure, problems: Sequence[ProblemBase], methods: Sequence[Any]) -> Iterator[str]:
+def _x_errors(at: str, figure: Figure, problems: "Sequence[Problem]", methods: Sequence[Any]) -> Iterator[str]:
     group, _, name = figure.x.partition(".")
     if figure.x in WORDS:
         return

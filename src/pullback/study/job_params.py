@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, cast
 
+from pullback import registry
 from pullback.study.base import Split, canonical, job_digest
 from pullback.study.families import SimulatorShift
 from pullback.study.layout import Layout
 from pullback.study.model import Study
-from pullback.study.problems import BUILT_IN_PROBLEMS, CommandProblem
 from pullback.study.waves import WaveFiles
 
 P = ParamSpec("P")
@@ -47,9 +47,8 @@ class Plan(Layout):
 
     def _problem(self, problem: str) -> dict[str, Any]:
         spec = self.study.problems[problem]
-        simulator = spec.simulator if isinstance(spec.simulator, dict) else spec.simulator.model_dump(mode="json")
-        entry: dict[str, Any] = {"kind": spec.kind, "simulator": simulator}
-        if isinstance(spec, CommandProblem) or spec.kind not in BUILT_IN_PROBLEMS:
+        entry: dict[str, Any] = {"kind": spec.kind, "simulator": spec.simulator_values}
+        if spec.spec.uses_folder or registry.is_path(spec.kind):
             entry["folder"] = self.folder
         return entry
 
@@ -168,12 +167,15 @@ class Plan(Layout):
     def _learning_inputs(self, problem: str) -> dict[str, list[str]]:
         return {split: self._digests_of_seen(problem, split) for split in ("train", "validation")}
 
-    def _learn_job(self, problem: str, name: str, seed: int) -> dict[str, Any]:
+    def _learn_job(self, problem: str, group: str, name: str, seed: int) -> dict[str, Any]:
+        kind = getattr(self.study.problems[problem], group)[name].kind
         return {
             "address": [self.study.seed, problem, name, seed],
             "problem": self._problem(problem),
             "threads": self.study.threads,
             "accelerator": self.study.accelerator,
+            "group": group,
+            **({"folder": self.folder} if registry.is_path(kind) else {}),
         }
 
     @_once
@@ -181,28 +183,30 @@ class Plan(Layout):
         """Training of one method: everything of its instance but `infer`."""
         spec = self.study.problems[problem].methods[method].model_dump(mode="json", exclude={"infer"})
         inputs = self._learning_inputs(problem)
-        return canonical({**self._learn_job(problem, method, seed), "inputs": inputs, "method": spec})
+        return canonical({**self._learn_job(problem, "methods", method, seed), "inputs": inputs, "method": spec})
 
     @_once
     def prior_job(self, problem: str, prior: str, seed: int) -> str:
         """Training of one diffusion prior."""
         spec = self.study.problems[problem].priors[prior].model_dump(mode="json")
         inputs = self._learning_inputs(problem)
-        return canonical({**self._learn_job(problem, prior, seed), "inputs": inputs, "method": spec})
+        return canonical({**self._learn_job(problem, "priors", prior, seed), "inputs": inputs, "method": spec})
 
     @_once
     def likelihood_job(self, problem: str, likelihood: str, seed: int) -> str:
         """Training of one likelihood."""
         spec = self.study.problems[problem].likelihoods[likelihood].model_dump(mode="json")
         inputs = self._learning_inputs(problem)
-        return canonical({**self._learn_job(problem, likelihood, seed), "inputs": inputs, "method": spec})
+        return canonical(
+            {**self._learn_job(problem, "likelihoods", likelihood, seed), "inputs": inputs, "method": spec}
+        )
 
     @_once
     def infer_job(self, problem: str, method: str, infer: str, seed: int, family: str, part: int) -> str:
         """Inference for one piece of one family."""
         spec = self.study.problems[problem].methods[method]
         settings = spec.infer[infer]
-        prior: str | None = getattr(spec, "prior", None)
+        prior = spec.prior_name
         likelihood = self.likelihood(problem, method, infer)
         inputs = {
             "ensemble": [job_digest(self.index_job(problem, family, "test"))],
@@ -213,7 +217,7 @@ class Plan(Layout):
             "reference": [job_digest(self.index_job(*head)) for head in self.reference(problem, method, family)],
         }
         job = {
-            **self._learn_job(problem, method, seed),
+            **self._learn_job(problem, "methods", method, seed),
             "inputs": inputs,
             "method": spec.model_dump(mode="json", exclude={"infer", "train"}),
             "infer_name": infer,
@@ -222,7 +226,7 @@ class Plan(Layout):
             "part": part,
             "parts": settings.parts,
         }
-        if spec.told:
+        if spec.uses_prior_params:
             job["params"] = self.family(problem, self.base(problem, family)).params
         return canonical(job)
 

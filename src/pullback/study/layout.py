@@ -6,10 +6,7 @@ from typing import cast
 
 from pullback.study.base import SPLITS, Capability, Split
 from pullback.study.families import Family, SimulatorShift
-from pullback.study.method_validation import answers_from_reference
-from pullback.study.model import Study, family_files, family_models, option_files, resolve_fallback, tile_files
-from pullback.study.plugins import plugin_file, problem_class
-from pullback.study.problems import BUILT_IN_PROBLEMS, CommandProblem, DigitsProblem, FwiProblem, UnfoldingProblem
+from pullback.study.model import Study, family_files, family_models, parameter_files, resolve_fallback
 from pullback.study.waves import WaveFiles
 
 
@@ -25,7 +22,7 @@ class Layout:
         self.study = study
         self.folder = str(folder)
         self._families = {
-            (name, family): problem.complete(resolve_fallback(spec))
+            (name, family): problem.spec.complete(resolve_fallback(problem, spec))
             for name, problem in study.problems.items()
             for family, spec in problem.families.items()
         }
@@ -55,7 +52,7 @@ class Layout:
             return "read_waves"
         if spec.read:
             return "read"
-        return "collide" if self.study.problems[problem].kind == "unfolding" else "simulate"
+        return "collide" if self.study.problems[problem].spec.via_files else "simulate"
 
     def splits(self, problem: str, family: str) -> tuple[Split, ...]:
         """The splits of a family."""
@@ -94,13 +91,7 @@ class Layout:
     def block(self, problem: str) -> int:
         """Events of one random block; for unfolding, collisions."""
         spec = self.study.problems[problem]
-        if isinstance(spec, UnfoldingProblem):
-            return spec.simulator.block_collisions
-        if isinstance(spec, CommandProblem):
-            return spec.simulator.block
-        if spec.kind in BUILT_IN_PROBLEMS:
-            return spec.block
-        return int(getattr(problem_class(spec.kind, Path(self.folder)), "block", 1000))
+        return spec.spec.block(spec.simulator)
 
     def events(self, problem: str, family: str, split: str) -> tuple[int, int]:
         """Number of events that a split asks for, and the size of its blocks (an ensemble of a sweep is one block)."""
@@ -146,37 +137,33 @@ class Layout:
     def prior_files(self, problem: str, family: str) -> list[str]:
         """The user's own files that the events of one family alone depend on: tiles, the files of a shift."""
         spec = self.family(problem, family)
+        declared = self.study.problems[problem]
         if not isinstance(spec.shift, SimulatorShift):
-            return tile_files(spec)
-        changed = option_files(spec.shift.change) if self.study.problems[problem].kind in BUILT_IN_PROBLEMS else []
-        return [*changed, *self.prior_files(problem, self.base(problem, family))]
+            return parameter_files(declared, spec)
+        settings, changed = declared.spec.Settings, []
+        if settings:
+            made = settings.model_validate(declared.simulator_values | spec.shift.change)
+            changed = declared.spec.user_files(made, self.folder)
+        unchanged = self.simulator_files(problem)
+        return [*(f for f in changed if f not in unchanged), *self.prior_files(problem, self.base(problem, family))]
 
     def simulator_files(self, problem: str) -> list[str]:
         """The user's own files that a problem's events depend on: their content enters the job."""
         spec = self.study.problems[problem]
-        if isinstance(spec, CommandProblem):
-            return [str(Path(self.folder) / name) for name in spec.simulator.files]
-        if isinstance(spec, DigitsProblem | FwiProblem):
-            return option_files(spec.simulator.model_dump())
-        if spec.kind in BUILT_IN_PROBLEMS:
-            return []
-        file = plugin_file(spec.kind, Path(self.folder))
-        return [str(Path(self.folder) / spec.kind.rpartition(":")[0])] if file else []
+        return spec.spec.user_files(spec.simulator, self.folder)
 
     def likelihood(self, problem: str, method: str, infer: str) -> str | None:
         """The learned likelihood that an inference is refined with, if it is."""
-        refine = getattr(self.study.problems[problem].methods[method].infer[infer], "refine", None)
-        return refine.likelihood if refine and refine.likelihood != "exact" else None
+        return self.study.problems[problem].methods[method].infer[infer].learned_likelihood
 
     def answers_from_pairs(self, problem: str, method: str) -> bool:
         """Whether a method answers from the seen pairs themselves, without training on them first."""
-        spec = self.study.problems[problem].methods[method]
-        return "pairs" in spec.needs and not spec.trains and not spec.uses_prior
+        return self.study.problems[problem].methods[method].reads_seen
 
     def reference(self, problem: str, method: str, family: str) -> list[tuple[str, str, Split]]:
         """The split (problem, family, split) whose truth stands for the prior, where a method answers from one."""
         spec = self.study.problems[problem]
-        if not answers_from_reference(spec.methods[method], self.gives(problem)):
+        if not spec.methods[method].uses_reference(self.gives(problem)):
             return []
         return [(problem, self.base(problem, family), "reference")]
 
@@ -204,8 +191,5 @@ class Layout:
         return [family for family in bases if "reference" in self.splits(problem, family)]
 
     def gives(self, problem: str) -> frozenset[Capability]:
-        """Capabilities of a problem; those of the user's own stand in its class."""
-        spec = self.study.problems[problem]
-        if spec.kind in BUILT_IN_PROBLEMS:
-            return spec.gives
-        return frozenset(problem_class(spec.kind, Path(self.folder)).gives)
+        """Capabilities of a problem."""
+        return self.study.problems[problem].spec.capabilities

@@ -3,37 +3,183 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import (
+    BaseModel,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
+from pullback import registry
 from pullback.study import figures as study_figures
 from pullback.study.base import Closed, Name, Split, outside_path
+from pullback.study.evaluation import EvaluationSettings
 from pullback.study.families import Family
-from pullback.study.problems import (
-    BUILT_IN_PROBLEMS,
-    CommandProblem,
-    CustomProblem,
-    DigitsProblem,
-    FwiProblem,
-    GaussianProblem,
-    UnfoldingProblem,
-)
+from pullback.study.kinds import LikelihoodSpec, MethodSpec, PriorSpec, ProblemKind, problem_kind
 from pullback.study.waves import WaveFiles
 
 
-def _kind(value: Any) -> str:
-    kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
-    return kind if kind in BUILT_IN_PROBLEMS else "custom"
+def _folder(info: ValidationInfo) -> str:
+    return (info.context or {}).get("folder", ".")
 
 
-Problem = Annotated[
-    Annotated[GaussianProblem, Tag("gaussian")]
-    | Annotated[FwiProblem, Tag("fwi")]
-    | Annotated[UnfoldingProblem, Tag("unfolding")]
-    | Annotated[DigitsProblem, Tag("digits")]
-    | Annotated[CommandProblem, Tag("command")]
-    | Annotated[CustomProblem, Tag("custom")],
-    Discriminator(_kind),
-]
+def _load(group: str, kind: Any, info: ValidationInfo) -> Any:
+    """What the registry has for a kind of the study, or an error that names the kinds that there are."""
+    try:
+        return registry.load(group, str(kind), _folder(info))
+    except registry.KindError as error:
+        known = ", ".join(registry.kinds(group))
+        raise PydanticCustomError("kind", "{text}", {"text": f"{error}; allowed: {known}"}) from None
+
+
+def _each_kind(group: str, handler: GetJsonSchemaHandler) -> list[dict[str, Any]]:
+    """A schema for each built-in kind of a group, and one for kinds from outside."""
+    built_in = registry.BUILT_IN[group]
+    each: list[dict[str, Any]] = [
+        {
+            "allOf": [handler(registry.load(group, kind).__pydantic_core_schema__)],
+            "properties": {"kind": {"const": kind}},
+            "required": ["kind"],
+        }
+        for kind in built_in
+    ]
+    outside = {"type": "string", "not": {"enum": list(built_in)}}
+    return [*each, {"type": "object", "properties": {"kind": outside}, "required": ["kind"]}]
+
+
+class Kind:
+    """The type of a block whose ``kind`` says which Spec of the registry it is.
+
+    Args:
+        group: of the registry.
+    """
+
+    def __init__(self, group: str):
+        self.group = group
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Validation by the Spec that ``kind`` names."""
+        return core_schema.with_info_plain_validator_function(self._validate)
+
+    def _validate(self, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, Closed):
+            return value
+        if not isinstance(value, dict):
+            raise PydanticCustomError("kind", "wanted a block with a `kind`")
+        try:
+            if "kind" not in value:
+                known = ", ".join(registry.kinds(self.group))
+                text = f"this key is needed and is not there; allowed: {known}"
+                raise PydanticCustomError("missing_kind", "{text}", {"text": text})
+            spec = _load(self.group, value["kind"], info)
+        except PydanticCustomError as error:
+            line = InitErrorDetails(type=error, loc=("kind",), input=value)
+            raise ValidationError.from_exception_data(self.group, [line]) from None
+        return spec.model_validate(value, context=info.context)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """One schema for each kind, and one for kinds from outside."""
+        return {"oneOf": _each_kind(self.group, handler)}
+
+
+MethodKind = Annotated[MethodSpec, Kind("methods")]
+PriorKind = Annotated[PriorSpec, Kind("priors")]
+LikelihoodKind = Annotated[LikelihoodSpec, Kind("likelihoods")]
+
+
+class Size(Closed):
+    """Events of each split (collisions, for unfolding: each gives a few jets), and how they are cut into files."""
+
+    train: int = Field(default=4000, gt=0)
+    validation: int = Field(default=500, gt=0)
+    test: int = Field(default=1000, gt=0)
+    reference: int = Field(default=1000, gt=0, description="independent truth, for sampling floors")
+    shard: int = Field(
+        default=100_000, gt=0, description="most events in one shard (one job); rounded up to whole blocks"
+    )
+
+
+class Problem(Closed):
+    """One inverse problem: its forward process and its settings, families, priors, likelihoods and methods."""
+
+    kind: str = Field(description="a built-in kind, an installed entry point, or ./my_sim.py:MySim")
+    simulator: Any = Field(
+        default={}, validate_default=True, description="options of the forward process: what its events depend on"
+    )
+    size: Size = Size()
+    families: dict[Name, Family] = Field(min_length=1)
+    priors: dict[Name, PriorKind] = Field(default={})
+    likelihoods: dict[Name, LikelihoodKind] = Field(default={})
+    methods: dict[Name, MethodKind] = Field(min_length=1)
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    _spec: ProblemKind = PrivateAttr()
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The frame, with the options of each built-in kind's simulator."""
+        found = handler(schema)
+        made = handler.resolve_ref_schema(found)
+        made["allOf"] = [
+            {
+                "if": {"properties": {"kind": {"const": kind}}},
+                "then": {"properties": {"simulator": handler(settings.__pydantic_core_schema__)}},
+            }
+            for kind in registry.BUILT_IN["problems"]
+            if (settings := problem_kind(kind).Settings)
+        ]
+        made["properties"]["kind"]["examples"] = list(registry.BUILT_IN["problems"])
+        return found
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str, info: ValidationInfo) -> str:
+        _load("problems", kind, info)
+        return kind
+
+    @field_validator("simulator")
+    @classmethod
+    def _settings(cls, values: Any, info: ValidationInfo) -> Any:
+        # A kind that is wrong has been said.
+        if "kind" not in info.data or isinstance(values, BaseModel):
+            return values
+        if not isinstance(values, dict):
+            raise ValueError("wanted a block of options")
+        return problem_kind(info.data["kind"], _folder(info)).settings(values, info.context)
+
+    def model_post_init(self, context: Any) -> None:
+        """Keep what the kind says of itself."""
+        self._spec = problem_kind(self.kind, (context or {}).get("folder", "."))
+
+    @property
+    def spec(self) -> ProblemKind:
+        """What the kind says of itself."""
+        return self._spec
+
+    @property
+    def judged(self) -> list[str]:
+        """Names of the families that methods answer: every one with a test split."""
+        return [name for name, family in self.families.items() if "test" in family.splits]
+
+    @property
+    def uses_likelihood(self) -> bool:
+        """Whether a method answers by the problem's own likelihood, or evaluation compares with it."""
+        return (
+            any("likelihood" in method.needs_either for method in self.methods.values())
+            or any(infer.uses_likelihood for method in self.methods.values() for infer in method.infer.values())
+            or bool(self.evaluation.exact_events or self.evaluation.c2st_events)
+        )
+
+    @property
+    def simulator_values(self) -> dict[str, Any]:
+        """The ``simulator`` block as plain values, every default filled in."""
+        values = self.simulator.model_dump(mode="json") if isinstance(self.simulator, BaseModel) else self.simulator
+        return cast(dict[str, Any], values)
 
 
 class Study(Closed):
@@ -61,7 +207,7 @@ class Study(Closed):
 
     def judged(self, problem: str) -> list[str]:
         """Names of the families that methods answer: every one with a test split."""
-        return [name for name, family in self.problems[problem].families.items() if "test" in family.splits]
+        return self.problems[problem].judged
 
     def infer_families(self, problem: str, method: str, infer: str) -> list[str]:
         """The judged families that one inference runs on."""
@@ -83,24 +229,18 @@ def family_models(family: Family, split: str) -> list[str]:
     return [outside_path(name) for name in family.read.models.get(cast(Split, split), [])]
 
 
-def tile_files(family: Family) -> list[str]:
-    """The outside file that a family's models are cut from, if it is such a family."""
-    tiles = family.params.get("tiles")
-    return [outside_path(str(tiles["file"]))] if isinstance(tiles, dict) and "file" in tiles else []
+def parameter_files(problem: Problem, family: Family) -> list[str]:
+    """The outside files that a family's truth is made from."""
+    return problem.spec.parameter_files(family.params)
 
 
-def option_files(options: dict[str, Any]) -> list[str]:
-    """The outside files that the options of a built-in simulator name."""
-    return [outside_path(str(options[key])) for key in ("images", "labels", "wavelet") if options.get(key)]
-
-
-def resolve_fallback(family: Family) -> Family:
-    """The family as it runs here: `otherwise` in place of outside files (of `read`, of `tiles`) that are not there."""
+def resolve_fallback(problem: Problem, family: Family) -> Family:
+    """The family as it runs here: `fallback` where outside files (of `read`, of its parameters) are missing."""
     if family.fallback is None:
         return family
     read = family.read.files if family.read else {}
     files = [name for split in read for name in family_files(family, split) + family_models(family, split)]
-    files += tile_files(family)
+    files += parameter_files(problem, family)
     if files and all(Path(name).exists() for name in files):
         return family.model_copy(update={"fallback": None})
     taken: dict[str, Any] = {"read": None, "params": {}, "events": {}, "events_from": family.fallback, "fallback": None}

@@ -50,10 +50,6 @@ NO_RESULT = frozenset(
 )
 REGISTRIES = frozenset(
     {
-        (f"{CATALOGUE}.problems", "BUILT_IN_PROBLEMS"),
-        (f"{CATALOGUE}.methods", "Method"),
-        (f"{CATALOGUE}.methods", "Prior"),
-        (f"{CATALOGUE}.methods", "Likelihood"),
         (f"{CATALOGUE}.config", "Problem"),
     }
 )

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from pullback.study.model import Study
-from pullback.study.problems import BUILT_IN_PROBLEMS
 
 SCHEMA = Path("workflow/schemas/study.schema.json")
 
@@ -18,8 +17,6 @@ SCHEMA = Path("workflow/schemas/study.schema.json")
 def study_schema() -> dict[str, Any]:
     """The schema (JSON Schema draft 2020-12) with the descriptions of the models."""
     schema = Study.model_json_schema(mode="validation")
-    # A user's own kind is any name but a built-in one; without this a built-in kind would be valid twice over.
-    schema["$defs"]["CustomProblem"]["properties"]["kind"]["not"] = {"enum": list(BUILT_IN_PROBLEMS)}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "study.schema.json",

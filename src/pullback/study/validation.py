@@ -1,188 +1,214 @@
-"""What its types cannot say of a study: names that lead nowhere, families that cannot be made as asked."""
+"""Cross-field validation of a study: what the types of its keys cannot say."""
 
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any, get_args
+from collections.abc import Iterator
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from pullback.registry import did_you_mean
 from pullback.study import figures as study_figures
-from pullback.study.base import Capability, Uniform, did_you_mean, is_distribution
-from pullback.study.families import Family, NoiseShift, RootFiles, ScaleShift, SimulatorShift
-from pullback.study.method_validation import (
-    _evaluation_messages,
-    method_errors,
-    shape_errors,
-    uses_likelihood,
-)
-from pullback.study.model import Problem, Study
-from pullback.study.plugins import problem_class
-from pullback.study.problems import BUILT_IN_PROBLEMS, FORMULA_PT_MIN, CustomProblem, FwiProblem, UnfoldingProblem
-from pullback.study.waves import FwiParams, WaveFiles
+from pullback.study.base import Uniform, is_distribution
+from pullback.study.families import Family, SimulatorShift
+from pullback.study.kinds import Message, MethodSpec, SimulatorSettings
+from pullback.study.model import Problem, Study, resolve_fallback
 
 
-def errors(study: Study, folder: Path) -> Iterator[str]:
-    """One line for each thing that is wrong; ``folder`` is that of the study's file."""
+def errors(study: Study) -> Iterator[str]:
+    """One line for each thing that is wrong."""
     for name, problem in study.problems.items():
         at = f"problems.{name}"
-        gives: frozenset[Capability]
-        if isinstance(problem, CustomProblem):
-            try:
-                gives = frozenset(problem_class(problem.kind, folder).gives)
-            except Exception as error:  # The user's own file may raise anything.
-                hint = did_you_mean(problem.kind, BUILT_IN_PROBLEMS)
-                known = ", ".join(BUILT_IN_PROBLEMS)
-                yield f"{at}.kind: '{problem.kind}' cannot be loaded ({error}){hint} Built in: {known}."
-                continue
-        else:
-            gives = problem.gives
         yield from _family_errors(at, problem)
-        yield from method_errors(at, problem, gives, study.seen(name))
-        yield from shape_errors(at, problem)
-        yield from _evaluation_messages(at, problem, gives)
+        yield from _lines(at, problem.spec.check(problem))
+        yield from _learner_errors(at, problem, study.seen(name))
+        for method_name, method in problem.methods.items():
+            yield from _method_errors(f"{at}.methods.{method_name}", at, problem, method, study.seen(name))
+        for group in ("priors", "likelihoods", "methods"):
+            for kind_name, spec in getattr(problem, group).items():
+                yield from _lines(f"{at}.{group}.{kind_name}", spec.check(problem))
+        yield from _evaluation_errors(at, problem)
     yield from study_figures.errors(study.figures, study.problems)
+
+
+def _lines(at: str, messages: Iterator[Message]) -> Iterator[str]:
+    """What a kind says of its own block, with the place of that block."""
+    for message in messages:
+        key, text = ("", message) if isinstance(message, str) else message
+        yield f"{at}{'.' if key else ''}{key}: {text}"
+
+
+def _has_reference(problem: Problem, name: str) -> bool:
+    """Whether a family, or the one that its events come from, has an independent truth."""
+    base = resolve_fallback(problem, problem.families[name]).events_from if name in problem.families else None
+    family = problem.families.get(base or name)
+    return family is None or (
+        "reference" in family.splits and (family.read is None or "reference" in family.read.files)
+    )
+
+
+def _evaluation_errors(at: str, problem: Problem) -> Iterator[str]:
+    """Comparisons that a problem gives nothing for, and families that are not evaluated."""
+    gives = problem.spec.capabilities
+    for key in ("exact_events", "c2st_events"):
+        if getattr(problem.evaluation, key) and not gives & {"exact-posterior", "likelihood"}:
+            yield (
+                f"{at}.evaluation.{key}: compares with the exact posterior, and problem kind '{problem.kind}' gives "
+                f"{', '.join(sorted(gives))}; leave it out"
+            )
+    for name in problem.evaluation.exact_families or []:
+        if name in problem.judged and "exact-posterior" not in gives and not _has_reference(problem, name):
+            yield (
+                f"{at}.evaluation.exact_families: problem kind '{problem.kind}' knows the posterior by its reference "
+                f"split, and '{name}' has none"
+            )
+        if name not in problem.judged:
+            hint = did_you_mean(name, problem.judged)
+            yield f"{at}.evaluation.exact_families: '{name}' has no test events here{hint}"
+
+
+def _learner_errors(at: str, problem: Problem, seen: list[str]) -> Iterator[str]:
+    """Priors and likelihoods that cannot be learned here."""
+    if problem.priors and not seen:
+        yield f"{at}.priors: a prior is trained on the truth of seen families, and there is none"
+    if problem.likelihoods and not seen:
+        yield f"{at}.likelihoods: a likelihood is trained on pairs of seen families, and there is none"
+    if problem.likelihoods and problem.spec.unlearnable:
+        yield f"{at}.likelihoods: of problem kind '{problem.kind}' none can be learned: {problem.spec.unlearnable}"
+    if "exact" in problem.likelihoods:
+        yield f"{at}.likelihoods.exact: 'exact' means the problem's own likelihood; give this one another name"
+
+
+def _method_errors(here: str, at: str, problem: Problem, method: MethodSpec, seen: list[str]) -> Iterator[str]:
+    """A method that needs what the problem, or another block, does not have."""
+    gives = problem.spec.capabilities
+    said = f"'{method.kind}' needs {{}}, and problem kind '{problem.kind}' gives {', '.join(sorted(gives))}"
+    if missing := sorted(method.needs - gives):
+        yield f"{here}: {said.format(', '.join(missing))}"
+    if method.needs_either and not gives.intersection(method.needs_either):
+        yield f"{here}: {said.format(' or '.join(method.needs_either))}"
+    elif method.uses_reference(gives):
+        for infer_name, infer in method.infer.items():
+            for name in problem.judged if infer.families is None else infer.families:
+                if not _has_reference(problem, name):
+                    yield (
+                        f"{here}.infer.{infer_name}: '{method.kind}' answers from the reference split, and '{name}' "
+                        "has none here: list the families that have one in `families`"
+                    )
+    if (method.trains or method.needs_seen) and not seen:
+        yield f"{here}: '{method.kind}' learns from seen families, and there is none"
+    if "prior" in type(method).model_fields and method.prior_name not in problem.priors:
+        known = ", ".join(problem.priors) or "none"
+        yield f"{here}.prior: there is no prior '{method.prior_name}' under {at}.priors ({known})"
+    for infer_name, infer in method.infer.items():
+        yield from _lines(f"{here}.infer.{infer_name}", infer.check(problem))
+        chosen = infer.families or []
+        for family in sorted({name for name in chosen if chosen.count(name) > 1}):
+            yield f"{here}.infer.{infer_name}.families: '{family}' is there twice: name it once"
+        for family in chosen:
+            if family not in problem.judged:
+                hint = did_you_mean(family, problem.judged)
+                yield f"{here}.infer.{infer_name}.families: '{family}' has no test events here{hint}"
 
 
 def _family_errors(at: str, problem: Problem) -> Iterator[str]:
     families = problem.families
-    params_model = problem.Params
     for name, family in families.items():
         here = f"{at}.families.{name}"
         for key, base in (("events_from", family.events_from), ("fallback", family.fallback)):
             if base is None:
                 continue
             if base not in families:
-                hint = did_you_mean(base, families)
-                yield f"{here}.{key}: there is no family '{base}'{hint}"
+                yield f"{here}.{key}: there is no family '{base}'{did_you_mean(base, families)}"
             elif base == name or (key == "fallback" and families[base].fallback):
                 yield f"{here}.{key}: '{base}' may not be there either: name a family that is always made"
             elif "test" not in families[base].splits or families[base].events_from:
                 yield f"{here}.{key}: '{base}' has no test events of its own"
-        if isinstance(family.shift, SimulatorShift):
-            yield from _change_errors(here, problem, family)
-        if isinstance(family.read, RootFiles) and problem.kind != "unfolding":
-            yield f"{here}.read: ROOT files are read by problems of kind 'unfolding' only"
-        if isinstance(family.read, WaveFiles) and problem.kind != "fwi":
-            yield f"{here}.read: files of kind '{family.read.kind}' are read by problems of kind 'fwi' only"
-        if family.read and "test" not in family.read.files:
-            yield f"{here}.read.files: there is no test, and a family in the role '{family.role}' is judged on it"
-        if family.read and family.role == "seen":
-            learns = problem.priors or problem.likelihoods or any(m.trains for m in problem.methods.values())
-            for split in ("train", *(("validation",) if learns else ())):
-                if split not in family.read.files:
-                    yield f"{here}.read.files: there is no {split}, and a family in the role 'seen' is trained on"
-        if isinstance(problem, UnfoldingProblem) and isinstance(family.read, RootFiles):
-            yield from _cut_errors(here, problem, family.read)
-        if problem.kind == "unfolding" and isinstance(family.shift, NoiseShift):
-            yield f"{here}.shift: noise has one size for all of y, and jets have GeV and radians: scale a `feature`"
-        if problem.kind == "unfolding" and isinstance(family.shift, ScaleShift) and family.shift.feature is None:
-            yield f"{here}.shift: a factor on all of y would stretch angles too: name the `feature`"
-        if problem.kind == "digits" and isinstance(family.shift, NoiseShift):
+        if family.fallback and not (family.read or problem.spec.parameter_files(family.params)):
             yield (
-                f"{here}.shift: noise would fall on lost pixels too, whose exact 0 says that they are lost: use "
-                "{kind: simulator, change: {noise_variance: ...}}"
+                f"{here}: `fallback` is used in place of outside files, and this family has none: there is no `read`, "
+                "and its parameters name no file"
             )
-        if family.events_from or family.read:
-            continue
-        try:
-            if params_model is None:
-                checked: Iterable[tuple[str, Any]] = _own_parameters(family.params)
-            else:
-                checked = params_model.model_validate(family.params)
-        except ValidationError as error:
-            yield from _option_errors(f"{here}.params", params_model or Uniform, error)
-            continue
-        yield from _layer_errors(here, problem, checked)
-        distributed = [key for key, value in checked if isinstance(value, Uniform)]
-        if distributed and not family.sweep:
-            yield f"{here}.params.{distributed[0]}: a distribution of priors needs a `sweep` block"
-        if family.sweep and not distributed:
-            yield f"{here}.sweep: no parameter is a distribution, such as {{uniform: [low, high]}}"
+        if isinstance(family.shift, SimulatorShift):
+            yield from _change_errors(here, problem, family, family.shift)
+        if family.read:
+            yield from _read_errors(here, problem, family)
+        elif not family.events_from:
+            yield from _parameter_errors(here, problem, family)
     yield from _twice(at, families)
 
 
-def _layer_errors(here: str, problem: Problem, params: Any) -> Iterator[str]:
-    """Made-up geology has as many layers as the nodes of x can hold."""
-    if not (isinstance(problem, FwiProblem) and isinstance(params, FwiParams)) or params.geology == "tiles":
+def _read_errors(here: str, problem: Problem, family: Family) -> Iterator[str]:
+    """Outside files must be of records that the problem reads, with the splits that the family's role needs."""
+    assert family.read is not None
+    if family.read.records not in problem.spec.reads:
+        reads = ", ".join(sorted(problem.spec.reads)) or "no files"
+        yield (f"{here}.read: the files hold {family.read.records}, and problems of kind '{problem.kind}' read {reads}")
+    if "test" not in family.read.files:
+        yield f"{here}.read.files: there is no test, and a family in the role '{family.role}' is judged on it"
+    if family.role == "seen":
+        learns = problem.priors or problem.likelihoods or any(m.trains for m in problem.methods.values())
+        for split in ("train", *(("validation",) if learns else ())):
+            if split not in family.read.files:
+                yield f"{here}.read.files: there is no {split}, and a family in the role 'seen' is trained on"
+
+
+def _parameter_errors(here: str, problem: Problem, family: Family) -> Iterator[str]:
+    """Parameters must be those of the problem's kind; distributions belong to a sweep."""
+    try:
+        if problem.spec.Params is None:
+            given = {n: Uniform.model_validate(v) if is_distribution(v) else v for n, v in family.params.items()}
+        else:
+            given = dict(problem.spec.Params.model_validate(family.params))
+    except ValidationError as error:
+        yield from _option_errors(f"{here}.params", error, problem.spec.Params or Uniform)
         return
-    nodes = (problem.simulator.x_cells or problem.simulator.shape)[0]
-    if params.layers[1] > nodes // 2:
-        yield (
-            f"{here}.params.layers: x has {nodes} nodes of depth, which hold {nodes // 2} layers, found at most "
-            f"{params.layers[1]}: take fewer, or more nodes"
-        )
+    distributed = [key for key, value in given.items() if isinstance(value, Uniform)]
+    if distributed and not family.sweep:
+        yield f"{here}.params.{distributed[0]}: a distribution of priors needs a `sweep` block"
+    if family.sweep and not distributed:
+        yield f"{here}.sweep: no parameter is a distribution, such as {{uniform: [low, high]}}"
 
 
-def _cut_errors(here: str, problem: UnfoldingProblem, read: RootFiles) -> Iterator[str]:
-    """Of jets that pass different cuts p(y|x) differs, and what a family is answered with would not be its own."""
-    wanted = problem.simulator.reco_pt_min
-    if read.y_pt_min != wanted:
-        yield (
-            f"{here}.read.y_pt_min: found {read.y_pt_min:g} GeV, and p(y|x) of this problem is that of jets from "
-            f"{wanted:g} GeV on: give every family and `simulator.reco_pt_min` the same cut"
-        )
-    if read.has_truth and read.x_pt_min < FORMULA_PT_MIN and uses_likelihood(problem):
-        yield (
-            f"{here}.read.x_pt_min: found {read.x_pt_min:g} GeV, and the likelihood that this problem's methods or "
-            f"evaluation use holds from {FORMULA_PT_MIN:g} GeV on: raise it, or leave them out"
-        )
-
-
-def _own_parameters(params: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Parameters of a user's own problem, of which only distributions are known here."""
-    return [
-        (name, Uniform.model_validate(value) if is_distribution(value) else value) for name, value in params.items()
-    ]
-
-
-def _change_errors(here: str, problem: Problem, family: Family) -> Iterator[str]:
+def _change_errors(here: str, problem: Problem, family: Family, shift: SimulatorShift) -> Iterator[str]:
     """A shift that simulates again changes settings that there are, of a simulator that is run."""
-    assert isinstance(family.shift, SimulatorShift)
     base = problem.families.get(family.events_from) if family.events_from else None
     if base is not None and base.read is not None:
-        yield f"{here}.shift: '{family.events_from}' is read from files: there is no simulation to change"  # type: ignore[union-attr]
-    if problem.kind == "unfolding" or "simulator" not in type(problem).model_fields:
+        yield f"{here}.shift: '{family.events_from}' is read from files: there is no simulation to change"
+    if not problem.spec.resimulates:
         yield f"{here}.shift: problems of kind '{problem.kind}' cannot be simulated again from their truth"
         return
-    if isinstance(problem.simulator, dict):
+    settings = problem.spec.Settings
+    if settings is None:
         return
-    if "preset" in family.shift.change:
+    if "preset" in shift.change:
         yield f"{here}.shift.change.preset: a preset fills what is not given, and all is given: name what changes"
-    settings = type(problem.simulator)
     try:
-        changed = settings.model_validate({**problem.simulator.model_dump(), **family.shift.change})
+        changed = settings.model_validate({**problem.simulator.model_dump(), **shift.change})
     except ValidationError as error:
-        yield from _option_errors(f"{here}.shift.change", settings, error)
+        yield from _option_errors(f"{here}.shift.change", error, settings)
         return
-    if getattr(changed, "wavelet", None) and "peak_frequency" in family.shift.change:
-        yield f"{here}.shift.change.peak_frequency: it says nothing where there is a `wavelet`: change that, or to null"
+    unused = changed.unused if isinstance(changed, SimulatorSettings) else {}
+    if without := sorted(unused.keys() & shift.change.keys()):
+        yield f"{here}.shift.change.{without[0]}: {unused[without[0]]}"
     elif changed == problem.simulator:
         yield f"{here}.shift.change: all is as the problem has it: name what differs"
 
 
-def _option_errors(here: str, model: type[BaseModel], error: ValidationError) -> Iterator[str]:
-    """One line for each option of a model that is not right, with what is allowed beside an unknown one."""
+def _option_errors(here: str, error: ValidationError, model: Any) -> Iterator[str]:
+    """One line for each option that is not right."""
     for item in error.errors(include_url=False):
-        path = [str(part) for part in item["loc"]]
-        known: type[BaseModel] | None = model
-        for part in path[:-1]:
-            known = _block(known, part) if known else None
-        # A path through a union holds names of types, which are in no file.
-        key, known = (".".join(path), known) if known else (path[0], model)
-        hint = did_you_mean(path[-1], known.model_fields) if path and item["type"] == "extra_forbidden" else ""
+        key = ".".join(part for part in map(str, item["loc"]) if not _is_type(part))
         message = item["msg"].removeprefix("Value error, ")
-        yield f"{here}{'.' if key else ''}{key}: {message}{hint} (allowed: {', '.join(known.model_fields)})"
+        known = "" if item["type"] == "unknown_key" else f" (allowed: {', '.join(model.model_fields)})"
+        yield f"{here}{'.' if key else ''}{key}: {message}{known}"
 
 
-def _block(model: type[BaseModel], key: str) -> type[BaseModel] | None:
-    """The model of a block of options inside another."""
-    field = model.model_fields.get(key)
-    kinds = (field.annotation, *get_args(field.annotation)) if field else ()
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+def _is_type(part: str) -> bool:
+    """Whether a piece of an error's path is a type of a union, which is in no file."""
+    return part in ("float", "int", "str", "bool") or part[:1].isupper() or "[" in part
 
 
 def _twice(at: str, families: dict[str, Family]) -> Iterator[str]:
-    """A prior that is trained on cannot also be the unseen one that judges."""
+    """A prior that is trained on cannot also be the unseen one."""
     seen = {repr(sorted(f.params.items())): n for n, f in families.items() if f.role == "seen" and not f.read}
     for name, family in families.items():
         key = repr(sorted(family.params.items()))

@@ -10,16 +10,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
+from pullback import registry
 from pullback.study import paths
 from pullback.study.base import Split, job_digest
 from pullback.study.config import StudyError, check_stem, load_study, read_study
 from pullback.study.families import SimulatorShift
 from pullback.study.job_params import Plan
 from pullback.study.model import Study
-from pullback.study.plugins import problem_class
-from pullback.study.problems import BUILT_IN_PROBLEMS
 from pullback.study.provenance import SOURCE, Node, class_node, file_digest, manifest
 
 
@@ -117,18 +114,22 @@ class Graph:
         self.scripts = scripts
         self._own_files = {}
         for name, problem in plan.study.problems.items():
-            self._own_files[name, ""] = _digests(f"problems.{name}: the simulator's file", self._user_files(name))
+            said = f"problems.{name}: the simulator's file"
+            self._own_files[name, ""] = _digests(
+                said, [*self._kind_file("problems", problem.kind), *plan.simulator_files(name)]
+            )
             for family in problem.families:
                 said = f"problems.{name}.families.{family}: the file"
                 self._own_files[name, family] = _digests(said, plan.prior_files(name, family))
 
-    def _user_files(self, problem: str) -> list[str]:
-        files = self.plan.simulator_files(problem)
-        kind = self.study.problems[problem].kind
-        if not files and kind not in BUILT_IN_PROBLEMS:
-            module = sys.modules.get(problem_class(kind, Path(self.plan.folder)).__module__)
-            files = [file] if (file := getattr(module, "__file__", None)) else []
-        return files
+    def _kind_file(self, group: str, kind: str) -> list[str]:
+        """The file of a kind from outside: by path, or where an installed package has it."""
+        if kind in registry.BUILT_IN[group]:
+            return []
+        if path := registry.file_of(kind, self.plan.folder):
+            return [str(path)]
+        module = sys.modules.get(registry.load(group, kind).__module__)
+        return [file] if (file := getattr(module, "__file__", None)) else []
 
     def code(
         self,
@@ -146,21 +147,19 @@ class Graph:
         if problem:
             spec = self.study.problems[problem]
             own = self._own_files[problem, ""]
-            if spec.kind in BUILT_IN_PROBLEMS:
-                roots.append(class_node(spec.code))
-            if isinstance(spec.simulator, BaseModel):
-                roots.append(_options(type(spec.simulator)))
-            if params := getattr(spec, "Params", None):
-                roots.append(_options(params))
+            if spec.kind in registry.BUILT_IN["problems"]:
+                roots.append(class_node(registry.BUILT_IN["problems"][spec.kind]))
         if family:
             own += self._own_files[problem, family]
-        if infer and (refine := getattr(self.study.problems[problem].methods[method].infer[infer], "refine", None)):
-            roots += [class_node(refine.code), _options(type(refine))]
+        if infer:
+            roots += map(class_node, self.study.problems[problem].methods[method].infer[infer].modules)
             likelihood = self.plan.likelihood(problem, method, infer) or ""
         for group, name in (("methods", method), ("priors", prior), ("likelihoods", likelihood)):
             if name:
                 settings = getattr(self.study.problems[problem], group)[name]
-                roots += [class_node(settings.code), _options(type(settings))]
+                if settings.kind in registry.BUILT_IN[group]:
+                    roots += [class_node(registry.BUILT_IN[group][settings.kind]), class_node(settings.code)]
+                own += _digests(f"{group} '{name}': the file", self._kind_file(group, settings.kind))
         return manifest(self.scripts / f"{script}.py", tuple(roots), own)
 
     def code_to_derive(self, problem: str, family: str) -> str:
@@ -250,7 +249,7 @@ class Graph:
 
     def prior(self, problem: str, method: str, seed: int | str) -> list[str]:
         """The prior that a method is guided by, where it uses one."""
-        prior: str | None = getattr(self.study.problems[problem].methods[method], "prior", None)
+        prior = self.study.problems[problem].methods[method].prior_name
         return [paths.prior(self.name, problem, prior, seed)] if prior else []
 
     def likelihood(self, problem: str, method: str, infer: str, seed: int | str) -> list[str]:
@@ -357,7 +356,3 @@ def _digests(said: str, names: list[str]) -> tuple[tuple[str, str], ...]:
                 f"{said} {name} cannot be read ({error.strerror}): correct its path, or the variable in it"
             ) from None
     return tuple(digests)
-
-
-def _options(model: type[BaseModel]) -> Node:
-    return Node(model.__module__, model.__name__)

@@ -31,11 +31,10 @@ from pullback.core.seeding import event_normals, integer_seed
 from pullback.diffusion.numerics import seeded
 from pullback.diffusion.share import Noise
 from pullback.ensembles.scaling import Scaling
+from pullback.methods.amortised.hvae_spec import HvaeSpec
 from pullback.methods.amortised.model import VECTOR_ROWS, AmortisedModel, target_weights
 from pullback.networks.build import build_set_encoder
 from pullback.networks.encoders import Shape, observation_encoder
-from pullback.study import methods as study
-from pullback.study.inference import Infer
 
 LOG_STD = 7.0
 """Standard deviations lie within exp(+-LOG_STD), in units of the scaled x."""
@@ -84,7 +83,7 @@ class HvaeNet(nn.Module):
         ValueError: when x is not a vector.
     """
 
-    def __init__(self, spec: study.Hvae, scaling: Scaling):
+    def __init__(self, spec: HvaeSpec, scaling: Scaling):
         super().__init__()
         refuse(scaling.x_shape)
         size, width = scaling.x_shape[0], spec.network.width
@@ -141,7 +140,7 @@ def negative_elbo(
 class Hvae(AmortisedModel):
     """The hierarchical VAE: another network, loss and sampler in the life of an amortised model."""
 
-    spec: study.Hvae  # type: ignore[assignment]
+    spec: HvaeSpec  # type: ignore[assignment]
     model: HvaeNet  # type: ignore[assignment]
 
     def _loss(self) -> Callable[[Any, dict[str, Tensor], Noise], tuple[Tensor, Tensor]]:
@@ -157,7 +156,7 @@ class Hvae(AmortisedModel):
             return HvaeNet(self.spec, scaling)
 
     def _draw(
-        self, context: Tensor | None, noise: np.ndarray, seen: np.ndarray, event_id: np.ndarray, infer: Infer, part: int
+        self, context: Tensor | None, noise: np.ndarray, seen: np.ndarray, event_id: np.ndarray, part: int
     ) -> np.ndarray:
         """Draws as the network sees them (event, draw, *x): ``noise`` is that of x, c and z have some of their own."""
         assert context is not None

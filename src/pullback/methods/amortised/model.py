@@ -32,15 +32,12 @@ from pullback.ensembles.store import EnsembleReader
 from pullback.methods.amortised import conditioning
 from pullback.methods.amortised.paths import Path as NoisePath
 from pullback.methods.amortised.paths import make_path
+from pullback.methods.amortised.spec import Amortised, AmortisedInfer, ParameterContext, RegressionSpec, SetContext
 from pullback.methods.base import Method, PosteriorSamples, TrainPaths
 from pullback.networks.build import build_network, build_set_encoder
 from pullback.networks.encoders import Shape
-from pullback.study.inference import AmortisedInfer, Infer
-from pullback.study.methods import Cddpm, Cfm, EiDdpm, EiFm, Ensemble, Regression, Told, VelocityGan
 
 log = logging.getLogger("pullback")
-
-Spec = Cfm | Cddpm | EiFm | EiDdpm | Regression | VelocityGan
 
 
 VECTOR_ROWS = 4096
@@ -64,11 +61,11 @@ class ConditionalNet(nn.Module):
 
     theta: Tensor | None
 
-    def __init__(self, spec: Spec, x_shape: Shape, y_shape: Shape, theta: np.ndarray | None = None):
+    def __init__(self, spec: Amortised, x_shape: Shape, y_shape: Shape, theta: np.ndarray | None = None):
         super().__init__()
-        k = spec.k if isinstance(spec, Ensemble) else 0 if theta is None else theta.shape[1]
+        k = spec.k if isinstance(spec, SetContext) else 0 if theta is None else theta.shape[1]
         self.network = build_network(spec.network, x_shape, y_shape, k)
-        self.encoder = build_set_encoder(spec.set_encoder, y_shape, k) if isinstance(spec, Ensemble) else None
+        self.encoder = build_set_encoder(spec.set_encoder, y_shape, k) if isinstance(spec, SetContext) else None
         self.normalises_rows = any(isinstance(layer, nn.BatchNorm2d) for layer in self.network.modules())
         self.register_buffer("theta", None if theta is None else torch.from_numpy(theta).float())
 
@@ -140,7 +137,8 @@ class ModelState(NamedTuple):
 class AmortisedModel(Method[ModelState]):
     """cFM, cDDPM, EI-FM, EI-DDPM, GDDPM, regression: see the module."""
 
-    spec: Spec
+    spec: Amortised
+    settings: AmortisedInfer
 
     def train(self, data: TrainingData, job: TrainPaths) -> None:
         """Fit the scaling and the networks on the seen families and write the artifact."""
@@ -148,7 +146,7 @@ class AmortisedModel(Method[ModelState]):
 
         address = self.context.address
         scaling = data.fit_scaling(generator(*address, "scaling"))
-        told = data.parameters() if isinstance(self.spec, Told) and self.spec.parameters else None
+        told = data.parameters() if isinstance(self.spec, ParameterContext) and self.spec.parameters else None
         theta = None
         if told is not None:
             spread = told.values.std(axis=0)
@@ -176,7 +174,7 @@ class AmortisedModel(Method[ModelState]):
 
     def _loss(self) -> Callable[[Any, dict[str, Tensor], Noise], tuple[Tensor, Tensor]]:
         path, targets = make_path(self.spec), self.spec.train.loss_members
-        absolute = isinstance(self.spec, Regression) and self.spec.loss == "l1-l2"
+        absolute = isinstance(self.spec, RegressionSpec) and self.spec.loss == "l1-l2"
 
         def loss(model: ConditionalNet, sets: dict[str, Tensor], noise: Noise) -> tuple[Tensor, Tensor]:
             return path_loss(model, path, sets, noise, targets, absolute)
@@ -229,7 +227,7 @@ class AmortisedModel(Method[ModelState]):
         self.model.load_state_dict(weights)
         self.model.to(self.device).eval()
 
-    def tell(self, params: dict[str, Any]) -> None:
+    def set_prior_params(self, params: dict[str, Any]) -> None:
         """The true parameters of the family's prior.
 
         Raises:
@@ -242,20 +240,19 @@ class AmortisedModel(Method[ModelState]):
         self.theta = np.array([[float(params[name]) for name in self.parameters]], np.float32)
 
     @torch.no_grad()
-    def condition(self, ensemble: EnsembleReader, infer: Infer) -> ModelState:
+    def condition(self, ensemble: EnsembleReader, workdir: Path | None = None) -> ModelState:
         """Embed a set of observations, as it is or resampled; or take the parameters that were told."""
         if self.model.encoder is None:
             context = None
             if self.model.theta is not None:
                 context = self.model.context({"theta": torch.from_numpy(self.theta).to(self.device)})
             return ModelState(context, ensemble.n)
-        assert isinstance(infer, AmortisedInfer)
         address = self.context.address
         own = conditioning.read_members(ensemble, self.scaling, generator(*address, "members"))
-        least = infer.duplicate_to or 0
+        least = self.settings.duplicate_to or 0
         members = conditioning.repeated(own, least)
         first = int(ensemble.read("event_id", 0, 1)[0])
-        rngs = [generator(*address, "bootstrap", first, i) for i in range(infer.bootstrap)]
+        rngs = [generator(*address, "bootstrap", first, i) for i in range(self.settings.bootstrap)]
         # One at a time: together they would be as many copies of the set.
         if rngs and own.group is not None and not own.group.any():
             log.warning("bootstrap: all %d members are of one group, so that a resample is the set itself", len(own.y))
@@ -280,22 +277,22 @@ class AmortisedModel(Method[ModelState]):
         return context
 
     @torch.no_grad()
-    def draw(self, state: ModelState, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> PosteriorSamples:
+    def sample(self, state: ModelState, y: np.ndarray, event_id: np.ndarray) -> PosteriorSamples:
         """Draws x (event, draw, *x); each event's noise is addressed by its id."""
         # Of more resamples than draws the first ones.
-        contexts = [None] if state.context is None else list(state.context.split(1))[: infer.draws]
-        noise = event_normals((*self.context.address, "draw"), event_id, (infer.draws, *self.scaling.x_shape))
+        contexts = [None] if state.context is None else list(state.context.split(1))[: self.settings.draws]
+        noise = event_normals((*self.context.address, "draw"), event_id, (self.settings.draws, *self.scaling.x_shape))
         seen = self.scaling.encode_y(y)
         out = np.empty_like(noise)
         with numerics(self.context.threads, self.device.type == "cuda"):
             for i, context in enumerate(contexts):
                 some = slice(i, None, len(contexts))
-                out[:, some] = self._draw(context, noise[:, some], seen, event_id, infer, i)
+                out[:, some] = self._draw(context, noise[:, some], seen, event_id, i)
         x = self.scaling.decode_x(out, y[:, None])
         return PosteriorSamples(x, np.zeros(x.shape[:2]), np.ones(x.shape[:2], dtype=bool))
 
     def _draw(
-        self, context: Tensor | None, noise: np.ndarray, seen: np.ndarray, event_id: np.ndarray, infer: Infer, part: int
+        self, context: Tensor | None, noise: np.ndarray, seen: np.ndarray, event_id: np.ndarray, part: int
     ) -> np.ndarray:
         """Draws as the network sees them (event, draw, *x) from noise of that shape, under one context."""
         draws = noise.shape[1]
@@ -316,7 +313,7 @@ class AmortisedModel(Method[ModelState]):
                 fresh = event_normals(address, ids, (draws, *self.scaling.x_shape))
                 return torch.from_numpy(fresh).flatten(0, 1).to(self.device)
 
-            z = self.path.sample(predict, start, infer, normals).float().cpu().numpy()
+            z = self.path.sample(predict, start, self.settings, normals).float().cpu().numpy()
             pieces.append(z.reshape(-1, draws, *self.scaling.x_shape))
         return np.concatenate(pieces)
 

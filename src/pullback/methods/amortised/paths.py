@@ -12,8 +12,8 @@ from torch import Tensor
 
 from pullback.diffusion import ddpm, flow
 from pullback.diffusion.share import Noise
-from pullback.study.inference import DdpmInfer, FlowInfer, Infer
-from pullback.study.methods import Cddpm, Cfm, EiDdpm, EiFm, Regression, VelocityGan
+from pullback.methods.amortised.spec import Amortised, DdpmInfer, Diffusion, Flow, FlowInfer
+from pullback.study.kinds import Infer
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 """The network: x_t (B, *x), t (1,) -> (B, *x)."""
@@ -94,8 +94,8 @@ class DirectPath:
         return predict(torch.zeros_like(start), torch.zeros(1, dtype=start.dtype, device=start.device))
 
 
-def make_path(spec: Cfm | Cddpm | EiFm | EiDdpm | Regression | VelocityGan) -> Path:
+def make_path(spec: Amortised) -> Path:
     """The path of a method."""
-    if isinstance(spec, Cddpm | EiDdpm):
+    if isinstance(spec, Diffusion):
         return DdpmPath(spec.schedule, spec.diffusion_steps)
-    return DirectPath() if isinstance(spec, Regression | VelocityGan) else FlowPath()
+    return FlowPath() if isinstance(spec, Flow) else DirectPath()

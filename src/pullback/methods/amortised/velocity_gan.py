@@ -18,8 +18,8 @@ from pullback.diffusion.numerics import seeded
 from pullback.diffusion.share import Noise
 from pullback.ensembles.scaling import Scaling
 from pullback.methods.amortised.model import AmortisedModel, ConditionalNet, target_weights
+from pullback.methods.amortised.velocity_gan_spec import VelocityGanSpec
 from pullback.networks.inversion_net import Critic, gradient_penalty
-from pullback.study import methods as study
 
 PENALTY = 10.0
 
@@ -29,7 +29,7 @@ class GanNet(ConditionalNet):
 
     turn: Tensor
 
-    def __init__(self, spec: study.VelocityGan, x_shape: tuple[int, ...], y_shape: tuple[int, ...]):
+    def __init__(self, spec: VelocityGanSpec, x_shape: tuple[int, ...], y_shape: tuple[int, ...]):
         super().__init__(spec, x_shape, y_shape)
         self.critic = Critic(x_shape, spec.critic_width)
         self.critic_steps = spec.critic_steps
@@ -44,7 +44,7 @@ class GanNet(ConditionalNet):
 class VelocityGan(AmortisedModel):
     """See the module."""
 
-    spec: study.VelocityGan  # type: ignore[assignment]
+    spec: VelocityGanSpec  # type: ignore[assignment]
 
     def _build(self, scaling: Scaling, theta: np.ndarray | None) -> GanNet:
         with seeded(integer_seed(*self.context.address, "weights")):

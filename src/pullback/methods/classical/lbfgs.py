@@ -18,17 +18,77 @@ or that of a few more straight lines which fits the observation's first band bet
 """
 
 import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
+from pydantic import Field as Option
 
 from pullback.core.seeding import generator
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Context, Method, PosteriorSamples
 from pullback.methods.live_traces import live
-from pullback.study.inference import Infer, LbfgsInfer
+from pullback.study.base import Capability, Label, Name
+from pullback.study.kinds import Infer, Message, MethodSpec, PointInfer
+
+if TYPE_CHECKING:
+    from pullback.study.model import Problem as StudyProblem
+
+
+class LbfgsInfer(PointInfer):
+    """Descent of the waveform misfit by L-BFGS-B, band after band."""
+
+    lowpass_hz: list[Annotated[float, Option(gt=0)] | None] = Option(
+        default=[2.0, 3.0, 5.0, 8.0, 14.0],
+        min_length=1,
+        description="Hz: corner of the low-pass filter of each band, the first as low as the data go; null: no filter",
+    )
+    iterations: int = Option(default=40, ge=1, description="most iterations of each band")
+    start: tuple[float, float] | None = Option(
+        default=None,
+        description="x at the top and at the bottom of a straight line to start from; when not given, the mean profile "
+        "with depth of the seen families' truths",
+    )
+    scan: int = Option(
+        default=5,
+        ge=0,
+        description="values of x, evenly between its bounds: a descent begins with the straight line between two of "
+        "them (top, bottom) where one fits the first band better than `start`; 0: never",
+    )
+    smooth: float = Option(
+        default=0.1, ge=0, description="smoothing of that profile: standard deviation over the depth"
+    )
+    tv: float = Option(
+        default=0.005, ge=0, description="weight of the total variation of x in units of its bounds' width"
+    )
+    tikhonov: float = Option(default=0.0, ge=0, description="weight of its squared gradient")
+
+
+class LbfgsSpec(MethodSpec):
+    """Full-waveform inversion by L-BFGS with the adjoint of the simulator, low frequencies first."""
+
+    needs: ClassVar[frozenset[Capability]] = frozenset({"pairs", "forward", "gradient"})
+    returns: ClassVar[Label] = "point estimate"
+    reads_seen: ClassVar[bool] = True
+    misfit_advice: ClassVar[str] = "another start, lower first corners or more iterations of L-BFGS"
+    code: ClassVar[str] = "pullback.methods.classical.lbfgs:Lbfgs"
+
+    infer: Mapping[Name, LbfgsInfer] = Option(default={"default": LbfgsInfer()}, min_length=1)
+
+    def check(self, problem: "StudyProblem") -> Iterator[Message]:
+        """Without seen families there is no mean profile to start from."""
+        if any(family.role == "seen" for family in problem.families.values()):
+            return
+        for name, descent in self.infer.items():
+            if descent.start is None:
+                yield (
+                    f"infer.{name}.start",
+                    "without it a descent starts from the mean profile of the seen families, and there is none: give "
+                    "the velocity at the top and at the bottom",
+                )
+
 
 log = logging.getLogger("pullback")
 
@@ -69,10 +129,11 @@ class Lbfgs(Method[None]):
     """One model for each observation; its spread says nothing."""
 
     block = 1
+    settings: LbfgsInfer
     profile: np.ndarray | None = None
 
-    def __init__(self, spec: Any, problem: Any, context: Context):
-        super().__init__(spec, problem, context)
+    def __init__(self, spec: Any, problem: Any, context: Context, settings: Infer | None = None):
+        super().__init__(spec, problem, context, settings)
         self._scales: dict[float | None, np.ndarray] = {}
 
     def load(self, artifact: Path | None, prior: Path | None, seen: list[Path]) -> None:
@@ -89,15 +150,14 @@ class Lbfgs(Method[None]):
         if profiles:
             self.profile = np.mean(profiles, axis=0)
 
-    def draw(self, state: None, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> PosteriorSamples:
+    def sample(self, state: None, y: np.ndarray, event_id: np.ndarray) -> PosteriorSamples:
         """The end of the last band for each observation (event, 1, depth, offset)."""
-        assert isinstance(infer, LbfgsInfer)
         found = []
         for event, observed in zip(event_id, y, strict=True):
-            x, misfit = self._best_start(observed, infer), np.nan
-            for corner in infer.lowpass_hz:
-                descent = Descent(self.problem, observed, corner, infer)
-                x, misfit = descent.run(x, self._scale(descent, corner, infer))
+            x, misfit = self._best_start(observed), np.nan
+            for corner in self.settings.lowpass_hz:
+                descent = Descent(self.problem, observed, corner, self.settings)
+                x, misfit = descent.run(x, self._scale(descent, corner))
                 self._count(descent)
                 band = "all frequencies" if corner is None else f"below {corner:g} Hz"
                 log.info("event %d, %s: misfit %.4g after %d evaluations", event, band, misfit, descent.evaluations)
@@ -109,13 +169,13 @@ class Lbfgs(Method[None]):
             x, np.zeros(ok.shape), ok, {"final_misfit": float(np.median(misfits))} if misfits else {}
         )
 
-    def _scale(self, descent: "Descent", corner: float | None, infer: LbfgsInfer) -> np.ndarray:
+    def _scale(self, descent: "Descent", corner: float | None) -> np.ndarray:
         """s of one band, taken at the start: the same for every event without dead traces."""
         whole = bool(descent.live.all())
         if whole and corner in self._scales:
             return self._scales[corner]
         rng = generator(*self.context.address, "probes", str(corner))
-        scale = descent.scale(self.start(infer), rng)
+        scale = descent.scale(self.start(), rng)
         if whole:
             self._scales[corner] = scale
         return scale
@@ -124,28 +184,28 @@ class Lbfgs(Method[None]):
         self.cost.simulator_calls += SIMULATIONS * descent.evaluations
         self.cost.failed_simulations += descent.failed
 
-    def _best_start(self, observed: np.ndarray, infer: LbfgsInfer) -> np.ndarray:
+    def _best_start(self, observed: np.ndarray) -> np.ndarray:
         """Of the start and the straight lines of the scan the one with the least J in the first band."""
-        first = self.start(infer)
-        if not infer.scan:
+        first = self.start()
+        if not self.settings.scan:
             return first
-        descent = Descent(self.problem, observed, infer.lowpass_hz[0], infer)
-        ends = descent.low + descent.width * (np.arange(infer.scan) + 0.5) / infer.scan
+        descent = Descent(self.problem, observed, self.settings.lowpass_hz[0], self.settings)
+        ends = descent.low + descent.width * (np.arange(self.settings.scan) + 0.5) / self.settings.scan
         lines = [np.linspace(top, bottom, len(first)) for top in ends for bottom in ends]
         found = descent.least([first, *(np.broadcast_to(line[:, None], first.shape) for line in lines)])
         self._count(descent)
         return first if found is None else found
 
-    def start(self, infer: LbfgsInfer) -> np.ndarray:
+    def start(self) -> np.ndarray:
         """The model without regard to the observation (depth, offset)."""
         from scipy.ndimage import gaussian_filter
 
         depth, offset = self.problem.x.shape
-        if infer.start is not None:
-            profile = np.linspace(*infer.start, depth)
+        if self.settings.start is not None:
+            profile = np.linspace(*self.settings.start, depth)
         else:
             assert self.profile is not None
-            profile = gaussian_filter(self.profile, infer.smooth * depth, mode="nearest")
+            profile = gaussian_filter(self.profile, self.settings.smooth * depth, mode="nearest")
         return np.repeat(profile[:, None], offset, axis=1)
 
 

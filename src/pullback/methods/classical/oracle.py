@@ -4,15 +4,51 @@ Where the problem gives the exact posterior, its draws; where it gives the likel
 reference split (`problems.true_prior`).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from pullback.core.seeding import generator
 from pullback.methods.base import Method, PosteriorSamples
 from pullback.problems.true_prior import ByParameters, ByTruth
-from pullback.study.inference import ExactInfer, Infer
+from pullback.study.base import Capability, Label, Name
+from pullback.study.kinds import Infer, MethodSpec
+
+
+class ExactInfer(Infer):
+    """Exact posterior draws, each chosen by weight from a pool of candidates."""
+
+    pool: int = Field(
+        default=64,
+        ge=8,
+        description="weighted candidates that each draw is chosen from; a reference is used whole",
+    )
+
+
+class OracleSpec(MethodSpec):
+    """The posterior under the true prior: the best one can do.
+
+    The problem's own exact posterior (as `pool` grows); of a problem that gives only the likelihood, the reference
+    split of the family that is answered, weighted by it (as the reference grows).
+    """
+
+    needs: ClassVar[frozenset[Capability]] = frozenset()
+    needs_either: ClassVar[tuple[Capability, ...]] = ("exact-posterior", "likelihood")
+    returns: ClassVar[Label] = "asymptotic"
+    uses_true_prior: ClassVar[bool] = True
+    colour: ClassVar[str] = "#009E73"
+    code: ClassVar[str] = "pullback.methods.classical.oracle:Oracle"
+
+    infer: Mapping[Name, ExactInfer] = Field(default={"default": ExactInfer()}, min_length=1)
+
+    @property
+    def uses_prior_params(self) -> bool:
+        """The true parameters of the family's prior are used."""
+        return True
+
 
 LOW_QUANTILE = 0.05
 
@@ -21,14 +57,15 @@ class Oracle(Method[None]):
     """Draws from p(x|y) with the family's true parameters, or its own truth, as prior."""
 
     block = 1000
+    settings: ExactInfer
     params: dict[str, Any]
     truth: ByTruth
 
-    def tell(self, params: dict[str, Any]) -> None:
+    def set_prior_params(self, params: dict[str, Any]) -> None:
         """The true parameters of the family's prior."""
         self.params = params
 
-    def refer(self, reference: Path) -> None:
+    def set_reference(self, reference: Path) -> None:
         """Read the family's independent truth.
 
         Raises:
@@ -36,13 +73,12 @@ class Oracle(Method[None]):
         """
         self.truth = ByTruth.read(self.problem, reference)
 
-    def draw(self, state: None, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> PosteriorSamples:
-        """Exact as ``infer.pool``, or the reference, grows; each block of events has its own generator."""
-        assert isinstance(infer, ExactInfer)
+    def sample(self, state: None, y: np.ndarray, event_id: np.ndarray) -> PosteriorSamples:
+        """Exact as ``settings.pool``, or the reference, grows; each block of events has its own generator."""
         rng = generator(*self.context.address, "draw", int(event_id[0]))
-        own = "exact-posterior" in self.problem.gives
-        prior = ByParameters(self.problem, self.params, infer.pool) if own else self.truth
-        x, ess = prior.draw(y, infer.draws, rng)
+        own = hasattr(self.problem, "exact_posterior")
+        prior = ByParameters(self.problem, self.params, self.settings.pool) if own else self.truth
+        x, ess = prior.draw(y, self.settings.draws, rng)
         ok = np.isfinite(x).reshape(*x.shape[:2], -1).all(axis=-1)
         noticed = {}
         if np.isfinite(ess).all():

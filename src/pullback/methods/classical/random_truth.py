@@ -1,15 +1,34 @@
 """The answer of someone who has not looked: truths of the seen families, drawn at random for every observation."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from pullback.core.seeding import generator
 from pullback.ensembles.sets import nominal, windows
 from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Method, PosteriorSamples
-from pullback.study.inference import Infer
+from pullback.study.base import Capability, Label, Name
+from pullback.study.kinds import Infer, MethodSpec
+
+
+class RandomTruthSpec(MethodSpec):
+    """Answers every observation with truths drawn at random from the seen families: the least a method must beat."""
+
+    needs: ClassVar[frozenset[Capability]] = frozenset({"pairs"})
+    returns: ClassVar[Label] = "approximate"
+    reads_seen: ClassVar[bool] = True
+    needs_seen: ClassVar[bool] = True
+    baseline: ClassVar[bool] = True
+    colour: ClassVar[str] = "#7A7A7A"
+    code: ClassVar[str] = "pullback.methods.classical.random_truth:RandomTruth"
+
+    infer: Mapping[Name, Infer] = Field(default={"default": Infer()}, min_length=1)
+
 
 POOL = 20_000
 POOL_VALUES = 1 << 25
@@ -45,10 +64,10 @@ class RandomTruth(Method[None]):
                 weight = np.concatenate([nominal(reader.read("weight", *r)) for r in pieces]) if weighted else None
             self.weights.append(None if weight is None else _probabilities(weight, path))
 
-    def draw(self, state: None, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> PosteriorSamples:
+    def sample(self, state: None, y: np.ndarray, event_id: np.ndarray) -> PosteriorSamples:
         """Draws that do not depend on y."""
         rng = generator(*self.context.address, "draw", int(event_id[0]))
-        shape = (len(y), infer.draws)
+        shape = (len(y), self.settings.draws)
         family = rng.integers(len(self.truths), size=shape)
         x = np.empty((*shape, *self.problem.x.shape), np.float32)
         for index, truths in enumerate(self.truths):

@@ -23,9 +23,9 @@ from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import TrainingData
 from pullback.methods.amortised.model import target_weights
 from pullback.methods.base import Method, TrainPaths
+from pullback.methods.guided.spec import EdmPriorSpec
 from pullback.networks.build import build_network
-from pullback.study import methods as study
-from pullback.study.learning import Network
+from pullback.networks.settings import Network
 
 KIND = "diffusion-prior"
 PREDICTION = "edm-x0"
@@ -64,7 +64,7 @@ class LoadedPrior:
 class EdmPrior(Method[None]):
     """Training of a diffusion prior."""
 
-    spec: study.EdmPrior
+    spec: EdmPriorSpec
 
     def train(self, data: TrainingData, job: TrainPaths) -> None:
         """Fit the scaling and the denoiser on the truth of the seen families and write the artifact.

@@ -23,7 +23,6 @@ import logging
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,11 +32,10 @@ from pullback.core.seeding import event_normals, generator
 from pullback.diffusion.denoisers import Denoiser
 from pullback.diffusion.edm import euler_ode, euler_step, karras_grid
 from pullback.diffusion.numerics import numerics
-from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Method, PosteriorSamples
 from pullback.methods.guided.edm import PriorError, load_prior
+from pullback.methods.guided.spec import EnkgInfer
 from pullback.methods.live_traces import live
-from pullback.study.inference import EnkgInfer, Infer
 
 log = logging.getLogger("pullback")
 
@@ -172,9 +170,6 @@ class DiffusionMethod(Method[None]):
                 "problem's; train it on this problem"
             )
 
-    def condition(self, ensemble: EnsembleReader, infer: Infer) -> None:
-        """Nothing: each observation is answered on its own."""
-
     def denoise(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """The prior's denoiser; network calls are counted per particle."""
         self.cost.network_calls += len(x)
@@ -186,14 +181,14 @@ class DiffusionMethod(Method[None]):
         normals = event_normals((*self.context.address, stage), np.array([event_id]), shape)[0]
         return torch.from_numpy(normals).to(self.prior.device)
 
-    def draw(self, state: None, y: np.ndarray, event_id: np.ndarray, infer: Infer) -> PosteriorSamples:
+    def sample(self, state: None, y: np.ndarray, event_id: np.ndarray) -> PosteriorSamples:
         """Draws (event, draw, *x) in physical units, each event on its own."""
         with numerics(self.context.threads, self.prior.device.type == "cuda"):
-            z = np.stack([self.answer(one, int(i), infer) for one, i in zip(y, event_id, strict=True)])
+            z = np.stack([self.answer(one, int(i)) for one, i in zip(y, event_id, strict=True)])
         x = self.scaling.decode_x(z, y[:, None])
         return PosteriorSamples(x, np.zeros(x.shape[:2]), np.ones(x.shape[:2], dtype=bool))
 
-    def answer(self, y: np.ndarray, event_id: int, infer: Any) -> np.ndarray:
+    def answer(self, y: np.ndarray, event_id: int) -> np.ndarray:
         """Draws (draw, *x) for one observation (*y,), as networks see x."""
         raise NotImplementedError
 
@@ -201,7 +196,9 @@ class DiffusionMethod(Method[None]):
 class EnKG(DiffusionMethod):
     """EnKG against the problem's simulator; the particles of one observation are its draws."""
 
-    def answer(self, y: np.ndarray, event_id: int, infer: EnkgInfer) -> np.ndarray:
+    settings: EnkgInfer
+
+    def answer(self, y: np.ndarray, event_id: int) -> np.ndarray:
         """One run for one observation; dead traces are no data."""
         recorded = np.broadcast_to(live(self.problem.y, y), y.shape)
 
@@ -210,10 +207,10 @@ class EnKG(DiffusionMethod):
             return predicted[:, recorded.ravel()], ok
 
         sigmas = (self.prior.sigma_min, self.prior.sigma_max)
-        noise = self.noise("enkg", event_id, infer.draws)
+        noise = self.noise("enkg", event_id, self.settings.draws)
         label = f"EnKG, event {event_id}"
         progress = self.context.progress
-        return guide(self.denoise, simulate, y[recorded], noise, sigmas, infer, progress, label).cpu().numpy()
+        return guide(self.denoise, simulate, y[recorded], noise, sigmas, self.settings, progress, label).cpu().numpy()
 
     def _simulate(self, z: np.ndarray, y: np.ndarray, where: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Simulate x within its bounds; a particle that is not finite is not simulated and has failed."""

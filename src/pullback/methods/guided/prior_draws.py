@@ -5,15 +5,17 @@ import torch
 
 from pullback.diffusion.edm import euler_ode, karras_grid
 from pullback.methods.guided.enkg import DiffusionMethod
-from pullback.study.inference import DiffusionInfer
+from pullback.methods.guided.spec import DiffusionInfer
 
 
 class PriorDraws(DiffusionMethod):
     """The probability-flow ODE from noise to x, with the levels that a guided method would use."""
 
+    settings: DiffusionInfer
+
     @torch.no_grad()
-    def answer(self, y: np.ndarray, event_id: int, infer: DiffusionInfer) -> np.ndarray:
+    def answer(self, y: np.ndarray, event_id: int) -> np.ndarray:
         """Draws (draw, *x) for one observation, which is not used."""
-        grid = karras_grid(infer.levels, self.prior.sigma_min, self.prior.sigma_max)
-        noise = self.noise("prior-draws", event_id, infer.draws)
+        grid = karras_grid(self.settings.levels, self.prior.sigma_min, self.prior.sigma_max)
+        noise = self.noise("prior-draws", event_id, self.settings.draws)
         return euler_ode(self.denoise, self.prior.sigma_max * noise, grid).cpu().numpy()

@@ -1,10 +1,12 @@
-"""How something is learned: networks, set encoders, the training loop."""
+"""Settings of networks and set encoders, and which shapes they are for."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from pullback.study.base import Closed
+from pullback.study.kinds import Message
 
 
 class Mlp(Closed):
@@ -79,42 +81,48 @@ class Moments(Closed):
 SetEncoder = Annotated[SetTransformer | DeepSets | Moments, Field(discriminator="kind")]
 
 
-class Train(Closed):
-    """The default training loop."""
+def check_networks(learner: Any, x_shape: tuple[int, ...], y_shape: tuple[int, ...] | None) -> None:
+    """Build a learner's networks without memory; ``y_shape`` None for a network of x alone.
 
-    steps: int = Field(default=3000, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0, description="peak of a cosine schedule with a short warm-up")
-    optimizer: Literal["adam", "muon"] = Field(
-        default="adam",
-        description="muon: orthogonalised updates of the hidden matrices, Adam for the rest; for perceptrons and set "
-        "encoders, which it trains to the same error in fewer steps (a convolution's weights are left to Adam)",
-    )
-    sets_per_step: int = Field(default=8, ge=1, description="ensembles in one step")
-    set_size: tuple[int, int] = Field(
-        default=(128, 512), description="least and most observations of a set; drawn for each step, log-uniformly"
-    )
-    loss_members: int | None = Field(
-        default=None, ge=1, description="members of each set that are targets in the loss; all when not given"
-    )
-    prior_reweighting: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="fraction of the sets that are reweighted in x by a random window: priors beyond the seen ones, at "
-        "no cost in simulations (x a vector)",
-    )
-    ema: float = Field(default=0.999, ge=0, lt=1, description="decay of the average of the weights that is kept")
-    clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
-    precision: Literal["auto", "float32"] = Field(
-        default="auto", description="auto: bfloat16 on a GPU, float32 elsewhere"
-    )
-    validate_every: int = Field(default=500, ge=1, description="steps between validations on held-out ensembles")
-    checkpoint_every: int = Field(default=500, ge=1, description="steps between checkpoints")
-    memory_mb: int = Field(default=2000, ge=1, description="keep the data in memory below this size, else read windows")
+    Raises:
+        ValueError: a network cannot take these shapes.
+    """
+    import torch
 
-    @model_validator(mode="after")
-    def _sizes(self) -> "Train":
-        low, high = self.set_size
-        if not 1 <= low <= high:
-            raise ValueError(f"set_size needs 1 <= least <= most, found {list(self.set_size)}")
-        return self
+    from pullback.networks.build import build_network, build_set_encoder
+
+    network, encoder = getattr(learner, "network", None), getattr(learner, "set_encoder", None)
+    with torch.device("meta"):
+        if network is not None:
+            build_network(network, x_shape, y_shape, 0)
+        if encoder is not None:
+            assert y_shape is not None
+            build_set_encoder(encoder, y_shape, 1)
+
+
+def check_shapes(learner: Any, problem: Any) -> Iterator[Message]:
+    """Networks and set encoders that cannot serve a problem's truths or observations, where their shapes are known.
+
+    Args:
+        learner: a Spec, with ``network`` or ``set_encoder`` where it has them.
+        problem: the `Problem` of the study.
+    """
+    arrays, of_kind = problem.spec.arrays, f"of problem kind '{problem.kind}'"
+    if arrays is None:
+        return
+    network = getattr(learner, "network", None)
+    if "x" not in arrays and isinstance(network, Unet | InversionNet):
+        takes_vectors = Mlp in get_args(type(learner).model_fields["network"].annotation)
+        other = "kind: mlp" if takes_vectors else "another method, with network mlp"
+        yield "network.kind", f"'{network.kind}' is for x on a grid, and {of_kind} it is a vector: use {other}"
+    train = getattr(learner, "train", None)
+    if "x" in arrays and train and train.prior_reweighting:
+        yield (
+            "train.prior_reweighting",
+            f"sets are reweighted by truths that are vectors, and {of_kind} they are arrays: set it to 0",
+        )
+    if "y" in arrays and isinstance(getattr(learner, "set_encoder", None), Moments):
+        yield (
+            "set_encoder.kind",
+            f"'moments' is for y that is a vector, and {of_kind} it is an array: use set-transformer or deep-sets",
+        )

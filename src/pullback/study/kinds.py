@@ -1,0 +1,342 @@
+"""What every kind of problem, method, prior and likelihood says of itself, for the parts that know no concrete kind.
+
+A method, prior or likelihood is a Spec: a closed pydantic model of its options with class attributes (what it needs,
+what it returns) and ``code``, the class that does the work. A problem is a class: its options are ``Settings``, the
+parameters of its families ``Params``, and its capabilities are the methods that it has. `ProblemKind` reads such a
+class and fills in what it leaves out.
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
+
+from pydantic import BaseModel, Field
+
+from pullback import registry
+from pullback.study.base import Capability, Closed, Label, Name, Uniform, is_distribution
+
+if TYPE_CHECKING:
+    from pullback.study.families import Family
+    from pullback.study.model import Problem
+
+Message = str | tuple[str, str]
+"""What is wrong with a block of the study: a sentence, or the key below the block (``train.steps``) and a sentence."""
+
+
+class Infer(Closed):
+    """Settings of one inference that every method has."""
+
+    draws: int = Field(default=32, ge=1, description="posterior draws of each event")
+    max_events: int | None = Field(default=None, ge=1, description="the first events only; n is printed")
+    set_size: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
+        default="all", description="observations in a conditioning set: the whole ensemble, or disjoint blocks of n"
+    )
+    families: list[Name] | None = Field(default=None, description="only these families; every one when not given")
+    parts: int = Field(default=1, ge=1, description="pieces (jobs) that one family's events are cut into")
+
+    @property
+    def learned_likelihood(self) -> str | None:
+        """The name under `likelihoods:` that this inference uses, if it uses one."""
+        return None
+
+    @property
+    def uses_likelihood(self) -> bool:
+        """Whether the problem's own likelihood is used."""
+        return False
+
+    def check(self, problem: "Problem") -> Iterator[Message]:
+        """Cross-field validation against the problem that it is part of."""
+        return iter(())
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Further code that this inference runs, as ``"module:Class"``."""
+        return ()
+
+    def wrap(self, method: Any, likelihood: Path | None) -> Any:
+        """The method that answers: the loaded one, or one around it."""
+        return method
+
+
+class PointInfer(Infer):
+    """A point estimate is one draw."""
+
+    draws: Literal[1] = 1
+
+
+class KindSpec(Closed):
+    """A method, prior or likelihood in a study.
+
+    Attributes:
+        code: the class that does the work, made of (spec, problem, context): ``"module:Class"``, imported when a job
+            needs it, or the class itself.
+    """
+
+    code: ClassVar[Any]
+
+    kind: str
+
+    def build(self, problem: Any, context: Any, *settings: "Infer") -> Any:
+        """The object that does the work; ``settings`` are those of the inference, where there is one."""
+        made = registry.load_object(self.code) if isinstance(self.code, str) else self.code
+        return made(self, problem, context, *settings)
+
+    def check(self, problem: "Problem") -> Iterator[Message]:
+        """Cross-field validation against the problem that it is part of."""
+        return iter(())
+
+    def check_fields(self, x: Any, y: Any) -> None:
+        """Raise ValueError where it cannot learn truths or observations of these fields."""
+
+    @property
+    def alone(self) -> str:
+        """Why one process alone can train it; empty where several can."""
+        return ""
+
+
+class MethodSpec(KindSpec):
+    """A method: what it needs of a problem, what its draws are, and the settings of its inferences.
+
+    Attributes:
+        needs: capabilities that the problem must have.
+        needs_either: one of these is enough, the first that the problem has.
+        returns: what the draws are.
+        trains: whether it has an artifact of its own.
+        reads_seen: whether it answers from the seen pairs themselves, without training on them first.
+        needs_seen: whether there must be seen families.
+        uses_true_prior: whether it knows the true prior: shown beside the others, never ranked among them.
+        baseline: whether it answers independently of the observation.
+        advice: what to change where its intervals are too narrow.
+        misfit_advice: what to change where its draws do not explain their observations.
+        colour: in figures, #RRGGBB; the next free one when empty.
+        unfolds: whether it yields the truth distribution (rule `unfold`).
+        costly_condition: whether conditioning is a job of its own, whose state all parts of an inference read (rule
+            `condition`).
+    """
+
+    needs: ClassVar[frozenset[Capability]] = frozenset({"pairs"})
+    needs_either: ClassVar[tuple[Capability, ...]] = ()
+    returns: ClassVar[Label]
+    trains: ClassVar[bool] = False
+    reads_seen: ClassVar[bool] = False
+    needs_seen: ClassVar[bool] = False
+    uses_true_prior: ClassVar[bool] = False
+    baseline: ClassVar[bool] = False
+    advice: ClassVar[str] = ""
+    misfit_advice: ClassVar[str] = "more training steps and events, or a larger network"
+    colour: ClassVar[str] = ""
+    unfolds: ClassVar[bool] = False
+    costly_condition: ClassVar[bool] = False
+
+    infer: Mapping[Name, Infer] = Field(default={"default": Infer()}, min_length=1)
+
+    @property
+    def uses_prior_params(self) -> bool:
+        """Whether the method is given the true parameters of the family's prior."""
+        return False
+
+    @property
+    def prior_name(self) -> str | None:
+        """The name under `priors:` of the diffusion prior that it is guided by."""
+        return getattr(self, "prior", None)
+
+    def uses_set(self, infer: Infer) -> bool:
+        """Whether an answer depends on the set of observations that y is a member of."""
+        return False
+
+    def uses_reference(self, capabilities: frozenset[str]) -> bool:
+        """Whether the family's reference split stands for its prior."""
+        return "likelihood" in self.needs_either and "exact-posterior" not in capabilities
+
+    @classmethod
+    def infer_settings(cls, values: dict[str, Any]) -> Infer:
+        """The settings of one inference from plain values."""
+        blocks: Any = cls.model_fields["infer"].annotation
+        settings: Infer = blocks.__args__[1].model_validate(values)
+        return settings
+
+
+class PriorSpec(KindSpec):
+    """A diffusion prior, trained on the truth of the seen families."""
+
+    trains: ClassVar[bool] = True
+
+
+class LikelihoodSpec(KindSpec):
+    """A learned p(y|x), trained on pairs of the seen families."""
+
+    trains: ClassVar[bool] = True
+
+
+class SimulatorSettings(Closed):
+    """Options of a problem: exactly what its events depend on."""
+
+    def user_files(self, folder: str) -> list[str]:
+        """The user's own files that the events depend on; ``folder`` is that of the study."""
+        return []
+
+    @property
+    def unused(self) -> dict[str, str]:
+        """Options that have no effect beside the others -> why."""
+        return {}
+
+
+class Parameters(Closed):
+    """Parameters of a problem's prior."""
+
+    def user_files(self) -> list[str]:
+        """The outside files that a family with these parameters is made from."""
+        return []
+
+
+class Package(NamedTuple):
+    """An optional package: the module that is imported, its name, the extra that installs it, and what it is for."""
+
+    module: str
+    name: str
+    extra: str
+    purpose: str
+
+
+class Review(NamedTuple):
+    """What a simulator says of its settings without a simulation: warnings, and its numbers in one line."""
+
+    warnings: list[str]
+    summary: str
+
+
+CAPABILITIES: dict[Capability, tuple[str, ...]] = {
+    "prior": ("sample_prior",),
+    "forward": ("forward",),
+    "likelihood": ("log_likelihood",),
+    "gradient": ("gradient",),
+    "exact-posterior": ("exact_posterior",),
+}
+"""Capability -> the methods of a problem's class that give it, one of which is enough."""
+
+
+class ProblemKind:
+    """A problem's class as the study sees it.
+
+    Args:
+        cls: the class.
+
+    Attributes:
+        Settings: model of the ``simulator`` block, or None: the block is the keyword arguments of the class.
+        Params: model of a family's parameters, or None: they are the user's own.
+        arrays: which of x and y are arrays; None where only the problem itself knows.
+        periodic: quantities of x that networks see relative to y.
+        unlearnable: why p(y|x) cannot be learned as a density of vectors; empty where nothing is known against it.
+        via_files: whether simulated events are written to files first, which a reader reads (rule `collide`).
+        resimulates: whether a shift can simulate the truth again with other settings.
+        compiles: whether its simulator needs a C compiler.
+        reads: what outside records its families may be read from.
+        advice: what the report tells to try where a family's observations are unlike those in training (``outside``),
+            where draws do not explain them (``misfit``), and where they do not determine the truth (``undetermined``).
+    """
+
+    def __init__(self, cls: Any):
+        self.cls = cls
+        self.Settings: type[BaseModel] | None = getattr(cls, "Settings", None)
+        self.Params: type[Parameters] | None = getattr(cls, "Params", None)
+        self.arrays: frozenset[Literal["x", "y"]] | None = getattr(cls, "arrays", None)
+        self.periodic: tuple[str, ...] = getattr(cls, "periodic", ())
+        self.unlearnable: str = getattr(cls, "unlearnable", "")
+        self.via_files: bool = getattr(cls, "via_files", False)
+        self.resimulates: bool = getattr(cls, "resimulates", True)
+        self.compiles: bool = getattr(cls, "compiles", False)
+        self.reads: frozenset[str] = frozenset(getattr(cls, "reads", ()))
+        self.advice: Mapping[str, str] = getattr(cls, "advice", {})
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What the problem gives: recorded pairs, and what it has methods for."""
+        has = {name for name, methods in CAPABILITIES.items() if any(hasattr(self.cls, m) for m in methods)}
+        return frozenset({"pairs", *has})  # type: ignore[arg-type]
+
+    @property
+    def uses_folder(self) -> bool:
+        """Whether the class is made with the study's folder beside its settings."""
+        return "folder" in inspect.signature(self.cls.__init__).parameters
+
+    def requires(self, settings: Any) -> tuple["Package", ...]:
+        """The optional packages that its simulation needs."""
+        requires = getattr(self.cls, "requires", None)
+        return tuple(requires(settings)) if requires else ()
+
+    def block(self, settings: Any) -> int:
+        """Events of one random block."""
+        stated: int | None = getattr(settings, "block", None)
+        return stated or int(getattr(self.cls, "block", 1000))
+
+    def settings(self, values: dict[str, Any], context: Any = None) -> Any:
+        """The ``simulator`` block, checked where the class has a model of it."""
+        return self.Settings.model_validate(values, context=context) if self.Settings else values
+
+    def build(self, values: dict[str, Any], folder: Path | str = ".") -> Any:
+        """The problem from its ``simulator`` block.
+
+        Raises:
+            AttributeError: the class lacks a field of truth or observation.
+        """
+        more = {"folder": Path(folder)} if self.uses_folder else {}
+        problem = self.cls(self.settings(values), **more) if self.Settings else self.cls(**values, **more)
+        for needed in ("x", "y"):
+            if not hasattr(problem, needed):
+                raise AttributeError(
+                    f"problem {self.cls.__name__}: the class has no field `{needed}` (pullback.ensembles.fields.Field)"
+                )
+        problem.block = getattr(problem, "block", None) or 1000
+        problem.fail = getattr(problem, "fail", "error")
+        return problem
+
+    def user_files(self, settings: Any, folder: str) -> list[str]:
+        """The user's own files that the events depend on; ``folder`` is that of the study."""
+        return settings.user_files(folder) if isinstance(settings, SimulatorSettings) else []
+
+    def parameter_files(self, params: dict[str, Any]) -> list[str]:
+        """The outside files that a family with these parameters is made from; none where they are not valid."""
+        try:
+            return self.Params.model_validate(params).user_files() if self.Params else []
+        except ValueError:
+            return []
+
+    def complete(self, family: "Family") -> "Family":
+        """A family with the parameters that follow from its role, where it states none."""
+        complete = getattr(self.cls, "complete", None)
+        return complete(family) if complete else family
+
+    def check(self, problem: "Problem") -> Iterator[Message]:
+        """Cross-field validation of the problem's own block."""
+        check = getattr(self.cls, "check", None)
+        yield from check(problem) if check else ()
+
+    def is_inside(self, params: dict[str, Any], sweep: dict[str, Any]) -> bool:
+        """Whether fixed parameters lie inside the support of a sweep's; what one does not give has its default."""
+        fields = self.Params.model_fields if self.Params else {}
+        defaults = {name: field.default for name, field in fields.items() if not field.is_required()}
+        known, trained = (_as_in_a_file(defaults | given) for given in (params, sweep))
+        for name, support in trained.items():
+            value = known.get(name)
+            if is_distribution(support):
+                if value is None or not Uniform(**support).contains(float(value)):
+                    return False
+            elif value != support and (name in sweep or isinstance(support, int | float)):
+                return False
+        return True
+
+
+def _as_in_a_file(params: dict[str, Any]) -> dict[str, Any]:
+    """Lists in place of tuples, as a default may be one."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in params.items()}
+
+
+def problem_kind(kind: str, folder: Path | str = ".") -> ProblemKind:
+    """The kind of a problem by its name or path."""
+    return ProblemKind(registry.load("problems", kind, folder))
+
+
+def parse(group: str, values: dict[str, Any], folder: Path | str = ".") -> Any:
+    """A Spec from plain values with a ``kind``, as they stand in a job."""
+    return registry.load(group, values["kind"], folder).model_validate(values)
