@@ -11,7 +11,7 @@ from test_evaluate import run
 from pullback.core.angles import wrap
 from pullback.ensembles.fields import Field
 from pullback.metrics.bootstrap import Replicas
-from pullback.metrics.c2st import correct, features
+from pullback.metrics.classifier import correct, features
 from pullback.metrics.energy import energy_scores
 from pullback.metrics.exact import Exact, ExactError, moments, unweighted
 from pullback.metrics.sample import Space

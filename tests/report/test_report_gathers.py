@@ -32,7 +32,8 @@ def example(method, error=50.0, again=None, **more):
 
 def case(*examples):
     series = make_series(
-        [(e.method, e.infer, e.method_kind, e.returns) for e in examples], {"random-truth": registry.load("methods", "random-truth")}
+        [(e.method, e.infer, e.method_kind, e.returns) for e in examples],
+        {"random-truth": registry.load("methods", "random-truth")},
     )
     return [((next(s for s in series if s.method == e.method), e), 0) for e in examples]
 

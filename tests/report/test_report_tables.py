@@ -165,7 +165,9 @@ def test_colours_belong_to_methods_and_differ():
         ("oracle", "default", "oracle", "asymptotic"),
         ("random", "default", "random-truth", "approximate"),
     ]
-    series = make_series(methods + methods[:2], {kind: registry.load("methods", kind) for kind in ("oracle", "random-truth")})
+    series = make_series(
+        methods + methods[:2], {kind: registry.load("methods", kind) for kind in ("oracle", "random-truth")}
+    )
     assert [s.label for s in series] == ["cfm (four)", "cfm (two)", "ei-fm-k5", "ei-fm-k8", "random", "oracle"]
     assert series[0].colour == series[1].colour
     assert len({s.colour for s in series}) == 5

@@ -109,7 +109,7 @@ class SortedDraws:
         worst = np.where(self.periodic, np.pi, worst)
         return success * (error - spread / _bias(self.vote)) + (1 - success) * worst
 
-    def coverage(self, percent: int) -> np.ndarray:
+    def coverage(self, percent: float) -> np.ndarray:
         """Whether the central interval of ``percent`` holds the truth, (event, component), numbers from 0 to 1.
 
         The truth's rank among m exact draws (of unequal weights as many as are effective) is uniform on 0..m, so

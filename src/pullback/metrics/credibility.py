@@ -10,7 +10,8 @@ import numpy as np
 
 from pullback.core import seeding
 from pullback.ensembles.store import EnsembleReader
-from pullback.metrics import ranks, tarp
+from pullback.metrics import expected_coverage as tarp
+from pullback.metrics import ranks
 from pullback.metrics.bootstrap import Replicas
 from pullback.metrics.metric import Measured, Metric
 from pullback.metrics.sample import Sample, Space

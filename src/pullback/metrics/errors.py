@@ -77,18 +77,22 @@ def errors(sample: Sample) -> Scores:
     return out
 
 
-def spread_and_skill(sample: Sample) -> Scores:
-    """Predicted and actual squared error of the mean, (event, 2)."""
-    if sample.point_estimate or not _has_point(sample):
-        return {}
+def spread_and_skill(sample: Sample) -> np.ndarray:
+    """Predicted and actual squared error of the mean of the draws, on the common scale, (event, 2)."""
     truth, space = sample.known
     draws = sample.ordered
     spread = draws.variance() * (1 + 1 / draws.effective()) / space.scale**2
     skill = space.difference(draws.mean(), truth) ** 2 / space.scale**2
-    return {"spread_skill": (np.column_stack([spread.mean(axis=1), skill.mean(axis=1)]), "1")}
+    return np.column_stack([spread.mean(axis=1), skill.mean(axis=1)])
 
 
-def _root_of_ratio(means: np.ndarray) -> np.ndarray:
+def _spread_skill_rows(sample: Sample) -> Scores:
+    wanted = _has_point(sample) and not sample.point_estimate
+    return {"spread_skill": (spread_and_skill(sample), "1")} if wanted else {}
+
+
+def root_of_ratio(means: np.ndarray) -> np.ndarray:
+    """Spread over skill from their means (..., 2); NaN without a skill."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.sqrt(means[..., 0] / np.where(means[..., 1] > 0, means[..., 1], np.nan))
 
@@ -138,6 +142,6 @@ SPREAD_SKILL = Metric(
     "spread over actual error; 1 when calibrated, below 1 overconfident",
     "target",
     target=1.0,
-    compute=spread_and_skill,
-    of_means=_root_of_ratio,
+    compute=_spread_skill_rows,
+    of_means=root_of_ratio,
 )

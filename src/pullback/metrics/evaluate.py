@@ -118,7 +118,8 @@ def evaluate(
         )
     simulated = problem_of(parsed["problem"])
     problem = simulated if hasattr(simulated, "forward") else None
-    measured = [*built_in(), *load_metrics(parsed["evaluation"]["metrics"], parsed.get("folder", "."))]
+    asked = load_metrics(parsed["evaluation"]["metrics"], parsed.get("folder", "."))
+    measured = list(dict.fromkeys([*built_in(), *asked]))
     observed = checks.SeenObservations([Path(path) for path in seen], parsed["evaluation"]["swd_events"])
     found: dict[int, tuple[list[dict[str, Any]], dict[str, Any]]] = {}
     # One family after another, so that one truth is in memory; the tables keep the job's order.

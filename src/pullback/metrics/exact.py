@@ -36,7 +36,7 @@ import numpy as np
 
 from pullback.core import seeding
 from pullback.ensembles.fields import Field
-from pullback.metrics import c2st
+from pullback.metrics import classifier
 from pullback.metrics.bootstrap import Replicas, percentile_interval
 from pullback.metrics.energy import energy_scores
 from pullback.metrics.metric import Measured, Metric
@@ -259,7 +259,7 @@ class Exact:
         return rows
 
     def classify(self, y_field: Field, one: np.ndarray, replicas: Replicas) -> Measured:
-        """``c2st``: accuracy of a classifier between one draw of each first event and an exact one; `c2st`.
+        """``c2st``: accuracy of a classifier between one draw of each first event and an exact one (`classifier`).
 
         Args:
             y_field: of y.
@@ -267,14 +267,14 @@ class Exact:
             replicas: bootstrap over these events.
         """
         n = len(one)
-        y = c2st.features(self.y[:n].reshape(n, -1), y_field)
+        y = classifier.features(self.y[:n].reshape(n, -1), y_field)
         address = (*self.address, "c2st")
         if n not in self._c2st:
-            exact, other = (c2st.features(self.sample(n, 1, "c2st", i).one, self.field) for i in range(2))
+            exact, other = (classifier.features(self.sample(n, 1, "c2st", i).one, self.field) for i in range(2))
             weight = replicas.weight
-            self._c2st[n] = exact, float(np.average(c2st.correct(y, other, exact, address), weights=weight))
+            self._c2st[n] = exact, float(np.average(classifier.correct(y, other, exact, address), weights=weight))
         exact, floor = self._c2st[n]
-        right = c2st.correct(y, c2st.features(one, self.field), exact, address)
+        right = classifier.correct(y, classifier.features(one, self.field), exact, address)
         value, spread = replicas.mean(right[:, None])
         return Measured("c2st", float(value[0]), *percentile_interval(spread[:, 0]), floor, n, "1")
 

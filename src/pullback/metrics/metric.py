@@ -136,7 +136,7 @@ def load_metrics(kinds: Sequence[str], folder: Path | str = ".") -> list[Metric]
     """The metrics that a study names: entry points, or ``./my.py:NAME`` relative to a folder; `words` knows them then.
 
     Raises:
-        registry.KindError: one is not there, cannot be loaded, or is no metric.
+        registry.KindError: one is not there, cannot be loaded, is no metric, or has the name of a built-in one.
     """
     found = []
     for kind in kinds:
@@ -144,6 +144,10 @@ def load_metrics(kinds: Sequence[str], folder: Path | str = ".") -> list[Metric]
         if not isinstance(metric, Metric):
             raise registry.KindError(
                 "metrics", kind, f"'{kind}' is of type {type(metric).__name__}, wanted a pullback.metrics.Metric"
+            )
+        if metric.name in registry.BUILT_IN["metrics"] and metric not in built_in():
+            raise registry.KindError(
+                "metrics", kind, f"'{kind}' is called '{metric.name}' as a built-in one: rename it"
             )
         _FROM_FILES[metric.name] = metric
         found.append(metric)

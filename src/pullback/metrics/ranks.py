@@ -17,7 +17,7 @@ see a defect that every approximate method has, and would be wrong for events of
 
 Ranks of components alone have blind spots. Draws of the prior that ignore y are calibrated, component by component; of
 functions of x and y, the log-likelihood sees that (Modrak et al. 2023, arXiv 2211.02383), as do distances to references
-that follow y (`pullback.metrics.tarp`).
+that follow y (`pullback.metrics.expected_coverage`).
 """
 
 import numpy as np

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pullback.core import seeding
 from pullback.core.angles import wrap
@@ -183,11 +184,10 @@ class Sample:
 
     @staticmethod
     def of_arrays(
-        draws: np.ndarray,
-        truth: np.ndarray,
-        weights: np.ndarray | None = None,
+        draws: ArrayLike,
+        truth: ArrayLike,
+        weights: ArrayLike | None = None,
         periodic: Sequence[int] = (),
-        y: np.ndarray | None = None,
     ) -> "Sample":
         """A sample from plain arrays; draws that are not finite count as failed.
 
@@ -196,7 +196,6 @@ class Sample:
             truth: (event, *x), or (event,).
             weights: of draws (event, draw), not negative; None for equal ones.
             periodic: which components are angles, in radians.
-            y: observations (event, *y).
 
         Raises:
             ValueError: shapes that do not fit, or a negative weight.
@@ -206,6 +205,11 @@ class Sample:
             raise ValueError(
                 f"found draws of shape {draws.shape} and truth of shape {truth.shape}; wanted (event, draw, *x) and "
                 "(event, *x)"
+            )
+        if not truth.size or not draws.shape[1] or not np.isfinite(truth).all():
+            raise ValueError(
+                f"found truth of shape {truth.shape} and draws of shape {draws.shape}; wanted finite "
+                "truths and at least one event and one draw"
             )
         x, truth = draws.reshape(*draws.shape[:2], -1), truth.reshape(len(truth), -1)
         angles = np.zeros(x.shape[2], bool)
@@ -223,8 +227,7 @@ class Sample:
             with np.errstate(divide="ignore"):
                 log_weight = np.log(weights)
         ok = np.isfinite(x).all(axis=2)
-        sample = Sample.of(x, log_weight, ok, truth, space, np.full(len(x), 0.5))
-        return replace(sample, y=y)
+        return Sample.of(x, log_weight, ok, truth, space, np.full(len(x), 0.5))
 
     def __len__(self) -> int:
         """Number of events."""

@@ -114,7 +114,7 @@ def write_report(
     """
     parsed = json.loads(job)
     refuse_stale_files(parsed, examples=examples)
-    study = Study.model_validate(parsed["study"])
+    study = Study.model_validate(parsed["study"], context={"folder": parsed["folder"]})
     for problem in study.problems.values():
         load_metrics(problem.evaluation.metrics, parsed["folder"])
     text = read_csv(metrics, COLUMNS)

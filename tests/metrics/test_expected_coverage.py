@@ -4,9 +4,16 @@ from scipy import stats
 
 from pullback.core.angles import wrap
 from pullback.ensembles.fields import Field
+from pullback.metrics.expected_coverage import (
+    Others,
+    coverage,
+    curve,
+    local_references,
+    project_observations,
+    uniform_references,
+)
 from pullback.metrics.ranks import EXPECTED, distance_from_uniform, ranks
 from pullback.metrics.sample import Sample, Space
-from pullback.metrics.tarp import Others, coverage, curve, local_references, project_observations, uniform_references
 
 FIELD = Field.vector("x", ("a", "b"), "m")
 N, DRAWS = 3000, 60
