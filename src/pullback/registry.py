@@ -73,6 +73,9 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "crps_excess": "pullback.metrics.exact:CRPS_EXCESS",
         "c2st": "pullback.metrics.exact:C2ST",
         "misfit": "pullback.metrics.checks:MISFIT",
+        "unfolded_ess": "pullback.metrics.unfolding:UNFOLDED_ESS",
+        "bins_w1": "pullback.metrics.unfolding:BINS_W1",
+        "bins_chi2": "pullback.metrics.unfolding:BINS_CHI2",
         "failed_resimulations": "pullback.metrics.checks:FAILED_RESIMULATIONS",
     },
 }

@@ -139,8 +139,8 @@ class Answers:
         """Every row, metric after metric; those that share a function come together."""
         done: set[Any] = set()
         for metric in self.metrics:
-            source = metric.measure or (metric if metric.of_set else "scores")
-            if source in done:
+            source = metric.measure or (metric if metric.of_set else metric.compute and "scores")
+            if source is None or source in done:
                 continue
             done.add(source)
             if metric.measure is not None:

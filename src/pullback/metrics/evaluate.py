@@ -1,6 +1,7 @@
 """Evaluation of one method on one problem: every inference, seed and family. Loads no torch."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,52 @@ import numpy as np
 from pullback.core.joblog import progress
 from pullback.ensembles import hdf5
 from pullback.ensembles.stale_files import refuse_stale_files
-from pullback.ensembles.store import PosteriorReader
-from pullback.metrics import checks
+from pullback.ensembles.store import PosteriorReader, add_cost
+from pullback.metrics import checks, unfolding
 from pullback.metrics import examples as drawn
 from pullback.metrics.answers import Answers
 from pullback.metrics.case import Case, EvaluationError, refuse_foreign
-from pullback.metrics.metric import Metric, built_in, load_metrics
+from pullback.metrics.metric import Measured, Metric, built_in, load_metrics
 from pullback.metrics.sample import normalised
 from pullback.metrics.table import COLUMNS, COST_COLUMNS, Result, write_table
 from pullback.problems.base import problem_of
+
+
+def _result(job: dict[str, Any], case: Case, infer: str, seed: int) -> Result:
+    names = [job[key] for key in ("study", "problem_name", "method", "method_kind")]
+    return Result(*names, infer, seed, case.name, case.role, case.shift, job["returns"])
+
+
+def _group(file: h5py.File, case: Case, infer: str, seed: int, kind: str) -> h5py.Group:
+    labels = {"title": case.title, "role": case.role, "shift": case.shift, "kind": kind}
+    return drawn.start_group(file, infer, seed, case.name, labels)
+
+
+def _unfolded(
+    job: dict[str, Any],
+    case: Case,
+    result: tuple[str, int, str],
+    path: Path,
+    file: h5py.File,
+    costs: list[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """The rows of one unfolded distribution; its cost goes to that of the posterior beside it, if any."""
+    infer, seed, family = result
+    row = _result(job, case, infer, seed)
+    name = f"{infer}/{seed}/{family}"
+    group = file[name] if name in file else None
+    if group is None and case.reader.x is not None and case.reader.x.is_vector:
+        group = _group(file, case, infer, seed, "features")
+    address = (job["seed"], job["problem_name"], job["method"], infer, seed, family)
+    found = unfolding.judge(case, path, address, group)
+    beside = [c for c in costs if (c["infer"], c["seed"], c["family"]) == (infer, seed, family)]
+    if beside:
+        counts = {key: value for key, value in found.cost.items() if key != "events"}
+        beside[0].update(add_cost({key: beside[0][key] for key in counts}, counts))
+    else:
+        costs.append(row.cost_row(found.cost, found.observed, 0))
+    noticed = [Measured(key, v, None, None, None, found.observed, "1") for key, v in found.diagnostics.items()]
+    return [row.row(measured, found.observed) for measured in [*found.rows, *noticed]]
 
 
 def _posterior(
@@ -32,26 +70,13 @@ def _posterior(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The rows of one posterior for the metrics table and for the cost table; its examples go to the file."""
     infer, seed, family = result
-    whose = Result(
-        job["study"],
-        job["problem_name"],
-        job["method"],
-        job["method_kind"],
-        infer,
-        seed,
-        family,
-        case.role,
-        case.shift,
-        job["returns"],
-    )
+    whose = _result(job, case, infer, seed)
     with PosteriorReader(path) as posterior:
         refuse_foreign(case, posterior)
         address = (job["seed"], job["problem_name"], job["method"], infer, seed, family)
         answers = Answers(case, posterior, metrics, address, job["returns"] == "point estimate", seen)
         rows = [whose.row(row, case.reader.n) for row in answers.rows()]
-        kind = "features" if posterior.x.is_vector else "fields"
-        about = {"title": case.title, "role": case.role, "shift": case.shift, "kind": kind}
-        group = drawn.start_group(file, infer, seed, family, about)
+        group = _group(file, case, infer, seed, "features" if posterior.x.is_vector else "fields")
         _examples(answers, group)
         if answers.credibility is not None and answers.ranks is not None:
             answers.credibility.write(group, answers.ranks, case.replicas(len(answers.ranks)).weight)
@@ -87,6 +112,7 @@ def evaluate(
     metrics: Path,
     cost: Path,
     examples: Path,
+    unfolded: Sequence[Path] = (),
 ) -> None:
     """Judge one method on one problem and write its metrics, its cost and what the report draws of it.
 
@@ -98,6 +124,7 @@ def evaluate(
         seen: indices of the seen families' train split.
         metrics, cost: tables to write, CSV (columns: `pullback.metrics.table`).
         examples: arrays to write, HDF5 (layout: `pullback.metrics.examples`).
+        unfolded: a file for each of the job's ``unfolded`` results, in their order.
 
     Raises:
         EvaluationError: files that do not belong together; nothing is written.
@@ -110,6 +137,7 @@ def evaluate(
         ensembles=list(ensembles.values()),
         references=list(references.values()),
         seen=seen,
+        unfolded=unfolded,
     )
     results = [tuple(result) for result in parsed["results"]]
     if len(results) != len(posteriors):
@@ -122,6 +150,11 @@ def evaluate(
     measured = list(dict.fromkeys([*built_in(), *asked]))
     observed = checks.SeenObservations([Path(path) for path in seen], parsed["evaluation"]["swd_events"])
     found: dict[int, tuple[list[dict[str, Any]], dict[str, Any]]] = {}
+
+    def open_case(family: str) -> Case:
+        reference = references.get(parsed["families"][family]["base"])
+        return Case(family, parsed, Path(ensembles[family]), Path(reference) if reference else None, problem)
+
     # One family after another, so that one truth is in memory; the tables keep the job's order.
     order = sorted(range(len(results)), key=lambda i: list(parsed["families"]).index(results[i][2]))
     case: Case | None = None
@@ -133,10 +166,15 @@ def evaluate(
             if case is None or case.name != family:
                 if case is not None:
                     case.reader.close()
-                reference = references.get(parsed["families"][family]["base"])
-                case = Case(family, parsed, Path(ensembles[family]), Path(reference) if reference else None, problem)
+                case = open_case(family)
             found[i] = _posterior(parsed, case, results[i], Path(posteriors[i]), measured, observed, file)
         if case is not None:
             case.reader.close()
-        write_table(metrics, COLUMNS, (row for i in range(len(results)) for row in found[i][0]))
-        write_table(cost, COST_COLUMNS, (found[i][1] for i in range(len(results))))
+        rows = [row for i in range(len(results)) for row in found[i][0]]
+        costs = [found[i][1] for i in range(len(results))]
+        for result, path in zip(parsed.get("unfolded", []), unfolded, strict=True):
+            case = open_case(result[2])
+            rows += _unfolded(parsed, case, tuple(result), path, file, costs)
+            case.reader.close()
+        write_table(metrics, COLUMNS, rows)
+        write_table(cost, COST_COLUMNS, costs)

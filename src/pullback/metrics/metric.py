@@ -32,7 +32,12 @@ Better = Literal["lower", "higher", "target", ""]
 Scores = dict[str, tuple[Any, str]]
 """Row name -> (values (event,), unit)."""
 
-OF_WHAT = {"_draw": "one draw", "_point": "point estimate", "_weighted": "weighted draws"}
+OF_WHAT = {
+    "_draw": "one draw",
+    "_point": "point estimate",
+    "_weighted": "weighted draws",
+    "_unfolded": "unfolded distribution",
+}
 """Endings of row names: what was compared with the truth."""
 
 
@@ -71,7 +76,8 @@ class Metric:
         of_set: `compute` returns one number for a set of events.
         needs_truth: whether observed data, whose truth is unknown, have no such number.
         measure: instead of `compute`, for metrics that share work between value, interval and floor: from
-            `pullback.metrics.answers.Answers` all rows, several metrics may have one.
+            `pullback.metrics.answers.Answers` all rows; several metrics may share one. Without either the Metric gives
+            words to rows that come from elsewhere, such as a method's own diagnostics.
         check: whether the number is among the report's truth-free checks of observed families.
         limit: of a check, the value above which draws should not be trusted; NaN compares with seen families.
         leads: whether the table may stand first in the report.

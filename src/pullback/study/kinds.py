@@ -35,6 +35,14 @@ class Infer(Closed):
     families: list[Name] | None = Field(default=None, description="only these families; every one when not given")
     parts: int = Field(default=1, ge=1, description="pieces (jobs) that one family's events are cut into")
 
+    sampling_only: ClassVar[frozenset[str]] = frozenset()
+    """Settings that no conditioning depends on: an edit of them leaves the state."""
+
+    @property
+    def costly_condition(self) -> bool:
+        """Whether these settings make conditioning a job of its own."""
+        return False
+
     @property
     def learned_likelihood(self) -> str | None:
         """The name under `likelihoods:` that this inference uses, if it uses one."""
@@ -110,7 +118,8 @@ class MethodSpec(KindSpec):
         advice: what to change where its intervals are too narrow.
         misfit_advice: what to change where its draws do not explain their observations.
         colour: in figures, #RRGGBB; the next free one when empty.
-        unfolds: whether it yields the truth distribution (rule `unfold`).
+        samples: whether it yields posterior samples (rule `infer`).
+        unfolds: whether it yields the truth distribution (rule `unfold`), which is that of a whole ensemble.
         costly_condition: whether conditioning is a job of its own, whose state all parts of an inference read (rule
             `condition`).
     """
@@ -126,6 +135,7 @@ class MethodSpec(KindSpec):
     advice: ClassVar[str] = ""
     misfit_advice: ClassVar[str] = "more training steps and events, or a larger network"
     colour: ClassVar[str] = ""
+    samples: ClassVar[bool] = True
     unfolds: ClassVar[bool] = False
     costly_condition: ClassVar[bool] = False
 
