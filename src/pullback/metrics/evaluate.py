@@ -23,7 +23,7 @@ from pullback.problems.base import problem_of
 
 
 def _result(job: dict[str, Any], case: Case, infer: str, seed: int) -> Result:
-    names = [job[key] for key in ("study", "problem_name", "method", "method_kind")]
+    names: tuple[str, str, str, str] = (job["study"], job["problem_name"], job["method"], job["method_kind"])
     return Result(*names, infer, seed, case.name, case.role, case.shift, job["returns"])
 
 
@@ -44,7 +44,7 @@ def _unfolded(
     infer, seed, family = result
     row = _result(job, case, infer, seed)
     name = f"{infer}/{seed}/{family}"
-    group = file[name] if name in file else None
+    group = file.get(name)
     if group is None and case.reader.x is not None and case.reader.x.is_vector:
         group = _group(file, case, infer, seed, "features")
     address = (job["seed"], job["problem_name"], job["method"], infer, seed, family)
