@@ -115,7 +115,7 @@ def learn(
     problem = problem_of(plan["problem"])
     readers = {"train": [EnsembleReader(p) for p in train], "validation": [EnsembleReader(p) for p in validation]}
     try:
-        data = TrainingData(readers["train"], readers["validation"], spec.train.memory_mb)
+        data = TrainingData(readers["train"], readers["validation"], spec.memory_mb)
         # Not the number of processes: the training of one can go on in several.
         parts = {"job": plan, "data": data.digests, "code": json.loads(code), "threads": plan["threads"]}
         folder = checkpoint_folder(Path(checkpoints), parts, make=first)

@@ -167,6 +167,11 @@ class KindSpec(Closed):
         """Raise ValueError where it cannot learn truths or observations of these fields."""
 
     @property
+    def memory_mb(self) -> int:
+        """Most memory for the events that it learns from, in megabytes; more are read when they are needed."""
+        return int(getattr(getattr(self, "train", None), "memory_mb", 2000))
+
+    @property
     def alone(self) -> str:
         """Why one process alone can train it; empty where several can."""
         return ""
