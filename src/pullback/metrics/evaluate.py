@@ -27,7 +27,7 @@ from pullback.metrics.exact import Exact
 from pullback.metrics.floors import Measured
 from pullback.metrics.ranks import LEAST_DRAWS, LEAST_EVENTS
 from pullback.metrics.table import COLUMNS, COST_COLUMNS, Result, write_table
-from pullback.problems.base import Problem, problem_of
+from pullback.problems.base import Problem, can_simulate, problem_of
 
 log = logging.getLogger("pullback")
 
@@ -129,7 +129,7 @@ class Evaluation:
     def problem(self) -> Problem | None:
         """The problem, where it has a forward process."""
         problem = problem_of(self.job["problem"])
-        return problem if hasattr(problem, "forward") else None
+        return problem if can_simulate(problem) else None
 
     def case(self, family: str) -> Case:
         """What one family's results are compared with."""
