@@ -80,7 +80,7 @@ class Problem(Protocol):
         ...
 
     def linearize(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, Pullback]:
-        """Signal and ok as `apply`, and `vjp` at this x with the signal's work shared, to be called any number of times.
+        """Signal and ok as `apply`, and `vjp` at this x with the signal's work shared; it may be called often.
 
         Optional beside ``vjp``, for a simulation that is dear. The pullback holds memory for each event.
         """

@@ -162,8 +162,8 @@ class Fwi:
             x: (event, depth, offset), m/s.
 
         Returns:
-            Gathers (event, source, time, receiver) float32, amplitudes relative to the source's; ok (event,) bool, False
-            for a model that is not finite (a diverged particle of a method) or blew up: its gathers are NaN.
+            Gathers (event, source, time, receiver) float32, amplitudes relative to the source's; ok (event,) bool,
+            False for a model that is not finite (a diverged particle of a method) or blew up: its gathers are NaN.
 
         Raises:
             VelocityError: models of the wrong shape or outside the problem's velocities. Methods project theirs first.

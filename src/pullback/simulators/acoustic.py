@@ -181,9 +181,9 @@ class AcousticEngine:
     def linearize(self, velocities: np.ndarray) -> tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]:
         """Shot gathers as `batch`, and their transposed derivative by the velocities, exact for the discrete scheme.
 
-        Fields are kept at checkpoints, for each event as long as the pullback lives, and recomputed between them: memory
-        grows with the number of steps up to `KEPT` and with its square root beyond. The damping of a sponge is held at
-        what the model has.
+        Fields are kept at checkpoints, for each event as long as the pullback lives, and recomputed between them:
+        memory grows with the number of steps up to `KEPT` and with its square root beyond. The damping of a sponge is
+        held at what the model has.
 
         Args:
             velocities: (event, depth, offset), m/s.

@@ -78,7 +78,9 @@ class LbfgsSpec(MethodSpec):
     infer: Mapping[Name, LbfgsInfer] = Option(default={"default": LbfgsInfer()}, min_length=1)
 
     def check(self, problem: "StudyProblem") -> Iterator[Message]:
-        """Without seen families there is no mean profile to start from."""
+        """Waves have x on a grid; without seen families there is no mean profile to start from."""
+        if problem.spec.arrays is not None and "x" not in problem.spec.arrays:
+            yield f"'{self.kind}' inverts x on a grid (depth, offset), and x of problem kind '{problem.kind}' is a vector"
         if any(family.role == "seen" for family in problem.families.values()):
             return
         for name, descent in self.infer.items():
