@@ -74,7 +74,7 @@ class Mixture(LinearGaussian):
         weight = np.asarray(self.options.weights, np.float64) / sum(self.options.weights)
         first = params.get("weight1")
         if first is not None:
-            if not 0 <= first <= 1 or (len(weight) == 1 or weight[0] == 1) and first != 1:
+            if not 0 <= first <= 1 or ((len(weight) == 1 or weight[0] == 1) and first != 1):
                 raise ValueError(f"weight1 is a share of several modes: found {first:g} of weights {weight.tolist()}")
             rest = weight[1:] * ((1 - first) / (1 - weight[0])) if first < 1 else 0 * weight[1:]
             weight = np.array([first, *rest])

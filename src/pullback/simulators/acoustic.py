@@ -391,6 +391,6 @@ def _layer(a: Acquisition, cells: int, before: int, after: int) -> tuple[np.ndar
 
 
 @functools.cache
-def shared_engine(acquisition: Acquisition) -> AcousticEngine:
+def shared_engine(acquisition: Acquisition, dtype: Literal["float32", "float64"] = "float32") -> AcousticEngine:
     """The engine of these settings in this process."""
-    return AcousticEngine(acquisition)
+    return AcousticEngine(acquisition, dtype=dtype)
