@@ -282,7 +282,7 @@ def study(kind, family, **infer):
 def test_a_problem_without_a_derivative_or_a_grid_is_refused_while_the_study_is_read():
     with pytest.raises(StudyError, match="'lbfgs-fwi' needs gradient, and problem kind 'unfolding' gives"):
         load_study(study("unfolding", {"role": "unseen", "params": {"process": "dijet"}}, start=[0, 1]))
-    with pytest.raises(StudyError, match="x on a grid .*, and x of problem kind 'gaussian' is a vector"):
+    with pytest.raises(StudyError, match=r"x on a grid .*, and x of problem kind 'gaussian' is a vector"):
         load_study(study("gaussian", {"role": "unseen", "params": {"gamma": 0.5}}, start=[0, 1]))
 
 

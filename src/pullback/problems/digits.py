@@ -31,7 +31,7 @@ from pullback.ensembles.fields import Field
 from pullback.problems.linear import Identity
 from pullback.problems.reweighting import choose
 from pullback.readers.idx import IdxError, read_idx
-from pullback.study.base import Number, outside_path
+from pullback.study.base import Number, ends, outside_path
 from pullback.study.families import Family, NoiseShift
 from pullback.study.kinds import Message, Package, Parameters, SimulatorSettings
 
@@ -106,9 +106,8 @@ class DigitsParams(Parameters):
 
     @model_validator(mode="after")
     def _on_the_way(self) -> "DigitsParams":
-        ends = [self.alpha] if isinstance(self.alpha, float) else [v for pair in self.alpha.intervals for v in pair]
-        if not all(0 <= end <= 1 for end in ends):
-            raise ValueError(f"alpha is a share of the way: found {ends}, wanted values in [0, 1]")
+        if not all(0 <= end <= 1 for end in ends(self.alpha)):
+            raise ValueError(f"alpha is a share of the way: found {ends(self.alpha)}, wanted values in [0, 1]")
         return self
 
 

@@ -30,7 +30,7 @@ from pullback.core.arrays import as_float64, log
 from pullback.core.particles import effective_size, invert, relative
 from pullback.ensembles.fields import Field
 from pullback.problems.linear import Matrix
-from pullback.study.base import Number
+from pullback.study.base import Number, ends
 from pullback.study.kinds import Message, Parameters, SimulatorSettings
 
 if TYPE_CHECKING:
@@ -74,9 +74,8 @@ class GaussianParams(Parameters):
 
     @model_validator(mode="after")
     def _is_correlation(self) -> "GaussianParams":
-        ends = [self.gamma] if isinstance(self.gamma, float) else [v for pair in self.gamma.intervals for v in pair]
-        if not all(-1 <= end <= 1 for end in ends):
-            raise ValueError(f"gamma is a correlation: found {ends}, wanted values in [-1, 1]")
+        if not all(-1 <= end <= 1 for end in ends(self.gamma)):
+            raise ValueError(f"gamma is a correlation: found {ends(self.gamma)}, wanted values in [-1, 1]")
         return self
 
 

@@ -21,7 +21,7 @@ from pydantic import model_validator
 from pullback.core.arrays import as_float64, like, logsumexp
 from pullback.ensembles.fields import Field
 from pullback.problems.linear import Matrix
-from pullback.study.base import Number
+from pullback.study.base import Number, ends
 from pullback.study.kinds import Message, Parameters, SimulatorSettings
 
 if TYPE_CHECKING:
@@ -102,6 +102,14 @@ class LinearParams(Parameters):
     shift2: Number = Option(default=0.0, description="added to the mean of x2")
     scale: Number = Option(default=1.0, description="factor of every standard deviation, positive")
 
+    @model_validator(mode="after")
+    def _positive(self) -> "LinearParams":
+        if min(ends(self.scale)) <= 0:
+            raise ValueError(
+                f"scale is a factor of standard deviations: found {ends(self.scale)}, wanted positive ones"
+            )
+        return self
+
 
 class LinearGaussian:
     """Prior, likelihood, posterior and evidence in closed form; see the module for the formulas.
@@ -144,11 +152,17 @@ class LinearGaussian:
 
     def prior(self, params: dict[str, Any]) -> GaussianMixture:
         """The prior with these parameters."""
+        return self._moved(np.ones(1), np.array([self.options.mean]), np.array([self.options.covariance]), params)
+
+    def _moved(
+        self, weight: np.ndarray, mean: np.ndarray, covariance: np.ndarray, params: dict[str, Any]
+    ) -> GaussianMixture:
+        """A mixture moved and stretched by a family's parameters."""
         shift = np.zeros(max(2, self.dimension))
         shift[:2] = float(params.get("shift1", 0.0)), float(params.get("shift2", 0.0))
-        mean = np.asarray(self.options.mean, np.float64) + shift[: self.dimension]
-        covariance = positive_scale(params) ** 2 * np.asarray(self.options.covariance, np.float64)
-        return GaussianMixture(np.ones(1), mean[None], covariance[None])
+        return GaussianMixture(
+            weight, mean + shift[: self.dimension], float(params.get("scale", 1.0)) ** 2 * covariance
+        )
 
     def sample_prior(self, rng: np.random.Generator, n: int, params: dict[str, Any]) -> np.ndarray:
         """Draws (n, d)."""
@@ -186,7 +200,7 @@ class LinearGaussian:
     def exact_posterior(
         self, y: np.ndarray, params: dict[str, Any], draws: int, pool: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Exact draws (event, draw, d) from the closed form; no candidates are needed, their effective number is inf."""
+        """Draws (event, draw, d) from the closed form, exact: the effective number of candidates is inf."""
         return self.posterior(y, params).sample(rng, draws).astype(np.float32), np.full(len(y), np.inf)
 
     def preflight(self) -> dict[str, Any]:
@@ -198,11 +212,3 @@ def refuse_rows(matrix: list[list[float]], dimension: int) -> None:
     """Raise ValueError for an observation matrix whose rows do not fit x."""
     if [len(row) for row in matrix] != [dimension] * len(matrix):
         raise ValueError(f"matrix: rows of {[len(row) for row in matrix]} numbers, wanted {dimension}, one for each x")
-
-
-def positive_scale(params: dict[str, Any]) -> float:
-    """The factor of standard deviations among a family's parameters."""
-    scale = float(params.get("scale", 1.0))
-    if scale <= 0:
-        raise ValueError(f"scale is a factor of standard deviations: found {scale:g}, wanted a positive one")
-    return scale

@@ -6,15 +6,19 @@ deviations .3, .4, .3, seen with noise .8. At y = 0.5 the exact posterior has we
 that finds the mode at -2.5 or loses that at 1.4 is seen to be wrong.
 """
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field as Option
 from pydantic import model_validator
 
-from pullback.problems.linear_gaussian import GaussianMixture, LinearGaussian, positive_scale, refuse_rows
-from pullback.study.base import Number
-from pullback.study.kinds import Parameters, SimulatorSettings
+from pullback.problems.linear_gaussian import GaussianMixture, LinearGaussian, LinearParams, refuse_rows
+from pullback.study.base import Number, ends
+from pullback.study.kinds import Message, SimulatorSettings
+
+if TYPE_CHECKING:
+    from pullback.study.model import Problem as StudyProblem
 
 
 class MixtureSimulator(SimulatorSettings):
@@ -38,7 +42,7 @@ class MixtureSimulator(SimulatorSettings):
         if len(set(counts.values())) > 1:
             found = ", ".join(f"{n} {name}" for name, n in counts.items())
             raise ValueError(f"each mode has a weight, a mean and a deviation: found {found}")
-        if min(self.weights) < 0 or abs(sum(self.weights) - 1) > 1e-6:
+        if min(self.weights) <= 0 or abs(sum(self.weights) - 1) > 1e-6:
             raise ValueError(f"weights {self.weights}: wanted positive ones that sum to 1")
         if min(self.deviations) <= 0:
             raise ValueError(f"deviations {self.deviations}: wanted positive ones")
@@ -48,15 +52,18 @@ class MixtureSimulator(SimulatorSettings):
         return self
 
 
-class MixtureParams(Parameters):
-    """How the prior of a family differs from that of the simulator; theta of a sweep holds what its `params` give."""
+class MixtureParams(LinearParams):
+    """How the prior of a family differs from that of the simulator: weight1, and the same move of all modes."""
 
     weight1: Number | None = Option(
         default=None, description="weight of the first mode, in [0, 1]; the others share the rest as they do by default"
     )
-    shift1: Number = Option(default=0.0, description="added to x1 of every mode's mean")
-    shift2: Number = Option(default=0.0, description="added to x2 of every mode's mean")
-    scale: Number = Option(default=1.0, description="factor of every mode's standard deviation, positive")
+
+    @model_validator(mode="after")
+    def _share(self) -> "MixtureParams":
+        if self.weight1 is not None and not all(0 <= end <= 1 for end in ends(self.weight1)):
+            raise ValueError(f"weight1 is a share: found {ends(self.weight1)}, wanted values in [0, 1]")
+        return self
 
 
 class Mixture(LinearGaussian):
@@ -69,17 +76,19 @@ class Mixture(LinearGaussian):
     Settings = MixtureSimulator
     Params = MixtureParams
 
+    @staticmethod
+    def check(problem: "StudyProblem") -> Iterator[Message]:
+        """One mode has all the weight."""
+        yield from LinearGaussian.check(problem)
+        for name, family in problem.families.items():
+            if len(problem.simulator.weights) == 1 and family.params.get("weight1") is not None:
+                yield f"families.{name}.params.weight1", "there is one mode, which has all the weight"
+
     def prior(self, params: dict[str, Any]) -> GaussianMixture:
         """The prior with these parameters."""
         weight = np.asarray(self.options.weights, np.float64) / sum(self.options.weights)
         first = params.get("weight1")
         if first is not None:
-            if not 0 <= first <= 1 or ((len(weight) == 1 or weight[0] == 1) and first != 1):
-                raise ValueError(f"weight1 is a share of several modes: found {first:g} of weights {weight.tolist()}")
-            rest = weight[1:] * ((1 - first) / (1 - weight[0])) if first < 1 else 0 * weight[1:]
-            weight = np.array([first, *rest])
-        shift = np.zeros(max(2, self.dimension))
-        shift[:2] = float(params.get("shift1", 0.0)), float(params.get("shift2", 0.0))
-        deviation = positive_scale(params) * np.asarray(self.options.deviations, np.float64)
-        covariance = deviation[:, None, None] ** 2 * np.eye(self.dimension)
-        return GaussianMixture(weight, np.asarray(self.options.means, np.float64) + shift[: self.dimension], covariance)
+            weight = np.array([first, *(1 - first) * weight[1:] / weight[1:].sum()])
+        covariance = np.square(self.options.deviations)[:, None, None] * np.eye(self.dimension)
+        return self._moved(weight, np.asarray(self.options.means, np.float64), covariance, params)

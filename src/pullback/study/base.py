@@ -103,6 +103,11 @@ Number = float | Uniform
 """A parameter of a family: a value, or (in a sweep) a distribution of values."""
 
 
+def ends(number: Number) -> list[float]:
+    """The value, or the ends of the intervals that values are drawn from."""
+    return [number] if isinstance(number, float) else [end for interval in number.intervals for end in interval]
+
+
 class Sweep(Closed):
     """A seen family given as a distribution over priors: many ensembles in one file, each with its own parameters."""
 

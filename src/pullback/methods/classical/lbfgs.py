@@ -80,7 +80,7 @@ class LbfgsSpec(MethodSpec):
     def check(self, problem: "StudyProblem") -> Iterator[Message]:
         """Waves have x on a grid; without seen families there is no mean profile to start from."""
         if problem.spec.arrays is not None and "x" not in problem.spec.arrays:
-            yield f"'{self.kind}' inverts x on a grid (depth, offset), and x of problem kind '{problem.kind}' is a vector"
+            yield f"it inverts x on a grid (depth, offset), and x of problem kind '{problem.kind}' is a vector"
         if any(family.role == "seen" for family in problem.families.values()):
             return
         for name, descent in self.infer.items():
