@@ -75,9 +75,7 @@ def test_derivatives_are_those_of_differences(problem):
     assert gradcheck(lambda z: adapter.log_likelihood(z, y), (z,), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "problem", [p for p in PROBLEMS if hasattr(p, "log_likelihood")], ids=lambda p: type(p).__name__
-)
+@pytest.mark.parametrize("problem", PROBLEMS[2:], ids=lambda p: type(p).__name__)
 def test_the_likelihood_is_the_problems_own_but_for_a_term_of_y(problem):
     adapter, z, y, x = adapted(problem, x=np.random.default_rng(4).uniform(0.2, 0.8, (50, *problem.x.shape)))
     y = y[:1].expand(4, *y.shape[1:])
@@ -146,7 +144,7 @@ def test_the_density_of_z_has_the_volume_of_the_map():
 
 def test_failures_are_nan_without_a_derivative():
     """An event that fails or is not finite takes nothing from the others."""
-    adapter, z, y, _ = adapted(Decay())
+    adapter, z, *_ = adapted(Decay())
     z = z.detach().clone()
     z[1, 0], z[2] = 30.0, torch.nan
     z.requires_grad_()
@@ -174,11 +172,8 @@ def test_what_cannot_be_differentiated_is_said():
 
 
 def test_waves():
-    """A derivative of gathers along random directions, in units of the network, against differences in float64's place.
-
-    The engine steps in float32: differences of 1e-2 of the standard deviation are good to a per cent.
-    """
-    settings = {"x_cells": (8, 8), "boundary": "pml", "sources": 1, "record_length": 0.64}
+    """Along random directions in units of the network: float32 waves give differences to a per cent."""
+    settings = {"x_cells": (10, 10), "boundary": "pml", "sources": 1, "record_length": 0.64}
     problem = Fwi(FwiSimulator(**settings))
     x = problem.sample_prior(np.random.default_rng(8), 6, {"geology": "gradient"}).astype(np.float64)
     y, _ = problem.apply(x)

@@ -140,7 +140,7 @@ def study(kind, simulator, params):
         ("mixture", {}, {"weight1": 1.5}, "weight1 is a share"),
         ("mixture", {}, {"shift2": 1.0}, "x has one component"),
         ("mixture", {"weights": [1], "means": [[0]], "deviations": [1]}, {"weight1": 0.5}, "there is one mode"),
-        ("linear-gaussian", {}, {"scale": 0.0}, "scale is a factor of deviations"),
+        ("linear-gaussian", {}, {"scale": 0.0}, "scale is a factor of standard deviations"),
         ("linear-gaussian", {"covariance": [[1, 2], [2, 1]]}, {}, "positive eigenvalues"),
         ("linear-gaussian", {"mean": [0, 0, 0]}, {}, "wanted 3 rows of 3"),
     ],

@@ -39,7 +39,9 @@ class Differentiable:
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """x (event, *x) in physical units, clipped to the problem's bounds; y (event, *y) where x has angles."""
-        x = _decode(self.scaling, z, y)
+        fine = z.isfinite().flatten(1).all(1).reshape(-1, *(1,) * (z.ndim - 1))
+        # What is not finite is left out before the map: 0 times the derivative of a NaN would be NaN again.
+        x = torch.where(fine, _decode(self.scaling, torch.where(fine, z, 0.0), y), torch.nan)
         for bound, clip in ((self._low, torch.maximum), (self._high, torch.minimum)):
             if bound is not None:
                 x = clip(x, x.new_tensor(bound))

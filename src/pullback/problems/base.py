@@ -147,7 +147,7 @@ def simulate(problem: Problem, x: np.ndarray, rng: np.random.Generator) -> tuple
     """
     if hasattr(problem, "simulate"):
         return problem.simulate(x, rng)
-    signal, ok = problem.apply(x)
+    signal, ok = (np.asarray(values) for values in problem.apply(x))
     return (problem.observe(signal, x, rng) if hasattr(problem, "observe") else signal), ok
 
 
