@@ -33,7 +33,8 @@ class Differentiable:
     """
 
     def __init__(self, problem: Problem, scaling: Scaling):
-        self.problem, self.scaling = problem, scaling
+        self.problem: Any = problem
+        self.scaling = scaling
         self.signals = self.derivatives = 0
         self._low, self._high = problem.x.low, problem.x.high
 
@@ -68,7 +69,8 @@ class Differentiable:
         x = self.decode(z, y)
         if getattr(self.problem, "autograd", False) and hasattr(self.problem, "log_likelihood"):
             self.signals += len(z)
-            return self.problem.log_likelihood(y.to(x.device), x).to(z)  # type: ignore[arg-type, attr-defined]
+            value: Tensor = self.problem.log_likelihood(y.to(x.device), x).to(z)
+            return value
         if getattr(self.problem, "noise_covariance", None) is None:
             raise AdapterError(
                 f"{type(self.problem).__name__} has no likelihood that can be differentiated: give it `autograd = "
@@ -89,17 +91,17 @@ class Differentiable:
                 "True` with a `log_prior` of tensors"
             )
         x, volume = _decode(self.scaling, z, y), _log_volume(self.scaling, z)
-        density = self.problem.log_prior(x, params).to(z) + volume  # type: ignore[arg-type, attr-defined]
+        density = self.problem.log_prior(x, params).to(z) + volume
         inside = (x == self.decode(z, y)).flatten(1).all(1)
         return torch.where(inside, density, -torch.inf)
 
     def _signal(self, x: Tensor) -> Tensor:
         if getattr(self.problem, "autograd", False):
             self.signals += len(x)
-            signal, ok = self.problem.apply(x)  # type: ignore[arg-type]
+            signal, ok = self.problem.apply(x)
             ok = torch.as_tensor(ok, device=x.device).reshape(-1, *(1,) * (signal.ndim - 1))
-            return torch.where(ok, signal, torch.nan)  # type: ignore[arg-type, return-value]
-        signal = _Signal.apply(x, self, torch.is_grad_enabled() and x.requires_grad)
+            return torch.where(ok, signal, torch.nan)
+        signal: Tensor = _Signal.apply(x, self, torch.is_grad_enabled() and x.requires_grad)
         return signal
 
     def _residual(self, signal: Tensor, y: Tensor) -> Tensor:
