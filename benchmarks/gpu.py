@@ -34,11 +34,9 @@ from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import Part, Sets, TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.methods.amortised.model import AmortisedModel, ConditionalNet
+from pullback.methods.amortised.spec import EiFmSpec, FlowInfer
 from pullback.methods.base import Context, TrainPaths
-from pullback.problems.gaussian import Gaussian
-from pullback.study.inference import FlowInfer
-from pullback.study.methods import EiFm
-from pullback.study.problems import GaussianSimulator
+from pullback.problems.gaussian import Gaussian, GaussianSimulator
 
 STUDIES = Path(__file__).parents[1] / "config" / "studies"
 BUDGET_S = 480
@@ -63,7 +61,7 @@ class Task:
     """
 
     name: str
-    spec: EiFm
+    spec: EiFmSpec
     problem: Any
     draw: Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndarray]]
     ensembles: int
@@ -72,10 +70,10 @@ class Task:
     tolerance: float
 
 
-def study_spec(study: str, problem: str, **train: Any) -> EiFm:
+def study_spec(study: str, problem: str, **train: Any) -> EiFmSpec:
     """The method `ei-fm` of one of the shipped studies, with other training settings."""
     method = yaml.safe_load((STUDIES / study).read_text())["problems"][problem]["methods"]["ei-fm"]
-    return EiFm.model_validate({**method, "infer": {"default": {}}, "train": {**method["train"], **train}})
+    return EiFmSpec.model_validate({**method, "infer": {"default": {}}, "train": {**method["train"], **train}})
 
 
 def vectors(tiny: bool) -> Task:
@@ -276,13 +274,13 @@ def fit(
 def sample(task: Task, folder: Path, trained: Trained, accelerator: str, events: int) -> tuple[np.ndarray, float]:
     """Draws (event, draw, *x) of the first events of the test ensemble, and the seconds they took."""
     context = Context(("gpu", task.name), torch.get_num_threads(), accelerator)
-    method = AmortisedModel(task.spec, task.problem, context)
+    method = AmortisedModel(task.spec, task.problem, context, task.infer)
     method.load(trained.paths.artifact, None, [])
     reader = EnsembleReader(folder / "test.h5")
-    state = method.condition(reader, task.infer)
+    state = method.condition(reader)
     y, event_id = reader.read("y", 0, events), reader.read("event_id", 0, events)
     started = now()
-    x = method.draw(state, y, event_id, task.infer).x
+    x = method.sample(state, y, event_id).x
     return x, now() - started
 
 
@@ -422,6 +420,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--compile", action="store_true", help="compile on a CPU, too")
     options = parser.parse_args(arguments)
     logging.getLogger("pullback").setLevel(logging.WARNING)
+    if options.tiny:
+        torch.set_num_threads(1)
     began, gpu, report = time.monotonic(), torch.cuda.is_available(), Report()
     device = torch.device("cuda" if gpu else "cpu")
     machine = {
