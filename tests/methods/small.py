@@ -54,7 +54,9 @@ def write(path: Path, events: int, seed: int, ensembles: int = 0) -> Path:
 def job(kind: str, **more: Any) -> str:
     """As `Plan` gives it."""
     problem = {"kind": "gaussian", "simulator": {"noise": 0.5}}
-    return canonical({"address": [0, "line", kind, 0], "problem": problem, "threads": 1, "accelerator": "cpu", **more})
+    group = {"edm": "priors", "gmm": "likelihoods"}.get(kind, "methods")
+    frame = {"address": [0, "line", kind, 0], "threads": 1, "accelerator": "cpu", "group": group}
+    return canonical({**frame, "problem": problem, **more})
 
 
 def train_arguments(kind: str, folder: Path, **settings: Any) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.methods.amortised.model import AmortisedModel
 from pullback.methods.amortised.velocity_gan import VelocityGan
 from pullback.methods.base import Context, TrainPaths
-from pullback.methods.train import RunError, method_spec, train
+from pullback.methods.train import RunError, train
 from pullback.problems.fwi import Fwi
 from pullback.simulators.wave_settings import FwiSimulator
 from pullback.study.base import canonical
-from pullback.study.kinds import PointInfer
+from pullback.study.kinds import PointInfer, parse
 
 torch.set_num_threads(1)
 
@@ -49,7 +49,7 @@ def spec(kind="velocity-gan", **more):
     network = {"kind": "inversion-net", "width": 4}
     own = {"critic_steps": 2, "critic_width": 4} if kind == "velocity-gan" else {"loss": "l1-l2"}
     settings = {**TRAIN, **more.pop("train", {})}
-    return method_spec({"kind": kind, "network": network, **own, **more, "train": settings})
+    return parse("methods", {"kind": kind, "network": network, **own, **more, "train": settings})
 
 
 def model_of(spec, progress=None):
