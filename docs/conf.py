@@ -1,5 +1,6 @@
 """Settings of the documentation site: `make docs` builds it into docs/_build/html."""
 
+import pkgutil
 import re
 import sys
 from importlib.metadata import version as version_of
@@ -10,6 +11,8 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
 
 import kinds
+
+import pullback
 
 project = "pullback"
 author = "The pullback authors"
@@ -89,8 +92,18 @@ def separate(app: Any, what: str, name: str, of: Any, options: Any, lines: list[
     lines[:] = found
 
 
+def modules() -> str:
+    """The page that lists every module of the package; autosummary makes a page of each."""
+    names = [f"   pullback.{found.name}" for found in pkgutil.iter_modules(pullback.__path__) if found.name[0] != "_"]
+    title = "Python modules"
+    return "\n".join(
+        [title, "=" * len(title), "", ".. autosummary::", "   :toctree: generated", "   :recursive:", "", *names]
+    )
+
+
 def setup(app: Any) -> None:
-    """Write the page of kinds; treat docstrings before and after napoleon, whose priority is 500."""
+    """Write the pages that follow from the code; treat docstrings before and after napoleon, whose priority is 500."""
     (HERE / "reference" / "kinds.md").write_text(kinds.page())
+    (HERE / "reference" / "api.rst").write_text(modules() + "\n")
     app.connect("autodoc-process-docstring", escape, priority=400)
     app.connect("autodoc-process-docstring", separate, priority=600)
