@@ -15,6 +15,7 @@ import numpy as np
 from pullback.core.joblog import progress
 from pullback.core.stopping import Clock, Stopped
 from pullback.diffusion.devices import check_devices
+from pullback.ensembles.arrays import Ensemble
 from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.ensembles.store import EnsembleReader, PosteriorWriter, merge
 from pullback.methods.base import Context, Method, PosteriorSamples
@@ -169,9 +170,7 @@ def answer(
             "%d of %d parts have nothing to do: give `parts: %d`, or smaller sets", parts - len(work), parts, len(work)
         )
     spent = _Spent(method)
-    conditioned, state = None, None
-    # Of each set by its first event, of each piece by its own.
-    diagnostics: dict[str, dict[int, float]] = {}
+    sampler = Sampler(method, ensemble)
     longest = 0.0
     with PosteriorWriter(
         out,
@@ -187,29 +186,53 @@ def answer(
                 writer.append(*found)
                 continue
             began = time.perf_counter()
-            if conditioned != (piece.set_first, piece.set_last):
-                conditioned = (piece.set_first, piece.set_last)
-                state = method.condition(ensemble.window(*conditioned))
-                noticed = method.diagnostics(state).items()
-                merge(diagnostics, {key: {piece.set_first: float(value)} for key, value in noticed})
-            event_id = ensemble.read("event_id", piece.first, piece.last)
-            chunk = _checked(method.sample(state, ensemble.read("y", piece.first, piece.last), event_id))
-            merge(diagnostics, {key: {piece.first: float(v)} for key, v in chunk.diagnostics.items()})
+            chunk, event_id = answered = sampler.sample(piece)
             writer.append(chunk, event_id)
             longest = max(longest, time.perf_counter() - began)
             reason = method.context.stop(longest) if finished and number + 1 < len(mine) else None
-            if finished and (finished.add(number, Answer(chunk, event_id)) or reason):
-                finished.save(spent.since_last(), diagnostics)
+            if finished and (finished.add(number, answered) or reason):
+                finished.save(spent.since_last(), sampler.diagnostics)
             if reason:
                 raise Stopped(f"after piece {number + 1} of {len(mine)}", reason)
         before = finished.cost if finished else {}
         cost = {**add_cost(before, spent.in_all()), "events": writer.n}
         if finished:
-            merge(diagnostics, finished.diagnostics)
-        writer.finish(cost, diagnostics)
+            merge(sampler.diagnostics, finished.diagnostics)
+        writer.finish(cost, sampler.diagnostics)
     if finished:
         finished.remove()
     log.info("cost: %s", ", ".join(f"{key} {value:.4g}" for key, value in cost.items()))
+
+
+class Sampler:
+    """Samples pieces of an ensemble's events; the method is conditioned once for each set.
+
+    Args:
+        method: loaded, with the settings of the inference.
+        ensemble: the observations.
+
+    Attributes:
+        diagnostics: by name, of each set by its first event and of each piece by its own.
+    """
+
+    def __init__(self, method: Method[Any], ensemble: Ensemble):
+        self._method, self._ensemble = method, ensemble
+        self._set: tuple[int, int] | None = None
+        self._state: Any = None
+        self.diagnostics: dict[str, dict[int, float]] = {}
+
+    def sample(self, piece: Piece) -> Answer:
+        """The draws of a piece, those that are not finite marked as failed, and its events' numbers."""
+        method, ensemble = self._method, self._ensemble
+        if self._set != (piece.set_first, piece.set_last):
+            self._set = (piece.set_first, piece.set_last)
+            self._state = method.condition(ensemble.window(*self._set))
+            noticed = method.diagnostics(self._state).items()
+            merge(self.diagnostics, {key: {piece.set_first: float(value)} for key, value in noticed})
+        event_id = ensemble.read("event_id", piece.first, piece.last)
+        chunk = _checked(method.sample(self._state, ensemble.read("y", piece.first, piece.last), event_id))
+        merge(self.diagnostics, {key: {piece.first: float(v)} for key, v in chunk.diagnostics.items()})
+        return Answer(chunk, event_id)
 
 
 class _Spent:

@@ -32,7 +32,7 @@ class Refine(Closed):
     The draws of the method are particles of a prior; their weights are fitted to the set, and draws are made anew.
     """
 
-    code: ClassVar[str] = "pullback.methods.refine:Refined"
+    code: ClassVar[str] = "pullback.methods.refinement.refine:Refined"
 
     likelihood: Name = Field(
         default="exact", description="p(y|x): exact, the problem's own, or the name of one under `likelihoods:`"
