@@ -1,7 +1,7 @@
 """Sets for training: members of one ensemble, truth and observation, drawn by address, from memory or from HDF5."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -72,6 +72,24 @@ class Parameters(NamedTuple):
     values: np.ndarray
 
 
+class Pairs(NamedTuple):
+    """Events without regard to the ensemble that they are of.
+
+    Attributes:
+        x: truths (event, *x), float32, physical units.
+        y: observations (event, *y), float32, physical units.
+        weight: nominal event weights (event,), float32; ones where the family has none.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray
+
+
+Simulate = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
+"""Truths x (event, *x), and a generator -> observations y (event, *y), and which simulations succeeded (event,)."""
+
+
 @dataclass
 class _Family:
     """One family's split: its ensembles and, once a network's view of them is in memory, its events."""
@@ -112,6 +130,8 @@ class TrainingData:
         memory_mb: most memory for the events, in megabytes.
 
     Attributes:
+        simulator: the problem's forward process, whose calls are counted, for methods that simulate while they learn;
+            None where there is none.
         x, y: fields.
         in_memory: whether the events are held in memory.
         digests: content digests of the files, by split.
@@ -121,6 +141,7 @@ class TrainingData:
     """
 
     def __init__(self, train: Sequence[Ensemble], validation: Sequence[Ensemble], memory_mb: int):
+        self.simulator: Simulate | None = None
         for split, sources in (("train", train), ("validation", validation)):
             if not sources:
                 raise SetsError(f"there are no {split} ensembles; training needs the {split} split of a seen family")
@@ -142,6 +163,17 @@ class TrainingData:
                 memory_mb,
             )
         self._scaling: Scaling | None = None
+
+    def pairs(self, split: Part = "train", block: int = 65_536) -> Iterator[Pairs]:
+        """All events of a split, family after family in the order of the files, in blocks of at most ``block``."""
+        for family in self._families[split]:
+            for start in range(0, family.source.n, block):
+                stop = min(start + block, family.source.n)
+                x, y = (family.source.read(name, start, stop) for name in ("x", "y"))
+                weight = np.ones(stop - start, np.float32)
+                if family.weighted:
+                    weight = nominal(family.source.read("weight", start, stop))
+                yield Pairs(x, y, weight)
 
     def use(self, scaling: Scaling) -> None:
         """From now on ``sets`` gives x and y as networks see them."""

@@ -17,9 +17,8 @@ import numpy as np
 
 from pullback.ensembles.arrays import Ensemble
 from pullback.ensembles.sets import TrainingData
-from pullback.ensembles.store import PosteriorReader
+from pullback.ensembles.unfolded import Unfolded
 from pullback.problems.base import Problem
-from pullback.study.base import Closed
 from pullback.study.kinds import Infer
 
 if TYPE_CHECKING:
@@ -45,29 +44,6 @@ class PosteriorSamples(NamedTuple):
     log_weight: np.ndarray
     ok: np.ndarray
     diagnostics: Mapping[str, float] = MappingProxyType({})
-
-
-class Unfolded(NamedTuple):
-    """The truth distribution as a weighted sample.
-
-    Attributes:
-        x: (sample, *x).
-        weight: (sample, replica), replica 0 is nominal.
-    """
-
-    x: np.ndarray
-    weight: np.ndarray
-
-    @staticmethod
-    def of(posterior: PosteriorReader) -> "Unfolded":
-        """The truth distribution that a posterior yields: every draw, the weights of an event's draws adding up to one.
-
-        An event whose draws all failed keeps no weight; it is counted where failures are.
-        """
-        ok = posterior.read("ok")
-        weight = np.exp(posterior.read("log_weight")) * ok
-        weight /= np.maximum(weight.sum(axis=1, keepdims=True), np.finfo(float).tiny)
-        return Unfolded(posterior.read("x")[ok], weight[ok][:, None])
 
 
 @dataclass
@@ -127,7 +103,7 @@ class Method(Generic[State]):
 
     block: int = 1024
 
-    def __init__(self, spec: Closed, problem: Problem, context: Context, settings: Infer | None = None):
+    def __init__(self, spec: Any, problem: Problem, context: Context, settings: Infer | None = None):
         self.spec = spec
         self.settings = settings or Infer()
         self.problem = problem
@@ -173,6 +149,15 @@ class Method(Generic[State]):
             workdir: folder for files that a rerun goes on from, where the Spec says ``costly_condition``.
         """
         return None  # type: ignore[return-value]
+
+    def pack(self, state: State) -> Any:
+        """A state as plain values (dicts, lists, numbers, text) and NumPy arrays, which rule `condition` keeps."""
+        return state
+
+    def unpack(self, packed: Any) -> State:
+        """The inverse of `pack`; sequences come back as lists."""
+        state: State = packed
+        return state
 
     def sample(self, state: State, y: np.ndarray, event_id: np.ndarray) -> PosteriorSamples:
         """Posterior draws for observations y (event, *y); row i of the family's ensemble has ``event_id[i]``."""

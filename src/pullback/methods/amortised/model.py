@@ -271,6 +271,18 @@ class AmortisedModel(Method[ModelState]):
             signature = conditioning.signature(context.mean(dim=0, keepdim=True).cpu(), y, mask, weight)
         return ModelState(context, max(len(members.y), ensemble.n), signature)
 
+    def pack(self, state: ModelState) -> dict[str, Any]:
+        """The embedding and the signature as arrays."""
+        tensors = {"context": state.context, "signature": state.signature}
+        return {"size": state.size, **{k: None if t is None else t.cpu().numpy() for k, t in tensors.items()}}
+
+    def unpack(self, packed: dict[str, Any]) -> ModelState:
+        """The inverse of `pack`."""
+        context, signature = (
+            None if packed[k] is None else torch.from_numpy(packed[k]) for k in ("context", "signature")
+        )
+        return ModelState(None if context is None else context.to(self.device), packed["size"], signature)
+
     def _embed(self, members: conditioning.Members) -> Tensor:
         """The embedding of one set, (1, k)."""
         sets = {"y": torch.from_numpy(members.y)[None].to(self.device)}

@@ -90,6 +90,13 @@ class AmortisedInfer(Infer):
         "no information",
     )
 
+    sampling_only: ClassVar[frozenset[str]] = frozenset({"draws"})
+
+    @property
+    def costly_condition(self) -> bool:
+        """Refinement fits its prior once for all parts."""
+        return self.refine is not None
+
     @property
     def learned_likelihood(self) -> str | None:
         """The likelihood that the prior is refined with, where it is not the problem's own."""

@@ -72,13 +72,15 @@ class RefinedState(NamedTuple):
         inner: the state of the method whose draws were refined.
         sample: the fitted prior.
         likelihood: of its particles.
-        coordinates: in which draws are moved; None where they are not.
+        begun: the particles before the fit, (particle, *x).
+        coordinates: in which draws are moved, those of ``begun``; None where they are not.
         diagnostics: numbers of the fit.
     """
 
     inner: Any
     sample: Sample
     likelihood: LogLikelihood
+    begun: np.ndarray
     coordinates: Coordinates | None
     diagnostics: dict[str, float]
 
@@ -119,7 +121,7 @@ class Refined(Method[RefinedState]):
     def condition(self, ensemble: Ensemble, workdir: Path | None = None) -> RefinedState:
         """Fit the prior of a set: draws of the inner method as particles, then EM."""
         settings = self.refine
-        inner = at_set = self.inner.condition(ensemble)
+        inner = at_set = self.inner.condition(ensemble, workdir)
         if self.settings.bootstrap:
             at_set = self.inner.using(self.settings.model_copy(update={"bootstrap": 0})).condition(ensemble)
         address = (*self.context.address, "refine", int(ensemble.read("event_id", 0, 1)[0]))
@@ -130,7 +132,7 @@ class Refined(Method[RefinedState]):
         counts = _weights(ensemble, chosen)
         sample, owner = self._particles(at_set, y, event_id, counts, settings.particles, address)
         held_out = _held_out(group, settings.holdout, generator(*address, "held out"))
-        coordinates = self._coordinates(sample.x, settings)
+        begun, coordinates = sample.x, self._coordinates(sample.x)
 
         def move(sample: Sample, number: int) -> Sample:
             rng = generator(*address, "move", number)
@@ -168,7 +170,18 @@ class Refined(Method[RefinedState]):
             "refine_particles": float(effective_size(sample.weight.astype(np.float64))),
             **_ess(found.ratio, sample.weight),
         }
-        return RefinedState(inner, sample, likelihood, coordinates, noticed)
+        return RefinedState(inner, sample, likelihood, begun, coordinates, noticed)
+
+    def pack(self, state: RefinedState) -> dict[str, Any]:
+        """The fitted prior, the particles before the fit, and the inner method's state."""
+        inner = self.inner.pack(state.inner)
+        return {"inner": inner, **state.sample._asdict(), "begun": state.begun, "diagnostics": state.diagnostics}
+
+    def unpack(self, packed: dict[str, Any]) -> RefinedState:
+        """The inverse of `pack`."""
+        sample, begun = Sample(packed["x"], packed["weight"]), packed["begun"]
+        inner = self.inner.unpack(packed["inner"])
+        return RefinedState(inner, sample, self.at(sample.x), begun, self._coordinates(begun), packed["diagnostics"])
 
     def _particles(
         self,
@@ -196,9 +209,9 @@ class Refined(Method[RefinedState]):
         flat = weight.reshape(-1)[kept]
         return Sample(x.reshape(-1, *x.shape[2:])[kept], (flat / flat.sum()).astype(np.float32)), owner[kept]
 
-    def _coordinates(self, x: np.ndarray, settings: Refine) -> Coordinates | None:
+    def _coordinates(self, x: np.ndarray) -> Coordinates | None:
         """Those in which particles move; an array of many entries is not moved, for a kernel would blur it."""
-        return Coordinates(self.problem.x, x) if self.problem.x.is_vector and settings.jitter else None
+        return Coordinates(self.problem.x, x) if self.problem.x.is_vector and self.refine.jitter else None
 
     def sample(self, state: RefinedState, y: np.ndarray, event_id: np.ndarray) -> PosteriorSamples:
         """Draws from each event's responsibilities; an event that no particle explains gets the inner method's."""
