@@ -1,5 +1,6 @@
 """Settings of the documentation site: `make docs` builds it into docs/_build/html."""
 
+import itertools
 import pkgutil
 import re
 import sys
@@ -63,9 +64,24 @@ def plain(line: str) -> str:
     return "".join(parts)
 
 
+def list_table(rows: list[str]) -> list[str]:
+    """A Markdown table of a docstring as reStructuredText."""
+    indent = " " * (len(rows[0]) - len(rows[0].lstrip()))
+    found = ["", f"{indent}.. list-table::", f"{indent}   :header-rows: 1", ""]
+    for row in (rows[0], *rows[2:]):
+        cells = [plain(cell.strip()) for cell in re.split(r"(?<!\\)\|", row.strip().strip("|"))]
+        found += [f"{indent}   {'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(cells)]
+    return [*found, ""]
+
+
 def escape(app: Any, what: str, name: str, of: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings are plain text with Google sections: formulas and shapes in them are no markup."""
-    lines[:] = [plain(line) for line in lines]
+    """Docstrings are plain text with Google sections and Markdown tables: formulas and shapes in them are no markup."""
+    found: list[str] = []
+    for is_row, group in itertools.groupby(lines, lambda line: line.lstrip().startswith("| ")):
+        block = list(group)
+        is_table = is_row and len(block) > 2 and set(block[1]) <= set("| -")
+        found += list_table(block) if is_table else [plain(line) for line in block]
+    lines[:] = found
 
 
 def separate(app: Any, what: str, name: str, of: Any, options: Any, lines: list[str]) -> None:
@@ -83,7 +99,12 @@ def separate(app: Any, what: str, name: str, of: Any, options: Any, lines: list[
             found.append("")
         # A single line before deeper ones is the term of a definition; a field or an item goes on by indentation.
         paragraph = two_before.strip() and indent(two_before) == indent(before)
-        if adjacent and paragraph and indent(line) > indent(before) and not before.lstrip().startswith((":", "*", "-")):
+        if (
+            adjacent
+            and paragraph
+            and indent(line) > indent(before)
+            and not before.lstrip().startswith((":", "*", "-", ".."))
+        ):
             block = indent(before)
             found.append("")
         elif line.strip() and block is not None and indent(line) <= block:
