@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Fwi:
-    """The fwi problem.
+    """Full-waveform inversion of 2-D velocity models with a real wave simulator (Devito).
 
     Args:
         options: the problem's ``simulator`` block.
