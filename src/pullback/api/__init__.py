@@ -2,7 +2,7 @@
 
 from pullback import waves
 from pullback.api.files import Ensemble, Posterior, open_ensemble, open_posterior
-from pullback.api.models import CDDPM, CFM, EIDDPM, EIFM, HVAE, Regression, VelocityGAN
+from pullback.api.models import CDDPM, CFM, EIDDPM, EIFM, HVAE, DiffusionPrior, Regression, VelocityGAN
 from pullback.methods.base import PosteriorSamples
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "EIDDPM",
     "EIFM",
     "HVAE",
+    "DiffusionPrior",
     "Ensemble",
     "Posterior",
     "PosteriorSamples",

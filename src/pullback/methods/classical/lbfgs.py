@@ -27,7 +27,6 @@ from pydantic import Field as Option
 
 from pullback.core.seeding import generator
 from pullback.ensembles.fields import Field
-from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Context, Method, PosteriorSamples
 from pullback.methods.live_traces import live
 from pullback.problems.base import Pullback, linearize
@@ -73,6 +72,7 @@ class LbfgsSpec(MethodSpec):
     needs: ClassVar[frozenset[Capability]] = frozenset({"pairs", "forward", "gradient"})
     returns: ClassVar[Label] = "point estimate"
     reads_seen: ClassVar[bool] = True
+    misfit_advice: ClassVar[str] = "another start, lower first corners or more iterations of L-BFGS"
     code: ClassVar[str] = "pullback.methods.classical.lbfgs:Lbfgs"
 
     infer: Mapping[Name, LbfgsInfer] = Option(default={"default": LbfgsInfer()}, min_length=1)
@@ -144,6 +144,9 @@ class Lbfgs(Method[None]):
         Raises:
             LbfgsError: x is no grid with bounds, or y has no evenly sampled time.
         """
+        # With h5py, which a study is parsed without.
+        from pullback.ensembles.store import EnsembleReader
+
         _check(self.problem.x, self.problem.y)
         profiles = []
         for path in seen:
