@@ -101,8 +101,8 @@ class Differentiable:
             signal, ok = self.problem.apply(x)
             ok = torch.as_tensor(ok, device=x.device).reshape(-1, *(1,) * (signal.ndim - 1))
             return torch.where(ok, signal, torch.nan)
-        signal: Tensor = _Signal.apply(x, self, torch.is_grad_enabled() and x.requires_grad)
-        return signal
+        found: Tensor = _Signal.apply(x, self, torch.is_grad_enabled() and x.requires_grad)
+        return found
 
     def _residual(self, signal: Tensor, y: Tensor) -> Tensor:
         gap = (y.to(signal) - signal).flatten(1)
