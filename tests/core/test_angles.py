@@ -14,7 +14,7 @@ USERS = (
     "metrics.sample",
     "problems.unfolding",
     "readers.jets",
-    "readers.table",
+    "readers.root",
     "report.export",
     "simulators.detector",
 )

@@ -13,6 +13,7 @@ from pullback.methods.refinement.em import Sample, choose, em_step, equal, pairs
 from pullback.methods.refinement.kernel import Coordinates, bandwidth
 from pullback.methods.refinement.refine import Refined, RefineError
 from pullback.metrics.distances import sliced_wasserstein
+from pullback.problems.base import simulate
 from pullback.problems.gaussian import Gaussian, GaussianSimulator
 from pullback.problems.pairwise import exact
 
@@ -25,7 +26,7 @@ THETA = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1)
 def events(n, gamma, seed=0):
     rng = np.random.default_rng(seed)
     x = PROBLEM.sample_prior(rng, n, {"gamma": gamma})
-    return x.astype(np.float32), PROBLEM.forward(x, rng)[0].astype(np.float32)
+    return x.astype(np.float32), simulate(PROBLEM, x, rng)[0].astype(np.float32)
 
 
 def swd(u, v):

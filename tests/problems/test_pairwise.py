@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pullback.problems import pairwise
+from pullback.problems.base import simulate
 from pullback.problems.gaussian import Gaussian, GaussianSimulator
 from pullback.problems.true_prior import ByTruth
 
@@ -53,5 +54,5 @@ def test_truth_that_stands_for_a_prior_is_weighed_in_pieces(images, monkeypatch)
 def test_a_fast_form_is_used():
     problem = Gaussian(GaussianSimulator())
     x = problem.sample_prior(np.random.default_rng(0), 5, {"gamma": 0.5})
-    y, _ = problem.forward(x, np.random.default_rng(1))
+    y, _ = simulate(problem, x, np.random.default_rng(1))
     np.testing.assert_array_equal(pairwise.exact(problem, x)(y), problem.pairwise_log_likelihood(y, x))

@@ -11,6 +11,7 @@ from pullback.core.angles import wrap
 from pullback.ensembles.stale_files import StaleFileError
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.methods.infer import infer
+from pullback.problems.base import simulate
 from pullback.problems.reweighting import choose
 from pullback.problems.true_prior import TruePriorError
 from pullback.simulators import detector
@@ -30,7 +31,7 @@ def jets(n, seed):
 
 def write(path, n, seed, weight=None, spec="{}"):
     x = jets(n, seed)
-    y, _ = PROBLEM.forward(x, np.random.default_rng(seed + 1))
+    y, _ = simulate(PROBLEM, x, np.random.default_rng(seed + 1))
     columns = {} if weight is None else {"weight": Column("<f8")}
     with EnsembleWriter(path, x=PROBLEM.x, y=PROBLEM.y, spec=spec, columns=columns) as writer:
         writer.append(y, np.arange(n), x=x, **({} if weight is None else {"weight": weight}))
@@ -85,7 +86,7 @@ def test_a_higher_cut_is_that_of_forward_and_likelihood():
     """Of jets from 25 GeV on: p(y|x) integrates to 1 there, and draws of truths near the cut follow it."""
     problem, cut = problem_kind("unfolding").build({"reco_pt_min": 25.0}), 25.0
     x = np.tile([40.0, 0.2, 1.0, 5.0], (4000, 1))
-    y, ok = problem.forward(x, np.random.default_rng(0))
+    y, ok = simulate(problem, x, np.random.default_rng(0))
     assert ok.all()
     assert y[:, 0].min() >= cut
     pt = np.linspace(cut, 70, 2001)

@@ -107,7 +107,7 @@ def test_the_record_of_openfwi(tmp_path):
     pytest.importorskip("devito")
     read(job("openfwi", simulator=OPENFWI), [y], [x], tmp_path / "a.h5")
     found = load(tmp_path / "a.h5")
-    again, ok = Fwi(FwiSimulator(preset="openfwi")).forward(found["x"])
+    again, ok = Fwi(FwiSimulator(preset="openfwi")).apply(found["x"])
     assert ok.all()
     assert np.linalg.norm(again - found["y"]) < 1e-3 * np.linalg.norm(found["y"])
 

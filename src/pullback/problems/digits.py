@@ -28,9 +28,10 @@ from pydantic import model_validator
 
 from pullback.core.optional import require
 from pullback.ensembles.fields import Field
+from pullback.problems.linear import Identity
 from pullback.problems.reweighting import choose
 from pullback.readers.idx import IdxError, read_idx
-from pullback.study.base import Number, outside_path
+from pullback.study.base import Number, ends, outside_path
 from pullback.study.families import Family, NoiseShift
 from pullback.study.kinds import Message, Package, Parameters, SimulatorSettings
 
@@ -105,14 +106,15 @@ class DigitsParams(Parameters):
 
     @model_validator(mode="after")
     def _on_the_way(self) -> "DigitsParams":
-        ends = [self.alpha] if isinstance(self.alpha, float) else [v for pair in self.alpha.intervals for v in pair]
-        if not all(0 <= end <= 1 for end in ends):
-            raise ValueError(f"alpha is a share of the way: found {ends}, wanted values in [0, 1]")
+        if not all(0 <= end <= 1 for end in ends(self.alpha)):
+            raise ValueError(f"alpha is a share of the way: found {ends(self.alpha)}, wanted values in [0, 1]")
         return self
 
 
 class Digits:
-    """Prior, forward process, likelihood and exact posterior; see the module for the formulas.
+    """Image inversion: frames between a handwritten 9 and a 6 from a tenth of their pixels, noisy.
+
+    Prior, forward process, likelihood and exact posterior; see the module for the formulas.
 
     Args:
         options: the ``simulator`` block.
@@ -197,11 +199,29 @@ class Digits:
         alpha, pools = self._prior(params)
         return self.frames(np.stack([pool[rng.integers(len(pool), size=n)] for pool in pools], axis=1), alpha)
 
-    def forward(self, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Observations (event, row, column), exactly 0 where a pixel was lost; every simulation succeeds."""
-        noisy = x + np.sqrt(self.options.noise_variance) * rng.standard_normal(x.shape)
-        kept = rng.random(x.shape) < self.options.keep
-        return np.where(kept, noisy, 0.0), np.ones(len(x), bool)
+    def apply(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The frames (event, row, column) themselves, before noise and loss."""
+        return x, np.ones(len(x), bool)
+
+    def observe(self, signal: np.ndarray, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Observations (event, row, column), exactly 0 where a pixel was lost."""
+        noisy = signal + np.sqrt(self.options.noise_variance) * rng.standard_normal(signal.shape)
+        kept = rng.random(signal.shape) < self.options.keep
+        return np.where(kept, noisy, 0.0)
+
+    def observed(self, y: np.ndarray) -> np.ndarray:
+        """Which pixels (event, row, column) were kept: those that are not exactly 0."""
+        return y != 0
+
+    @property
+    def noise_covariance(self) -> float:
+        """s^2, of each pixel that was kept."""
+        return self.options.noise_variance
+
+    @cached_property
+    def linear(self) -> Identity:
+        """y = x on the pixels that were kept. Which they are, `observed`, is known from y and does not depend on x."""
+        return Identity(self.x.shape)
 
     def log_likelihood(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """log p(y|x), y and x (..., row, column), broadcast over leading axes.

@@ -15,6 +15,7 @@ from pullback.core.seeding import generator
 from pullback.ensembles.fields import Field
 from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter
+from pullback.problems import base
 from pullback.problems.base import Problem, problem_of
 from pullback.problems.noise import with_noise
 from pullback.study.base import Uniform, is_distribution
@@ -105,8 +106,8 @@ def _simulate_block(
 ) -> tuple[np.ndarray, np.ndarray, int]:
     rng = generator(*address)
     x = np.asarray(problem.sample_prior(rng, n, params))
-    y, ok = problem.forward(x, rng)
-    y, ok = np.asarray(y), np.array(ok, bool)
+    y, ok = base.simulate(problem, x, rng)
+    y, ok = np.array(y), np.array(ok, bool)
     for name, array, field in (("x", x, problem.x), ("y", y, problem.y)):
         _check_shape(name, array, field, n)
     if ok.shape != (n,):
@@ -123,7 +124,7 @@ def _simulate_block(
         again = generator(*address, "attempt", attempt)
         rows = np.flatnonzero(~ok)
         x[rows] = problem.sample_prior(again, len(rows), params)
-        y[rows], success = problem.forward(x[rows], again)
+        y[rows], success = base.simulate(problem, x[rows], again)
         ok[rows] = success
         failures += int((~ok[rows]).sum())
     raise SimulationError(
@@ -210,7 +211,7 @@ class Resimulation:
         if x.shape[1:] != self.problem.x.shape:
             address = (self.spec["seed"], self.spec["problem"], self.spec["base"], "test", block)
             x = self.problem.sample_prior(generator(*address), len(x), self.spec["params"])
-        y, ok = self.problem.forward(x, rng)
+        y, ok = base.simulate(self.problem, x, rng)
         y, ok = np.asarray(y), np.array(ok, bool)
         if not ok.all():
             raise SimulationError(

@@ -28,7 +28,9 @@ log = logging.getLogger("pullback")
 
 
 class Unfolding:
-    """One event is a matched pair of jets; a collision (`group`) gives several.
+    """Unfolding of jets: truth (pt, eta, phi, mass) from reconstructed (pt, eta, phi).
+
+    One event is a matched pair of jets; a collision (`group`) gives several.
 
     Args:
         options: the problem's ``simulator`` block.
@@ -93,7 +95,7 @@ class Unfolding:
         self.options = options
         self.block = options.block
 
-    def forward(self, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def simulate(self, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Reconstructed jets y (event, 3) of truth jets x (event, 4) that were kept, and which could be made (event,).
 
         Below 20 GeV and beyond |eta| = 4.5 the detector's formulas do not hold: not ok, y is NaN.

@@ -21,9 +21,12 @@ from pullback.registry import did_you_mean
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+.-]*$", max_length=60)]
 """A study's own name for a family, problem, prior, method or infer block: it becomes a piece of a path."""
 
-Capability = Literal["pairs", "prior", "forward", "likelihood", "gradient", "exact-posterior"]
-"""What a problem can give: recorded pairs (x, y); draws of x from a prior; F as a black box; log p(y|x); the derivative
-of an objective of F(x) by x; draws from p(x|y) under the true prior."""
+Capability = Literal[
+    "pairs", "prior", "forward", "signal", "likelihood", "gradient", "linear", "log-prior", "exact-posterior"
+]
+"""What a problem can give: recorded pairs (x, y); draws of x from a prior; F as a black box; F(x) without noise; log
+p(y|x); the derivative of F(x) by x; F as a linear operator; the density of a prior; draws from p(x|y) under the true
+prior."""
 
 Label = Literal["exact", "asymptotic", "approximate", "point estimate"]
 """What a method's draws are; printed beside every number."""
@@ -98,6 +101,11 @@ def is_distribution(value: Any) -> bool:
 
 Number = float | Uniform
 """A parameter of a family: a value, or (in a sweep) a distribution of values."""
+
+
+def ends(number: Number) -> list[float]:
+    """The value, or the ends of the intervals that values are drawn from."""
+    return [number] if isinstance(number, float) else [end for interval in number.intervals for end in interval]
 
 
 class Sweep(Closed):
