@@ -66,3 +66,8 @@ class IbuSpec(MethodSpec):
     observed: str = Field(description="quantity of y that measures it")
     bins: int = Field(default=20, ge=2, description="bins of each, with equal numbers of seen events")
     infer: Mapping[str, IbuInfer] = Field(default={"default": IbuInfer()}, min_length=1)
+
+    def check_fields(self, x, y):
+        for name, field in ((self.truth, x), (self.observed, y)):
+            if name not in field.features:
+                raise ValueError(f"{field.name} has no quantity '{name}'; wanted one of {', '.join(field.features)}")

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from pullback.readers import Block, Events, ReaderSpec, ReadError
+from pullback.readers import Block, Events, ReadError, ReaderSpec
 
 
 class NpzFiles(ReaderSpec):
