@@ -11,7 +11,7 @@ USERS = (
     "ensembles.scaling",
     "methods.refinement.kernel",
     "metrics.calibration",
-    "metrics.draws",
+    "metrics.sample",
     "problems.unfolding",
     "readers.jets",
     "readers.table",

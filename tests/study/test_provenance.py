@@ -200,13 +200,13 @@ def test_a_users_python_file_by_its_tree_and_others_by_bytes(tmp_path):
 def test_every_script_of_the_workflow_has_a_closure():
     """The real scripts: no simulation depends on a method, on training or on evaluation."""
     scripts = sorted((REPOSITORY / "workflow/scripts").glob("*.py"))
-    assert len(scripts) == 14
+    assert len(scripts) == 15
     for script in scripts:
         found = json.loads(manifest(script))
         assert set(found) == {f"workflow/scripts/{script.name}", *map(node_name, closure(script))}
         found = {node.module for node in closure(script)}
         assert len(found) > 3, script
-        if script.stem in ("simulate", "derive", "collide", "read", "read_waves", "preflight", "index_ensemble"):
+        if script.stem in ("simulate", "derive", "collide", "read", "preflight", "index_ensemble"):
             wrong = [m for m in found if m.startswith(("pullback.methods", "pullback.metrics", "pullback.report"))]
             assert wrong == [], script
             assert "pullback.study.methods" not in found

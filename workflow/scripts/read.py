@@ -3,7 +3,12 @@
 from pathlib import Path
 
 from pullback.core.joblog import job_log
-from pullback.readers.root import read
+from pullback.readers.read import read
 
 with job_log(snakemake.log[0]):
-    read(snakemake.params.job, Path(snakemake.input.root), Path(snakemake.output.shard))
+    read(
+        snakemake.params.job,
+        [Path(file) for file in snakemake.input.files],
+        [Path(file) for file in snakemake.input.get("models", [])],
+        Path(snakemake.output.shard),
+    )

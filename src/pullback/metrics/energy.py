@@ -2,7 +2,7 @@
 
     ES = E|X - x| - E|X - X'| / 2
 
-for a truth x and independent draws X, X', in the Euclidean norm on the common scale of `pullback.metrics.draws.Space`.
+for a truth x and independent draws X, X', in the Euclidean norm on the common scale of `pullback.metrics.sample.Space`.
 It is proper: on average no posterior has a lower one than the exact, so what a method has above it is a distance of
 posteriors and not of marginals.
 

@@ -54,7 +54,7 @@ def _unfolded(
         counts = {key: value for key, value in found.cost.items() if key != "events"}
         beside[0].update(add_cost({key: beside[0][key] for key in counts}, counts))
     else:
-        costs.append(row.cost_row(found.cost, found.observed, 0))
+        costs.append(row.cost_row(found.cost, found.observed, None))
     noticed = [Measured(key, v, None, None, None, found.observed, "1") for key, v in found.diagnostics.items()]
     return [row.row(measured, found.observed) for measured in [*found.rows, *noticed]]
 

@@ -82,6 +82,20 @@ def choose_when_jobs_end(scheduler: Any) -> None:
         scheduler.job_rate_limiter = None
 
 
+def benchmark_unless_cached(workflow: Any, rule: str, path: str) -> None:
+    """Give a rule a benchmark, unless ``--cache`` is given: Snakemake lets no rule have both, nor one of them say so.
+
+    Args:
+        workflow: Snakemake's, where the rule is defined without a benchmark.
+        rule: its name.
+        path: of the benchmark, with the rule's wildcards.
+    """
+    if workflow.workflow_settings.cache is None:
+        found = workflow.get_rule(rule)
+        found.benchmark_modifier = workflow.modifier.path_modifier
+        found.benchmark = path
+
+
 def one_of(names: Iterable[str | int]) -> str:
     """A wildcard constraint: exactly these names. One that nothing matches when there are none."""
     return "|".join(re.escape(str(name)) for name in sorted(set(names), key=str)) or r"(?!)"
@@ -141,6 +155,7 @@ class Graph:
         prior: str = "",
         likelihood: str = "",
         infer: str = "",
+        reader: str = "",
     ) -> str:
         """The manifest of what a job runs: its script, the problem's code, the method's and the user's own files."""
         roots: list[Node] = []
@@ -161,12 +176,21 @@ class Graph:
                 if settings.kind in registry.BUILT_IN[group]:
                     roots += [class_node(registry.BUILT_IN[group][settings.kind]), class_node(settings.code)]
                 own += _digests(f"{group} '{name}': the file", self._kind_file(group, settings.kind))
+        if reader:
+            if reader in registry.BUILT_IN["readers"]:
+                roots.append(class_node(registry.BUILT_IN["readers"][reader]))
+            own += _digests(f"readers '{reader}': the file", self._kind_file("readers", reader))
         if script in ("evaluate", "report"):
             roots += map(class_node, registry.BUILT_IN["metrics"].values())
             asked = [self.study.problems[problem]] if problem else self.study.problems.values()
             for kind in dict.fromkeys(kind for spec in asked for kind in spec.evaluation.metrics):
                 own += _digests(f"metric '{kind}': the file", self._kind_file("metrics", kind))
         return manifest(self.scripts / f"{script}.py", tuple(roots), own)
+
+    def code_to_read(self, problem: str, family: str) -> str:
+        """The same of a family that is read from files: with its reader's."""
+        reader = self.plan.reader(problem, family)
+        return self.code("read", problem, reader=reader.kind if reader else "")
 
     def code_to_derive(self, problem: str, family: str) -> str:
         """The same of a family that takes another's events: with the problem's where it simulates them again."""
@@ -199,11 +223,12 @@ class Graph:
             for shard in range(self.plan.shards(problem, family, split))
         ]
 
-    def root_file(self, problem: str, family: str, split: str, shard: int) -> str:
-        """The ROOT file that one shard is read from: an outside one, or the one that `collide` makes."""
-        if self.plan.source(problem, family) == "read":
-            return self.plan.outside_files(problem, family, split, shard)[0]
-        return paths.collisions(self.name, problem, family, split, shard)
+    def files_to_read(self, problem: str, family: str, split: str, shard: int) -> dict[str, list[str]]:
+        """What one shard is read from: outside files and their models, or the file that `collide` makes."""
+        if self.plan.family(problem, family).read is None:
+            return {"files": [paths.collisions(self.name, problem, family, split, shard)]}
+        where = problem, family, split, shard
+        return {"files": self.plan.outside_files(*where), "models": self.plan.outside_models(*where)}
 
     def base_ensemble(self, problem: str, family: str) -> str:
         """The test ensemble that a derived family's observations come from."""
