@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pullback.core.joblog import job_log
-from pullback.problems.simulate import preflight
+from pullback.problems.preflight import preflight
 
 with job_log(snakemake.log[0]):
     preflight(snakemake.params.job, Path(snakemake.output[0]))

@@ -9,6 +9,10 @@ from pullback.ensembles.fields import Field
 from pullback.study.kinds import problem_kind
 
 
+class SimulationError(ValueError):
+    """A simulation that failed where it may not."""
+
+
 class Problem(Protocol):
     """Families + forward process (+ likelihood, + exact posterior where there is one).
 

@@ -17,9 +17,9 @@ from typing import Any, Concatenate, ParamSpec, cast
 
 from pullback import registry
 from pullback.study.base import Split, canonical, job_digest
-from pullback.study.families import SimulatorShift
 from pullback.study.layout import Layout
 from pullback.study.model import Study
+from pullback.study.shifts import SimulatorShift
 from pullback.study.waves import WaveFiles
 
 P = ParamSpec("P")

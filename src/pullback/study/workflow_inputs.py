@@ -14,10 +14,10 @@ from pullback import registry
 from pullback.study import paths
 from pullback.study.base import Split, job_digest
 from pullback.study.config import StudyError, check_stem, load_study, read_study
-from pullback.study.families import SimulatorShift
 from pullback.study.job_params import Plan
 from pullback.study.model import Study
-from pullback.study.provenance import SOURCE, Node, class_node, file_digest, manifest
+from pullback.study.provenance import SOURCE, file_digest, manifest
+from pullback.study.shifts import SimulatorShift
 
 
 def open_study(config: dict[str, Any], files: Iterable[Path | str], overridden: bool = False) -> Plan:
@@ -142,23 +142,23 @@ class Graph:
         infer: str = "",
     ) -> str:
         """The manifest of what a job runs: its script, the problem's code, the method's and the user's own files."""
-        roots: list[Node] = []
+        roots: list[str] = []
         own: tuple[tuple[str, str], ...] = ()
         if problem:
             spec = self.study.problems[problem]
             own = self._own_files[problem, ""]
             if spec.kind in registry.BUILT_IN["problems"]:
-                roots.append(class_node(registry.BUILT_IN["problems"][spec.kind]))
+                roots.append(registry.BUILT_IN["problems"][spec.kind])
         if family:
             own += self._own_files[problem, family]
         if infer:
-            roots += map(class_node, self.study.problems[problem].methods[method].infer[infer].modules)
+            roots += self.study.problems[problem].methods[method].infer[infer].modules
             likelihood = self.plan.likelihood(problem, method, infer) or ""
         for group, name in (("methods", method), ("priors", prior), ("likelihoods", likelihood)):
             if name:
                 settings = getattr(self.study.problems[problem], group)[name]
                 if settings.kind in registry.BUILT_IN[group]:
-                    roots += [class_node(registry.BUILT_IN[group][settings.kind]), class_node(settings.code)]
+                    roots += [registry.BUILT_IN[group][settings.kind], settings.code]
                 own += _digests(f"{group} '{name}': the file", self._kind_file(group, settings.kind))
         return manifest(self.scripts / f"{script}.py", tuple(roots), own)
 
