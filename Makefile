@@ -4,11 +4,11 @@
 #   make run STUDY=config/studies/x.yaml         another study
 #   make run CORES=8 ARGS="-n"                   fewer cores; ARGS go to snakemake as they are
 #   make run ARGS="--profile profiles/slurm"     through SLURM: docs/cluster.md
-#   make test | test-slurm | lint | bench | schema | clean
+#   make test | test-slurm | lint | docs | bench | bench-gpu | schema | clean
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := run
-.PHONY: run test test-slurm lint bench schema clean check
+.PHONY: run test test-slurm lint docs bench bench-gpu schema clean check
 
 CORES ?= all
 STUDY ?= config/config.yaml
@@ -70,16 +70,25 @@ lint: check $(BUILT)
 	$(BIN)/snakemake --lint --configfile $(STUDY)
 	$(BIN)/mypy
 
+# Into docs/_build/html; a warning is an error.
+docs: check $(BUILT)
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	@echo "The documentation: $(CURDIR)/docs/_build/html/index.html"
+
 # Compares with deepwave, which nothing else needs: installed when it is first run.
 bench: check $(BUILT)
 	@$(BIN)/python -c "import deepwave" 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check "deepwave==0.1.0"
 	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647 $(BIN)/python benchmarks/bench.py $(ARGS)
 
+# On a machine with a GPU and the packages of envs/gpu.txt; nothing is installed.
+bench-gpu:
+	PYTHONPATH=src $(or $(wildcard $(BIN)/python),python3) benchmarks/gpu.py $(ARGS)
+
 schema: check $(BUILT)
 	$(BIN)/python -m pullback.study.schema
 
 # The environment and what the tools left behind. Results stay: they are yours to delete.
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache src/*.egg-info docs/_build docs/reference/generated docs/reference/kinds.md
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -47,12 +47,11 @@ def ensemble_inverse() -> None:
     import torch
     from plain_ei import PlainEi
 
-    from pullback.diffusion.flow import midpoint
     from pullback.diffusion.muon import Muon
     from pullback.diffusion.share import Noise, Share
     from pullback.methods.amortised.model import ConditionalNet, path_loss
-    from pullback.methods.amortised.paths import FlowPath
-    from pullback.methods.amortised.spec import EiFmSpec
+    from pullback.methods.amortised.paths import flow_path
+    from pullback.methods.amortised.spec import EiFmSpec, FlowInfer
     from pullback.networks.settings import Mlp
 
     torch.set_num_threads(1)
@@ -66,7 +65,7 @@ def ensemble_inverse() -> None:
 
     def train(sets: int, targets: int | None) -> None:
         batch = {"x": x[:sets], "y": y[:sets], "mask": mask[:sets]}
-        total, count = path_loss(ours, FlowPath(), batch, Noise(0, Share(sets)), targets)
+        total, count = path_loss(ours, flow_path(), batch, Noise(0, Share(sets)), targets)
         optimizers[1].zero_grad(set_to_none=True)
         (total / count).backward()
         optimizers[1].step()
@@ -85,7 +84,8 @@ def ensemble_inverse() -> None:
     @torch.no_grad()
     def sample() -> None:
         e = ours.context({"y": y[:1], "mask": mask[:1]})
-        midpoint(lambda x, t: ours.network(x, t, y[0], e), torch.randn(4000, 2), 4)
+        infer = FlowInfer(solver="midpoint", steps=4)
+        flow_path().sample(lambda x, t: ours.network(x, t, y[0], e), torch.randn(4000, 2), y[0], infer, None)
 
     theirs, sampled = best(lambda: plain.sample(y[0]), sample, rounds=3)
     say(

@@ -9,7 +9,7 @@ from pullback.core.angles import wrap
 
 USERS = (
     "ensembles.scaling",
-    "methods.kernel",
+    "methods.refinement.kernel",
     "metrics.calibration",
     "metrics.draws",
     "problems.unfolding",

@@ -88,21 +88,31 @@ def test_every_size_of_disk_gives_a_whole_file_or_an_error(disk, tmp_path):
     assert 1 <= made <= 3
 
 
-def test_a_process_that_met_a_full_disk_ends_in_peace(disk):
-    """HDF5 itself prints hundreds of lines and may crash at exit."""
+def fill_with(create, path):
+    """A process that writes more than the disk holds and catches the error."""
     code = (
         "import h5py, numpy as np\n"
         "from pullback.ensembles import hdf5\n"
         "try:\n"
-        f"    with hdf5.create({str(disk / 'a.h5')!r}) as file:\n"
+        f"    with {create}({str(path)!r}, 'w') as file:\n"
         "        for i in range(200):\n"
         "            file.create_dataset(str(i), data=np.random.default_rng(i).normal(size=5000), chunks=(500,))\n"
-        "except ValueError as error:\n"
+        "except (OSError, ValueError) as error:\n"
         "    print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_a_process_that_met_a_full_disk_ends_cleanly(disk):
+    done = fill_with("(lambda path, mode: hdf5.create(path))", disk / "a.h5")
     assert (done.returncode, done.stderr) == (0, "")
     assert "No space left on device" in done.stdout
+
+
+def test_h5py_alone_does_not_end_cleanly_on_a_full_disk(disk):
+    """What our file object prevents: h5py prints every retry and may crash. If this fails, ours can go."""
+    done = fill_with("h5py.File", disk / "a.h5")
+    assert done.returncode != 0 or len(done.stderr.splitlines()) > 10
 
 
 def test_hdf5_written_through_our_file_is_what_hdf5_writes(tmp_path):

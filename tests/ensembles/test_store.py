@@ -274,3 +274,13 @@ def test_a_nan_draw_that_is_said_to_be_ok_is_refused(tmp_path):
         ):
             writer.append(PosteriorSamples(x, np.zeros((1, 5)), np.ones((1, 5), bool)), np.arange(1))
     assert not (tmp_path / "p.h5").exists()
+
+
+def test_hdf5_alone_reads_fill_values_where_a_shard_is_missing(tmp_path):
+    """What the index's own table of shards prevents: a virtual dataset gives numbers that nobody wrote."""
+    index = write_split(tmp_path, [(0, 30), (30, 60)])
+    (tmp_path / "train/shard-001.h5").unlink()
+    with h5py.File(index) as file:
+        y = file["y"][:]
+    assert len(y) == 60
+    assert len(np.unique(y[30:])) == 1

@@ -19,6 +19,7 @@ from pullback.core.joblog import job_log
 from pullback.ensembles.store import EnsembleWriter
 from pullback.methods import resume
 from pullback.methods.infer import infer
+from pullback.methods.loading import Inputs
 from pullback.methods.train import train
 from pullback.problems.gaussian import Gaussian, GaussianSimulator
 from pullback.study.base import canonical
@@ -85,9 +86,8 @@ def infer_arguments(folder: Path) -> dict[str, Any]:
     more = {"infer_name": "default", "infer": infer, "family": "plus", "part": 0, "parts": 1}
     return {
         "job": job("enkg", method={"kind": "enkg", "prior": "edm"}, **more),
-        "ensemble": folder / "test.h5",
+        "inputs": Inputs(folder / "test.h5", prior=folder / "prior.pt"),
         "out": folder / "part.h5",
-        "prior": folder / "prior.pt",
         "checkpoints": folder / "checkpoints-of-part",
         "code": "{}",
     }

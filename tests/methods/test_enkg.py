@@ -1,15 +1,17 @@
 """EnKG against transcriptions, a linear-Gaussian problem and an exact prior; no wave simulator."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from pullback.diffusion.denoisers import GaussianDenoiser
+from pullback.diffusion.denoiser import Denoiser
+from pullback.diffusion.exact import GaussianDenoiser
+from pullback.diffusion.schedule import VarianceExploding
 from pullback.ensembles.fields import Field
 from pullback.methods.base import Context
+from pullback.methods.guided.base import Counted, DiffusionMethod, Particles
 from pullback.methods.guided.enkg import EnKG, EnkgError, enkg_update, frobenius_norm, guide, inner_steps
 from pullback.methods.guided.prior_draws import PriorDraws
 from pullback.methods.guided.spec import DiffusionInfer, EnkgInfer
@@ -27,7 +29,7 @@ SETTINGS = EnkgInfer(levels=20, draws=N, guidance=0.5, rescale_guidance=False)
 
 
 def exact_prior():
-    return GaussianDenoiser(torch.from_numpy(MEAN), torch.from_numpy(FACTOR @ FACTOR.T))
+    return GaussianDenoiser(torch.from_numpy(MEAN), torch.from_numpy(FACTOR @ FACTOR.T), VarianceExploding())
 
 
 def ensemble(seed=1, n=7):
@@ -129,8 +131,8 @@ def test_guidance_lowers_the_misfit():
     unguided = SETTINGS.model_copy(update={"guidance": 1e-12})
     ratios = []
     for seed in range(5):
-        guided = guide(exact_prior(), Linear(), Y, noise(seed), (0.002, 80.0), SETTINGS)
-        free = guide(exact_prior(), Linear(), Y, noise(seed), (0.002, 80.0), unguided)
+        guided = guide(exact_prior(), Linear(), Y, noise(seed), SETTINGS)
+        free = guide(exact_prior(), Linear(), Y, noise(seed), unguided)
         ratios.append(np.median(misfits(guided)) / np.median(misfits(free)))
     assert np.median(ratios) < 0.1
     assert max(ratios) < 0.2
@@ -138,19 +140,19 @@ def test_guidance_lowers_the_misfit():
 
 def test_simulations_are_what_the_settings_say():
     simulate = Linear()
-    guide(exact_prior(), simulate, Y, noise(), (0.002, 80.0), SETTINGS)
+    guide(exact_prior(), simulate, Y, noise(), SETTINGS)
     # Levels 2 ... 18 of 20 at 5 % skipped on both ends.
     assert simulate.calls == 17 * 2 * N
 
 
 def test_a_particle_that_always_fails_leaves_the_others_alone():
-    first = guide(exact_prior(), Linear(), Y, noise(), (0.002, 80.0), SETTINGS)
+    first = guide(exact_prior(), Linear(), Y, noise(), SETTINGS)
 
     def with_a_bad_one(z, level):
         return np.arange(len(z)) == N
 
     more = torch.cat([noise(), noise(9, 1)])
-    found = guide(exact_prior(), Linear(with_a_bad_one), Y, more, (0.002, 80.0), SETTINGS)
+    found = guide(exact_prior(), Linear(with_a_bad_one), Y, more, SETTINGS)
     torch.testing.assert_close(found[:N], first, rtol=1e-8, atol=1e-8)
     assert torch.isfinite(found).all()
 
@@ -158,11 +160,13 @@ def test_a_particle_that_always_fails_leaves_the_others_alone():
 def test_all_failed_is_an_error_that_says_where():
     late = Linear(lambda z, level: np.full(len(z), level >= 7))
     with pytest.raises(EnkgError, match=r"all 24 simulations failed at level 7 \(sigma"):
-        guide(exact_prior(), late, Y, noise(), (0.002, 80.0), SETTINGS)
+        guide(exact_prior(), late, Y, noise(), SETTINGS)
 
 
 def test_no_gradient_is_reachable():
-    class Leaf(torch.nn.Module):
+    class Leaf(torch.nn.Module, Denoiser):
+        schedule = VarianceExploding()
+
         def __init__(self):
             super().__init__()
             self.scale = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
@@ -170,7 +174,7 @@ def test_no_gradient_is_reachable():
         def forward(self, x, sigma):
             return self.scale * exact_prior()(x, sigma)
 
-    found = guide(Leaf(), Linear(), Y, noise().requires_grad_(), (0.002, 80.0), SETTINGS)
+    found = guide(Leaf(), Linear(), Y, noise().requires_grad_(), SETTINGS)
     assert not found.requires_grad
 
 
@@ -209,16 +213,18 @@ class Halved:
 
 def make(cls, broken=None):
     method = cls(None, Problem(), Context(("study", "problem", "enkg", 0)))
-    exact = GaussianDenoiser(torch.zeros(D), torch.eye(D))
+    schedule = VarianceExploding(0.01, 20.0)
+    exact = GaussianDenoiser(torch.zeros(D), torch.eye(D), schedule)
 
-    def prior(x, sigma):
-        mean = exact(x, sigma)
-        if broken is not None:
-            mean[broken] = torch.nan
-        return mean
+    class Prior(Denoiser):
+        def __call__(self, x, sigma):
+            mean = exact(x, sigma)
+            if broken is not None:
+                mean[broken] = torch.nan
+            return mean
 
-    method.prior = SimpleNamespace(sigma_min=0.01, sigma_max=20.0, device=torch.device("cpu"))
-    method.prior = type("Prior", (), {"__call__": staticmethod(prior), **vars(method.prior)})()
+    Prior.schedule = schedule
+    method.prior = Counted(Prior(), method.cost)
     method.scaling = Halved()
     return method
 
@@ -318,3 +324,28 @@ def test_prior_draws_look_at_nothing_and_simulate_nothing():
     # x / 2 ~ N(0, I): standard error of a variance of 2000 draws is 4 * sqrt(2 / 2000) = 0.13; Euler's error at 40
     # levels is about 0.1.
     np.testing.assert_allclose(np.cov(chunk.x[0].T), 4 * np.eye(D), rtol=0, atol=0.6)
+
+
+def test_weights_and_dead_particles_of_an_answer_are_kept():
+    class Weighted(DiffusionMethod):
+        def answer(self, y, event_id):
+            x = self.noise("weighted", event_id, self.settings.draws)
+            if event_id == 3:
+                return Particles(x)
+            return Particles(x, np.array([0.0, -1.0, -np.inf]), np.array([True, True, False]), {"ess": float(event_id)})
+
+    y = np.zeros((3, M), np.float32)
+    found = make(Weighted).using(DiffusionInfer(draws=3)).sample(None, y, np.array([3, 4, 6]))
+    np.testing.assert_array_equal(found.log_weight, [[0, 0, 0], [0, -1, -np.inf], [0, -1, -np.inf]])
+    np.testing.assert_array_equal(found.ok, [[True] * 3, [True, True, False], [True, True, False]])
+    assert found.diagnostics == {"ess": 5.0}
+
+
+def test_a_counted_denoiser_gives_each_row_its_own_level_and_a_derivative():
+    method = make(PriorDraws)
+    x, sigma = torch.randn(600, D, generator=torch.Generator().manual_seed(0)), torch.linspace(0.1, 5, 600)
+    mean, pull = method.prior.vjp(x, sigma)
+    # Of N(0, I): x / (1 + sigma^2).
+    torch.testing.assert_close(mean, x / (1 + sigma[:, None] ** 2))
+    torch.testing.assert_close(pull(torch.ones_like(x)), (1 / (1 + sigma[:, None] ** 2)).expand(600, D))
+    assert method.cost.network_calls == 600

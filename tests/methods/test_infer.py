@@ -15,6 +15,7 @@ from pullback.methods.classical import random_truth
 from pullback.methods.classical.oracle import OracleSpec
 from pullback.methods.classical.random_truth import RandomTruthSpec
 from pullback.methods.infer import answer, infer, pieces
+from pullback.methods.loading import Inputs
 from pullback.problems.gaussian import Gaussian, GaussianSimulator
 from pullback.study.kinds import Infer
 
@@ -76,7 +77,7 @@ def test_draws_do_not_depend_on_the_number_of_parts(tmp_path, method, more):
         rows = []
         for part in range(parts):
             out = tmp_path / f"{parts}-{part}.h5"
-            infer(job(method, part, parts, **json.loads(json.dumps(more))), family, out, seen=[family])
+            infer(job(method, part, parts, **json.loads(json.dumps(more))), Inputs(family, seen=[family]), out)
             rows.append(PosteriorReader(out).read("x"))
         drawn.append(np.concatenate(rows))
     np.testing.assert_array_equal(*drawn)
@@ -86,7 +87,11 @@ def test_draws_do_not_depend_on_the_number_of_parts(tmp_path, method, more):
 def test_the_oracle_is_calibrated(tmp_path):
     """Ranks of the truth among exact posterior draws are uniform (simulation-based calibration)."""
     family = write(tmp_path / "family.h5")
-    infer(job({"kind": "oracle"}, params={"gamma": 0.5}, infer={"draws": 9, "pool": 64}), family, tmp_path / "p.h5")
+    infer(
+        job({"kind": "oracle"}, params={"gamma": 0.5}, infer={"draws": 9, "pool": 64}),
+        Inputs(family),
+        tmp_path / "p.h5",
+    )
     x, draws = EnsembleReader(family).read("x"), PosteriorReader(tmp_path / "p.h5").read("x")
     ranks = (draws < x[:, None]).sum(axis=1)
     for feature in range(2):
@@ -97,7 +102,7 @@ def test_the_oracle_is_calibrated(tmp_path):
 
 def test_max_events_takes_the_first_and_keeps_the_whole_set(tmp_path):
     family = write(tmp_path / "family.h5")
-    infer(job({"kind": "random-truth"}, infer={"max_events": 7}), family, tmp_path / "p.h5", seen=[family])
+    infer(job({"kind": "random-truth"}, infer={"max_events": 7}), Inputs(family, seen=[family]), tmp_path / "p.h5")
     posterior = PosteriorReader(tmp_path / "p.h5")
     np.testing.assert_array_equal(posterior.read("event_id"), np.arange(7))
     assert posterior.attributes["observations"] == 2500

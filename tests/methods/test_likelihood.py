@@ -14,6 +14,7 @@ from pullback.methods.base import Context, TrainPaths
 from pullback.methods.infer import infer
 from pullback.methods.likelihood import GmmLikelihood, LikelihoodError, load_likelihood
 from pullback.methods.likelihood_spec import GmmLikelihoodSpec
+from pullback.methods.loading import Inputs
 from pullback.methods.train import train
 from pullback.problems.gaussian import Gaussian, GaussianSimulator
 
@@ -112,7 +113,8 @@ def test_the_drivers_train_it_and_refine_with_it(tmp_path):
         text = small.job("cfm", method=small.METHODS["cfm"], part=0, parts=1, **more)
         out = tmp_path / f"part-{number}.h5"
         learned = {"likelihood": tmp_path / "gmm.pt"} if refine and "likelihood" in refine else {}
-        infer(text, test, out, artifact=tmp_path / "cfm.pt", **learned)
+        inputs = Inputs(test, artifact=tmp_path / "cfm.pt", **learned)
+        infer(text, inputs, out)
         posterior = PosteriorReader(out)
         assert ("refine_iterations" in posterior.diagnostics) == (refine is not None)
         drawn.append(posterior.read("x"))

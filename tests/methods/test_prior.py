@@ -72,7 +72,21 @@ def test_the_artifact_says_what_a_sampler_must_know(artifact):
     prior, scaling = load_prior(artifact)
     z = scaling.encode_x(MEAN[None].astype(np.float32), np.zeros((1, 1), np.float32))
     np.testing.assert_allclose(z, 0, atol=0.1)
-    assert not prior(torch.from_numpy(z).requires_grad_(), 1.0).requires_grad
+    assert (prior.schedule.sigma_min, prior.schedule.sigma_max) == (0.002, 80.0)
+
+
+def test_a_trained_prior_is_differentiable_in_x_and_its_weights_are_fixed(artifact):
+    prior, _ = load_prior(artifact)
+    prior.double()
+    x, h = torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64), 1e-5
+    v = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    _, pull = prior.vjp(x, 0.5)
+    # J^T v by central differences, one direction after the other.
+    wanted = [
+        ((prior(x + h * e, 0.5) - prior(x - h * e, 0.5)) @ v) / (2 * h) for e in torch.eye(2, dtype=torch.float64)
+    ]
+    torch.testing.assert_close(pull(v.expand(5, 2)), torch.stack(wanted, dim=1), rtol=1e-5, atol=1e-7)
+    assert not any(weight.requires_grad for weight in prior.parameters())
 
 
 def test_other_files_are_refused(artifact, tmp_path):

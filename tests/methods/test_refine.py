@@ -8,10 +8,10 @@ from pullback.ensembles.fields import Field
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.methods.amortised.spec import AmortisedInfer, Refine
 from pullback.methods.base import Context, Method, PosteriorSamples
-from pullback.methods.em import Sample, choose, em_step, equal, pairs, predictive
 from pullback.methods.infer import answer
-from pullback.methods.kernel import Coordinates, bandwidth
-from pullback.methods.refine import Refined, RefineError
+from pullback.methods.refinement.em import Sample, choose, em_step, equal, pairs, predictive
+from pullback.methods.refinement.kernel import Coordinates, bandwidth
+from pullback.methods.refinement.refine import Refined, RefineError
 from pullback.metrics.distances import sliced_wasserstein
 from pullback.problems.gaussian import Gaussian, GaussianSimulator
 from pullback.problems.pairwise import exact

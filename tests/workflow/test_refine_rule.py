@@ -56,7 +56,7 @@ def test_the_code_of_refinement_reruns_what_is_refined(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     finish(folder, STUDY, repository)
-    path = repository / "src/pullback/methods/refine.py"
+    path = repository / "src/pullback/methods/refinement/refine.py"
     path.write_text(path.read_text() + "\nANOTHER = 1\n")
     found = counts(planned(folder, STUDY, repository=repository))
     assert found["infer"] == 4

@@ -6,6 +6,7 @@ rule evaluate:
     Draws are looked at in blocks; truth comes from the ensembles."""
     input:
         posteriors=lambda w: graph.posteriors(w.problem, w.method),
+        unfolded=lambda w: graph.unfolded(w.problem, w.method),
         ensembles=lambda w: graph.judged(w.problem, w.method),
         references=lambda w: graph.references(w.problem, w.method),
         seen=lambda w: graph.seen(w.problem, "train"),

@@ -1,4 +1,31 @@
-# Observations, and what was learned -> posterior draws.
+# Observations, and what was learned -> states, posterior draws, unfolded truth distributions.
+
+
+rule condition:
+    """Compute once what all parts of an inference share, where that is costly: a prior refined on the set, a training.
+    Resumes when it was interrupted; the state is an artifact."""
+    input:
+        unpack(lambda w: graph.needed_to_infer(w.problem, w.method, w.infer, w.seed, w.family)),
+        ensemble=paths.ensemble(S, "{problem}", "{family}", "test"),
+    output:
+        state=paths.state(S, "{problem}", "{method}", "{infer}", "{seed}", "{family}"),
+    log:
+        paths.log(paths.state(S, "{problem}", "{method}", "{infer}", "{seed}", "{family}")),
+    benchmark:
+        paths.benchmark(paths.state(S, "{problem}", "{method}", "{infer}", "{seed}", "{family}"))
+    wildcard_constraints:
+        problem=leading(graph.conditioned()),
+    conda:
+        "../../envs/learn.yaml"
+    threads: study.threads
+    resources:
+        mem_mb=4000,
+        runtime=480,
+    params:
+        job=lambda w: plan.condition_job(w.problem, w.method, w.infer, int(w.seed), w.family),
+        code=lambda w: graph.code("condition", w.problem, method=w.method, infer=w.infer),
+    script:
+        "../scripts/condition.py"
 
 
 rule infer:
@@ -8,6 +35,7 @@ rule infer:
     input:
         unpack(lambda w: graph.needed_to_infer(w.problem, w.method, w.infer, w.seed, w.family)),
         ensemble=paths.ensemble(S, "{problem}", "{family}", "test"),
+        state=lambda w: graph.state(w.problem, w.method, w.infer, w.seed, w.family),
     output:
         part=paths.part(S, "{problem}", "{method}", "{infer}", "{seed}", "{family}", "{part}"),
     log:
@@ -15,7 +43,7 @@ rule infer:
     benchmark:
         paths.benchmark(paths.part(S, "{problem}", "{method}", "{infer}", "{seed}", "{family}", "{part}"))
     wildcard_constraints:
-        problem=leading(graph.inferences()),
+        problem=leading(graph.sampled()),
     conda:
         "../../envs/learn.yaml"
     threads: study.threads
@@ -27,3 +55,31 @@ rule infer:
         code=lambda w: graph.code("infer", w.problem, method=w.method, infer=w.infer),
     script:
         "../scripts/infer.py"
+
+
+rule unfold:
+    """Unfold one family's observations to their truth distribution: a weighted sample with replicas, or bins.
+    One HDF5 file."""
+    input:
+        unpack(lambda w: graph.needed_to_infer(w.problem, w.method, w.infer, w.seed, w.family)),
+        ensemble=paths.ensemble(S, "{problem}", "{family}", "test"),
+        state=lambda w: graph.state(w.problem, w.method, w.infer, w.seed, w.family),
+    output:
+        unfolded=paths.unfolded(S, "{problem}", "{method}", "{infer}", "{seed}", "{family}"),
+    log:
+        paths.log(paths.unfolded(S, "{problem}", "{method}", "{infer}", "{seed}", "{family}")),
+    benchmark:
+        paths.benchmark(paths.unfolded(S, "{problem}", "{method}", "{infer}", "{seed}", "{family}"))
+    wildcard_constraints:
+        problem=leading(graph.unfolding()),
+    conda:
+        "../../envs/learn.yaml"
+    threads: study.threads
+    resources:
+        mem_mb=4000,
+        runtime=480,
+    params:
+        job=lambda w: plan.unfold_job(w.problem, w.method, w.infer, int(w.seed), w.family),
+        code=lambda w: graph.code("unfold", w.problem, method=w.method, infer=w.infer),
+    script:
+        "../scripts/unfold.py"

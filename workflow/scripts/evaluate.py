@@ -10,6 +10,7 @@ with job_log(snakemake.log[0]):
     evaluate(
         snakemake.params.job,
         posteriors=[Path(p) for p in snakemake.input.posteriors],
+        unfolded=[Path(p) for p in snakemake.input.unfolded],
         ensembles={Path(p).parent.name: Path(p) for p in snakemake.input.ensembles},
         references={Path(p).parent.name: Path(p) for p in snakemake.input.references},
         seen=[Path(p) for p in snakemake.input.seen],

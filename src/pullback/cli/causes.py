@@ -185,7 +185,7 @@ class Why:
         source = study_key(job, path, self.plan)
         if source is None:
             yield Cause("key", f"{_short(old)} -> {_short(now)}", f"{'.'.join(path)} in the job")
-        elif path == ("results",):
+        elif path in (("results",), ("unfolded",)):
             # The list of posteriors that are judged follows from several keys.
             yield from self._results(job, source, old, now)
         else:
@@ -201,7 +201,7 @@ class Why:
                 )
                 if path == ("seeds",) or path[:5] == key or in_families:
                     changed.append(self._key(path, before, after))
-        yield from changed or [Cause("key", f"{len(old)} -> {count(len(now), 'posterior')}", ".".join(key))]
+        yield from changed or [Cause("key", f"{len(old)} -> {count(len(now), 'result')}", ".".join(key))]
 
     def _key(self, key: Key, old: Any, now: Any) -> Cause:
         if old is ABSENT:
@@ -247,7 +247,7 @@ def study_key(job: Job, path: Key, plan: Plan) -> Key | None:
     head, rest = path[0], path[1:]
     if head == "problem" and rest:
         head, rest = rest[0], rest[1:]
-    if head == "params" and job.rule == "infer":
+    if head == "params" and job.rule in ("condition", "infer", "unfold"):
         family = (*problem, "families", plan.base(names["problem"], names["family"]))
     places: dict[str, Key] = {
         "seed": ("seed",),
@@ -261,6 +261,7 @@ def study_key(job: Job, path: Key, plan: Plan) -> Key | None:
         "method": (*method, *rest),
         "method_kind": (*method, "kind"),
         "results": (*method, "infer"),
+        "unfolded": (*method, "infer"),
         "infer": (*infer, *rest),
         "parts": (*infer, "parts"),
         "params": (*family, "params", *rest),

@@ -17,7 +17,7 @@ TIME_MARGIN = 2.0
 """Other machines may be slower; a job that hits its limit has lost its time, one that ends early has lost nothing."""
 LEAST_MEMORY_MB, LEAST_MINUTES = 500, 10
 # Their threads are a key of the study, because results depend on it.
-OF_THE_STUDY = ("train", "prior", "likelihood", "infer")
+OF_THE_STUDY = ("train", "prior", "likelihood", "condition", "infer", "unfold")
 
 
 class Usage(NamedTuple):

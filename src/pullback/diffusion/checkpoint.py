@@ -10,7 +10,7 @@ import re
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -30,6 +30,18 @@ class ArtifactError(ValueError):
     """A model file that is missing, cut short, or not one of pullback's."""
 
 
+class Artifact(NamedTuple):
+    """A trained model.
+
+    Attributes:
+        weights: tensors by name.
+        meta: plain values (numbers, strings, lists, dicts, tensors) that say what the model is.
+    """
+
+    weights: dict[str, torch.Tensor]
+    meta: dict[str, Any]
+
+
 def _packed(value: Any) -> bytes:
     # Through memory: torch writes the name of a file into it, and the temporary name would make equal models differ.
     buffer = io.BytesIO()
@@ -38,7 +50,7 @@ def _packed(value: Any) -> bytes:
 
 
 def save_artifact(path: Path, weights: dict[str, torch.Tensor], meta: dict[str, Any]) -> None:
-    """Write a model: its weights (moved to the CPU) and plain values (numbers, strings, lists, dicts, tensors)."""
+    """Write a model: its weights (moved to the CPU) and plain values (`Artifact`)."""
     weights = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
     write_whole(path, _packed(_unshared({"format": FORMAT, "weights": weights, "meta": meta})))
 
@@ -57,8 +69,8 @@ def _unshared(value: Any) -> Any:
     return value
 
 
-def load_artifact(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The weights and the meta values of a model file, on the CPU.
+def load_artifact(path: Path | str) -> Artifact:
+    """The model of a file, on the CPU.
 
     Raises:
         ArtifactError: the file is missing, cut short, foreign, or of another version.
@@ -81,7 +93,7 @@ def load_artifact(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, 
         raise ArtifactError(f"{path}: a torch file, but not a model of pullback (wanted format, weights and meta)")
     if content["format"] != FORMAT:
         raise ArtifactError(f"{path}: model format {content['format']}, this pullback reads {FORMAT}; train again")
-    return content["weights"], content["meta"]
+    return Artifact(content["weights"], content["meta"])
 
 
 class Checkpoints:

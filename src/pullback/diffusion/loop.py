@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from pullback.core.atomic import write_whole
 from pullback.core.seeding import generator, integer_seed
 from pullback.core.stopping import Stopped
-from pullback.diffusion.checkpoint import CheckpointError, Checkpoints, save_artifact
+from pullback.diffusion.checkpoint import Artifact, CheckpointError, Checkpoints, save_artifact
 from pullback.diffusion.muon import Muon
 from pullback.diffusion.numerics import numerics, pick_device
 from pullback.diffusion.settings import Train
@@ -110,8 +110,8 @@ def fit(
     context: Context,
     meta: dict[str, Any],
     finish: Callable[[Any], dict[str, Any]] | None = None,
-) -> None:
-    """Train ``model`` and write the artifact and the curves.
+) -> Artifact:
+    """Train ``model``; write the artifact and the curves where ``job`` says so.
 
     The artifact holds the averaged (EMA) weights of the step whose loss on validation sets was least. Validation sets
     are of the seen families' validation split, the same in every validation, with the same noise.
@@ -129,6 +129,9 @@ def fit(
         meta: plain values kept in the artifact; ``meta["scaling"]`` (`Scaling.to_dict`) is applied to the data.
         finish: called at the end with the model that is kept, in evaluation mode; what it returns is added to ``meta``.
 
+    Returns:
+        The artifact; of several processes the first alone has what ``finish`` returned.
+
     Raises:
         TrainingError: the loss is not finite.
         CheckpointError: the checkpoint folder holds another training's.
@@ -140,7 +143,7 @@ def fit(
     fabric = make_fabric(context, train)
     fabric.launch()
     with numerics(context.threads, fabric.device.type == "cuda"):
-        _Fit(model, loss, data, train, job, context, fabric).run(meta, finish)
+        return _Fit(model, loss, data, train, job, context, fabric).run(meta, finish)
 
 
 class _Fit:
@@ -175,9 +178,9 @@ class _Fit:
         # Sums since the last row of the curves: of the loss, of the gradient's norm, and how many steps.
         self.sums = torch.zeros(2, dtype=torch.float64, device=fabric.device)
         self.count = 0
-        self.checkpoints = Checkpoints(job.checkpoints)
+        self.checkpoints = Checkpoints(job.checkpoints) if job.checkpoints else None
 
-    def run(self, meta: dict[str, Any], finish: Callable[[Any], dict[str, Any]] | None) -> None:
+    def run(self, meta: dict[str, Any], finish: Callable[[Any], dict[str, Any]] | None) -> Artifact:
         start = self._resume()
         batches = max(VALIDATION_BATCHES, -(-self.data.validation_families // self.train.sets_per_step))
         self._validation = [self._sets("validation", i) for i in range(batches)]
@@ -199,7 +202,7 @@ class _Fit:
             rate = (train.steps - start) / (time.monotonic() - began)
             log.info("trained %d steps, %.3g steps/s, on %s", train.steps - start, rate, self.fabric.device)
         log.info("kept: step %d, validation loss %.5g", self.best["step"], self.best["loss"])
-        self._finish(meta, finish)
+        return self._finish(meta, finish)
 
     def _stream(self, start: int) -> Iterator[dict[str, Tensor]]:
         """The sets of each step; on a GPU the next ones are made while a step runs."""
@@ -315,7 +318,7 @@ class _Fit:
         return reason or "as another process wanted" if wanted > 0 else None
 
     def _save(self, done: int) -> None:
-        if self.fabric.is_global_zero:
+        if self.checkpoints and self.fabric.is_global_zero:
             state = {
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
@@ -330,7 +333,7 @@ class _Fit:
 
     def _resume(self) -> int:
         """Take up the newest checkpoint; the step to go on with."""
-        found = self.checkpoints.newest()
+        found = self.checkpoints.newest() if self.checkpoints else None
         newest = self.fabric.broadcast(found[0] if found else 0)
         if newest != (found[0] if found else 0):
             raise CheckpointError(
@@ -349,19 +352,27 @@ class _Fit:
         log.info("resumed after step %d of %d from %s", done, self.train.steps, self.job.checkpoints)
         return done
 
-    def _finish(self, meta: dict[str, Any], finish: Callable[[Any], dict[str, Any]] | None) -> None:
-        weights = self.best["weights"]
+    def _finish(self, meta: dict[str, Any], finish: Callable[[Any], dict[str, Any]] | None) -> Artifact:
+        weights, job = self.best["weights"], self.job
         self.model.load_state_dict(weights)
         if self.fabric.is_global_zero:
             self.model.eval()
             with torch.no_grad():
                 extra = finish(self.model) if finish else {}
             kept = {"step": self.best["step"], "validation_loss": self.best["loss"]}
-            curves = io.StringIO()
-            writer = csv.writer(curves, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            writer.writerows([[row[0], *(f"{value:.8g}" for value in row[1:])] for row in self.rows])
-            write_whole(self.job.curves, curves.getvalue().encode())
-            save_artifact(self.job.artifact, weights, {**meta, **extra, "kept": kept, "asked": self.job.asked})
-            self.checkpoints.remove()
+            meta = {**meta, **extra, "kept": kept, "asked": job.asked}
+            if job.curves:
+                write_whole(job.curves, self._curves())
+            if job.artifact:
+                save_artifact(job.artifact, weights, meta)
+            if self.checkpoints:
+                self.checkpoints.remove()
         self.fabric.barrier()
+        return Artifact({name: value.cpu() for name, value in weights.items()}, meta)
+
+    def _curves(self) -> bytes:
+        curves = io.StringIO()
+        writer = csv.writer(curves, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([[row[0], *(f"{value:.8g}" for value in row[1:])] for row in self.rows])
+        return curves.getvalue().encode()

@@ -12,6 +12,8 @@ than 0); how much is set by the fraction of effective members that is left, (sum
 
 import numpy as np
 
+from pullback.core.particles import effective_size, normalise
+
 LEAST_EFFECTIVE = 0.2
 """Least fraction of effective members that a window leaves."""
 
@@ -38,17 +40,10 @@ def window(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     low, high = -6.0, 6.0  # of log tau: a wider window leaves more
     for _ in range(BISECTIONS):
         middle = 0.5 * (low + high)
-        left = effective_fraction(_weights(squares, middle))
+        left = effective_size(_weights(squares, middle)) / len(squares)
         low, high = (low, middle) if left > wanted else (middle, high)
     return _weights(squares, high)
 
 
 def _weights(squares: np.ndarray, log_tau: float) -> np.ndarray:
-    exponent = -0.5 * (squares - squares.min()) * np.exp(-2 * log_tau)
-    weight = np.exp(exponent)
-    return weight / weight.sum()
-
-
-def effective_fraction(weight: np.ndarray) -> float:
-    """(sum w)^2 / (n sum w^2)."""
-    return float(weight.sum() ** 2 / (len(weight) * (weight**2).sum()))
+    return normalise(-0.5 * (squares - squares.min()) * np.exp(-2 * log_tau))

@@ -1,7 +1,7 @@
 """How networks see x and y: a transform of each quantity, then standardisation on the seen training data."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -119,6 +119,10 @@ class Scaling:
         y_shape = (len(columns_y),) if y_field.is_vector else y_field.shape
         return Scaling(x_field.shape, y_shape, columns_x, columns_y)
 
+    def fields(self) -> tuple[Field, Field]:
+        """The fields of x and y as far as they are known here: names, shapes and transforms; units are 1."""
+        return _field("x", self._x, self.x_shape), _field("y", self._y, self.y_shape)
+
     def encode_y(self, y: np.ndarray) -> np.ndarray:
         """Observations (..., *y) in physical units as networks see them, (..., *y_shape), float32."""
         return self._encode(y, self._y, "y")
@@ -183,6 +187,14 @@ def _float32_angle(angle: np.ndarray) -> np.ndarray:
     rounded = angle.astype(np.float32)
     below = np.nextafter(np.float32(np.pi), np.float32(0))
     return np.clip(rounded, -below, below)
+
+
+def _field(name: Literal["x", "y"], columns: list[Column], shape: tuple[int, ...]) -> Field:
+    transforms: dict[str, Any] = {c.name: "periodic" if c.transform in ("sin", "cos") else c.transform for c in columns}
+    if columns[0].name:
+        return Field.vector(name, transforms, "1", transforms=tuple(transforms.values()))
+    dims = [f"{name}_{axis}" for axis in range(len(shape))]
+    return Field.array(name, dims, shape, "1", transforms=tuple(transforms.values()))
 
 
 def _columns(field: Field) -> list[Column]:

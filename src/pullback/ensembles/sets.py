@@ -1,17 +1,17 @@
-"""Sets for training: members of one ensemble, truth and observation, drawn by address and streamed from HDF5."""
+"""Sets for training: members of one ensemble, truth and observation, drawn by address, from memory or from HDF5."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from pullback.ensembles.arrays import Ensemble
 from pullback.ensembles.fields import Field
 from pullback.ensembles.prior_reweighting import window
 from pullback.ensembles.scaling import Scaling
-from pullback.ensembles.store import EnsembleReader
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,11 +72,29 @@ class Parameters(NamedTuple):
     values: np.ndarray
 
 
+class Pairs(NamedTuple):
+    """Events without regard to the ensemble that they are of.
+
+    Attributes:
+        x: truths (event, *x), float32, physical units.
+        y: observations (event, *y), float32, physical units.
+        weight: nominal event weights (event,), float32; ones where the family has none.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray
+
+
+Simulate = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
+"""Truths x (event, *x), and a generator -> observations y (event, *y), and which simulations succeeded (event,)."""
+
+
 @dataclass
 class _Family:
-    """One family's split: its file and, once read into memory, its events."""
+    """One family's split: its ensembles and, once a network's view of them is in memory, its events."""
 
-    reader: EnsembleReader
+    source: Ensemble
     x: np.ndarray | None = None
     y: np.ndarray | None = None
     weight: np.ndarray | None = None
@@ -84,14 +102,14 @@ class _Family:
 
     @property
     def weighted(self) -> bool:
-        return "weight" in self.reader.columns
+        return "weight" in self.source.columns
 
     @property
     def name(self) -> str:
-        return str(self.reader.attributes.get("family", self.reader.path))
+        return str(self.source.attributes.get("family", self.source.path))
 
     def bounds(self, ensemble: int) -> tuple[int, int]:
-        return int(self.reader.offsets[ensemble]), int(self.reader.offsets[ensemble + 1])
+        return int(self.source.offsets[ensemble]), int(self.source.offsets[ensemble + 1])
 
 
 def nominal(weight: np.ndarray) -> np.ndarray:
@@ -102,15 +120,18 @@ def nominal(weight: np.ndarray) -> np.ndarray:
 class TrainingData:
     """The seen families' train and validation splits.
 
-    Each reader is one family; a sweep's reader holds many ensembles. Data below ``memory_mb`` (both splits) are
-    held in memory and a set is a random choice of its ensemble's members; larger data stay on disk and a set is a
-    contiguous window at a random place, since events of one ensemble are independent.
+    Each source is one family, a file or arrays; a sweep's holds many ensembles. Data below ``memory_mb`` (both splits)
+    are held in memory as networks see them and a set is a random choice of its ensemble's members; larger data are read
+    when they are needed and a set is a contiguous window at a random place, since events of one ensemble are
+    independent.
 
     Args:
-        train, validation: one reader for each seen family.
+        train, validation: one for each seen family.
         memory_mb: most memory for the events, in megabytes.
 
     Attributes:
+        simulator: the problem's forward process, whose calls are counted, for methods that simulate while they learn;
+            None where there is none.
         x, y: fields.
         in_memory: whether the events are held in memory.
         digests: content digests of the files, by split.
@@ -119,24 +140,40 @@ class TrainingData:
         SetsError: no ensembles, one without truth, or one with other fields than the first.
     """
 
-    def __init__(self, train: Sequence[EnsembleReader], validation: Sequence[EnsembleReader], memory_mb: int):
-        for split, readers in (("train", train), ("validation", validation)):
-            if not readers:
+    def __init__(self, train: Sequence[Ensemble], validation: Sequence[Ensemble], memory_mb: int):
+        self.simulator: Simulate | None = None
+        for split, sources in (("train", train), ("validation", validation)):
+            if not sources:
                 raise SetsError(f"there are no {split} ensembles; training needs the {split} split of a seen family")
         self.x, self.y = _common_fields([*train, *validation])
         self._families: dict[Part, list[_Family]] = {
-            "train": [_Family(reader) for reader in train],
-            "validation": [_Family(reader) for reader in validation],
+            "train": [_Family(source) for source in train],
+            "validation": [_Family(source) for source in validation],
         }
-        self.digests = {split: [f.reader.digest for f in families] for split, families in self._families.items()}
+        self.digests = {split: [f.source.digest for f in families] for split, families in self._families.items()}
         event = 4 * (int(np.prod(self.x.shape)) + int(np.prod(self.y.shape)))
-        size = event * sum(reader.n for reader in (*train, *validation))
+        size = event * sum(source.n for source in (*train, *validation))
         self.in_memory = size <= memory_mb * 1_000_000
         fit = memory_mb * 1_000_000 // event
         self._scaling_events = max(LEAST_SCALING_EVENTS, min(SCALING_EVENTS, fit))
         if not self.in_memory:
-            log.info("%.0f MB of events, more than memory_mb = %d: sets are read from disk", size / 1e6, memory_mb)
+            log.info(
+                "%.0f MB of events, more than memory_mb = %d: sets are windows of the events, read when needed",
+                size / 1e6,
+                memory_mb,
+            )
         self._scaling: Scaling | None = None
+
+    def pairs(self, split: Part = "train", block: int = 65_536) -> Iterator[Pairs]:
+        """All events of a split, family after family in the order of the files, in blocks of at most ``block``."""
+        for family in self._families[split]:
+            for start in range(0, family.source.n, block):
+                stop = min(start + block, family.source.n)
+                x, y = (family.source.read(name, start, stop) for name in ("x", "y"))
+                weight = np.ones(stop - start, np.float32)
+                if family.weighted:
+                    weight = nominal(family.source.read("weight", start, stop))
+                yield Pairs(x, y, weight)
 
     def use(self, scaling: Scaling) -> None:
         """From now on ``sets`` gives x and y as networks see them."""
@@ -152,7 +189,7 @@ class TrainingData:
     @property
     def least_members(self) -> int:
         """Of the smallest training ensemble."""
-        return min(int(np.diff(family.reader.offsets).min()) for family in self._families["train"])
+        return min(int(np.diff(family.source.offsets).min()) for family in self._families["train"])
 
     def fit_scaling(self, rng: np.random.Generator) -> Scaling:
         """How networks see x and y, fitted on `SCALING_EVENTS` training events, or on what ``memory_mb`` holds."""
@@ -167,9 +204,9 @@ class TrainingData:
         wanted = max(1, n // len(families))
         xs, ys = [], []
         for family in families:
-            for start, stop in windows(family.reader.n, wanted, rng):
-                xs.append(family.reader.read("x", start, stop))
-                ys.append(family.reader.read("y", start, stop))
+            for start, stop in windows(family.source.n, wanted, rng):
+                xs.append(family.source.read("x", start, stop))
+                ys.append(family.source.read("y", start, stop))
         return np.concatenate(xs), np.concatenate(ys)
 
     def sets(
@@ -207,7 +244,7 @@ class TrainingData:
         chosen = []
         for i in range(sets):
             family = families[(turn + i) % len(families) if split == "validation" else int(rng.integers(len(families)))]
-            ensemble = int(rng.integers(len(family.reader.offsets) - 1))
+            ensemble = int(rng.integers(len(family.source.offsets) - 1))
             chosen.append((family, ensemble, self._members(rng, family, ensemble, size, prior_reweighting)))
         most = max(
             members.stop - members.start if isinstance(members, slice) else len(members) for *_, members in chosen
@@ -234,7 +271,7 @@ class TrainingData:
                 continue
             first, last = family.bounds(ensemble)
             if family.weight is None:
-                family.weight = nominal(family.reader.read("weight"))
+                family.weight = nominal(family.source.read("weight"))
             row[there] = family.weight[members] / np.abs(family.weight[first:last]).mean()
         return out
 
@@ -244,16 +281,16 @@ class TrainingData:
         Raises:
             SetsError: a seen family is not a sweep, or sweeps have different parameters.
         """
-        readers = [family.reader for family in self._families["train"]]
-        names = readers[0].theta_names
+        sources = [family.source for family in self._families["train"]]
+        names = sources[0].theta_names
         for family in self._families["train"]:
-            if not family.reader.theta_names or family.reader.theta_names != names:
+            if not family.source.theta_names or family.source.theta_names != names:
                 raise SetsError(
-                    f"family '{family.name}' states the parameters {family.reader.theta_names or 'none'}, wanted "
+                    f"family '{family.name}' states the parameters {family.source.theta_names or 'none'}, wanted "
                     f"{names or 'some'} as the first one; a method that is told parameters needs every seen family to "
                     "be a sweep over the same ones"
                 )
-        return Parameters(names, np.concatenate([reader.theta for reader in readers]))  # type: ignore[misc]
+        return Parameters(names, np.concatenate([source.theta for source in sources]))  # type: ignore[misc]
 
     def _members(
         self, rng: np.random.Generator, family: _Family, ensemble: int, size: int, prior_reweighting: float
@@ -295,7 +332,7 @@ class TrainingData:
 
     def _hold(self, family: _Family) -> None:
         if family.x is None or family.y is None:
-            family.x, family.y = self._seen(family.reader.read("x"), family.reader.read("y"))
+            family.x, family.y = self._seen(family.source.read("x"), family.source.read("y"))
 
     def _events(self, family: _Family, members: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
         if self.in_memory:
@@ -303,7 +340,7 @@ class TrainingData:
         if family.x is not None and family.y is not None:
             return family.x[members], family.y[members]
         assert isinstance(members, slice)
-        x, y = (family.reader.read(name, members.start, members.stop) for name in ("x", "y"))
+        x, y = (family.source.read(name, members.start, members.stop) for name in ("x", "y"))
         return self._seen(x, y)
 
     def _seen(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -326,18 +363,18 @@ def windows(n: int, wanted: int, rng: np.random.Generator) -> list[tuple[int, in
     return windows
 
 
-def _common_fields(readers: Sequence[EnsembleReader]) -> tuple[Field, Field]:
-    first = readers[0]
-    for reader in readers:
-        if reader.x is None:
-            raise SetsError(f"{reader.path}: holds observations without truth; a family that is trained on needs x")
-        for one, other in ((reader.x, first.x), (reader.y, first.y)):
+def _common_fields(sources: Sequence[Ensemble]) -> tuple[Field, Field]:
+    first = sources[0]
+    for source in sources:
+        if source.x is None:
+            raise SetsError(f"{source.path}: holds observations without truth; a family that is trained on needs x")
+        for one, other in ((source.x, first.x), (source.y, first.y)):
             assert one is not None
             assert other is not None
             found, wanted = ((f.features, f.dims, f.shape, f.units) for f in (one, other))
             if found != wanted:
                 raise SetsError(
-                    f"{reader.path}: {one.name} is {found}, wanted {wanted} as in {first.path}; families of one "
+                    f"{source.path}: {one.name} is {found}, wanted {wanted} as in {first.path}; families of one "
                     "problem share their fields, so remake the file that differs"
                 )
     assert first.x is not None
@@ -345,7 +382,7 @@ def _common_fields(readers: Sequence[EnsembleReader]) -> tuple[Field, Field]:
 
 
 def _thetas(chosen: list[tuple[_Family, int]]) -> np.ndarray | None:
-    given = [None if f.reader.theta is None else f.reader.theta[ensemble] for f, ensemble in chosen]
+    given = [None if f.source.theta is None else f.source.theta[ensemble] for f, ensemble in chosen]
     width = max((len(theta) for theta in given if theta is not None), default=0)
     if not width:
         return None

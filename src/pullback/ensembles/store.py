@@ -25,6 +25,13 @@ def merge(into: dict[str, dict[int, float]], more: Noticed) -> None:
         into.setdefault(name, {}).update(values)
 
 
+def add_cost(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+    """Two costs together: memory is the larger, all else adds up."""
+    keys = [*one, *(key for key in other if key not in one)]
+    pairs = {key: (one.get(key, 0), other.get(key, 0)) for key in keys}
+    return {key: max(pair) if key == "peak_memory_mb" else sum(pair) for key, pair in pairs.items()}
+
+
 __all__ = [
     "Column",
     "EnsembleReader",
@@ -322,8 +329,7 @@ def index_posterior(job: str, parts: Sequence[Path | str], out: Path | str) -> N
             raise StoreError(f"{reader.path}: answers other observations than {readers[0].path}; rerun the older part")
     cost: dict[str, float] = {}
     for reader in readers:
-        for key, value in reader.cost.items():
-            cost[key] = max(cost.get(key, 0.0), value) if key == "peak_memory_mb" else cost.get(key, 0.0) + value
+        cost = add_cost(cost, reader.cost)
     with PieceIndex(job, "posterior-index", readers, out, names) as (file, digest):
         for key in ("ensemble_name", "ensemble_digest", "fields"):
             file.attrs[key] = readers[0].attributes[key]

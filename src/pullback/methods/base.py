@@ -11,15 +11,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 
+from pullback.ensembles.arrays import Ensemble
 from pullback.ensembles.sets import TrainingData
-from pullback.ensembles.store import EnsembleReader, PosteriorReader
+from pullback.ensembles.unfolded import Unfolded
 from pullback.problems.base import Problem
-from pullback.study.base import Closed
 from pullback.study.kinds import Infer
+
+if TYPE_CHECKING:
+    from pullback.diffusion.checkpoint import Artifact
 
 State = TypeVar("State")
 
@@ -41,29 +44,6 @@ class PosteriorSamples(NamedTuple):
     log_weight: np.ndarray
     ok: np.ndarray
     diagnostics: Mapping[str, float] = MappingProxyType({})
-
-
-class Unfolded(NamedTuple):
-    """The truth distribution as a weighted sample.
-
-    Attributes:
-        x: (sample, *x).
-        weight: (sample, replica), replica 0 is nominal.
-    """
-
-    x: np.ndarray
-    weight: np.ndarray
-
-    @staticmethod
-    def of(posterior: PosteriorReader) -> "Unfolded":
-        """The truth distribution that a posterior yields: every draw, the weights of an event's draws adding up to one.
-
-        An event whose draws all failed keeps no weight; it is counted where failures are.
-        """
-        ok = posterior.read("ok")
-        weight = np.exp(posterior.read("log_weight")) * ok
-        weight /= np.maximum(weight.sum(axis=1, keepdims=True), np.finfo(float).tiny)
-        return Unfolded(posterior.read("x")[ok], weight[ok][:, None])
 
 
 @dataclass
@@ -98,7 +78,7 @@ class Context:
 
 @dataclass(frozen=True)
 class TrainPaths:
-    """Where training writes.
+    """Where training writes; what is None is not written.
 
     Attributes:
         artifact: final model, written under a temporary name and renamed at the end.
@@ -107,9 +87,9 @@ class TrainPaths:
         asked: what the artifact was asked to be: kept in its meta values, from where inference compares it.
     """
 
-    artifact: Path
-    curves: Path
-    checkpoints: Path
+    artifact: Path | None = None
+    curves: Path | None = None
+    checkpoints: Path | None = None
     asked: str = ""
 
 
@@ -123,7 +103,7 @@ class Method(Generic[State]):
 
     block: int = 1024
 
-    def __init__(self, spec: Closed, problem: Problem, context: Context, settings: Infer | None = None):
+    def __init__(self, spec: Any, problem: Problem, context: Context, settings: Infer | None = None):
         self.spec = spec
         self.settings = settings or Infer()
         self.problem = problem
@@ -141,8 +121,10 @@ class Method(Generic[State]):
         event = draws * math.prod(self.problem.x.shape) + math.prod(self.problem.y.shape)
         return max(1, min(self.block, BLOCK_VALUES // event))
 
-    def train(self, data: TrainingData, job: TrainPaths) -> None:
+    def train(self, data: TrainingData, job: TrainPaths) -> "Artifact | None":
         """Learn from the seen families and write the artifact; for methods whose Spec says ``trains``.
+
+        One whose artifact is tensors and plain values returns it: where ``job`` names no file, that is all there is.
 
         With several GPUs it runs once in each process of torchrun; the default loop shares the work among them.
         """
@@ -159,7 +141,7 @@ class Method(Generic[State]):
         """The family's independent truth, for methods to which it stands for the prior (``needs_either``)."""
         raise NotImplementedError(f"{type(self).__name__} takes no reference")
 
-    def condition(self, ensemble: EnsembleReader, workdir: Path | None = None) -> State:
+    def condition(self, ensemble: Ensemble, workdir: Path | None = None) -> State:
         """What is computed once for one ensemble (set embedding, training on the ensemble ...).
 
         Args:
@@ -168,11 +150,20 @@ class Method(Generic[State]):
         """
         return None  # type: ignore[return-value]
 
+    def pack(self, state: State) -> Any:
+        """A state as plain values (dicts, lists, numbers, text) and NumPy arrays, which rule `condition` keeps."""
+        return state
+
+    def unpack(self, packed: Any) -> State:
+        """The inverse of `pack`; sequences come back as lists."""
+        state: State = packed
+        return state
+
     def sample(self, state: State, y: np.ndarray, event_id: np.ndarray) -> PosteriorSamples:
         """Posterior draws for observations y (event, *y); row i of the family's ensemble has ``event_id[i]``."""
         raise NotImplementedError
 
-    def unfold(self, state: State, ensemble: EnsembleReader) -> Unfolded:
+    def unfold(self, state: State, ensemble: Ensemble) -> Unfolded:
         """The truth distribution, for methods whose Spec says ``unfolds``."""
         raise NotImplementedError
 

@@ -1,26 +1,22 @@
 """What the rule `infer` calls: one part of one family's observations, answered by one method, streamed to a file."""
 
-import hashlib
 import json
 import logging
-import resource
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pullback.core.joblog import progress
 from pullback.core.stopping import Clock, Stopped
-from pullback.diffusion.devices import check_devices
-from pullback.ensembles.stale_files import refuse_stale_files
-from pullback.ensembles.store import EnsembleReader, PosteriorWriter, merge
-from pullback.methods.base import Context, Method, PosteriorSamples
-from pullback.methods.resume import Answer, Finished, add_cost
-from pullback.methods.train import checkpoint_folder, spec_of
-from pullback.problems.base import problem_of
+from pullback.ensembles.arrays import Ensemble
+from pullback.ensembles.store import EnsembleReader, PosteriorWriter, add_cost, merge
+from pullback.methods.base import Method, PosteriorSamples
+from pullback.methods.loading import Inputs, Spent, load_method, record_of
+from pullback.methods.resume import Answer, Finished
+from pullback.methods.states import States, conditioning_sets, load_states
+from pullback.methods.train import checkpoint_folder
 
 log = logging.getLogger("pullback")
 
@@ -43,22 +39,15 @@ def pieces(events: int, observed: int, set_size: int | str, block: int) -> Itera
         set_size: ``"all"``, or observations of one set; the remainder is a set of its own.
         block: most events of a piece.
     """
-    size = observed if set_size == "all" else int(set_size)
-    for set_first in range(0, events, size):
-        set_last = min(set_first + size, observed)
+    for set_first, set_last in conditioning_sets(events, observed, set_size):
         for first in range(set_first, min(set_last, events), block):
             yield Piece(first, min(first + block, set_last, events), set_first, set_last)
 
 
 def infer(
     job: str,
-    ensemble: Path,
+    inputs: Inputs,
     out: Path,
-    artifact: Path | None = None,
-    prior: Path | None = None,
-    seen: Sequence[Path] = (),
-    reference: Path | None = None,
-    likelihood: Path | None = None,
     checkpoints: Path | None = None,
     code: str = "",
     limit: float | None = None,
@@ -68,13 +57,8 @@ def infer(
 
     Args:
         job: `Plan.infer_job`.
-        ensemble: index of the family's test split.
+        inputs: files.
         out: the part.
-        artifact: the trained model, for methods that train.
-        prior: the diffusion prior, for methods that use one.
-        seen: train indices of the seen families, for methods that answer from them.
-        reference: index of the family's reference split, for methods to whom its truth stands for the prior.
-        likelihood: the learned likelihood, for an inference that is refined with one.
         checkpoints: folder for the finished pieces of a long inference; removed on success. None keeps nothing.
         code: digest of the code that this job runs.
         limit: minutes that a scheduler gives this job (`stopping.Clock`).
@@ -86,49 +70,23 @@ def infer(
     """
     plan = json.loads(job)
     with Clock(None if limit is None else 60 * limit) as clock:
-        check_devices(gpus, plan["accelerator"])
-        refuse_stale_files(plan, ensemble=[ensemble], seen=seen, reference=[reference] if reference else [])
-        learned = {"artifact": [artifact] if artifact else [], "prior": [prior] if prior else []}
-        learned["likelihood"] = [likelihood] if likelihood else []
-        refuse_stale_files(plan, _job_digest_of_artifact, **learned)
-        problem = problem_of(plan["problem"])
-        spec = spec_of(plan)
-        settings = spec.infer_settings(plan["infer"])
-        address = (*plan["address"], plan["infer_name"], plan["family"])
-        context = Context(address, plan["threads"], plan["accelerator"], progress, clock.due)
-        method = spec.build(problem, context, settings)
-        method.load(artifact, prior, list(seen))
-        if "params" in plan:
-            method.set_prior_params(plan["params"])
-        if reference:
-            method.set_reference(reference)
-        method = settings.wrap(method, likelihood)
-        with EnsembleReader(ensemble) as reader:
+        method = load_method(plan, inputs, clock.due, gpus)
+        with EnsembleReader(inputs.ensemble) as reader:
             finished = None
             if checkpoints is not None:
-                record = {
-                    "job": plan,
-                    "data": _digests(reader, seen, reference, artifact=artifact, prior=prior, likelihood=likelihood),
-                    "code": json.loads(code),
-                }
+                record = record_of(plan, inputs, reader, code)
                 finished = Finished(checkpoint_folder(Path(checkpoints), record, make=False), record)
-            attributes = {"returns": spec.returns}
-            cut = {"part": plan["part"], "parts": plan["parts"]}
-            answer(method, reader, out, job, **cut, attributes=attributes, finished=finished)
-
-
-def _digests(
-    ensemble: EnsembleReader, seen: Sequence[Path], reference: Path | None, **learned: Path | None
-) -> dict[str, Any]:
-    """Digests of everything that an inference reads."""
-    found: dict[str, Any] = {"ensemble": ensemble.digest, "seen": [], "reference": []}
-    for name, files in (("seen", seen), ("reference", [reference] if reference else [])):
-        for path in files:
-            with EnsembleReader(path) as reader:
-                found[name].append(reader.digest)
-    for name, file in learned.items():
-        found[name] = hashlib.sha256(file.read_bytes()).hexdigest() if file else None
-    return found
+            answer(
+                method,
+                reader,
+                out,
+                job,
+                part=plan["part"],
+                parts=plan["parts"],
+                attributes={"returns": method.spec.returns},
+                finished=finished,
+                states=load_states(inputs.state) if inputs.state else None,
+            )
 
 
 def answer(
@@ -140,6 +98,7 @@ def answer(
     parts: int = 1,
     attributes: dict[str, Any] | None = None,
     finished: Finished | None = None,
+    states: States | None = None,
 ) -> None:
     """Condition a loaded method on an ensemble's sets and stream its draws for one part of the events to a file.
 
@@ -151,6 +110,7 @@ def answer(
         part, parts: which of how many pieces of the events.
         attributes: more attributes of the file.
         finished: the pieces that an earlier attempt answered, and where to keep new ones.
+        states: of the ensemble's sets, where they were computed before. The first part carries their cost.
 
     Raises:
         Stopped: the method's context said so between two pieces; the finished ones are kept.
@@ -168,10 +128,8 @@ def answer(
         log.warning(
             "%d of %d parts have nothing to do: give `parts: %d`, or smaller sets", parts - len(work), parts, len(work)
         )
-    spent = _Spent(method)
-    conditioned, state = None, None
-    # Of each set by its first event, of each piece by its own.
-    diagnostics: dict[str, dict[int, float]] = {}
+    spent = Spent(method)
+    sampler = Sampler(method, ensemble, states)
     longest = 0.0
     with PosteriorWriter(
         out,
@@ -187,57 +145,59 @@ def answer(
                 writer.append(*found)
                 continue
             began = time.perf_counter()
-            if conditioned != (piece.set_first, piece.set_last):
-                conditioned = (piece.set_first, piece.set_last)
-                state = method.condition(ensemble.window(*conditioned))
-                noticed = method.diagnostics(state).items()
-                merge(diagnostics, {key: {piece.set_first: float(value)} for key, value in noticed})
-            event_id = ensemble.read("event_id", piece.first, piece.last)
-            chunk = _checked(method.sample(state, ensemble.read("y", piece.first, piece.last), event_id))
-            merge(diagnostics, {key: {piece.first: float(v)} for key, v in chunk.diagnostics.items()})
+            chunk, event_id = answered = sampler.sample(piece)
             writer.append(chunk, event_id)
             longest = max(longest, time.perf_counter() - began)
             reason = method.context.stop(longest) if finished and number + 1 < len(mine) else None
-            if finished and (finished.add(number, Answer(chunk, event_id)) or reason):
-                finished.save(spent.since_last(), diagnostics)
+            if finished and (finished.add(number, answered) or reason):
+                finished.save(spent.since_last(), sampler.diagnostics)
             if reason:
                 raise Stopped(f"after piece {number + 1} of {len(mine)}", reason)
         before = finished.cost if finished else {}
+        if states is not None and part == 0:
+            before = add_cost(states.cost, before)
         cost = {**add_cost(before, spent.in_all()), "events": writer.n}
         if finished:
-            merge(diagnostics, finished.diagnostics)
-        writer.finish(cost, diagnostics)
+            merge(sampler.diagnostics, finished.diagnostics)
+        writer.finish(cost, sampler.diagnostics)
     if finished:
         finished.remove()
     log.info("cost: %s", ", ".join(f"{key} {value:.4g}" for key, value in cost.items()))
 
 
-class _Spent:
-    """What an attempt used, in all and since it was last asked."""
+class Sampler:
+    """Samples pieces of an ensemble's events; the method is conditioned once for each set.
 
-    def __init__(self, method: Method[Any]):
-        self._method = method
-        self._began = time.perf_counter()
-        self._last: dict[str, float] = {}
+    Args:
+        method: loaded, with the settings of the inference.
+        ensemble: the observations.
+        states: of a job that conditioned before; None where the method is conditioned here.
 
-    def in_all(self) -> dict[str, float]:
-        return {
-            "seconds": time.perf_counter() - self._began,
-            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-            **asdict(self._method.cost),
-        }
+    Attributes:
+        diagnostics: by name, of each set by its first event and of each piece by its own.
+    """
 
-    def since_last(self) -> dict[str, float]:
-        now = self.in_all()
-        since = {key: value - self._last.get(key, 0) for key, value in now.items()}
-        self._last = now
-        return {**since, "peak_memory_mb": now["peak_memory_mb"]}
+    def __init__(self, method: Method[Any], ensemble: Ensemble, states: States | None = None):
+        self._method, self._ensemble, self._states = method, ensemble, states
+        self._set: tuple[int, int] | None = None
+        self._state: Any = None
+        self.diagnostics: dict[str, dict[int, float]] = {}
 
-
-def _job_digest_of_artifact(path: Path) -> str | None:
-    from pullback.diffusion.checkpoint import load_artifact
-
-    return load_artifact(path)[1].get("asked")
+    def sample(self, piece: Piece) -> Answer:
+        """The draws of a piece, those that are not finite marked as failed, and its events' numbers."""
+        method, ensemble = self._method, self._ensemble
+        if self._set != (piece.set_first, piece.set_last):
+            self._set = (piece.set_first, piece.set_last)
+            if self._states is None:
+                self._state = method.condition(ensemble.window(*self._set))
+            else:
+                self._state = method.unpack(self._states.of(self._set))
+            noticed = method.diagnostics(self._state).items()
+            merge(self.diagnostics, {key: {piece.set_first: float(value)} for key, value in noticed})
+        event_id = ensemble.read("event_id", piece.first, piece.last)
+        chunk = _checked(method.sample(self._state, ensemble.read("y", piece.first, piece.last), event_id))
+        merge(self.diagnostics, {key: {piece.first: float(v)} for key, v in chunk.diagnostics.items()})
+        return Answer(chunk, event_id)
 
 
 def _checked(chunk: PosteriorSamples) -> PosteriorSamples:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from pullback.core.optional import require
 from pullback.core.seeding import generator, integer_seed
-from pullback.diffusion.checkpoint import load_artifact
+from pullback.diffusion.checkpoint import Artifact, load_artifact
 from pullback.diffusion.numerics import numerics, pick_device, seeded
 from pullback.diffusion.share import Noise
 from pullback.ensembles.fields import Field
@@ -47,8 +47,8 @@ class GmmLikelihood(Method[None]):
 
     spec: GmmLikelihoodSpec
 
-    def train(self, data: TrainingData, job: TrainPaths) -> None:
-        """Fit the mixture to pairs of the seen families by maximum likelihood, and write the artifact.
+    def train(self, data: TrainingData, job: TrainPaths) -> Artifact:
+        """Fit the mixture to pairs of the seen families by maximum likelihood; write the artifact if ``job`` says so.
 
         Raises:
             LikelihoodError: x or y is an array, or has a periodic quantity.
@@ -62,7 +62,8 @@ class GmmLikelihood(Method[None]):
             model = _build(self.spec, scaling)
         size = self.spec.model_dump(mode="json", exclude={"train"})
         meta = {"kind": KIND, "size": size, "scaling": scaling.to_dict(), "trained_on": data.digests}
-        fit(model, partial(_loss, targets=self.spec.train.loss_members), data, self.spec.train, job, self.context, meta)
+        loss = partial(_loss, targets=self.spec.train.loss_members)
+        return fit(model, loss, data, self.spec.train, job, self.context, meta)
 
 
 def refuse(x: Field, y: Field) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pullback.core.atomic import DamagedError, read_sealed, write_sealed
-from pullback.ensembles.store import Noticed, merge
+from pullback.ensembles.store import Noticed, add_cost, merge
 from pullback.methods.base import PosteriorSamples
 from pullback.methods.train import write_record
 
@@ -126,13 +126,6 @@ class Finished:
     def _forget(self) -> None:
         self._waiting = {}
         self._bytes = 0
-
-
-def add_cost(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
-    """Two costs together: memory is the larger, all else adds up."""
-    keys = [*one, *(key for key in other if key not in one)]
-    pairs = {key: (one.get(key, 0), other.get(key, 0)) for key in keys}
-    return {key: max(pair) if key == "peak_memory_mb" else sum(pair) for key, pair in pairs.items()}
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

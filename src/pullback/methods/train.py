@@ -17,6 +17,7 @@ from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Context, TrainPaths
 from pullback.methods.launch import launch
+from pullback.methods.simulator import CountedSimulator
 from pullback.problems.base import problem_of
 from pullback.study.base import canonical, job_digest
 from pullback.study.kinds import parse
@@ -118,12 +119,24 @@ def learn(
         # Not the number of processes: the training of one can go on in several.
         parts = {"job": plan, "data": data.digests, "code": json.loads(code), "threads": plan["threads"]}
         folder = checkpoint_folder(Path(checkpoints), parts, make=first)
+        simulator = CountedSimulator(problem, folder) if hasattr(problem, "forward") else None
+        data.simulator = simulator
         context = Context(tuple(plan["address"]), plan["threads"], plan["accelerator"], progress, stop)
         method = spec.build(problem, context)
         method.train(data, TrainPaths(Path(artifact), Path(curves), folder, job_digest(job)))
+        if first and simulator and simulator.cost["simulator_calls"]:
+            _note_cost(Path(artifact), simulator.cost)
     finally:
         for reader in (*readers["train"], *readers["validation"]):
             reader.close()
+
+
+def _note_cost(artifact: Path, cost: dict[str, int]) -> None:
+    """Keep what the simulations of a training cost in its artifact."""
+    from pullback.diffusion.checkpoint import load_artifact, save_artifact
+
+    weights, meta = load_artifact(artifact)
+    save_artifact(artifact, weights, {**meta, "cost": cost})
 
 
 def fingerprint(parts: dict[str, Any]) -> str:

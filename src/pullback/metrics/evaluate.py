@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,8 @@ from pullback.core import seeding
 from pullback.core.joblog import progress
 from pullback.ensembles import hdf5
 from pullback.ensembles.stale_files import refuse_stale_files
-from pullback.ensembles.store import PosteriorReader
-from pullback.metrics import checks, examples
+from pullback.ensembles.store import PosteriorReader, add_cost
+from pullback.metrics import checks, examples, unfolding
 from pullback.metrics.bootstrap import Replicas, percentile_interval
 from pullback.metrics.case import Case, EvaluationError, refuse_foreign
 from pullback.metrics.credibility import Credibility
@@ -142,18 +142,7 @@ class Evaluation:
     ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The rows of one posterior for the metrics table and for the cost table; its examples go to the file."""
         job = self.job
-        result = Result(
-            job["study"],
-            job["problem_name"],
-            job["method"],
-            job["method_kind"],
-            infer,
-            seed,
-            case.name,
-            case.role,
-            case.shift,
-            job["returns"],
-        )
+        result = self._result(case, infer, seed)
         with PosteriorReader(path) as posterior:
             refuse_foreign(case, posterior)
             address = (job["seed"], job["problem_name"], job["method"], infer, seed, case.name)
@@ -168,18 +157,7 @@ class Evaluation:
                 measured += credibility.rows(found.ranks, case.replicas(most))
             if exact is not None:
                 measured += self._against_exact(case, posterior, found, exact)
-            group = examples.start_group(
-                file,
-                infer,
-                seed,
-                case.name,
-                {
-                    "title": case.title,
-                    "role": case.role,
-                    "shift": case.shift,
-                    "kind": "features" if posterior.x.is_vector else "fields",
-                },
-            )
+            group = self._group(file, case, infer, seed, "features" if posterior.x.is_vector else "fields")
             self._examples(case, posterior, found, group)
             if credibility is not None and found.ranks is not None:
                 credibility.write(group, found.ranks, case.replicas(most).weight)
@@ -188,6 +166,51 @@ class Evaluation:
                 examples.write_resimulated(group, again.event, again.first)
             rows = [result.row(row, case.reader.n) for row in [*measured, *resimulated]]
             return rows, result.cost_row(posterior.cost, posterior.n, posterior.draws)
+
+    def _result(self, case: Case, infer: str, seed: int) -> Result:
+        job = self.job
+        return Result(
+            study=job["study"],
+            problem=job["problem_name"],
+            method=job["method"],
+            method_kind=job["method_kind"],
+            infer=infer,
+            seed=seed,
+            family=case.name,
+            role=case.role,
+            shift=case.shift,
+            returns=job["returns"],
+        )
+
+    def _group(self, file: h5py.File, case: Case, infer: str, seed: int, kind: str) -> h5py.Group:
+        labels = {"title": case.title, "role": case.role, "shift": case.shift, "kind": kind}
+        return examples.start_group(file, infer, seed, case.name, labels)
+
+    def judge_unfolded(
+        self, result: list[Any], path: Path, file: h5py.File, rows: list[dict[str, Any]], costs: list[dict[str, Any]]
+    ) -> None:
+        """Add the rows of one unfolded distribution; its cost goes to that of the posterior beside it, if any."""
+        infer, seed, family = result
+        case = self.case(family)
+        row = self._result(case, infer, seed)
+        name = f"{infer}/{seed}/{family}"
+        address = (self.job["seed"], self.job["problem_name"], self.job["method"], infer, seed, family)
+        group = file.get(name)
+        if group is None and case.reader.x is not None and case.reader.x.is_vector:
+            group = self._group(file, case, infer, seed, "features")
+        found = unfolding.judge(case, path, address, group)
+        rows += [row.row(measured, found.observed) for measured in found.rows]
+        rows += [
+            row.row(Measured(key, value, None, None, None, found.observed, "1"), found.observed)
+            for key, value in found.diagnostics.items()
+        ]
+        beside = [c for c in costs if (c["infer"], c["seed"], c["family"]) == (infer, seed, family)]
+        if beside:
+            counts = {key: value for key, value in found.cost.items() if key != "events"}
+            beside[0].update(add_cost({key: beside[0][key] for key in counts}, counts))
+        else:
+            costs.append(row.cost_row(found.cost, found.observed, 0))
+        case.reader.close()
 
     def _measure(self, case: Case, posterior: PosteriorReader, found: Collected) -> list[Measured]:
         n, most = posterior.n, len(found.one)
@@ -302,6 +325,7 @@ def evaluate(
     metrics: Path,
     cost: Path,
     examples: Path,
+    unfolded: Sequence[Path] = (),
 ) -> None:
     """Judge one method on one problem and write its metrics, its cost and what the report draws of it.
 
@@ -313,6 +337,7 @@ def evaluate(
         seen: indices of the seen families' train split.
         metrics, cost: tables to write, CSV (columns: `pullback.metrics.table`).
         examples: arrays to write, HDF5 (layout: `pullback.metrics.examples`).
+        unfolded: a file for each of the job's ``unfolded`` results, in their order.
 
     Raises:
         EvaluationError: files that do not belong together; nothing is written.
@@ -325,6 +350,7 @@ def evaluate(
         ensembles=list(ensembles.values()),
         references=list(references.values()),
         seen=seen,
+        unfolded=unfolded,
     )
     results = [tuple(result) for result in parsed["results"]]
     if len(results) != len(posteriors):
@@ -348,5 +374,9 @@ def evaluate(
             found[i] = evaluation.judge(case, infer, seed, Path(posteriors[i]), file)
         if case is not None:
             case.reader.close()
-        write_table(metrics, COLUMNS, (row for i in range(len(results)) for row in found[i][0]))
-        write_table(cost, COST_COLUMNS, (found[i][1] for i in range(len(results))))
+        rows = [row for i in range(len(results)) for row in found[i][0]]
+        costs = [found[i][1] for i in range(len(results))]
+        for result, path in zip(parsed.get("unfolded", []), unfolded, strict=True):
+            evaluation.judge_unfolded(result, path, file, rows, costs)
+        write_table(metrics, COLUMNS, rows)
+        write_table(cost, COST_COLUMNS, costs)

@@ -13,7 +13,14 @@ import numpy as np
 
 from pullback.ensembles.fields import Coordinate, Field
 from pullback.problems.noise import with_noise
-from pullback.simulators.acquisition import Acquisition, AcquisitionError, evenly
+from pullback.simulators.acquisition import (
+    Acquisition,
+    AcquisitionError,
+    VelocityError,
+    evenly,
+    refuse_velocities,
+    whole_samples,
+)
 from pullback.simulators.wave_settings import FwiParams, FwiSimulator, Tiles
 from pullback.simulators.wavelets import Recorded, Ricker, Wavelet
 from pullback.study.base import outside_path
@@ -21,10 +28,6 @@ from pullback.study.kinds import Message, Package, Review
 
 if TYPE_CHECKING:
     from pullback.study.model import Problem as StudyProblem
-
-
-class VelocityError(ValueError):
-    """A velocity model that is not one of this problem."""
 
 
 class Fwi:
@@ -208,25 +211,9 @@ class Fwi:
         return x.astype(np.float64) if x.shape[1:] == self.acquisition.shape else depth @ x @ offset.T
 
     def _check_velocities(self, x: np.ndarray) -> None:
-        a = self.acquisition
         if x.ndim != 3 or x.shape[1:] != self.shape:
             raise VelocityError(f"velocity models of shape {x.shape}: wanted (event, {self.shape[0]}, {self.shape[1]})")
-        finite = x[np.isfinite(x)]
-        if not finite.size:
-            return
-        low, high = float(finite.min()), float(finite.max())
-        # float32 cannot hold every bound exactly; one part in a million is no error of the data.
-        if low >= a.velocity_min * (1 - 1e-6) and high <= a.velocity_max * (1 + 1e-6):
-            return
-        if low <= 0:
-            remedy = "a velocity is positive: repair the model"
-        elif high < 20:
-            remedy = "these look like km/s: multiply by 1000"
-        else:
-            remedy = "clip the models, or widen velocity_min and velocity_max of the simulator"
-        raise VelocityError(
-            f"velocities from {low:g} to {high:g} m/s: wanted {a.velocity_min:g} to {a.velocity_max:g} m/s; {remedy}"
-        )
+        refuse_velocities(self.acquisition, x)
 
     def preflight(self) -> dict[str, Any]:
         """Check the settings, compile what all jobs share, and time one model.
@@ -267,12 +254,6 @@ class Fwi:
 
 def _acquisition(o: FwiSimulator) -> Acquisition:
     """Settings of the simulation from those of the study."""
-    samples = o.record_length / o.output_interval
-    if abs(samples - round(samples)) > 1e-6 * samples:
-        raise AcquisitionError(
-            f"a record of {o.record_length:g} s sampled every {o.output_interval:g} s has {samples:.6g} samples: "
-            f"take a whole number, a record of {max(1, round(samples)) * o.output_interval:g} s for one"
-        )
 
     def line(where: int | list[float], depth: float) -> tuple[tuple[float, float], ...]:
         offsets = evenly(where, o.offset_cells, o.spacing) if isinstance(where, int) else where
@@ -287,7 +268,7 @@ def _acquisition(o: FwiSimulator) -> Acquisition:
         offset_cells=o.offset_cells,
         spacing=o.spacing,
         time_step=o.time_step,
-        samples=round(samples),
+        samples=whole_samples(o.record_length, o.output_interval),
         output_interval=o.output_interval,
         wavelet=wavelet,
         absorbing_cells=o.absorbing_cells,

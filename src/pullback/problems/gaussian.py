@@ -25,6 +25,7 @@ import numpy as np
 from pydantic import Field as Option
 from pydantic import model_validator
 
+from pullback.core.particles import effective_size, invert, relative
 from pullback.ensembles.fields import Field
 from pullback.study.base import Number
 from pullback.study.kinds import Message, Parameters, SimulatorSettings
@@ -175,13 +176,11 @@ class Gaussian:
             mixture = _Mixture(self, np.asarray(y[rows], np.float64), *proposal)
             candidates, log_weight = mixture.candidates(draws * pool, rng)
             log_weight = log_weight.reshape(-1, draws, pool)
-            weight = np.exp(log_weight - log_weight.max(axis=-1, keepdims=True))
-            edges = np.cumsum(weight, axis=-1)
-            total = edges[..., -1]
-            ess[rows] = np.mean(total**2 / (weight**2).sum(-1), axis=1)
-            chosen = (edges < (rng.random(total.shape) * total)[..., None]).sum(-1)
+            weight = relative(log_weight)
+            ess[rows] = effective_size(weight).mean(axis=1)
+            chosen = invert(np.cumsum(weight, axis=-1), rng.random((*weight.shape[:2], 1)))
             pools = candidates.reshape(*weight.shape, self.dimension)
-            x[rows] = np.take_along_axis(pools, chosen[..., None, None], axis=2)[:, :, 0]
+            x[rows] = np.take_along_axis(pools, chosen[..., None], axis=2)[:, :, 0]
         return x, ess
 
     def preflight(self) -> dict[str, Any]:

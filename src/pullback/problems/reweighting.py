@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from pullback.core.particles import effective_size, invert, relative
+
 PAIRS = 250_000
 """(event, truth) pairs that are weighted together: what fits into a cache."""
 
@@ -44,8 +46,7 @@ def choose(
         u = rng.random((len(log_w), draws))
         for row in np.flatnonzero(np.isfinite(largest)):
             near = np.flatnonzero(log_w[row] > largest[row] + NEGLIGIBLE)
-            weight = np.exp(log_w[row, near] - largest[row])
-            edges = np.cumsum(weight)
-            ess[start + row] = edges[-1] ** 2 / (weight @ weight)
-            index[start + row] = near[np.searchsorted(edges[:-1], u[row] * edges[-1], side="right")]
+            weight = relative(log_w[row, near])
+            ess[start + row] = effective_size(weight)
+            index[start + row] = near[invert(np.cumsum(weight), u[row])]
     return index, ess

@@ -215,6 +215,19 @@ class AcousticEngine:
         _, ok = self._counted(slope, ok, 3)
         return value, slope, ok
 
+    def vjp(self, velocities: np.ndarray, cotangent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The derivative of sum(cotangent * y) by the velocities, for gathers y as `batch` gives them.
+
+        Args:
+            velocities: (event, depth, offset), m/s.
+            cotangent: (event, source, time, receiver).
+
+        Returns:
+            (event, depth, offset), and ok (event,); NaN where ok is False.
+        """
+        _, slope, ok = self.gradient(velocities, lambda y, events: (np.zeros(len(y)), cotangent[events]))
+        return slope, ok
+
     def _forward_with_checkpoints(self, velocities: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[Any]]:
         """Gathers, which are good, and the fields before each segment of steps."""
         f, steps, count = self._fields("forward"), self.acquisition.steps, len(velocities)
@@ -389,6 +402,6 @@ def _layer(a: Acquisition, cells: int, before: int, after: int) -> tuple[np.ndar
 
 
 @functools.cache
-def shared_engine(acquisition: Acquisition) -> AcousticEngine:
+def shared_engine(acquisition: Acquisition, dtype: Literal["float32", "float64"] = "float32") -> AcousticEngine:
     """The engine of these settings in this process."""
-    return AcousticEngine(acquisition)
+    return AcousticEngine(acquisition, dtype=dtype)

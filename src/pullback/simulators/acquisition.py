@@ -30,6 +30,10 @@ class AcquisitionError(ValueError):
     """Settings of a wave simulation that cannot work, or a velocity model that it cannot take."""
 
 
+class VelocityError(ValueError):
+    """A velocity model that is not one of these settings."""
+
+
 def cfl_limit(space_order: int, dimensions: int = 2) -> float:
     """Largest stable v dt / dx of the interior scheme: 2 / sqrt(dim sum |w|), .612 (order 4) and .555 (order 8) in 2-D.
 
@@ -218,6 +222,41 @@ class Acquisition:
         thickness = (self.absorbing_cells - 1) * self.spacing
         k = sponge_strength(np.minimum(velocity_min, velocity_max), thickness) * self.time_step
         return limit * np.sqrt(np.maximum(0.0, 1 - k / 2))
+
+
+def whole_samples(record_length: float, output_interval: float) -> int:
+    """Samples of a record, both in s.
+
+    Raises:
+        AcquisitionError: they are no whole number.
+    """
+    samples = record_length / output_interval
+    if abs(samples - round(samples)) > 1e-6 * samples:
+        raise AcquisitionError(
+            f"a record of {record_length:g} s sampled every {output_interval:g} s has {samples:.6g} samples: "
+            f"take a whole number, a record of {max(1, round(samples)) * output_interval:g} s for one"
+        )
+    return round(samples)
+
+
+def refuse_velocities(a: Acquisition, velocities: np.ndarray) -> None:
+    """Raise VelocityError for models (event, depth, offset) whose finite values leave what ``a`` is set for."""
+    finite = velocities[np.isfinite(velocities)]
+    if not finite.size:
+        return
+    low, high = float(finite.min()), float(finite.max())
+    # float32 cannot hold every bound exactly; one part in a million is no error of the data.
+    if low >= a.velocity_min * (1 - 1e-6) and high <= a.velocity_max * (1 + 1e-6):
+        return
+    if low <= 0:
+        remedy = "a velocity is positive: repair the model"
+    elif high < 20:
+        remedy = "these look like km/s: multiply by 1000"
+    else:
+        remedy = "clip the models, or widen velocity_min and velocity_max of the simulator"
+    raise VelocityError(
+        f"velocities from {low:g} to {high:g} m/s: wanted {a.velocity_min:g} to {a.velocity_max:g} m/s; {remedy}"
+    )
 
 
 def evenly(count: int, cells: int, spacing: float) -> list[float]:

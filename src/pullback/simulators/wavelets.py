@@ -78,9 +78,19 @@ class Recorded:
             raise WaveletError(
                 f"{path}: not a wavelet ({error}); give a .npy file or one number in each line"
             ) from error
+        return Recorded.of(values, interval, str(path))
+
+    @staticmethod
+    def of(values: np.ndarray, interval: float, name: str = "wavelet") -> "Recorded":
+        """From samples (sample,) that are ``interval`` s apart.
+
+        Raises:
+            WaveletError: they are fewer than 4, not finite, or all zero; ``name`` is theirs in the message.
+        """
+        values = np.asarray(values)
         if values.ndim != 1 or len(values) < 4 or not np.isfinite(values).all() or not values.any():
             raise WaveletError(
-                f"{path}: an array of shape {values.shape}, {np.count_nonzero(~np.isfinite(values))} of its values "
+                f"{name}: an array of shape {values.shape}, {np.count_nonzero(~np.isfinite(values))} of its values "
                 "not finite; wanted at least 4 samples along one axis, not all zero"
             )
         return Recorded(tuple(map(float, values)), interval)

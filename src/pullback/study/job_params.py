@@ -201,11 +201,9 @@ class Plan(Layout):
             {**self._learn_job(problem, "likelihoods", likelihood, seed), "inputs": inputs, "method": spec}
         )
 
-    @_once
-    def infer_job(self, problem: str, method: str, infer: str, seed: int, family: str, part: int) -> str:
-        """Inference for one piece of one family."""
+    def _answer_job(self, problem: str, method: str, infer: str, seed: int, family: str) -> dict[str, Any]:
+        """What the jobs of one inference on one family have in common."""
         spec = self.study.problems[problem].methods[method]
-        settings = spec.infer[infer]
         prior = spec.prior_name
         likelihood = self.likelihood(problem, method, infer)
         inputs = {
@@ -221,14 +219,38 @@ class Plan(Layout):
             "inputs": inputs,
             "method": spec.model_dump(mode="json", exclude={"infer", "train"}),
             "infer_name": infer,
-            "infer": settings.model_dump(mode="json", exclude={"families", "parts"}),
+            "infer": spec.infer[infer].model_dump(mode="json", exclude={"families", "parts"}),
             "family": family,
-            "part": part,
-            "parts": settings.parts,
         }
         if spec.uses_prior_params:
             job["params"] = self.family(problem, self.base(problem, family)).params
+        return job
+
+    @_once
+    def condition_job(self, problem: str, method: str, infer: str, seed: int, family: str) -> str:
+        """Conditioning on one family's sets, where it is a job of its own; settings of sampling alone are left out."""
+        job = self._answer_job(problem, method, infer, seed, family)
+        apart = self.study.problems[problem].methods[method].infer[infer].sampling_only
+        job["infer"] = {key: value for key, value in job["infer"].items() if key not in apart}
         return canonical(job)
+
+    def _conditioned_job(self, problem: str, method: str, infer: str, seed: int, family: str) -> dict[str, Any]:
+        job = self._answer_job(problem, method, infer, seed, family)
+        if self.costly(problem, method, infer):
+            job["inputs"]["state"] = [job_digest(self.condition_job(problem, method, infer, seed, family))]
+        return job
+
+    @_once
+    def infer_job(self, problem: str, method: str, infer: str, seed: int, family: str, part: int) -> str:
+        """Inference for one piece of one family."""
+        job = self._conditioned_job(problem, method, infer, seed, family)
+        return canonical({**job, "part": part, "parts": self.parts(problem, method, infer)})
+
+    @_once
+    def unfold_job(self, problem: str, method: str, infer: str, seed: int, family: str) -> str:
+        """The truth distribution of one family."""
+        job = self._conditioned_job(problem, method, infer, seed, family)
+        return canonical({**job, "samples": self.study.problems[problem].methods[method].samples})
 
     @_once
     def index_posterior_job(self, problem: str, method: str, infer: str, seed: int, family: str) -> str:
@@ -258,7 +280,8 @@ class Plan(Layout):
     def evaluate_job(self, problem: str, method: str) -> str:
         """EvaluationSettings of one method on one problem: all its inferences, seeds and the families that it answers.
 
-        ``results`` lists, in the order of the inputs, the (infer, seed, family) of each posterior.
+        ``results`` lists, in the order of the inputs, the (infer, seed, family) of each posterior, and ``unfolded``
+        those of each unfolded distribution, where there are any.
         """
         spec = self.study.problems[problem].methods[method]
         families: dict[str, dict[str, Any]] = {
@@ -275,7 +298,7 @@ class Plan(Layout):
             # Nobody knows the parameters of outside files.
             if base.read is None:
                 families[name]["params"] = base.params
-        results = self.results(problem, method)
+        results, unfolded = self.results(problem, method), self.unfolded(problem, method)
         inputs = {
             "posteriors": [job_digest(self.posterior_job(problem, method, *result)) for result in results],
             "ensembles": [job_digest(self.index_job(problem, family, "test")) for family in families],
@@ -284,8 +307,13 @@ class Plan(Layout):
             ],
             "seen": self._digests_of_seen(problem, "train"),
         }
+        more = {}
+        if unfolded:
+            inputs["unfolded"] = [job_digest(self.unfold_job(problem, method, *result)) for result in unfolded]
+            more["unfolded"] = [list(result) for result in unfolded]
         return canonical(
             {
+                **more,
                 "inputs": inputs,
                 "study": self.study.study,
                 "seed": self.study.seed,

@@ -35,6 +35,14 @@ class Infer(Closed):
     families: list[Name] | None = Field(default=None, description="only these families; every one when not given")
     parts: int = Field(default=1, ge=1, description="pieces (jobs) that one family's events are cut into")
 
+    sampling_only: ClassVar[frozenset[str]] = frozenset()
+    """Settings that no conditioning depends on: an edit of them leaves the state."""
+
+    @property
+    def costly_condition(self) -> bool:
+        """Whether these settings make conditioning a job of its own."""
+        return False
+
     @property
     def learned_likelihood(self) -> str | None:
         """The name under `likelihoods:` that this inference uses, if it uses one."""
@@ -108,7 +116,8 @@ class MethodSpec(KindSpec):
         uses_true_prior: whether it knows the true prior: shown beside the others, never ranked among them.
         baseline: whether it answers independently of the observation.
         advice: what to change where its draws are found to be off.
-        unfolds: whether it yields the truth distribution (rule `unfold`).
+        samples: whether it yields posterior samples (rule `infer`).
+        unfolds: whether it yields the truth distribution (rule `unfold`), which is that of a whole ensemble.
         costly_condition: whether conditioning is a job of its own, whose state all parts of an inference read (rule
             `condition`).
     """
@@ -122,6 +131,7 @@ class MethodSpec(KindSpec):
     uses_true_prior: ClassVar[bool] = False
     baseline: ClassVar[bool] = False
     advice: ClassVar[str] = ""
+    samples: ClassVar[bool] = True
     unfolds: ClassVar[bool] = False
     costly_condition: ClassVar[bool] = False
 

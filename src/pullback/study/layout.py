@@ -161,6 +161,11 @@ class Layout:
         """Whether a method answers from the seen pairs themselves, without training on them first."""
         return self.study.problems[problem].methods[method].reads_seen
 
+    def costly(self, problem: str, method: str, infer: str) -> bool:
+        """Whether the conditioning of an inference is a job of its own, whose state its parts share."""
+        spec = self.study.problems[problem].methods[method]
+        return spec.costly_condition or spec.infer[infer].costly_condition
+
     def reference(self, problem: str, method: str, family: str) -> list[tuple[str, str, Split]]:
         """The split (problem, family, split) whose truth stands for the prior, where a method answers from one."""
         spec = self.study.problems[problem]
@@ -170,11 +175,18 @@ class Layout:
 
     def answered(self, problem: str, method: str) -> list[str]:
         """The families that a method answers, in the order of the study."""
-        wanted = {family for _, _, family in self.results(problem, method)}
+        wanted = {family for _, _, family in self._answers(problem, method)}
         return [family for family in self.study.judged(problem) if family in wanted]
 
     def results(self, problem: str, method: str) -> list[tuple[str, int, str]]:
         """(infer, seed, family) of every posterior of one method."""
+        return self._answers(problem, method) if self.study.problems[problem].methods[method].samples else []
+
+    def unfolded(self, problem: str, method: str) -> list[tuple[str, int, str]]:
+        """(infer, seed, family) of every unfolded truth distribution of one method."""
+        return self._answers(problem, method) if self.study.problems[problem].methods[method].unfolds else []
+
+    def _answers(self, problem: str, method: str) -> list[tuple[str, int, str]]:
         return [
             (infer, seed, family)
             for infer in self.study.problems[problem].methods[method].infer

@@ -68,6 +68,16 @@ def posterior(study: str, problem: str, method: str, infer: str, seed: int | str
     return f"{RESULTS}/{study}/posteriors/{problem}/{method}/{infer}/seed-{seed}/{family}.h5"
 
 
+def state(study: str, problem: str, method: str, infer: str, seed: int | str, family: str) -> str:
+    """What a method computed from one family's observations, shared by the parts of an inference."""
+    return f"{RESULTS}/{study}/states/{problem}/{method}/{infer}/seed-{seed}/{family}.pt"
+
+
+def unfolded(study: str, problem: str, method: str, infer: str, seed: int | str, family: str) -> str:
+    """The unfolded truth distribution of one family, HDF5."""
+    return f"{RESULTS}/{study}/unfolded/{problem}/{method}/{infer}/seed-{seed}/{family}.h5"
+
+
 def metrics(study: str, problem: str, method: str) -> str:
     """The tidy table of one method on one problem, CSV."""
     return f"{RESULTS}/{study}/metrics/{problem}/{method}.csv"

@@ -101,6 +101,11 @@ def _method_errors(here: str, at: str, problem: Problem, method: MethodSpec, see
         yield f"{here}.prior: there is no prior '{method.prior_name}' under {at}.priors ({known})"
     for infer_name, infer in method.infer.items():
         yield from _lines(f"{here}.infer.{infer_name}", infer.check(problem))
+        if method.unfolds and infer.set_size != "all":
+            yield (
+                f"{here}.infer.{infer_name}.set_size: found {infer.set_size}, wanted all: an unfolded truth "
+                "distribution is that of the whole ensemble; leave set_size out"
+            )
         chosen = infer.families or []
         for family in sorted({name for name in chosen if chosen.count(name) > 1}):
             yield f"{here}.infer.{infer_name}.families: '{family}' is there twice: name it once"

@@ -276,6 +276,11 @@ class Graph:
             "preflight": self.preflight_of_inference(problem, method),
         }
 
+    def state(self, problem: str, method: str, infer: str, seed: int | str, family: str) -> list[str]:
+        """The state that the parts of an inference share, where conditioning is a job of its own."""
+        costly = self.plan.costly(problem, method, infer)
+        return [paths.state(self.name, problem, method, infer, seed, family)] if costly else []
+
     def inferences(self) -> list[tuple[str, str, str]]:
         """(problem, method, infer) of every inference."""
         return [
@@ -285,9 +290,25 @@ class Graph:
             for infer in method.infer
         ]
 
+    def conditioned(self) -> list[tuple[str, str, str]]:
+        """(problem, method, infer) of the inferences whose conditioning is a job of its own."""
+        return [head for head in self.inferences() if self.plan.costly(*head)]
+
+    def sampled(self) -> list[tuple[str, str, str]]:
+        """(problem, method, infer) of the inferences that give posterior samples."""
+        return [(p, m, infer) for p, m, infer in self.inferences() if self.study.problems[p].methods[m].samples]
+
+    def unfolding(self) -> list[tuple[str, str, str]]:
+        """(problem, method, infer) of the inferences that give a truth distribution."""
+        return [(p, m, infer) for p, m, infer in self.inferences() if self.study.problems[p].methods[m].unfolds]
+
+    def unfolded(self, problem: str, method: str) -> list[str]:
+        """Every unfolded truth distribution of one method, in the order of its results."""
+        return [paths.unfolded(self.name, problem, method, *result) for result in self.plan.unfolded(problem, method)]
+
     def inferences_in_parts(self) -> list[tuple[str, str, str]]:
         """(problem, method, infer) of the inferences whose posteriors are cut; the others need no index."""
-        return [(p, m, infer) for p, m, infer in self.inferences() if self.plan.parts(p, m, infer) > 1]
+        return [(p, m, infer) for p, m, infer in self.sampled() if self.plan.parts(p, m, infer) > 1]
 
     def parts(self, problem: str, method: str, infer: str, seed: int | str, family: str) -> list[str]:
         """The pieces of one posterior that is cut."""
@@ -299,8 +320,8 @@ class Graph:
         return [paths.posterior(self.name, problem, method, *result) for result in self.plan.results(problem, method)]
 
     def all_posteriors(self) -> list[str]:
-        """Every posterior of the study."""
-        return [path for pair in self.methods() for path in self.posteriors(*pair)]
+        """Every posterior and every unfolded truth distribution of the study."""
+        return [path for pair in self.methods() for path in (*self.posteriors(*pair), *self.unfolded(*pair))]
 
     def preflight_of_inference(self, problem: str, method: str) -> list[str]:
         """The compiled simulator, where a method calls it."""

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pullback.ensembles.arrays import Ensemble
 from pullback.ensembles.groups import Groups
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import nominal
-from pullback.ensembles.store import EnsembleReader
 
 log = logging.getLogger("pullback")
 
@@ -39,7 +39,7 @@ class Members(NamedTuple):
         return Members(self.y[index], weight, group)
 
 
-def read_members(ensemble: EnsembleReader, scaling: Scaling, rng: np.random.Generator) -> Members:
+def read_members(ensemble: Ensemble, scaling: Scaling, rng: np.random.Generator) -> Members:
     """The members of a set; of one above MAX_MEMBERS or MAX_VALUES that many, chosen by ``rng``.
 
     They are read in pieces: what is held at once is the chosen members and one piece.

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from pullback.core.seeding import event_normals, generator, integer_seed
-from pullback.diffusion.checkpoint import load_artifact
+from pullback.diffusion.checkpoint import Artifact, load_artifact
 from pullback.diffusion.numerics import numerics, pick_device, seeded
 from pullback.diffusion.share import Noise
+from pullback.ensembles.arrays import Ensemble as Observations
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import TrainingData
-from pullback.ensembles.store import EnsembleReader
 from pullback.methods.amortised import conditioning
 from pullback.methods.amortised.paths import Path as NoisePath
 from pullback.methods.amortised.paths import make_path
@@ -107,7 +107,7 @@ def path_loss(
     """
     context = model.context(sets)
     x, y, there = (sets[name][:, :targets] for name in ("x", "y", "mask"))
-    x_t, t, target = path.point(x, noise)
+    x_t, t, target = path.point(x, y, noise)
     share = target_weights(sets, targets).reshape(there.shape)
     # Padding has no weight in the loss, but would have one in the statistics of a batch.
     x_t, t, y, target, share = (
@@ -140,8 +140,8 @@ class AmortisedModel(Method[ModelState]):
     spec: Amortised
     settings: AmortisedInfer
 
-    def train(self, data: TrainingData, job: TrainPaths) -> None:
-        """Fit the scaling and the networks on the seen families and write the artifact."""
+    def train(self, data: TrainingData, job: TrainPaths) -> Artifact:
+        """Fit the scaling and the networks on the seen families; write the artifact where ``job`` says so."""
         from pullback.diffusion.loop import fit
 
         address = self.context.address
@@ -161,7 +161,7 @@ class AmortisedModel(Method[ModelState]):
             "parameters": [] if told is None else told.names,
             "trained_on": data.digests,
         }
-        fit(
+        return fit(
             model,
             self._loss(),
             data,
@@ -211,11 +211,16 @@ class AmortisedModel(Method[ModelState]):
             ModelError: it holds another model than the study asks for.
         """
         assert artifact is not None
-        weights, meta = load_artifact(artifact)
+        model = load_artifact(artifact)
         wanted = self.spec.model_dump(mode="json", exclude={"infer", "train"})
-        found = {key: value for key, value in meta.get("spec", {}).items() if key != "train"}
+        found = {key: value for key, value in model.meta.get("spec", {}).items() if key != "train"}
         if found != wanted:
             raise ModelError(f"{artifact}: holds the model {found}, wanted {wanted}; train it again")
+        self.use(model)
+
+    def use(self, artifact: Artifact) -> None:
+        """Answer with this model, which `train` returned or a file holds."""
+        weights, meta = artifact
         self.scaling = Scaling.from_dict(meta["scaling"])
         self.trained_sizes = tuple(meta["set_size"])
         self.parameters: list[str] = meta["parameters"]
@@ -240,7 +245,7 @@ class AmortisedModel(Method[ModelState]):
         self.theta = np.array([[float(params[name]) for name in self.parameters]], np.float32)
 
     @torch.no_grad()
-    def condition(self, ensemble: EnsembleReader, workdir: Path | None = None) -> ModelState:
+    def condition(self, ensemble: Observations, workdir: Path | None = None) -> ModelState:
         """Embed a set of observations, as it is or resampled; or take the parameters that were told."""
         if self.model.encoder is None:
             context = None
@@ -265,6 +270,18 @@ class AmortisedModel(Method[ModelState]):
             weight = None if members.weight is None else torch.from_numpy(members.weight)[None]
             signature = conditioning.signature(context.mean(dim=0, keepdim=True).cpu(), y, mask, weight)
         return ModelState(context, max(len(members.y), ensemble.n), signature)
+
+    def pack(self, state: ModelState) -> dict[str, Any]:
+        """The embedding and the signature as arrays."""
+        tensors = {"context": state.context, "signature": state.signature}
+        return {"size": state.size, **{k: None if t is None else t.cpu().numpy() for k, t in tensors.items()}}
+
+    def unpack(self, packed: dict[str, Any]) -> ModelState:
+        """The inverse of `pack`."""
+        context, signature = (
+            None if packed[k] is None else torch.from_numpy(packed[k]) for k in ("context", "signature")
+        )
+        return ModelState(None if context is None else context.to(self.device), packed["size"], signature)
 
     def _embed(self, members: conditioning.Members) -> Tensor:
         """The embedding of one set, (1, k)."""
@@ -313,7 +330,7 @@ class AmortisedModel(Method[ModelState]):
                 fresh = event_normals(address, ids, (draws, *self.scaling.x_shape))
                 return torch.from_numpy(fresh).flatten(0, 1).to(self.device)
 
-            z = self.path.sample(predict, start, self.settings, normals).float().cpu().numpy()
+            z = self.path.sample(predict, start, y, self.settings, normals).float().cpu().numpy()
             pieces.append(z.reshape(-1, draws, *self.scaling.x_shape))
         return np.concatenate(pieces)
 

@@ -1,16 +1,19 @@
-"""Paths from noise to x that a network is trained on, and how draws are made with it: one class each.
+"""Paths to x that a network is trained on, and how draws are made with it: one class each.
 
 A path gives training points (x_t, t, what the network should say there) and turns a trained network into draws. t is in
-[0, 1] for every path.
+[0, 1] for every path. Both sides see the observation, so that a path may begin there instead of in noise.
 """
 
 from collections.abc import Callable
+from itertools import count
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from pullback.diffusion import ddpm, flow
+from pullback.diffusion.denoiser import Denoiser, NetworkDenoiser, Prediction, noised
+from pullback.diffusion.sampler import Ancestral, Dopri5, Euler, Heun, Midpoint, Sampler
+from pullback.diffusion.schedule import Ddpm, FlowMatching
 from pullback.diffusion.share import Noise
 from pullback.methods.amortised.spec import Amortised, DdpmInfer, Diffusion, Flow, FlowInfer
 from pullback.study.kinds import Infer
@@ -21,16 +24,18 @@ Predict = Callable[[Tensor, Tensor], Tensor]
 Normals = Callable[[int], Tensor]
 """Standard normals (B, *x) for step i of a stochastic sampler."""
 
+SOLVERS: dict[str, Callable[[Denoiser], Sampler]] = {"euler": Euler, "midpoint": Midpoint, "heun": Heun}
+
 
 class Path(Protocol):
     """What a path does."""
 
-    def point(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
-        """x_t (S, T, *x), t (S, T) and the target (S, T, *x) for data x (S, T, *x)."""
+    def point(self, x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+        """x_t (S, T, *x), t (S, T) and the target (S, T, *x) for data x (S, T, *x) with observations y (S, T, *y)."""
         ...
 
-    def sample(self, predict: Predict, start: Tensor, infer: Infer, normals: Normals) -> Tensor:
-        """Draws (B, *x) from standard normals ``start`` (B, *x)."""
+    def sample(self, predict: Predict, start: Tensor, y: Tensor, infer: Infer, normals: Normals) -> Tensor:
+        """Draws (B, *x) from standard normals ``start`` (B, *x), given y (b, *y): row i serves B / b rows of x."""
         ...
 
 
@@ -43,59 +48,63 @@ def spread_times(noise: Noise, x: Tensor) -> Tensor:
     return (noise.uniform((sets, 1)) + torch.arange(targets, device=x.device) / targets) % 1
 
 
-class FlowPath:
-    """x_t = (1 - t) x_0 + t x, t ~ U[0, 1]; the network gives the velocity x - x_0."""
+class DiffusionPath:
+    """x_t = alpha_t x + sigma_t n, t spread over the schedule.
 
-    def point(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+    Args:
+        schedule: of the noise.
+        predicts: what the network gives (`diffusion.denoiser`).
+    """
+
+    def __init__(self, schedule: FlowMatching | Ddpm, predicts: Prediction):
+        self.schedule, self.predicts = schedule, predicts
+
+    def point(self, x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
         """See `Path`."""
-        start, t = noise.normal(x.shape), spread_times(noise, x)
-        x_t, velocity = flow.interpolate(start, x, t)
-        return x_t, t, velocity
+        n = noise.normal(x.shape)
+        t = self.schedule.training_times(spread_times(noise, x))
+        x_t, target = noised(self.schedule, self.predicts, x, n, t)
+        return x_t, t, target
 
-    def sample(self, predict: Predict, start: Tensor, infer: Infer, normals: Normals) -> Tensor:
+    def sample(self, predict: Predict, start: Tensor, y: Tensor, infer: Infer, normals: Normals) -> Tensor:
         """See `Path`."""
-        assert isinstance(infer, FlowInfer)
-        if infer.solver == "dopri5":
-            return flow.dopri5(predict, start, infer.tolerance)
-        return flow.SOLVERS[infer.solver](predict, start, infer.steps)
-
-
-class DdpmPath:
-    """x_t = a_t x + s_t n, t uniform on 1 ... T; the network gives v, or the noise (`diffusion.ddpm`)."""
-
-    def __init__(self, schedule: str, steps: int):
-        self.schedule = ddpm.make_schedule(schedule, steps)
-
-    def point(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
-        """See `Path`."""
-        n, steps = noise.normal(x.shape), self.schedule.steps
-        t = (spread_times(noise, x) * steps).long().clamp_max(steps - 1) + 1
-        x_t, target = ddpm.noised(self.schedule, x.flatten(0, 1), n.flatten(0, 1), t.flatten())
-        return x_t.reshape(x.shape), t / steps, target.reshape(x.shape)
-
-    def sample(self, predict: Predict, start: Tensor, infer: Infer, normals: Normals) -> Tensor:
-        """See `Path`."""
-        assert isinstance(infer, DdpmInfer)
-        grid = ddpm.time_grid(self.schedule.steps, infer.steps)
-        if infer.sampler == "ddim":
-            return ddpm.ddim(self.schedule, predict, start, grid)
-        return ddpm.ancestral(self.schedule, predict, start, grid, normals)
+        assert isinstance(infer, FlowInfer | DdpmInfer)
+        denoiser = NetworkDenoiser(predict, self.schedule, self.predicts)
+        if isinstance(infer, FlowInfer) and infer.solver == "dopri5":
+            return Dopri5(denoiser, infer.tolerance)(start, self.schedule.times(1))
+        if isinstance(infer, FlowInfer):
+            sampler = SOLVERS[infer.solver](denoiser)
+        elif infer.sampler == "ddim":
+            sampler = Euler(denoiser)
+        else:
+            sampler = Ancestral(denoiser, map(normals, count()), wide=self.predicts == "noise")
+        return sampler(start, self.schedule.times(infer.steps))
 
 
 class DirectPath:
     """No path: the network gives E[x | y] from y alone, least squares."""
 
-    def point(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+    def point(self, x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
         """See `Path`."""
         return torch.zeros_like(x), torch.zeros(x.shape[:2], dtype=x.dtype, device=x.device), x
 
-    def sample(self, predict: Predict, start: Tensor, infer: Infer, normals: Normals) -> Tensor:
+    def sample(self, predict: Predict, start: Tensor, y: Tensor, infer: Infer, normals: Normals) -> Tensor:
         """See `Path`."""
         return predict(torch.zeros_like(start), torch.zeros(1, dtype=start.dtype, device=start.device))
+
+
+def flow_path() -> DiffusionPath:
+    """Flow matching: the network gives the velocity x - n."""
+    return DiffusionPath(FlowMatching(), "velocity")
+
+
+def ddpm_path(schedule: str, steps: int) -> DiffusionPath:
+    """A DDPM: the network gives v, which is defined where no signal is left, or the noise in the published schedule."""
+    return DiffusionPath(Ddpm(schedule, steps), "noise" if schedule == "paper" else "v")
 
 
 def make_path(spec: Amortised) -> Path:
     """The path of a method."""
     if isinstance(spec, Diffusion):
-        return DdpmPath(spec.schedule, spec.diffusion_steps)
-    return FlowPath() if isinstance(spec, Flow) else DirectPath()
+        return ddpm_path(spec.schedule, spec.diffusion_steps)
+    return flow_path() if isinstance(spec, Flow) else DirectPath()

@@ -32,7 +32,7 @@ class Refine(Closed):
     The draws of the method are particles of a prior; their weights are fitted to the set, and draws are made anew.
     """
 
-    code: ClassVar[str] = "pullback.methods.refine:Refined"
+    code: ClassVar[str] = "pullback.methods.refinement.refine:Refined"
 
     likelihood: Name = Field(
         default="exact", description="p(y|x): exact, the problem's own, or the name of one under `likelihoods:`"
@@ -89,6 +89,13 @@ class AmortisedInfer(Infer):
         description="reproduction of the paper: a smaller set is repeated up to this size, the last copy cut. It adds "
         "no information",
     )
+
+    sampling_only: ClassVar[frozenset[str]] = frozenset({"draws"})
+
+    @property
+    def costly_condition(self) -> bool:
+        """Refinement fits its prior once for all parts."""
+        return self.refine is not None
 
     @property
     def learned_likelihood(self) -> str | None:

@@ -5,18 +5,17 @@ know: the kind of prediction, the range of noise levels in units of the scaled x
 it was trained on.
 """
 
-import hashlib
 from functools import partial
 from pathlib import Path
 
-import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from pullback.core.seeding import generator, integer_seed
-from pullback.diffusion.checkpoint import load_artifact
-from pullback.diffusion.edm import SIGMA_DATA, EdmDenoiser, edm_loss
+from pullback.diffusion.checkpoint import Artifact, load_artifact
+from pullback.diffusion.denoiser import SIGMA_DATA, EdmDenoiser, edm_loss
 from pullback.diffusion.numerics import pick_device, seeded
+from pullback.diffusion.schedule import VarianceExploding
 from pullback.diffusion.share import Noise
 from pullback.ensembles.fields import Field
 from pullback.ensembles.scaling import Scaling
@@ -29,36 +28,11 @@ from pullback.networks.settings import Network
 
 KIND = "diffusion-prior"
 PREDICTION = "edm-x0"
-"""E[x_0 | x_t] by the preconditioning of `diffusion.edm`."""
+"""E[x_0 | x_t] by the preconditioning of `EdmDenoiser`."""
 
 
 class PriorError(ValueError):
     """A diffusion prior that cannot be trained or used; the message says why and what to do."""
-
-
-class LoadedPrior:
-    """A trained prior, ready to sample: a `Denoiser` of x as networks see it, without gradients.
-
-    Attributes:
-        scaling: between x in physical units and x as the network sees it.
-        sigma_min, sigma_max: range of noise levels, in units of the scaled x.
-        sha256: of the artifact's file.
-        device: where it computes.
-    """
-
-    def __init__(
-        self, model: EdmDenoiser, scaling: Scaling, sigmas: tuple[float, float], sha256: str, device: torch.device
-    ):
-        self.model = model
-        self.scaling = scaling
-        self.sigma_min, self.sigma_max = sigmas
-        self.sha256 = sha256
-        self.device = device
-
-    @torch.no_grad()
-    def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
-        """Means (B, *x) of x_0 given x_t (B, *x)."""
-        return self.model(x, sigma)
 
 
 class EdmPrior(Method[None]):
@@ -66,8 +40,8 @@ class EdmPrior(Method[None]):
 
     spec: EdmPriorSpec
 
-    def train(self, data: TrainingData, job: TrainPaths) -> None:
-        """Fit the scaling and the denoiser on the truth of the seen families and write the artifact.
+    def train(self, data: TrainingData, job: TrainPaths) -> Artifact:
+        """Fit the scaling and the denoiser on the truth of the seen families; write the artifact where ``job`` says so.
 
         Raises:
             PriorError: x has a periodic quantity, which networks see relative to y: there is no prior of it alone.
@@ -78,7 +52,7 @@ class EdmPrior(Method[None]):
         address = self.context.address
         scaling = data.fit_scaling(generator(*address, "scaling"))
         with seeded(integer_seed(*address, "weights")):
-            model = _build(self.spec.network, scaling)
+            model = _build(self.spec.network, scaling, self.spec.sigma_min, self.spec.sigma_max)
         meta = {
             "kind": KIND,
             "prediction": PREDICTION,
@@ -91,7 +65,8 @@ class EdmPrior(Method[None]):
             "scaling": scaling.to_dict(),
             "trained_on": data.digests,
         }
-        fit(model, partial(_loss, targets=self.spec.train.loss_members), data, self.spec.train, job, self.context, meta)
+        loss = partial(_loss, targets=self.spec.train.loss_members)
+        return fit(model, loss, data, self.spec.train, job, self.context, meta)
 
 
 def refuse(x: Field) -> None:
@@ -110,12 +85,14 @@ def _loss(model: nn.Module, sets: dict[str, Tensor], noise: Noise, targets: int 
     return (edm_loss(model, x[mask], level[mask], n[mask]) * share).sum(), share.sum()
 
 
-def _build(network: Network, scaling: Scaling) -> EdmDenoiser:
-    return EdmDenoiser(build_network(network, scaling.x_shape, None, 0))
+def _build(network: Network, scaling: Scaling, sigma_min: float, sigma_max: float) -> EdmDenoiser:
+    return EdmDenoiser(build_network(network, scaling.x_shape, None, 0), VarianceExploding(sigma_min, sigma_max))
 
 
-def load_prior(artifact: Path | str, accelerator: str = "cpu") -> tuple[LoadedPrior, Scaling]:
-    """Read a prior's artifact: the denoiser and the scaling of x.
+def load_prior(artifact: Path | str, accelerator: str = "cpu") -> tuple[EdmDenoiser, Scaling]:
+    """Read a prior's artifact: the denoiser of x as networks see it, and the scaling between that and physical units.
+
+    Its weights are fixed; it is differentiable in x_t.
 
     Args:
         artifact: a file that `EdmPrior.train` wrote; read with ``weights_only=True``.
@@ -134,9 +111,6 @@ def load_prior(artifact: Path | str, accelerator: str = "cpu") -> tuple[LoadedPr
         )
     scaling = Scaling.from_dict(meta["scaling"])
     network: Network = TypeAdapter(Network).validate_python(meta["network"])
-    model = _build(network, scaling)
+    model = _build(network, scaling, meta["sigma_min"], meta["sigma_max"])
     model.load_state_dict(weights)
-    device = pick_device(accelerator)
-    model.to(device).eval().requires_grad_(False)
-    sha256 = hashlib.sha256(Path(artifact).read_bytes()).hexdigest()
-    return LoadedPrior(model, scaling, (meta["sigma_min"], meta["sigma_max"]), sha256, device), scaling
+    return model.to(pick_device(accelerator)).eval().requires_grad_(False), scaling

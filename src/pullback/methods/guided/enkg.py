@@ -22,18 +22,16 @@ contracts as long as its largest eigenvalue, at most the Frobenius norm, is belo
 import logging
 import math
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pullback.core.seeding import event_normals, generator
-from pullback.diffusion.denoisers import Denoiser
-from pullback.diffusion.edm import euler_ode, euler_step, karras_grid
-from pullback.diffusion.numerics import numerics
-from pullback.methods.base import Method, PosteriorSamples
-from pullback.methods.guided.edm import PriorError, load_prior
+from pullback.core.seeding import generator
+from pullback.diffusion.denoiser import Denoiser
+from pullback.diffusion.sampler import Euler
+from pullback.diffusion.schedule import VarianceExploding
+from pullback.methods.guided.base import DiffusionMethod, Particles
 from pullback.methods.guided.spec import EnkgInfer
 from pullback.methods.live_traces import live
 
@@ -44,9 +42,6 @@ PUBLISHED_PARTICLES = 2048
 
 ROUNDING = 1e-12
 """Relative spread of predictions (float64) below which they count as equal."""
-
-NETWORK_ROWS = 256
-"""Particles that go through the network at once."""
 
 Simulate = Callable[[np.ndarray, int, int], tuple[np.ndarray, np.ndarray]]
 """(x_0 (N, *x) as networks see it, level, update) -> predicted data (N, m), and which simulations succeeded (N,)."""
@@ -100,7 +95,6 @@ def guide(
     simulate: Simulate,
     observed: np.ndarray,
     x: Tensor,
-    sigmas: tuple[float, float],
     infer: EnkgInfer,
     progress: Callable[..., Iterable[int]] = lambda iterable, total=None, label="": iterable,
     label: str = "EnKG",
@@ -108,11 +102,10 @@ def guide(
     """Run EnKG for one observation.
 
     Args:
-        denoiser: the prior, of x as networks see it.
+        denoiser: the prior, of x as networks see it, with a `VarianceExploding` schedule.
         simulate: the forward model from such x, as a black box.
         observed: y flattened, (m,), in the units of the simulation.
         x: standard normals (N, *x); N is the ensemble's size.
-        sigmas: least and largest noise level.
         infer: levels, updates, guidance.
         progress, label: progress bar over levels.
 
@@ -122,15 +115,16 @@ def guide(
     Raises:
         EnkgError: every particle's simulation failed.
     """
-    sigma_min, sigma_max = sigmas
-    grid = karras_grid(infer.levels, sigma_min, sigma_max)
+    schedule = denoiser.schedule
+    assert isinstance(schedule, VarianceExploding)
+    ode, grid = Euler(denoiser), schedule.times(infer.levels)
     observed = np.asarray(observed, dtype=np.float64)
     size = float(np.linalg.norm(observed)) or 1.0
-    x = sigma_max * x
+    x = schedule.sigma_max * x
     for level in progress(range(infer.levels), infer.levels, label):
         sigma = grid[level]
         for update in range(infer.updates if level in infer.guided_levels else 0):
-            clean = euler_ode(denoiser, x, karras_grid(inner_steps(level, infer), sigma_min, sigma))
+            clean = ode(x, schedule.times(inner_steps(level, infer), sigma))
             predicted, ok = simulate(clean.cpu().numpy(), level, update)
             ok = ok & np.isfinite(predicted).all(axis=1)
             if not ok.any():
@@ -146,51 +140,8 @@ def guide(
             norm = frobenius_norm(infer.guidance, int(ok.sum()), infer.rescale_guidance)
             moved = enkg_update(x.flatten(1).cpu().numpy(), predicted, observed, norm, ok)
             x = torch.from_numpy(moved).to(x).reshape(x.shape)
-        x = euler_step(denoiser, x, sigma, grid[level + 1])
+        x = ode.step(x, sigma, grid[level + 1])
     return x
-
-
-class DiffusionMethod(Method[None]):
-    """What methods with a diffusion prior share: reading it, and calling it in batches that are counted."""
-
-    block = 1
-
-    def load(self, artifact: Path | None, prior: Path | None, seen: list[Path]) -> None:
-        """Read the diffusion prior.
-
-        Raises:
-            ArtifactError: the file is missing, damaged or foreign.
-            PriorError: it is no diffusion prior, or one of another x.
-        """
-        assert prior is not None
-        self.prior, self.scaling = load_prior(prior, self.context.accelerator)
-        if self.scaling.x_shape != tuple(self.problem.x.shape):
-            raise PriorError(
-                f"{prior}: a prior of x with shape {self.scaling.x_shape}, wanted {self.problem.x.shape}, the "
-                "problem's; train it on this problem"
-            )
-
-    def denoise(self, x: Tensor, sigma: Tensor | float) -> Tensor:
-        """The prior's denoiser; network calls are counted per particle."""
-        self.cost.network_calls += len(x)
-        return torch.cat([self.prior(some, sigma) for some in x.split(NETWORK_ROWS)])
-
-    def noise(self, stage: str, event_id: int, draws: int) -> Tensor:
-        """Standard normals (draw, *x) that only the event's id names."""
-        shape = (draws, *self.scaling.x_shape)
-        normals = event_normals((*self.context.address, stage), np.array([event_id]), shape)[0]
-        return torch.from_numpy(normals).to(self.prior.device)
-
-    def sample(self, state: None, y: np.ndarray, event_id: np.ndarray) -> PosteriorSamples:
-        """Draws (event, draw, *x) in physical units, each event on its own."""
-        with numerics(self.context.threads, self.prior.device.type == "cuda"):
-            z = np.stack([self.answer(one, int(i)) for one, i in zip(y, event_id, strict=True)])
-        x = self.scaling.decode_x(z, y[:, None])
-        return PosteriorSamples(x, np.zeros(x.shape[:2]), np.ones(x.shape[:2], dtype=bool))
-
-    def answer(self, y: np.ndarray, event_id: int) -> np.ndarray:
-        """Draws (draw, *x) for one observation (*y,), as networks see x."""
-        raise NotImplementedError
 
 
 class EnKG(DiffusionMethod):
@@ -198,7 +149,7 @@ class EnKG(DiffusionMethod):
 
     settings: EnkgInfer
 
-    def answer(self, y: np.ndarray, event_id: int) -> np.ndarray:
+    def answer(self, y: np.ndarray, event_id: int) -> Particles:
         """One run for one observation; dead traces are no data."""
         recorded = np.broadcast_to(live(self.problem.y, y), y.shape)
 
@@ -206,11 +157,10 @@ class EnKG(DiffusionMethod):
             predicted, ok = self._simulate(z, y, (event_id, level, update))
             return predicted[:, recorded.ravel()], ok
 
-        sigmas = (self.prior.sigma_min, self.prior.sigma_max)
         noise = self.noise("enkg", event_id, self.settings.draws)
         label = f"EnKG, event {event_id}"
         progress = self.context.progress
-        return guide(self.denoise, simulate, y[recorded], noise, sigmas, self.settings, progress, label).cpu().numpy()
+        return Particles(guide(self.prior, simulate, y[recorded], noise, self.settings, progress, label))
 
     def _simulate(self, z: np.ndarray, y: np.ndarray, where: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Simulate x within its bounds; a particle that is not finite is not simulated and has failed."""

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from pullback.diffusion.edm import euler_ode, karras_grid
-from pullback.methods.guided.enkg import DiffusionMethod
+from pullback.diffusion.sampler import Euler
+from pullback.methods.guided.base import DiffusionMethod, Particles
 from pullback.methods.guided.spec import DiffusionInfer
 
 
@@ -14,8 +14,7 @@ class PriorDraws(DiffusionMethod):
     settings: DiffusionInfer
 
     @torch.no_grad()
-    def answer(self, y: np.ndarray, event_id: int) -> np.ndarray:
-        """Draws (draw, *x) for one observation, which is not used."""
-        grid = karras_grid(self.settings.levels, self.prior.sigma_min, self.prior.sigma_max)
-        noise = self.noise("prior-draws", event_id, self.settings.draws)
-        return euler_ode(self.denoise, self.prior.sigma_max * noise, grid).cpu().numpy()
+    def answer(self, y: np.ndarray, event_id: int) -> Particles:
+        """Draws for one observation, which is not used."""
+        schedule, noise = self.prior.schedule, self.noise("prior-draws", event_id, self.settings.draws)
+        return Particles(Euler(self.prior)(schedule.sigma_max * noise, schedule.times(self.settings.levels)))

@@ -10,7 +10,7 @@ nonparametric maximum likelihood estimate of a mixing distribution (Laird 1978; 
 It raises the likelihood of Y in every step, and its limit is a few spikes: early stopping is the regulariser. Of the
 members of the set a fraction is held out; the number of iterations is that after which the predictive log likelihood
 of the held-out members, mean_i log sum_p w_p L(y_i|x_p), is greatest (particles come from the other members only). Then
-particles are resampled by their weights, moved by a kernel that keeps their covariance (`methods.kernel`), and another
+particles are resampled by their weights, moved by a kernel that keeps their covariance (`kernel`), and another
 round of EM begins: smoothed EM (Silverman et al. 1990). A round that does not raise the predictive likelihood is not
 made. What was chosen, iterations in each round, is at the end done again **with all members and all particles**.
 
@@ -32,14 +32,14 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from pullback.core.particles import effective_size, invert, normalise
 from pullback.core.seeding import event_normals, event_uniforms, generator
+from pullback.ensembles.arrays import Ensemble
 from pullback.ensembles.sets import nominal
-from pullback.ensembles.store import EnsembleReader
 from pullback.methods.amortised.spec import AmortisedInfer, Refine
 from pullback.methods.base import Method, PosteriorSamples
-from pullback.methods.em import (
+from pullback.methods.refinement.em import (
     PAIRS,
-    TINY,
     Fit,
     Sample,
     choose,
@@ -49,7 +49,7 @@ from pullback.methods.em import (
     pairs,
     ratios,
 )
-from pullback.methods.kernel import Coordinates, bandwidth
+from pullback.methods.refinement.kernel import Coordinates, bandwidth
 from pullback.problems.pairwise import LogLikelihood, exact
 from pullback.study.kinds import Infer
 
@@ -72,13 +72,15 @@ class RefinedState(NamedTuple):
         inner: the state of the method whose draws were refined.
         sample: the fitted prior.
         likelihood: of its particles.
-        coordinates: in which draws are moved; None where they are not.
+        begun: the particles before the fit, (particle, *x).
+        coordinates: in which draws are moved, those of ``begun``; None where they are not.
         diagnostics: numbers of the fit.
     """
 
     inner: Any
     sample: Sample
     likelihood: LogLikelihood
+    begun: np.ndarray
     coordinates: Coordinates | None
     diagnostics: dict[str, float]
 
@@ -116,10 +118,10 @@ class Refined(Method[RefinedState]):
         other.inner = self.inner.using(settings)
         return other
 
-    def condition(self, ensemble: EnsembleReader, workdir: Path | None = None) -> RefinedState:
+    def condition(self, ensemble: Ensemble, workdir: Path | None = None) -> RefinedState:
         """Fit the prior of a set: draws of the inner method as particles, then EM."""
         settings = self.refine
-        inner = at_set = self.inner.condition(ensemble)
+        inner = at_set = self.inner.condition(ensemble, workdir)
         if self.settings.bootstrap:
             at_set = self.inner.using(self.settings.model_copy(update={"bootstrap": 0})).condition(ensemble)
         address = (*self.context.address, "refine", int(ensemble.read("event_id", 0, 1)[0]))
@@ -130,7 +132,7 @@ class Refined(Method[RefinedState]):
         counts = _weights(ensemble, chosen)
         sample, owner = self._particles(at_set, y, event_id, counts, settings.particles, address)
         held_out = _held_out(group, settings.holdout, generator(*address, "held out"))
-        coordinates = self._coordinates(sample.x, settings)
+        begun, coordinates = sample.x, self._coordinates(sample.x)
 
         def move(sample: Sample, number: int) -> Sample:
             rng = generator(*address, "move", number)
@@ -165,10 +167,21 @@ class Refined(Method[RefinedState]):
             "refine_iterations": float(sum(fit.iterations)),
             "refine_rounds": float(len(fit.iterations)),
             "refine_gain": fit.gain,
-            "refine_particles": float(1 / np.square(sample.weight, dtype=np.float64).sum()),
+            "refine_particles": float(effective_size(sample.weight.astype(np.float64))),
             **_ess(found.ratio, sample.weight),
         }
-        return RefinedState(inner, sample, likelihood, coordinates, noticed)
+        return RefinedState(inner, sample, likelihood, begun, coordinates, noticed)
+
+    def pack(self, state: RefinedState) -> dict[str, Any]:
+        """The fitted prior, the particles before the fit, and the inner method's state."""
+        inner = self.inner.pack(state.inner)
+        return {"inner": inner, **state.sample._asdict(), "begun": state.begun, "diagnostics": state.diagnostics}
+
+    def unpack(self, packed: dict[str, Any]) -> RefinedState:
+        """The inverse of `pack`."""
+        sample, begun = Sample(packed["x"], packed["weight"]), packed["begun"]
+        inner = self.inner.unpack(packed["inner"])
+        return RefinedState(inner, sample, self.at(sample.x), begun, self._coordinates(begun), packed["diagnostics"])
 
     def _particles(
         self,
@@ -186,9 +199,7 @@ class Refined(Method[RefinedState]):
         drawn = [inner.sample(state, y[rows], event_id[rows]) for rows in blocks]
         x, ok, log_weight = (np.concatenate([chunk[i] for chunk in drawn]) for i in (0, 2, 1))
         ok = ok & np.isfinite(log_weight) & np.isfinite(x).reshape(*ok.shape, -1).all(axis=-1)
-        log_weight = np.where(ok, log_weight, -np.inf)
-        weight = np.exp(log_weight - np.maximum(log_weight.max(axis=1, keepdims=True), np.finfo(float).min))
-        weight /= np.maximum(weight.sum(axis=1, keepdims=True), 1.0)
+        weight = normalise(np.where(ok, log_weight, -np.inf))
         if counts is not None:
             weight *= counts[:, None]
         owner = np.repeat(np.arange(len(y)), draws)
@@ -198,9 +209,9 @@ class Refined(Method[RefinedState]):
         flat = weight.reshape(-1)[kept]
         return Sample(x.reshape(-1, *x.shape[2:])[kept], (flat / flat.sum()).astype(np.float32)), owner[kept]
 
-    def _coordinates(self, x: np.ndarray, settings: Refine) -> Coordinates | None:
+    def _coordinates(self, x: np.ndarray) -> Coordinates | None:
         """Those in which particles move; an array of many entries is not moved, for a kernel would blur it."""
-        return Coordinates(self.problem.x, x) if self.problem.x.is_vector and settings.jitter else None
+        return Coordinates(self.problem.x, x) if self.problem.x.is_vector and self.refine.jitter else None
 
     def sample(self, state: RefinedState, y: np.ndarray, event_id: np.ndarray) -> PosteriorSamples:
         """Draws from each event's responsibilities; an event that no particle explains gets the inner method's."""
@@ -215,12 +226,10 @@ class Refined(Method[RefinedState]):
         x, weight = state.sample
         ratio, offset = ratios(state.likelihood(y))
         ratio *= weight
-        size = _effective(ratio)
+        size = effective_size(ratio)
         edges = np.cumsum(ratio, axis=1, out=ratio)
         picks = max(self.settings.draws, MOMENTS)
-        u = event_uniforms((*address, "choose"), event_id, (picks,)) * edges[:, -1:]
-        chosen = np.stack([np.searchsorted(*row, side="right") for row in zip(edges, u, strict=True)])
-        drawn = x[np.minimum(chosen, len(x) - 1)]
+        drawn = x[invert(edges, event_uniforms((*address, "choose"), event_id, (picks,)))]
         if state.coordinates is not None:
             h = bandwidth(np.maximum(size, 1.0), x.shape[1], self.refine.jitter)
             eps = event_normals((*address, "jitter"), event_id, drawn.shape[1:])
@@ -246,7 +255,7 @@ class Refined(Method[RefinedState]):
         return {**self.inner.diagnostics(state.inner), **state.diagnostics}
 
 
-def _rows(ensemble: EnsembleReader, name: str, chosen: np.ndarray) -> np.ndarray:
+def _rows(ensemble: Ensemble, name: str, chosen: np.ndarray) -> np.ndarray:
     """Some rows of a variable, read in pieces: what is held at once are these rows and one piece."""
     found = []
     for piece in chunks(ensemble.n, max(1, len(chosen) // 4)):
@@ -256,7 +265,7 @@ def _rows(ensemble: EnsembleReader, name: str, chosen: np.ndarray) -> np.ndarray
     return np.concatenate(found)
 
 
-def _weights(ensemble: EnsembleReader, chosen: np.ndarray) -> np.ndarray | None:
+def _weights(ensemble: Ensemble, chosen: np.ndarray) -> np.ndarray | None:
     """Event weights of some members relative to their mean, (member,); None where there are none.
 
     Raises:
@@ -288,15 +297,9 @@ def _ess(ratio: np.ndarray, weight: np.ndarray) -> dict[str, float]:
     """Effective number of particles of the members' posteriors, 1 / sum_p r_ip^2: median and least."""
     found = [np.zeros(0)]
     for rows in chunks(len(ratio), PAIRS // len(weight)):
-        found.append(_effective(ratio[rows] * weight))
+        found.append(effective_size(ratio[rows] * weight))
     ess = np.concatenate(found)
     return {
         "refine_event_ess": float(np.median(ess)) if len(ess) else 0.0,
         "refine_event_ess_least": float(ess.min()) if len(ess) else 0.0,
     }
-
-
-def _effective(share: np.ndarray) -> np.ndarray:
-    """(sum_p r_p)^2 / sum_p r_p^2 of each row of unnormalised responsibilities (event, particle)."""
-    squares = np.vecdot(share, share)
-    return share.sum(axis=1) ** 2 / np.maximum(squares, TINY)

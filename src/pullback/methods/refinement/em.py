@@ -1,6 +1,6 @@
 """Unbinned expectation maximisation: weights of particles, a discrete prior, from likelihoods of observations.
 
-What one iteration is, and why it is stopped early, stands in `methods.refine`.
+What one iteration is, and why it is stopped early, stands in `refine`.
 """
 
 import math
@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pullback.core.particles import resample
 from pullback.methods.amortised.spec import Refine
 from pullback.problems.pairwise import LogLikelihood
 
@@ -105,10 +106,8 @@ class Sample(NamedTuple):
     weight: np.ndarray
 
     def resampled(self, rng: np.random.Generator) -> np.ndarray:
-        """As many particles of equal weight (systematic resampling)."""
-        edges = np.cumsum(self.weight, dtype=np.float64)
-        u = (rng.random() + np.arange(len(self.x))) / len(self.x) * edges[-1]
-        return self.x[np.minimum(np.searchsorted(edges, u, side="right"), len(self.x) - 1)]
+        """As many particles of equal weight."""
+        return self.x[resample(self.weight, len(self.x), rng)]
 
 
 def equal(x: np.ndarray) -> Sample:

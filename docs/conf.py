@@ -1,0 +1,96 @@
+"""Settings of the documentation site: `make docs` builds it into docs/_build/html."""
+
+import re
+import sys
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
+
+import kinds
+
+project = "pullback"
+author = "The pullback authors"
+copyright = author
+version = release = version_of("pullback")
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+    "sphinxcontrib.mermaid",
+]
+exclude_patterns = ["_build"]
+# ref.python: two classes of different modules may have the same name, and a docstring says it unqualified.
+suppress_warnings = ["ref.python"]
+
+myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_heading_anchors = 4
+myst_fence_as_directive = ["mermaid"]
+
+autosummary_generate = True
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+napoleon_use_ivar = True
+python_use_unqualified_type_names = True
+
+html_theme = "pydata_sphinx_theme"
+html_title = "pullback"
+html_theme_options = {"navigation_with_keys": False, "show_toc_level": 2, "navbar_align": "left"}
+html_show_sourcelink = False
+
+
+LITERAL = re.compile(r"(``.+?``|`[^`]+`)")
+MARKUP = re.compile(r"([*|\\])|(?<=\w)(_)(?!\w)")
+
+
+def plain(line: str) -> str:
+    """A line of a docstring as reStructuredText: `code` is a literal, and no other character is markup."""
+    parts = LITERAL.split(line)
+    for i, part in enumerate(parts):
+        if i % 2:
+            parts[i] = f"``{part.strip('`')}``"
+        else:
+            parts[i] = MARKUP.sub(r"\\\g<0>", part)
+    return "".join(parts)
+
+
+def escape(app: Any, what: str, name: str, of: Any, options: Any, lines: list[str]) -> None:
+    """Docstrings are plain text with Google sections: formulas and shapes in them are no markup."""
+    lines[:] = [plain(line) for line in lines]
+
+
+def separate(app: Any, what: str, name: str, of: Any, options: Any, lines: list[str]) -> None:
+    """Lines that are indented after a paragraph are a block of their own, as formulas are."""
+
+    def indent(text: str) -> int:
+        return len(text) - len(text.lstrip())
+
+    found: list[str] = []
+    block: int | None = None
+    for line in lines:
+        before, two_before = ["", "", *found][-1], ["", "", *found][-2]
+        adjacent = bool(before.strip() and line.strip())
+        if adjacent and block is not None and indent(line) <= block:
+            found.append("")
+        # A single line before deeper ones is the term of a definition; a field or an item goes on by indentation.
+        paragraph = two_before.strip() and indent(two_before) == indent(before)
+        if adjacent and paragraph and indent(line) > indent(before) and not before.lstrip().startswith((":", "*", "-")):
+            block = indent(before)
+            found.append("")
+        elif line.strip() and block is not None and indent(line) <= block:
+            block = None
+        found.append(line)
+    lines[:] = found
+
+
+def setup(app: Any) -> None:
+    """Write the page of kinds; treat docstrings before and after napoleon, whose priority is 500."""
+    (HERE / "reference" / "kinds.md").write_text(kinds.page())
+    app.connect("autodoc-process-docstring", escape, priority=400)
+    app.connect("autodoc-process-docstring", separate, priority=600)

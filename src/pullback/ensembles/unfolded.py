@@ -1,0 +1,182 @@
+"""An unfolded truth distribution and its file: a weighted truth sample with replicas, and/or bins with covariance.
+
+The file (netCDF4-style HDF5) holds ``x`` (sample, *x) and ``weight`` (sample, replica): replica 0 is nominal, the
+others show its statistical uncertainty. For each binned feature there is a group ``bins/<feature>`` with ``edges``
+(bin + 1,), ``content`` (bin,) and ``covariance`` (bin, bin). Attributes: the job, the digest of the unfolded ensemble,
+cost and diagnostics.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pullback.ensembles import hdf5
+from pullback.ensembles.fields import Field
+from pullback.ensembles.store import EnsembleReader, PosteriorReader, StoreError
+
+KIND = "unfolded"
+
+
+class Bins(NamedTuple):
+    """The distribution of one feature of the truth in bins.
+
+    Attributes:
+        edges: (bin + 1,), increasing, in the unit of the feature.
+        content: number of events in each bin, (bin,).
+        covariance: of the contents, (bin, bin).
+    """
+
+    edges: np.ndarray
+    content: np.ndarray
+    covariance: np.ndarray
+
+
+class Unfolded(NamedTuple):
+    """The truth distribution of one ensemble.
+
+    Attributes:
+        x: truth sample (sample, *x), float32, physical units; None where there are only bins.
+        weight: (sample, replica), replica 0 nominal; the scale is free, for only their ratios count.
+        bins: by feature.
+        diagnostics: numbers that belong in the report.
+    """
+
+    x: np.ndarray | None = None
+    weight: np.ndarray | None = None
+    bins: Mapping[str, Bins] = MappingProxyType({})
+    diagnostics: Mapping[str, float] = MappingProxyType({})
+
+    @staticmethod
+    def of(posterior: PosteriorReader) -> "Unfolded":
+        """The truth distribution that a posterior yields: every draw, the weights of an event's draws adding up to one.
+
+        An event whose draws all failed keeps no weight; it is counted where failures are.
+        """
+        ok = posterior.read("ok")
+        weight = np.exp(posterior.read("log_weight")) * ok
+        weight /= np.maximum(weight.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+        return Unfolded(posterior.read("x")[ok], weight[ok][:, None])
+
+
+def write_unfolded(
+    path: Path | str,
+    unfolded: Unfolded,
+    x: Field,
+    ensemble: EnsembleReader,
+    job: str,
+    cost: Mapping[str, float],
+    diagnostics: Mapping[str, float],
+    attributes: Mapping[str, Any] = {},
+) -> None:
+    """Write one unfolded distribution.
+
+    Args:
+        path: the final path.
+        unfolded: the distribution; its diagnostics are added to ``diagnostics``.
+        x: the field of the truth.
+        ensemble: the observations that were unfolded; their digest is kept.
+        job: canonical JSON of what was asked.
+        cost: of conditioning and unfolding.
+        diagnostics: of the conditioning.
+        attributes: more attributes of the file.
+
+    Raises:
+        StoreError: neither sample nor bins, shapes that disagree, or values that are not finite; nothing is written.
+    """
+    path = Path(path)
+    arrays = _checked(path, unfolded, x)
+    with hdf5.create(path, libver=("earliest", "v110")) as file:
+        file.attrs.update(attributes)
+        file.attrs.update(
+            kind=KIND,
+            contract_version=hdf5.CONTRACT_VERSION,
+            spec=job,
+            spec_digest=hdf5.spec_digest(job),
+            ensemble_name=str(ensemble.path),
+            ensemble_digest=ensemble.digest,
+            fields=json.dumps({"x": hdf5.field_to_json(x)}, sort_keys=True),
+            cost=json.dumps(dict(cost), sort_keys=True),
+            diagnostics=json.dumps({**diagnostics, **unfolded.diagnostics}, sort_keys=True),
+        )
+        for name, array in arrays.items():
+            file.create_dataset(name, data=array, fletcher32=True, chunks=True)
+        if "x" in arrays:
+            file["x"].attrs.update(hdf5.describe(file, x))
+            hdf5.attach(file, file["x"], ("sample", *x.dims))
+            file["weight"].attrs["long_name"] = "weight of a truth in each replica; replica 0 is nominal"
+            hdf5.attach(file, file["weight"], ("sample", "replica"))
+        for name in unfolded.bins:
+            group = file[f"bins/{name}"]
+            hdf5.attach(group, group["edges"], ("edge",))
+            hdf5.attach(group, group["content"], ("bin",))
+            # Twice one dimension would be refused by xarray.
+            hdf5.attach(group, group["covariance"], ("bin", "other_bin"))
+            group["edges"].attrs["units"] = x.units[x.features.index(name)]
+        digests = {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays.items()}
+        shapes = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
+        file.attrs["content_digest"] = hdf5.combine_digests(digests, shapes)
+
+
+def _checked(path: Path, unfolded: Unfolded, x: Field) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {}
+    if unfolded.x is not None and unfolded.weight is not None:
+        arrays["x"] = np.ascontiguousarray(unfolded.x, np.float32)
+        arrays["weight"] = np.ascontiguousarray(unfolded.weight, np.float64)
+        samples = len(arrays["x"])
+        if arrays["x"].shape != (samples, *x.shape) or arrays["weight"].ndim != 2 or len(arrays["weight"]) != samples:
+            raise StoreError(
+                f"{path}: found x {arrays['x'].shape} and weight {arrays['weight'].shape}, wanted (sample, "
+                f"{', '.join(map(str, x.shape))}) and (sample, replica); correct what `unfold` returns"
+            )
+    for name, bins in unfolded.bins.items():
+        if name not in x.features:
+            raise StoreError(
+                f"{path}: bins of '{name}', wanted features of x: {', '.join(x.features) or 'it has none'}"
+            )
+        count = len(bins.content)
+        shapes = tuple(np.shape(part) for part in bins)
+        if shapes != ((count + 1,), (count,), (count, count)):
+            raise StoreError(
+                f"{path}: bins of '{name}' have edges, content and covariance of shapes {shapes}, wanted (bin + 1,), "
+                "(bin,) and (bin, bin); correct what `unfold` returns"
+            )
+        for part, array in bins._asdict().items():
+            arrays[f"bins/{name}/{part}"] = np.ascontiguousarray(array, np.float64)
+    if not arrays:
+        raise StoreError(f"{path}: neither a weighted sample nor bins; correct what `unfold` returns")
+    for name, array in arrays.items():
+        hdf5.refuse_nan(name, array, path)
+    return arrays
+
+
+class UnfoldedReader:
+    """An unfolded distribution.
+
+    Attributes:
+        x: the field of the truth.
+        ensemble_digest: of the observations that were unfolded.
+        cost, diagnostics: of conditioning and unfolding.
+        unfolded: the distribution.
+
+    Raises:
+        StoreError: the file is missing, truncated, foreign or damaged.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        with hdf5.open_whole(self.path, (KIND,)) as file, hdf5.refuse_damage(self.path, hdf5.mend(self.path)):
+            self.x = hdf5.field_from_json(json.loads(file.attrs["fields"])["x"], file)
+            self.digest: str = file.attrs["content_digest"]
+            self.ensemble_digest: str = file.attrs["ensemble_digest"]
+            self.cost: dict[str, float] = json.loads(file.attrs["cost"])
+            self.diagnostics: dict[str, float] = json.loads(file.attrs["diagnostics"])
+            sample = {name: file[name][()] for name in ("x", "weight") if name in file}
+            bins = {
+                name: Bins(*(group[part][()] for part in Bins._fields)) for name, group in file.get("bins", {}).items()
+            }
+        self.unfolded = Unfolded(**sample, bins=bins, diagnostics=self.diagnostics)

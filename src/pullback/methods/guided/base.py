@@ -1,0 +1,107 @@
+"""What methods with a diffusion prior share: reading it, calling it in batches that are counted, noise by event."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pullback.core.seeding import event_normals
+from pullback.diffusion.denoiser import Denoiser, EdmDenoiser
+from pullback.diffusion.numerics import numerics, pick_device
+from pullback.diffusion.schedule import Time, VarianceExploding
+from pullback.ensembles.scaling import Scaling
+from pullback.methods.base import Cost, Method, PosteriorSamples
+from pullback.methods.guided.edm import PriorError, load_prior
+
+NETWORK_ROWS = 256
+"""Particles that go through the network at once."""
+
+
+class Particles(NamedTuple):
+    """The answer to one observation.
+
+    Attributes:
+        x: (draw, *x), as networks see it.
+        log_weight: (draw,); None where all weigh alike.
+        ok: (draw,), False for a particle that died; None where none did.
+        diagnostics: numbers about this answer that belong in the report.
+    """
+
+    x: Tensor
+    log_weight: np.ndarray | None = None
+    ok: np.ndarray | None = None
+    diagnostics: Mapping[str, float] = MappingProxyType({})
+
+
+class Counted(Denoiser):
+    """A denoiser that is called in batches; each row is a network call of the cost table."""
+
+    schedule: VarianceExploding
+
+    def __init__(self, denoiser: EdmDenoiser, cost: Cost):
+        self.denoiser, self.cost, self.schedule = denoiser, cost, denoiser.schedule
+
+    def __call__(self, x: Tensor, t: Time) -> Tensor:
+        """See `Denoiser`."""
+        self.cost.network_calls += len(x)
+        rows = x.split(NETWORK_ROWS)
+        times = t.split(NETWORK_ROWS) if isinstance(t, Tensor) and t.numel() > 1 else [t] * len(rows)
+        return torch.cat([self.denoiser(*some) for some in zip(rows, times, strict=True)])
+
+
+class DiffusionMethod(Method[None]):
+    """A method whose draws for one observation are made of a diffusion prior.
+
+    Attributes:
+        prior: the denoiser, differentiable in x_t; its schedule has the range of noise levels.
+        scaling: between x in physical units and x as networks see it.
+        device: where the prior computes.
+    """
+
+    block = 1
+    prior: Counted
+    scaling: Scaling
+    device = torch.device("cpu")
+
+    def load(self, artifact: Path | None, prior: Path | None, seen: list[Path]) -> None:
+        """Read the diffusion prior.
+
+        Raises:
+            ArtifactError: the file is missing, damaged or foreign.
+            PriorError: it is no diffusion prior, or one of another x.
+        """
+        assert prior is not None
+        denoiser, self.scaling = load_prior(prior, self.context.accelerator)
+        if self.scaling.x_shape != tuple(self.problem.x.shape):
+            raise PriorError(
+                f"{prior}: a prior of x with shape {self.scaling.x_shape}, wanted {self.problem.x.shape}, the "
+                "problem's; train it on this problem"
+            )
+        self.prior, self.device = Counted(denoiser, self.cost), pick_device(self.context.accelerator)
+
+    def noise(self, stage: str, event_id: int, draws: int) -> Tensor:
+        """Standard normals (draw, *x) that only the event's id names."""
+        shape = (draws, *self.scaling.x_shape)
+        normals = event_normals((*self.context.address, stage), np.array([event_id]), shape)[0]
+        return torch.from_numpy(normals).to(self.device)
+
+    def sample(self, state: None, y: np.ndarray, event_id: np.ndarray) -> PosteriorSamples:
+        """Draws (event, draw, *x) in physical units, each event on its own."""
+        with numerics(self.context.threads, self.device.type == "cuda"):
+            answers = [self.answer(one, int(i)) for one, i in zip(y, event_id, strict=True)]
+        x = self.scaling.decode_x(np.stack([answer.x.detach().cpu().numpy() for answer in answers]), y[:, None])
+        log_weight, ok = np.zeros(x.shape[:2]), np.ones(x.shape[:2], dtype=bool)
+        for row, answer in enumerate(answers):
+            log_weight[row] = 0.0 if answer.log_weight is None else answer.log_weight
+            ok[row] = True if answer.ok is None else answer.ok
+        names = {name for answer in answers for name in answer.diagnostics}
+        found = {name: [a.diagnostics[name] for a in answers if name in a.diagnostics] for name in sorted(names)}
+        return PosteriorSamples(x, log_weight, ok, {name: float(np.median(each)) for name, each in found.items()})
+
+    def answer(self, y: np.ndarray, event_id: int) -> Particles:
+        """Draws for one observation (*y,)."""
+        raise NotImplementedError

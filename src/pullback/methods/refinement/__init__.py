@@ -1,0 +1,1 @@
+"""Refinement: the prior of one set of observations, fitted to it by expectation maximisation on particles."""

@@ -1,0 +1,55 @@
+"""What the rule `unfold` calls: the truth distribution of one family, by one method, to one file."""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from pullback.core.stopping import Clock
+from pullback.ensembles.store import EnsembleReader, add_cost
+from pullback.ensembles.unfolded import write_unfolded
+from pullback.methods.loading import Inputs, Spent, load_method
+from pullback.methods.states import load_states
+
+log = logging.getLogger("pullback")
+
+
+def unfold(job: str, inputs: Inputs, out: Path, limit: float | None = None, gpus: int = 0) -> None:
+    """Write one family's unfolded truth distribution.
+
+    Args:
+        job: `Plan.unfold_job`.
+        inputs: files; with a state the ensemble is not conditioned on again.
+        out: the HDF5 file.
+        limit: minutes that a scheduler gives this job (`stopping.Clock`).
+        gpus: that were asked for; one is used.
+
+    Raises:
+        DeviceError: the GPUs are not those that were asked for.
+        StoreError: what the method returns is no distribution.
+    """
+    plan = json.loads(job)
+    with Clock(None if limit is None else 60 * limit) as clock, EnsembleReader(inputs.ensemble) as ensemble:
+        method = load_method(plan, inputs, clock.due, gpus)
+        spent = Spent(method)
+        before: Mapping[str, float] = {}
+        if inputs.state is None:
+            state = method.condition(ensemble)
+        else:
+            states = load_states(inputs.state)
+            state = method.unpack(states.of((0, ensemble.n)))
+            # Where the method samples as well, the first part of the samples carries the cost of the shared state.
+            before = {} if plan["samples"] else states.cost
+        unfolded = method.unfold(state, ensemble)
+        cost = {**add_cost(before, spent.in_all()), "events": ensemble.n}
+        write_unfolded(
+            out,
+            unfolded,
+            method.problem.x,
+            ensemble,
+            job,
+            cost,
+            method.diagnostics(state),
+            {"returns": method.spec.returns},
+        )
+    log.info("cost: %s", ", ".join(f"{key} {value:.4g}" for key, value in cost.items()))

@@ -1,0 +1,180 @@
+"""Unfolded truth distributions against the truth of the test events: rows, spectra and cost of each result.
+
+``swd_unfolded`` and ``w1_unfolded.<feature>`` compare the nominal weighted sample with the truth; the floor is that of
+the same distance between two independent samples of the truth. ``unfolded_ess`` is the effective number of truths,
+(sum w)^2 / sum w^2. The intervals come from the replicas of the weights: the statistical uncertainty that the method
+states. ``bins_w1.<feature>`` and ``bins_chi2.<feature>`` do the same for bins: the W1 distance with the content spread
+evenly in each bin, and chi^2 per bin with the stated covariance, after the truth is scaled to the content.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+
+from pullback.core import seeding
+from pullback.ensembles.unfolded import Bins, Unfolded, UnfoldedReader
+from pullback.metrics import examples
+from pullback.metrics.bootstrap import distance_interval, percentile_interval
+from pullback.metrics.case import Case, EvaluationError
+from pullback.metrics.distances import project, sliced_wasserstein, wasserstein_powers
+from pullback.metrics.floors import BOOTSTRAP_DIRECTIONS, Distances, Measured
+
+SAMPLES = 100_000
+"""Truths of a weighted sample in a distance; of more, as many chosen at random."""
+
+REPLICAS = 100
+"""Replicas of the weights in an interval."""
+
+
+class Judged(NamedTuple):
+    """What is known of one unfolded distribution.
+
+    Attributes:
+        rows: for the metrics table.
+        diagnostics: what the method noticed.
+        cost: of conditioning and unfolding.
+        observed: number of observations that were unfolded.
+    """
+
+    rows: list[Measured]
+    diagnostics: dict[str, float]
+    cost: dict[str, float]
+    observed: int
+
+
+def judge(case: Case, path: Path, address: seeding.Address, group: h5py.Group | None) -> Judged:
+    """Measure one unfolded distribution and keep its spectra.
+
+    Args:
+        case: the family.
+        path: of the unfolded distribution.
+        address: root of the random choice of truths.
+        group: where the report finds the spectra; None keeps none.
+
+    Raises:
+        EvaluationError: it was unfolded from other observations, or a nominal weight is negative.
+    """
+    reader = UnfoldedReader(path)
+    if reader.ensemble_digest != case.reader.digest:
+        raise EvaluationError(
+            f"{path}: was made from observations with content {reader.ensemble_digest[:12]}, {case.reader.path} has "
+            f"{case.reader.digest[:12]}; rerun the inference"
+        )
+    n = case.events_of_distance(case.reader.n)
+    found = reader.unfolded
+    rows: list[Measured] = []
+    if found.x is not None and found.weight is not None:
+        x, weight = _chosen(found.x.reshape(len(found.x), -1), found.weight, path, address)
+        rows += _sample_rows(x, weight, case, n)
+    if case.known:
+        for name, bins in found.bins.items():
+            rows += _bin_rows(name, bins, case, n)
+    if group is not None and case.reader.x is not None and case.reader.x.is_vector:
+        write_spectra(group, found, case, n)
+    return Judged(rows, reader.diagnostics, reader.cost, case.reader.n)
+
+
+def _chosen(x: np.ndarray, weight: np.ndarray, path: Path, address: seeding.Address) -> tuple[np.ndarray, np.ndarray]:
+    """At most `SAMPLES` truths, and the weights of the nominal and at most `REPLICAS` replicas, none negative."""
+    if (negative := int((weight[:, 0] < 0).sum())) or not weight[:, 0].any():
+        raise EvaluationError(
+            f"{path}: {negative} of {len(weight)} nominal weights are negative"
+            f"{'' if weight[:, 0].any() else ', all are zero'}; distances between distributions need non-negative "
+            "ones: let the method return such weights"
+        )
+    weight = np.maximum(weight[:, : REPLICAS + 1], 0.0)
+    weight = weight[:, weight.any(axis=0)]
+    if len(x) > SAMPLES:
+        rows = np.sort(seeding.generator(*address, "unfolded").choice(len(x), SAMPLES, replace=False))
+        x, weight = x[rows], weight[rows]
+    return x, weight
+
+
+def _sample_rows(x: np.ndarray, weight: np.ndarray, case: Case, n: int) -> Iterator[Measured]:
+    sizes = weight.sum(axis=0) ** 2 / np.square(weight).sum(axis=0)
+    yield Measured("unfolded_ess", float(sizes[0]), *percentile_interval(sizes[1:]), None, len(x), "1")
+    if not case.known:
+        return
+    distances, space = case.distances(n), case.space
+    truth, true_weight = distances.truth, distances.replicas.weight
+    u, v = space.standard(x), space.standard(truth)
+    value = sliced_wasserstein(u, v, distances.paper_directions, weight[:, 0], true_weight)
+    spread = _sliced_replicas(u, v, weight[:, 1:], true_weight, distances)
+    floor = distances.floors.get("swd_draw")
+    yield Measured("swd_unfolded", value, *distance_interval(value, spread), floor, n, space.unit)
+    for j, (name, unit) in enumerate(zip(space.names, space.units, strict=True)):
+        ours, theirs = (np.ascontiguousarray(space.canonical(a)[:, j][None], np.float64) for a in (x, truth))
+        powers = [float(wasserstein_powers(ours, theirs, 1, w, true_weight)[0]) for w in weight.T]
+        interval = distance_interval(powers[0], np.array(powers[1:]))
+        floor = distances.floors.get(f"w1_draw.{name}")
+        yield Measured(f"w1_unfolded.{name}", powers[0], *interval, floor, n, unit)
+
+
+def _sliced_replicas(
+    u: np.ndarray, v: np.ndarray, weight: np.ndarray, true_weight: np.ndarray | None, distances: Distances
+) -> np.ndarray:
+    """The sliced distance of each replica of the weights along a few directions, (replica,)."""
+    theta, centre = distances.paper_directions[:BOOTSTRAP_DIRECTIONS], v.mean(axis=0, dtype=np.float64)
+    ours, theirs = project(u, theta, centre), project(v, theta, centre)
+    powers = [wasserstein_powers(ours, theirs, 2, w, true_weight).mean() for w in weight.T]
+    return np.sqrt(np.array(powers))
+
+
+def _bin_rows(name: str, bins: Bins, case: Case, n: int) -> Iterator[Measured]:
+    j = case.space.names.index(name)
+    values, weight = case.flat("x", 0, n)[:, j].astype(np.float64), case.replicas(n).weight
+    truth, total = np.histogram(values, bins.edges, weights=weight)[0], bins.content.sum()
+    if not truth.any() or not total > 0:
+        return
+    truth = truth * (total / truth.sum())
+    gap = np.cumsum(np.append(0.0, bins.content - truth)) / total
+    # Between two edges both distribution functions are straight: the integral of |their difference| has a closed form.
+    low, high, width = gap[:-1], gap[1:], np.diff(bins.edges)
+    crossing = low * high < 0
+    size = np.where(crossing, np.abs(low) + np.abs(high), 1.0)
+    area = np.where(crossing, (low**2 + high**2) / (2 * size), (np.abs(low) + np.abs(high)) / 2)
+    yield Measured(f"bins_w1.{name}", float((area * width).sum()), None, None, None, n, case.space.units[j])
+    pull = bins.content - truth
+    chi2 = float(pull @ np.linalg.pinv(bins.covariance, hermitian=True) @ pull) / len(pull)
+    yield Measured(f"bins_chi2.{name}", chi2, None, None, None, n, "1")
+
+
+def write_spectra(group: h5py.Group, found: Unfolded, case: Case, n: int) -> None:
+    """Counts of each feature in bins, as `pullback.metrics.examples` lays them out; errors come from the replicas.
+
+    Contents are scaled to the effective number of test events, so that methods stand beside each other.
+    """
+    x, y = case.reader.x, case.reader.y
+    assert x is not None
+    true_weight = case.replicas(n).weight
+    ones = np.ones(n) if true_weight is None else true_weight
+    unit = ones.sum() / np.square(ones).sum()
+    events = float(unit * ones.sum())
+    for j, name in enumerate(x.features):
+        truth = case.flat("x", 0, n)[:, j].astype(np.float64) if case.known else None
+        observed = case.flat("y", 0, n)[:, y.features.index(name)] if name in y.features else None
+        if name in found.bins:
+            edges, content, covariance = found.bins[name]
+            scale = events / content.sum()
+            counts, error = scale * content, scale * np.sqrt(np.diag(covariance))
+        elif found.x is not None and found.weight is not None:
+            guide = truth if truth is not None else found.x[:, j].astype(np.float64)
+            edges = examples.bin_edges(guide, x.transforms[j] in ("log", "log1p"))
+            each = np.array([np.histogram(found.x[:, j], edges, weights=w)[0] for w in found.weight.T])
+            each *= events / found.weight.sum(axis=0)[:, None]
+            counts, error = each[0], each[1:].std(axis=0) if len(each) > 1 else np.zeros(len(edges) - 1)
+        else:
+            continue
+        feature = group.require_group(name)
+        feature.clear()
+        feature.attrs["unit"] = x.units[j]
+        feature["edges"], feature["unfolded"], feature["unfolded_error"] = edges, counts, error
+        if truth is not None:
+            true_counts = unit * np.histogram(truth, edges, weights=ones)[0]
+            feature["truth"] = true_counts
+            feature["ratio_error"] = error / np.where(true_counts > 0, true_counts, np.nan)
+        if observed is not None:
+            feature["observed"] = unit * np.histogram(observed, edges, weights=ones)[0]

@@ -1,0 +1,19 @@
+"""Adapter of the rule `condition`."""
+
+from pathlib import Path
+
+from pullback.core.joblog import job_log
+from pullback.methods.condition import condition
+from pullback.methods.loading import Inputs
+from pullback.study.paths import checkpoints
+
+with job_log(snakemake.log[0]):
+    condition(
+        snakemake.params.job,
+        Inputs.of(snakemake.input),
+        out=Path(snakemake.output.state),
+        checkpoints=Path(checkpoints(snakemake.output.state)),
+        code=snakemake.params.code,
+        limit=snakemake.resources.get("runtime"),
+        gpus=snakemake.resources.get("gpu", 0),
+    )

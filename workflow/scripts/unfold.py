@@ -1,0 +1,16 @@
+"""Adapter of the rule `unfold`."""
+
+from pathlib import Path
+
+from pullback.core.joblog import job_log
+from pullback.methods.loading import Inputs
+from pullback.methods.unfold import unfold
+
+with job_log(snakemake.log[0]):
+    unfold(
+        snakemake.params.job,
+        Inputs.of(snakemake.input),
+        out=Path(snakemake.output.unfolded),
+        limit=snakemake.resources.get("runtime"),
+        gpus=snakemake.resources.get("gpu", 0),
+    )
