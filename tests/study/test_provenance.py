@@ -29,9 +29,9 @@ FILES = {
     "pullback/tools/other.py": "def take(a):\n    return a\n",
     "pullback/tools/lazy.py": "def slow(a):\n    return a\n",
     "pullback/tools/named.py": "from pullback.tools import other\n\n\nclass Named:\n    pass\n",
-    "pullback/pages/__init__.py": "from pullback.pages.make import make\n",
+    "pullback/pages/__init__.py": "from pullback.pages.make import page\n",
     "pullback/pages/page.html": "<p>",
-    "pullback/pages/make.py": "def make():\n    return 1\n",
+    "pullback/pages/make.py": "def page():\n    return 1\n",
     "pullback/kinds/__init__.py": "",
     "pullback/kinds/one.py": (
         "from pydantic import BaseModel, Field, model_validator\n\nLIMIT = 3\n\n\n"
@@ -81,9 +81,9 @@ def test_imports_are_followed_also_inside_functions_and_not_for_types(source):
 
 
 def test_a_name_that_a_package_exports_is_followed_through_its_init(source):
-    (source / "script.py").write_text("from pullback.pages import make\n")
+    (source / "script.py").write_text("from pullback.pages.make import page\n")
     assert closure(source / "script.py", source=source) == ["pullback.pages.make"]
-    (source / "script.py").write_text("from pullback.pages import MAKE\n")
+    (source / "script.py").write_text("from pullback.pages import page\n")
     assert closure(source / "script.py", source=source) == ["pullback.pages", "pullback.pages.make"]
 
 
@@ -183,7 +183,7 @@ def test_a_touch_or_another_place_changes_nothing(source, tmp_path_factory):
 
 
 def test_templates_of_a_package_count(source):
-    script = "from pullback.pages.make import make\n"
+    script = "from pullback.pages.make import page\n"
     before = fresh(source, script)
     (source / "pullback/pages/page.html").write_text("<b>")
     assert fresh(source, script) != before
@@ -214,7 +214,7 @@ def test_what_is_left_out_is_there():
 
 @pytest.mark.parametrize("script", sorted((REPOSITORY / "workflow/scripts").glob("*.py")), ids=lambda path: path.stem)
 def test_no_script_runs_what_its_rule_does_without(script):
-    """Data depend on no method, metric or page; jobs on no command, no schema; and on no kind that they do not name."""
+    """Data depend on no method, metric or page; jobs on no command, and on no kind but those that they are given."""
     found = closure(script)
     assert found
     rooms = {module.split(".")[1] for module in found}

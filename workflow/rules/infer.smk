@@ -22,7 +22,7 @@ rule condition:
         mem_mb=4000,
         runtime=480,
     params:
-        job=lambda w: plan.condition_job(w.problem, w.method, w.infer, int(w.seed), w.family),
+        **named(lambda w: plan.condition_job(w.problem, w.method, w.infer, int(w.seed), w.family)),
         code=lambda w: graph.code("condition", w.problem, method=w.method, infer=w.infer),
     script:
         "../scripts/condition.py"
@@ -51,7 +51,9 @@ rule infer:
         mem_mb=4000,
         runtime=480,
     params:
-        job=lambda w: plan.infer_job(w.problem, w.method, w.infer, int(w.seed), w.family, paths.part_number(w.part)),
+        **named(
+            lambda w: plan.infer_job(w.problem, w.method, w.infer, int(w.seed), w.family, paths.part_number(w.part))
+        ),
         code=lambda w: graph.code("infer", w.problem, method=w.method, infer=w.infer),
     script:
         "../scripts/infer.py"
@@ -79,7 +81,7 @@ rule unfold:
         mem_mb=4000,
         runtime=480,
     params:
-        job=lambda w: plan.unfold_job(w.problem, w.method, w.infer, int(w.seed), w.family),
+        **named(lambda w: plan.unfold_job(w.problem, w.method, w.infer, int(w.seed), w.family)),
         code=lambda w: graph.code("unfold", w.problem, method=w.method, infer=w.infer),
     script:
         "../scripts/unfold.py"

@@ -21,7 +21,7 @@ rule read:
         mem_mb=4000,
         runtime=60,
     params:
-        job=lambda w: plan.read_job(w.problem, w.family, w.split, int(w.shard)),
+        **named(lambda w: plan.read_job(w.problem, w.family, w.split, int(w.shard))),
         code=lambda w: graph.code("read"),
     script:
         "../scripts/read.py"
@@ -48,7 +48,7 @@ rule read_waves:
         mem_mb=2000,
         runtime=60,
     params:
-        job=lambda w: plan.read_waves_job(w.problem, w.family, w.split, int(w.shard)),
+        **named(lambda w: plan.read_waves_job(w.problem, w.family, w.split, int(w.shard))),
         code=lambda w: graph.code("read_waves", w.problem),
     script:
         "../scripts/read_waves.py"

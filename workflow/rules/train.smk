@@ -28,7 +28,7 @@ rule train:
         mem_mb=4000,
         runtime=1440,
     params:
-        job=lambda w: plan.train_job(w.problem, w.method, int(w.seed)),
+        **named(lambda w: plan.train_job(w.problem, w.method, int(w.seed))),
         code=lambda w: graph.code("train", w.problem, method=w.method),
     script:
         "../scripts/train.py"
@@ -58,7 +58,7 @@ rule prior:
         mem_mb=4000,
         runtime=1440,
     params:
-        job=lambda w: plan.prior_job(w.problem, w.prior, int(w.seed)),
+        **named(lambda w: plan.prior_job(w.problem, w.prior, int(w.seed))),
         code=lambda w: graph.code("train", w.problem, prior=w.prior),
     script:
         "../scripts/train.py"
@@ -88,7 +88,7 @@ rule likelihood:
         mem_mb=4000,
         runtime=1440,
     params:
-        job=lambda w: plan.likelihood_job(w.problem, w.likelihood, int(w.seed)),
+        **named(lambda w: plan.likelihood_job(w.problem, w.likelihood, int(w.seed))),
         code=lambda w: graph.code("train", w.problem, likelihood=w.likelihood),
     script:
         "../scripts/train.py"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -118,6 +119,11 @@ def canonical(value: Any) -> str:
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def job_text(params: Iterable[Any]) -> str:
+    """A job's text from the params of its rule, of which each holds a part by name (`workflow_inputs.named`)."""
+    return canonical({name: value for part in params if isinstance(part, dict) for name, value in part.items()})
 
 
 def job_digest(job: str) -> str:

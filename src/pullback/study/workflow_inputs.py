@@ -3,10 +3,12 @@
 Everything is lists of paths relative to the working directory; a list is empty where a job does without.
 """
 
+import json
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,34 @@ def leading(heads: Iterable[tuple[str, ...]]) -> str:
         return r"(?!)"
     ahead = "|".join("/".join(map(re.escape, head)) for head in heads)
     return f"(?=(?:{ahead})[/.])(?:{one_of(head[0] for head in heads)})"
+
+
+PARAMS = ("simulator", "params", "method", "infer", "evaluation", "families", "study", "inputs")
+"""Parts of a job's text that are a param each; what is left of it is the param ``job``."""
+
+
+def named(text: Callable[[Any], str]) -> dict[str, Callable[[Any], dict[str, Any]]]:
+    """The params of a rule that make up a job's text, for ``**named(...)`` under ``params:``.
+
+    Snakemake compares params as a set of values, whichever name each has, and prints the values that differ. So every
+    value says its name, and only the changed part of a job's text is printed: ``before: {'infer': {'steps': 50}} now:
+    {'infer': {'steps': 20}}``.
+
+    Args:
+        text: a job's text (a method of `Plan`) for the wildcards.
+    """
+
+    def part(name: str) -> Callable[[Any], dict[str, Any]]:
+        return lambda wildcards: _parts(text(wildcards))[name]
+
+    return {name: part(name) for name in ("job", *PARAMS)}
+
+
+@cache
+def _parts(job: str) -> dict[str, dict[str, Any]]:
+    rest = json.loads(job)
+    parts = {name: {name: rest.pop(name)} if name in rest else {} for name in PARAMS}
+    return {"job": rest, **parts}
 
 
 class Graph:
