@@ -23,7 +23,7 @@ rule condition:
         runtime=480,
     params:
         **named(lambda w: plan.condition_job(w.problem, w.method, w.infer, int(w.seed), w.family)),
-        code=lambda w: graph.code("condition", w.problem, method=w.method, infer=w.infer),
+        code=lambda w: graph.code("condition", w.problem, methods=w.method, infer=w.infer),
     script:
         "../scripts/condition.py"
 
@@ -54,7 +54,7 @@ rule infer:
         **named(
             lambda w: plan.infer_job(w.problem, w.method, w.infer, int(w.seed), w.family, paths.part_number(w.part))
         ),
-        code=lambda w: graph.code("infer", w.problem, method=w.method, infer=w.infer),
+        code=lambda w: graph.code("infer", w.problem, methods=w.method, infer=w.infer),
     script:
         "../scripts/infer.py"
 
@@ -82,6 +82,6 @@ rule unfold:
         runtime=480,
     params:
         **named(lambda w: plan.unfold_job(w.problem, w.method, w.infer, int(w.seed), w.family)),
-        code=lambda w: graph.code("unfold", w.problem, method=w.method, infer=w.infer),
+        code=lambda w: graph.code("unfold", w.problem, methods=w.method, infer=w.infer),
     script:
         "../scripts/unfold.py"

@@ -29,6 +29,9 @@ of an objective of F(x) by x; draws from p(x|y) under the true prior."""
 Label = Literal["exact", "asymptotic", "approximate", "point estimate"]
 """What a method's draws are; printed beside every number."""
 
+Group = Literal["methods", "priors", "likelihoods"]
+"""What is trained: the key of a problem's block."""
+
 Split = Literal["train", "validation", "test", "reference"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test", "reference")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from pullback import registry
 from pullback.study import paths
-from pullback.study.base import Split, job_digest
+from pullback.study.base import Group, Split, job_digest
 from pullback.study.config import StudyError, check_stem, load_study, read_study
 from pullback.study.job_params import Plan
 from pullback.study.model import Study
@@ -161,35 +161,31 @@ class Graph:
         module = sys.modules.get(registry.load(group, kind).__module__)
         return [file] if (file := getattr(module, "__file__", None)) else []
 
-    def code(
-        self,
-        script: str,
-        problem: str = "",
-        family: str = "",
-        method: str = "",
-        prior: str = "",
-        likelihood: str = "",
-        infer: str = "",
-    ) -> str:
-        """The manifest of what a job runs: its script, the problem's code, the method's and the user's own files."""
+    def code(self, script: str, problem: str = "", family: str = "", infer: str = "", **names: str) -> str:
+        """The manifest of what a job runs: its script, the code of its problem and kinds, and the user's own files.
+
+        Args:
+            script: the script's stem.
+            problem, family, infer: names in the study; empty where the job runs nothing of it.
+            names: of the job's ``methods``, ``priors`` or ``likelihoods``.
+        """
         roots: list[str] = []
         own: tuple[tuple[str, str], ...] = ()
         if problem:
             spec = self.study.problems[problem]
             own = self._own_files[problem, ""]
-            if spec.kind in registry.BUILT_IN["problems"]:
-                roots.append(registry.BUILT_IN["problems"][spec.kind])
+            roots += filter(None, [registry.BUILT_IN["problems"].get(spec.kind)])
         if family:
             own += self._own_files[problem, family]
         if infer:
-            roots += self.study.problems[problem].methods[method].infer[infer].modules
-            likelihood = self.plan.likelihood(problem, method, infer) or ""
-        for group, name in (("methods", method), ("priors", prior), ("likelihoods", likelihood)):
-            if name:
-                settings = getattr(self.study.problems[problem], group)[name]
-                if settings.kind in registry.BUILT_IN[group]:
-                    roots += [registry.BUILT_IN[group][settings.kind], settings.code]
-                own += _digests(f"{group} '{name}': the file", self._kind_file(group, settings.kind))
+            roots += self.study.problems[problem].methods[names["methods"]].infer[infer].modules
+            if likelihood := self.plan.likelihood(problem, names["methods"], infer):
+                names["likelihoods"] = likelihood
+        for group, name in names.items():
+            settings = getattr(self.study.problems[problem], group)[name]
+            if settings.kind in registry.BUILT_IN[group]:
+                roots += [registry.BUILT_IN[group][settings.kind], settings.code]
+            own += _digests(f"{group} '{name}': the file", self._kind_file(group, settings.kind))
         return manifest(self.scripts / f"{script}.py", tuple(roots), own)
 
     def code_to_derive(self, problem: str, family: str) -> str:
@@ -251,41 +247,24 @@ class Graph:
 
     # Learning
 
-    def trained(self) -> list[tuple[str, str]]:
-        """(problem, method) of the methods that train."""
+    def trained(self, group: Group) -> list[tuple[str, str]]:
+        """(problem, name) of the methods, priors or likelihoods that train."""
         return [
-            (p, m) for p, spec in self.study.problems.items() for m, method in spec.methods.items() if method.trains
+            (problem, name)
+            for problem, spec in self.study.problems.items()
+            for name, settings in getattr(spec, group).items()
+            if settings.trains
         ]
-
-    def priors(self) -> list[tuple[str, str]]:
-        """(problem, prior) of every diffusion prior."""
-        return [(p, name) for p, spec in self.study.problems.items() for name in spec.priors]
-
-    def likelihoods(self) -> list[tuple[str, str]]:
-        """(problem, likelihood) of every learned likelihood."""
-        return [(p, name) for p, spec in self.study.problems.items() for name in spec.likelihoods]
 
     def artifacts(self) -> list[str]:
         """Every trained prior, likelihood and method, of every seed."""
-        seeds = range(self.study.seeds)
-        made = [paths.prior(self.name, p, name, seed) for p, name in self.priors() for seed in seeds]
-        made += [paths.likelihood(self.name, p, name, seed) for p, name in self.likelihoods() for seed in seeds]
-        return made + [paths.model(self.name, p, name, seed) for p, name in self.trained() for seed in seeds]
-
-    def artifact(self, problem: str, method: str, seed: int | str) -> list[str]:
-        """What a method learned, where it trains."""
-        trains = self.study.problems[problem].methods[method].trains
-        return [paths.model(self.name, problem, method, seed)] if trains else []
-
-    def prior(self, problem: str, method: str, seed: int | str) -> list[str]:
-        """The prior that a method is guided by, where it uses one."""
-        prior = self.study.problems[problem].methods[method].prior_name
-        return [paths.prior(self.name, problem, prior, seed)] if prior else []
-
-    def likelihood(self, problem: str, method: str, infer: str, seed: int | str) -> list[str]:
-        """The learned likelihood that an inference is refined with, where there is one."""
-        name = self.plan.likelihood(problem, method, infer)
-        return [paths.likelihood(self.name, problem, name, seed)] if name else []
+        groups: tuple[Group, ...] = ("priors", "likelihoods", "methods")
+        return [
+            paths.artifact(self.name, group, *head, seed)
+            for group in groups
+            for head in self.trained(group)
+            for seed in range(self.study.seeds)
+        ]
 
     # Answering
 
@@ -293,14 +272,21 @@ class Graph:
         """Training ensembles of a method that answers from the pairs themselves, without training on them first."""
         return self.seen(problem, "train") if self.plan.answers_from_pairs(problem, method) else []
 
+    def _artifact(self, group: Group, problem: str, name: str | None, seed: int | str) -> list[str]:
+        return [paths.artifact(self.name, group, problem, name, seed)] if name else []
+
     def needed_to_infer(
         self, problem: str, method: str, infer: str, seed: int | str, family: str
     ) -> dict[str, list[str]]:
         """What an inference reads beside the observations, by name; in one call, for a study has many inferences."""
+        spec = self.study.problems[problem].methods[method]
+        learned: dict[str, tuple[Group, str | None]] = {
+            "artifact": ("methods", method if spec.trains else None),
+            "prior": ("priors", spec.prior_name),
+            "likelihood": ("likelihoods", self.plan.likelihood(problem, method, infer)),
+        }
         return {
-            "artifact": self.artifact(problem, method, seed),
-            "prior": self.prior(problem, method, seed),
-            "likelihood": self.likelihood(problem, method, infer, seed),
+            **{kind: self._artifact(group, problem, name, seed) for kind, (group, name) in learned.items()},
             "seen": self.seen_at_inference(problem, method),
             "reference": [paths.ensemble(self.name, *head) for head in self.plan.reference(problem, method, family)],
             "preflight": self.preflight_of_inference(problem, method),
