@@ -83,6 +83,7 @@ def test_imports_are_followed_also_inside_functions_and_not_for_types(source):
 def test_a_name_that_a_package_exports_is_followed_through_its_init(source):
     (source / "script.py").write_text("from pullback.pages.make import page\n")
     assert closure(source / "script.py", source=source) == ["pullback.pages.make"]
+    forget()
     (source / "script.py").write_text("from pullback.pages import page\n")
     assert closure(source / "script.py", source=source) == ["pullback.pages", "pullback.pages.make"]
 
