@@ -3,11 +3,11 @@ import math
 import pandas
 import pytest
 
+from pullback.report.files import ReportError
 from pullback.report.style import interval, main_metric, make_series, metric_text, number
 from pullback.report.tables import (
     Family,
     Measured,
-    ReportError,
     best,
     cost_rows,
     metric_table,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pullback.core.joblog import job_log
-from pullback.report.receipt import write_resolved
+from pullback.report.files import write_resolved
 from pullback.study.base import job_text
 
 with job_log(snakemake.log[0]):

@@ -8,6 +8,7 @@ from typing import Any
 
 from pullback.core.optional import require
 from pullback.metrics.table import COST_COLUMNS
+from pullback.report.files import ReportError
 from pullback.report.seeds import Measured, measure
 from pullback.report.style import ROLES, Series, interval, metric_text, number
 
@@ -15,10 +16,6 @@ _NUMBERS = {"value", "low", "high", "floor", "n", "n_observed", *COST_COLUMNS[5:
 TRUTH_FREE = ("fold_back", "misfit", "embedding_distance", "seen_swd")
 EMBEDDING_LIMIT = 1.0
 """The embedding distance is in units of the 95 % quantile of the same distance among the training ensembles."""
-
-
-class ReportError(ValueError):
-    """An input that the report cannot show; the message names the file, what was found and what is wanted."""
 
 
 def read_csv(paths: Iterable[Path], wanted: Sequence[str]) -> Any:
