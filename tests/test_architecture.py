@@ -37,10 +37,11 @@ UPWARDS = {("pullback.diffusion.loop", "pullback.methods.base")}
 GENERIC = ("pullback.study", "pullback.cli", "pullback.report", "pullback.metrics.evaluate")
 """What works for every kind and knows none."""
 KNOWN_KINDS = {
-    ("pullback.cli.problems", "pullback.problems.fwi"),
+    ("pullback.cli.export", "pullback.readers.segy"),
+    ("pullback.report.export", "pullback.readers.segy"),
     ("pullback.report.export", "pullback.problems.fwi"),
 }
-"""Imports of a kind all the same, to be removed."""
+"""Imports of a kind all the same, to be removed: SEG-Y and its geometry, as a format that is written."""
 COMPARED_KINDS = {
     ("pullback.report.page", "fwi"),
     ("pullback.report.export", "fwi"),

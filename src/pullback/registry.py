@@ -43,7 +43,12 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
     "priors": {"edm": "pullback.methods.guided.spec:EdmPriorSpec"},
     "likelihoods": {"gmm": "pullback.methods.likelihood_spec:GmmLikelihoodSpec"},
-    "readers": {},
+    "readers": {
+        "root": "pullback.readers.root:RootFiles",
+        "openfwi": "pullback.readers.openfwi:OpenFwiFiles",
+        "segy": "pullback.readers.segy:SegyFiles",
+        "netcdf": "pullback.readers.netcdf:NetcdfFiles",
+    },
     "metrics": {},
 }
 

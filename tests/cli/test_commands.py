@@ -183,7 +183,8 @@ def test_the_accelerator(tmp_path, wanted, level):
 def test_outside_files_are_opened(tmp_path):
     uproot = pytest.importorskip("uproot")
     ak = pytest.importorskip("awkward")
-    branches = {f"Jet_{name}": ak.Array([[50.0, 60.0], [70.0]]) for name in ("pt", "eta", "phi")}
+    jets = {"pt": [[50.0, 60.0], [70.0]], "eta": [[0.5, 0.6], [0.7]], "phi": [[0.5, 0.6], [0.7]]}
+    branches = {f"Jet_{name}": ak.Array(values) for name, values in jets.items()}
     with uproot.recreate(tmp_path / "data.root") as file:
         file.mktree("Events", {name: values.type for name, values in branches.items()})
         file["Events"].extend(branches)
@@ -199,6 +200,7 @@ def test_outside_files_are_opened(tmp_path):
                     "data": {
                         "role": "observed",
                         "read": {
+                            "kind": "root",
                             "files": {"test": ["data.root"]},
                             "tree": "Events",
                             "y": {"pt": "Jet_pt", "eta": "Jet_eta", "phi": "Jet_phi"},

@@ -83,6 +83,35 @@ def test_a_denoiser_can_be_wrapped_and_says_where_its_noise_ends():
     torch.testing.assert_close(Heun(Shifted()).step(x, 0.3, 0.0), Shifted()(x, 0.3))
 
 
+@pytest.mark.parametrize("schedule", [FLOW, EDM], ids=["flow", "edm"])
+def test_guidance_by_the_derivative_of_the_denoiser_gives_the_posterior(schedule):
+    """E[x_0 | x_t, y] = E[x_0 | x_t] + sigma^2 / alpha d log p(y | x_t) / d x_t, in closed form for y = g x + noise."""
+    g, noise, y = torch.tensor([1.0, -2.0], dtype=torch.float64), 0.5, 0.7
+
+    class Guided(Denoiser):
+        def __init__(self, prior):
+            self.prior, self.schedule = prior, prior.schedule
+
+        def __call__(self, x, t):
+            alpha, sigma = self.schedule(t)
+            mean, pull = self.prior.vjp(x, t)
+            # J = alpha / sigma^2 Cov(x_0 | x_t), so that p(y | x_t) = N(g mean, sigma^2 / alpha g J g + noise^2).
+            variance = sigma**2 / alpha * (pull(g.expand_as(x)) @ g) + noise**2
+            return mean + sigma**2 / alpha * pull(((y - mean @ g) / variance)[:, None] * g)
+
+    gain = COVARIANCE @ g / (g @ COVARIANCE @ g + noise**2)
+    mean = MEAN + gain * (y - g @ MEAN)
+    covariance = COVARIANCE - torch.outer(gain, g @ COVARIANCE)
+    times = [0.001, *schedule.times(400)[1:]] if schedule is FLOW else schedule.times(400)
+    # From x_t given y at the first time, exactly.
+    alpha, sigma = schedule(times[0])
+    start = alpha * mean + whitened() @ torch.linalg.cholesky(alpha**2 * covariance + sigma**2 * torch.eye(2)).T
+    x = Heun(Guided(GaussianDenoiser(MEAN, COVARIANCE, schedule)))(start, times)
+    gap = x - x.mean(dim=0)
+    torch.testing.assert_close(x.mean(dim=0), mean, rtol=0, atol=1e-3)
+    torch.testing.assert_close(gap.T @ gap / len(x), covariance, rtol=0, atol=1e-3)
+
+
 def test_transcriptions():
     """Each against its formula as it is published, with a network that is no exact denoiser."""
 

@@ -284,3 +284,15 @@ def test_hdf5_alone_reads_fill_values_where_a_shard_is_missing(tmp_path):
         y = file["y"][:]
     assert len(y) == 60
     assert len(np.unique(y[30:])) == 1
+
+
+def test_h5netcdf_writes_no_virtual_variable(tmp_path):
+    """Why dimension scales are written here: an index holds virtual variables. If this fails, ours can go."""
+    h5netcdf = pytest.importorskip("h5netcdf")
+    layout = h5py.VirtualLayout((4,), "f4")
+    with h5netcdf.File(tmp_path / "index.h5", "w") as file:
+        file.dimensions = {"event": 4}
+        with pytest.raises((TypeError, ValueError)):
+            file.create_variable("y", ("event",), data=layout)
+        assert not hasattr(file, "create_virtual_dataset")
+        assert not hasattr(file, "create_virtual_variable")

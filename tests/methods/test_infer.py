@@ -9,8 +9,9 @@ import pytest
 
 from pullback.core.seeding import event_normals, generator
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, PosteriorReader
+from pullback.ensembles.unfolded import Unfolded
 from pullback.methods import base
-from pullback.methods.base import Context, Method, PosteriorSamples, TrainPaths, Unfolded
+from pullback.methods.base import Context, Method, PosteriorSamples, TrainPaths
 from pullback.methods.classical import random_truth
 from pullback.methods.classical.oracle import OracleSpec
 from pullback.methods.classical.random_truth import RandomTruthSpec

@@ -1,9 +1,12 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from pullback.diffusion.schedule import FlowMatching
 from pullback.diffusion.share import Noise, Share
+from pullback.methods.amortised.model import path_loss
 from pullback.methods.amortised.paths import DirectPath, ddpm_path, flow_path, spread_times
 from pullback.methods.amortised.spec import DdpmInfer, FlowInfer
 from pullback.study.kinds import PointInfer
@@ -64,3 +67,21 @@ def test_a_perfect_network_brings_every_path_to_the_data():
     assert (t == 0).all()
     assert target is x
     assert (direct.sample(lambda x, t: x + point, start, start, PointInfer(), None) == point).all()
+
+
+def test_a_path_may_begin_at_the_observation():
+    """A bridge x_t = (1 - t) y + t x, through the loss: for x = 2 y the network that gives y is without error."""
+
+    class Bridge:
+        def point(self, x, y, noise):
+            t = spread_times(noise, x)
+            return (1 - t[..., None]) * y + t[..., None] * x, t, x - y
+
+    network = SimpleNamespace(
+        normalises_rows=False, context=lambda sets: None, network=lambda x, t, y, c: x / (1 + t[:, None])
+    )
+    y = torch.randn(3, 7, 2, generator=torch.Generator().manual_seed(0))
+    sets = {"x": 2 * y, "y": y, "mask": torch.ones(3, 7, dtype=torch.bool)}
+    total, count = path_loss(network, Bridge(), sets, noise(), 5)
+    assert float(total) < 1e-10
+    assert float(count) == 15

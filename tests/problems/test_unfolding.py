@@ -12,8 +12,10 @@ pytest.importorskip("fastjet", reason="pip install 'pullback[collider]'")
 
 from pullback.ensembles.store import EnsembleReader
 from pullback.problems.base import Problem
-from pullback.readers.root import read
+from pullback.problems.read import read
+from pullback.problems.unfolding import Unfolding
 from pullback.simulators.collider import collide
+from pullback.simulators.collider_settings import UnfoldingSimulator
 from pullback.study.kinds import ProblemKind, problem_kind
 
 SIMULATOR = {"multi_parton_interactions": False, "truth_pt_min": 25.0, "block": 20}
@@ -36,7 +38,9 @@ def made(folder, name, first_block, events, **more):
     params = {"process": "ttbar", "pt_hat_min": 40.0}
     what = {"params": params, "sweep": False, "block": 20, "first_block": first_block, "events": events}
     collide(task(**what, **more), folder / f"{name}.root")
-    read(task(read=None, shard=first_block, truth=True, **more), folder / f"{name}.root", folder / f"{name}.h5")
+    reader = Unfolding.own_files(UnfoldingSimulator(**more.get("simulator", SIMULATOR)))
+    job = task(read=reader.model_dump(mode="json"), first_file=first_block, truth=True, **more)
+    read(job, [folder / f"{name}.root"], [], folder / f"{name}.h5")
     with EnsembleReader(folder / f"{name}.h5") as reader:
         return {column: reader.read(column) for column in reader.columns}
 

@@ -8,6 +8,7 @@ import numpy as np
 import uproot
 
 MAP = {
+    "kind": "root",
     "tree": "Events",
     "y": {"pt": "Jet_pt", "eta": "Jet_eta", "phi": "Jet_phi", "mass": "Jet_mass"},
     "x": {"pt": "GenJet_pt", "eta": "GenJet_eta", "phi": "GenJet_phi", "mass": "GenJet_mass"},
@@ -28,7 +29,7 @@ def read_job(read=MAP, truth=True, shard=0, simulator=None, split="train"):
             "family": "f",
             "split": split,
             "read": read,
-            "shard": shard,
+            "first_file": shard,
             "truth": truth,
         }
     )

@@ -11,8 +11,9 @@ import xarray as xr
 
 from pullback.ensembles.store import EnsembleReader
 from pullback.problems.fwi import Fwi
-from pullback.problems.outside import read_waves
-from pullback.readers.gathers import BLOCK, GatherError
+from pullback.problems.read import read
+from pullback.readers.base import ReadError
+from pullback.readers.gathers import BLOCK
 from pullback.simulators.wave_settings import FwiSimulator
 
 DATA = Path(os.environ.get("PULLBACK_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data") / "fwi"
@@ -77,7 +78,7 @@ def openfwi(tmp_path):
 
 def test_openfwi_files_become_events(tmp_path, openfwi):
     files, models = openfwi
-    read_waves(job("openfwi", simulator=OPENFWI, first_file=60), files, models, tmp_path / "a.h5")
+    read(job("openfwi", simulator=OPENFWI, first_file=60), files, models, tmp_path / "a.h5")
     found = load(tmp_path / "a.h5")
     np.testing.assert_array_equal(found["y"], np.concatenate([np.load(file) for file in files]))
     np.testing.assert_array_equal(found["x"], np.concatenate([np.load(file)[:, 0] for file in models]))
@@ -94,7 +95,7 @@ def test_openfwi_files_become_events(tmp_path, openfwi):
 
 def test_of_an_observed_family_no_truth_is_read(tmp_path, openfwi):
     files, _ = openfwi
-    read_waves(job("openfwi", truth=False, simulator=OPENFWI), files, [], tmp_path / "a.h5")
+    read(job("openfwi", truth=False, simulator=OPENFWI), files, [], tmp_path / "a.h5")
     assert "x" not in load(tmp_path / "a.h5")
 
 
@@ -104,7 +105,7 @@ def test_the_record_of_openfwi(tmp_path):
     if not (y.exists() and x.exists()):
         pytest.skip(f"the OpenFWI record is not in {DATA} (set PULLBACK_DATA)")
     pytest.importorskip("devito")
-    read_waves(job("openfwi", simulator=OPENFWI), [y], [x], tmp_path / "a.h5")
+    read(job("openfwi", simulator=OPENFWI), [y], [x], tmp_path / "a.h5")
     found = load(tmp_path / "a.h5")
     again, ok = Fwi(FwiSimulator(preset="openfwi")).forward(found["x"])
     assert ok.all()
@@ -145,8 +146,8 @@ def test_bad_openfwi_files(tmp_path, change, words):
 
 
 def refused(folder, words, text, files, models=()):
-    with pytest.raises(GatherError, match=words) as caught:
-        read_waves(text, files, list(models), folder / "out" / "bad.h5")
+    with pytest.raises(ReadError, match=words) as caught:
+        read(text, files, list(models), folder / "out" / "bad.h5")
     assert "\n" not in str(caught.value)
     assert str(folder) in str(caught.value)
     assert not list((folder / "out").iterdir())
@@ -178,7 +179,7 @@ def test_openfwi_fits_its_preset_alone(tmp_path, openfwi, simulator, words):
 )
 def test_other_physics_than_openfwi_is_told(tmp_path, openfwi, caplog, change, says):
     files, models = openfwi
-    read_waves(job("openfwi", simulator=OPENFWI | change), files[:1], models[:1], tmp_path / "a.h5")
+    read(job("openfwi", simulator=OPENFWI | change), files[:1], models[:1], tmp_path / "a.h5")
     told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(told) == bool(says)
     assert says in "".join(told)
@@ -207,13 +208,13 @@ def test_a_pickle_is_not_opened(tmp_path, openfwi):
 def test_netcdf_is_read_block_by_block(tmp_path):
     y, x = pairs(2 * BLOCK + 3)
     data = dataset(y, x)
-    read_waves(job("netcdf"), [netcdf(tmp_path / "a.nc", data)], [], tmp_path / "a.h5")
+    read(job("netcdf"), [netcdf(tmp_path / "a.nc", data)], [], tmp_path / "a.h5")
     found = load(tmp_path / "a.h5")
     np.testing.assert_array_equal(found["y"], y)
     np.testing.assert_array_equal(found["x"], x)
     assert found["source_entry"].tolist() == list(range(2 * BLOCK + 3))
     turned = data.transpose("receiver", "event", "offset", "time", "depth", "source")
-    read_waves(job("netcdf"), [netcdf(tmp_path / "b.nc", turned)], [], tmp_path / "b.h5")
+    read(job("netcdf"), [netcdf(tmp_path / "b.nc", turned)], [], tmp_path / "b.h5")
     np.testing.assert_array_equal(load(tmp_path / "b.h5")["y"], y)
     np.testing.assert_array_equal(load(tmp_path / "b.h5")["x"], x)
 
@@ -222,7 +223,7 @@ def test_other_spellings_of_units(tmp_path):
     y, x = pairs(3)
     data = dataset(y, x)
     data["time"].attrs["units"], data["depth"].attrs["units"], data["x"].attrs["units"] = "seconds", "metres", "m s-1"
-    read_waves(job("netcdf"), [netcdf(tmp_path / "a.nc", data)], [], tmp_path / "a.h5")
+    read(job("netcdf"), [netcdf(tmp_path / "a.nc", data)], [], tmp_path / "a.h5")
     np.testing.assert_array_equal(load(tmp_path / "a.h5")["x"], x)
 
 
@@ -230,7 +231,7 @@ def test_hdf5_without_names_of_dimensions(tmp_path):
     y, x = pairs(3)
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["y"], file["x"] = y, x / 1000
-    read_waves(job("netcdf", units="km/s"), [tmp_path / "a.h5"], [], tmp_path / "out.h5")
+    read(job("netcdf", units="km/s"), [tmp_path / "a.h5"], [], tmp_path / "out.h5")
     found = load(tmp_path / "out.h5")
     np.testing.assert_array_equal(found["y"], y)
     np.testing.assert_allclose(found["x"], x, rtol=1e-6)
@@ -238,8 +239,8 @@ def test_hdf5_without_names_of_dimensions(tmp_path):
 
 def test_an_ensemble_of_ours_is_such_a_file(tmp_path):
     y, x = pairs(3)
-    read_waves(job("netcdf"), [netcdf(tmp_path / "a.nc", dataset(y, x))], [], tmp_path / "a.h5")
-    read_waves(job("netcdf"), [tmp_path / "a.h5"], [], tmp_path / "b.h5")
+    read(job("netcdf"), [netcdf(tmp_path / "a.nc", dataset(y, x))], [], tmp_path / "a.h5")
+    read(job("netcdf"), [tmp_path / "a.h5"], [], tmp_path / "b.h5")
     np.testing.assert_array_equal(load(tmp_path / "b.h5")["x"], x)
 
 
@@ -289,7 +290,7 @@ def test_what_is_no_netcdf(tmp_path):
 def test_segy_files_are_events(tmp_path):
     segy = pytest.importorskip("pullback.readers.segy")
     pytest.importorskip("segyio")
-    from pullback.readers.velocity import Section
+    from pullback.readers.section import Section
 
     problem = Fwi(FwiSimulator(**SMALL))
     y, x = pairs(3)
@@ -297,7 +298,7 @@ def test_segy_files_are_events(tmp_path):
     for i in range(3):
         segy.write_gathers(files[i], y[i], problem.acquisition)
         segy.write_model(models[i], Section(x[i], (20.0, 20.0)))
-    read_waves(job("segy"), files, models, tmp_path / "a.h5")
+    read(job("segy"), files, models, tmp_path / "a.h5")
     found = load(tmp_path / "a.h5")
     np.testing.assert_array_equal(found["y"], y)
     np.testing.assert_array_equal(found["x"], x)

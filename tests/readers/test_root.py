@@ -14,14 +14,19 @@ from rootfiles import MAP, collisions, read_job, wanted_pairs, write
 
 from pullback.core.optional import MissingExtraError
 from pullback.ensembles.store import EnsembleReader
+from pullback.problems.read import read as read_files
 from pullback.readers import table
-from pullback.readers.root import ReadError, read
+from pullback.readers.base import ReadError
 
 CMS = Path(os.environ.get("PULLBACK_DATA", Path(__file__).parents[2] / "../shared/data")) / "cms"
 TTBAR = CMS / "nanoAOD_2015_CMS_Open_Data_ttbar.root"
 needs_cms = pytest.mark.skipif(not TTBAR.exists(), reason="no CMS files: set PULLBACK_DATA to the folder that has cms/")
 
 KINDS = ["TTree", "RNTuple"]
+
+
+def read(job, source, out):
+    read_files(job, [source], [], out)
 
 
 def load(path):
@@ -69,6 +74,25 @@ def test_twins_give_identical_arrays(tmp_path, branches, mapping, truth):
         read(read_job(mapping, truth), write(tmp_path / f"{kind}.root", branches, kind), tmp_path / f"{kind}.h5")
         digests.append(load(tmp_path / f"{kind}.h5")["digest"])
     assert digests[0] == digests[1]
+
+
+def test_collisions_that_are_numbered_are_known_by_their_number(tmp_path, branches):
+    """However they are cut into files; nothing then says where in a file they stood."""
+    n = len(branches["genWeight"])
+    number = np.random.default_rng(2).permutation(n) + (5 << 20)
+    numbered = {**branches, "event": number.astype(np.int64)}
+    for name, part in (("whole", slice(None)), ("first", slice(0, 25)), ("second", slice(25, None))):
+        cut = {key: values[part] for key, values in numbered.items()}
+        read(read_job({**MAP, "event": "event"}), write(tmp_path / f"{name}.root", cut), tmp_path / f"{name}.h5")
+    whole, first, second = (load(tmp_path / f"{name}.h5") for name in ("whole", "first", "second"))
+    for name in ("x", "y", "event_id", "group", "weight"):
+        np.testing.assert_array_equal(np.concatenate([first[name], second[name]]), whole[name])
+    pairs = wanted_pairs(branches, None)
+    assert whole["event_id"].tolist() == [(int(number[entry]) << 6) | jet for entry, jet, _ in pairs]
+    assert "source_entry" not in whole
+    twice = {**numbered, "event": np.full(n, 2**60)}
+    with pytest.raises(ReadError, match=r"'event' holds int64 from .*wanted whole numbers from 0 to"):
+        read(read_job({**MAP, "event": "event"}), write(tmp_path / "a.root", twice), tmp_path / "a.h5")
 
 
 @pytest.mark.parametrize("kind", KINDS)

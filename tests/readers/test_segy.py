@@ -12,8 +12,9 @@ import segyfiles
 
 from pullback.core.optional import MissingExtraError
 from pullback.problems.fwi import Fwi
+from pullback.readers.section import Section
 from pullback.readers.segy import SegyError, read_gathers, read_model, write_gathers, write_model
-from pullback.readers.velocity import Section, VelocityFileError, read_section
+from pullback.readers.velocity import VelocityFileError, read_section
 from pullback.simulators.wave_settings import FwiSimulator, Tiles
 
 SETTINGS = {

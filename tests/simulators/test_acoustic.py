@@ -280,7 +280,7 @@ def test_processes_share_the_compiled_code(engine, tmp_path):
     code = (
         "import hashlib, numpy as np\n"
         "from pullback.problems.fwi import Fwi\n"
-        "from pullback.study.waves import FwiSimulator\n"
+        "from pullback.simulators.wave_settings import FwiSimulator\n"
         "y, ok = Fwi(FwiSimulator()).forward(np.full((1, 32, 32), 2000.0))\n"
         "print(ok.all(), hashlib.sha256(y.tobytes()).hexdigest())\n"
     )

@@ -36,7 +36,7 @@ TILES = {"geology": "tiles", "tiles": {"file": "none.npy", "spacing": 10}}
 OTHERWISE = {"fallback": "flat"}
 READ = {
     "role": "observed",
-    "read": {"files": {"test": ["a.root"]}, "y": {"pt": "Jet_pt", "eta": "Jet_eta", "phi": "Jet_phi"}},
+    "read": {"kind": "root", "files": {"test": ["a.root"]}, "y": {"pt": "Jet_pt", "eta": "Jet_eta", "phi": "Jet_phi"}},
 }
 
 
@@ -269,8 +269,13 @@ def test_figures_are_of_numbers_that_the_study_has():
         ("problems/toy/evaluation", {"exact_families": ["haf"]}, ["evaluation.exact_families", "did you mean 'half'?"]),
         (
             "problems/toy/families/half/read",
-            {"files": {"test": ["a.root"]}, "y": {"pt": "a", "eta": "b", "phi": "c"}},
+            {"kind": "root", "files": {"test": ["a.root"]}, "y": {"pt": "a", "eta": "b", "phi": "c"}},
             ["read.x"],
+        ),
+        (
+            "problems/toy/families/half/read",
+            {"files": {"test": ["a.root"]}, "y": {"pt": "a", "eta": "b", "phi": "c"}},
+            ["toy.families.half.read.kind: this key is needed and is not there; allowed: root, openfwi, segy, netcdf"],
         ),
         (
             "problems/toy/methods/ei/infer",
@@ -412,7 +417,7 @@ def test_figures_are_of_numbers_that_the_study_has():
         ),
         (
             "problems/waves",
-            waves("observed", files={"test": ["a.root"]}, y={"pt": "a", "eta": "b", "phi": "c"}),
+            waves("observed", kind="root", files={"test": ["a.root"]}, y={"pt": "a", "eta": "b", "phi": "c"}),
             ["problems.waves.families.data.read: the files hold jets, and problems of kind 'fwi' read gathers"],
         ),
         (
@@ -434,7 +439,7 @@ def test_figures_are_of_numbers_that_the_study_has():
         (
             "problems/waves",
             waves("unseen", kind="netcdf", files=FILES, models=FILES),
-            ["families.data.read: `models` is not of netcdf"],
+            ["families.data.read.models: unknown key"],
         ),
         (
             "problems/waves",
@@ -442,7 +447,11 @@ def test_figures_are_of_numbers_that_the_study_has():
             ["families.data.read.files: there is no test, and a family in the role 'seen' is judged on it"],
         ),
         ("problems/waves", waves("unseen", kind="netcdf", files={"test": []}), ["families.data.read.files.test"]),
-        ("problems/waves", waves("observed", kind="opnfwi", files=FILES), ["families.data.read.kind", "'openfwi', 's"]),
+        (
+            "problems/waves",
+            waves("observed", kind="opnfwi", files=FILES),
+            ["families.data.read.kind", "'openfwi'?; allowed: root"],
+        ),
         (
             "problems/waves",
             waves("observed", kind="segy", files=FILES, modls={}),

@@ -153,7 +153,7 @@ def test_otherwise_stands_in_for_files_that_are_not_there(tmp_path, monkeypatch)
                 "ttbar": {"role": "seen", "params": {"process": "ttbar"}},
                 "data": {
                     "role": "observed",
-                    "read": {"files": {"test": ["$PULLBACK_DATA/data.root"]}, "y": branches},
+                    "read": {"kind": "root", "files": {"test": ["$PULLBACK_DATA/data.root"]}, "y": branches},
                     "fallback": "ttbar",
                 },
             },
@@ -315,7 +315,7 @@ def test_an_oracle_without_an_exact_posterior_reads_the_reference():
 
 
 def test_an_oracle_is_refused_where_there_is_no_reference():
-    read = {"files": {"test": ["data.root"]}, "y": {"pt": "pt", "eta": "eta", "phi": "phi"}}
+    read = {"kind": "root", "files": {"test": ["data.root"]}, "y": {"pt": "pt", "eta": "eta", "phi": "phi"}}
     config = jets(data={"role": "observed", "read": read})
     with pytest.raises(
         StudyError, match=r"oracle.infer.default: 'oracle' answers from the reference split, and 'data'"

@@ -25,7 +25,7 @@ def line(role="unseen", kind="segy"):
 def test_segy_files_are_events_and_others_shards(monkeypatch):
     monkeypatch.setenv("PULLBACK_DATA", "/data")
     p = plan(line=line(), pairs=line(kind="netcdf"))
-    assert p.source("waves", "line") == p.source("waves", "pairs") == "read_waves"
+    assert p.source("waves", "line") == p.source("waves", "pairs") == "read"
     assert p.splits("waves", "line") == ("test",)
     assert p.shards("waves", "line", "test") == 3
     assert p.shards("waves", "pairs", "test") == 5
@@ -65,4 +65,4 @@ def test_what_stands_in_for_a_file_that_is_not_there(tmp_path, monkeypatch, miss
             if name != missing:
                 (tmp_path / name).touch()
     p = plan(line={**line(), "fallback": "flat"})
-    assert p.source("waves", "line") == ("derive" if missing else "read_waves")
+    assert p.source("waves", "line") == ("derive" if missing else "read")

@@ -16,8 +16,8 @@ from pullback.problems.fwi import Fwi
 from pullback.study import paths, read_study
 
 pytest.importorskip("segyio", reason="pip install 'pullback[segy]'")
+from pullback.readers.section import Section
 from pullback.readers.segy import read_gathers, read_model, write_gathers, write_model
-from pullback.readers.velocity import Section
 
 pytestmark = pytest.mark.xdist_group("outside")
 DATA = Path(os.environ.get("PULLBACK_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data") / "fwi"
@@ -92,7 +92,7 @@ def test_a_file_that_was_edited_is_read_again(run, tmp_path):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    assert counts(planned(folder, Path(STUDY)))["read_waves"] == 2, "the two shards that hold it, of line and field"
+    assert counts(planned(folder, Path(STUDY)))["read"] == 2, "the two shards that hold it, of line and field"
 
 
 def test_check_looks_into_the_files(run, tmp_path):

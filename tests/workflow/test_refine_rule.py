@@ -6,7 +6,7 @@ import yaml
 from dag import REPOSITORY, STUDIES, ask, copy_repository, counts, finish, planned
 
 STUDY = STUDIES / "refine.yaml"
-ANSWERS = {"infer": 2, "evaluate": 1, "report": 1, "receipt": 1, "resolve": 1, "all": 1}
+ANSWERS = {"condition": 2, "infer": 2, "evaluate": 1, "report": 1, "receipt": 1, "resolve": 1, "all": 1}
 
 
 def test_a_likelihood_is_trained_once_for_each_seed(tmp_path):
@@ -28,7 +28,8 @@ def test_only_the_inference_that_is_refined_with_it_waits(tmp_path):
     graph = json.loads(next(line for line in text.splitlines() if line.startswith("{")))
     label = {node["id"]: node["value"]["rule"] for node in graph["nodes"]}
     edges = [(label[edge["u"]], label[edge["v"]]) for edge in graph["edges"]]
-    assert edges.count(("likelihood", "infer")) == 2
+    assert edges.count(("likelihood", "infer")) == edges.count(("likelihood", "condition")) == 2
+    assert edges.count(("condition", "infer")) == 4
 
 
 def edited(folder, key, value):
@@ -59,10 +60,12 @@ def test_the_code_of_refinement_reruns_what_is_refined(tmp_path):
     path = repository / "src/pullback/methods/refinement/refine.py"
     path.write_text(path.read_text() + "\nANOTHER = 1\n")
     found = counts(planned(folder, STUDY, repository=repository))
-    assert found["infer"] == 4
+    assert found["infer"] == found["condition"] == 4
     assert not {"train", "likelihood"} & set(found)
 
 
 def test_every_learned_rule_has_a_place_in_the_profile():
     profile = yaml.safe_load((REPOSITORY / "profiles/slurm/profile.yaml").read_text())
-    assert profile["set-resources"]["likelihood"] == profile["set-resources"]["prior"]
+    places = profile["set-resources"]
+    assert places["likelihood"] == places["prior"]
+    assert places["condition"] == places["infer"] == places["unfold"]

@@ -363,6 +363,19 @@ for _row in STUDY:
     case(_row)(edits(_row))
 
 
+REFINED = "problems.line.methods.cfm.infer.exact"
+
+
+@case("`draws` of a refined inference", study="refine")
+def _(place):
+    place.edit(f"{REFINED}.draws", 33)
+
+
+@case("`refine` of an inference", study="refine")
+def _(place):
+    place.edit(f"{REFINED}.refine.jitter", 0.5)
+
+
 @case("write comments, sort keys of a block, change the layout of the YAML")
 def _(place):
     path = place.folder / place.study

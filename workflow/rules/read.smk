@@ -1,11 +1,11 @@
-# ROOT files (TTree or RNTuple), our own or outside ones, and outside gathers -> shards of ensembles (HDF5).
+# Outside files, or those that `collide` made -> shards of ensembles (HDF5).
 
 
 rule read:
-    """Read jets through the branch map, select and match them.
-    One ROOT file gives one shard."""
+    """Read the events of files in the reader's format, and their truth where there is one.
+    Most formats give a shard for each file; a SEG-Y file is one event."""
     input:
-        root=lambda w: graph.root_file(w.problem, w.family, w.split, int(w.shard)),
+        unpack(lambda w: graph.files_to_read(w.problem, w.family, w.split, int(w.shard))),
     output:
         shard=paths.shard(S, "{problem}", "{family}", "{split}", "{shard}"),
     log:
@@ -22,33 +22,6 @@ rule read:
         runtime=60,
     params:
         **named(lambda w: plan.read_job(w.problem, w.family, w.split, int(w.shard))),
-        code=lambda w: graph.code("read"),
+        code=lambda w: graph.code_to_read(w.problem, w.family),
     script:
         "../scripts/read.py"
-
-
-rule read_waves:
-    """Read shot gathers, and their velocity models where there is a truth, as events of a problem.
-    One OpenFWI or netCDF file gives one shard; a SEG-Y file is one event."""
-    input:
-        files=lambda w: plan.outside_files(w.problem, w.family, w.split, int(w.shard)),
-        models=lambda w: plan.outside_models(w.problem, w.family, w.split, int(w.shard)),
-    output:
-        shard=paths.shard(S, "{problem}", "{family}", "{split}", "{shard}"),
-    log:
-        paths.log(paths.shard(S, "{problem}", "{family}", "{split}", "{shard}")),
-    benchmark:
-        paths.benchmark(paths.shard(S, "{problem}", "{family}", "{split}", "{shard}"))
-    wildcard_constraints:
-        problem=leading(graph.split_heads("read_waves")),
-    conda:
-        "../../envs/sim.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=60,
-    params:
-        **named(lambda w: plan.read_waves_job(w.problem, w.family, w.split, int(w.shard))),
-        code=lambda w: graph.code("read_waves", w.problem),
-    script:
-        "../scripts/read_waves.py"

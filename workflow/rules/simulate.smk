@@ -23,9 +23,9 @@ rule preflight:
         "../scripts/preflight.py"
 
 
-rule shard:
+rule simulate:
     """Draw truths from a family's prior and push them through the simulator.
-    This is the body of `simulate`, which follows; by itself it makes nothing."""
+    Params hold all that a shard depends on, so that studies may share a cache."""
     input:
         preflight=paths.warmup(S, "{problem}"),
     output:
@@ -33,7 +33,8 @@ rule shard:
     log:
         paths.log(paths.shard(S, "{problem}", "{family}", "{split}", "{shard}")),
     wildcard_constraints:
-        problem=leading([]),
+        problem=leading(graph.split_heads("simulate")),
+    cache: CACHED
     conda:
         "../../envs/sim.yaml"
     threads: 1
@@ -47,22 +48,9 @@ rule shard:
         "../scripts/simulate.py"
 
 
-# Snakemake lets no rule have both a benchmark and a cache: the benchmark gives way to --cache.
-# Params hold all that a shard depends on, so that studies may share a cache.
-if workflow.workflow_settings.cache is None:
-
-    use rule shard as simulate with:
-        benchmark:
-            paths.benchmark(paths.shard(S, "{problem}", "{family}", "{split}", "{shard}"))
-        wildcard_constraints:
-            problem=leading(graph.split_heads("simulate")),
-
-else:
-
-    use rule shard as simulate with:
-        wildcard_constraints:
-            problem=leading(graph.split_heads("simulate")),
-        cache: True
+benchmark_unless_cached(
+    workflow, "simulate", paths.benchmark(paths.shard(S, "{problem}", "{family}", "{split}", "{shard}"))
+)
 
 
 rule derive:

@@ -84,7 +84,7 @@ def _splits(plan: Plan) -> Iterator[tuple[str, str, Any]]:
 
 def _events(plan: Plan, problem: str, family: str, split: Any) -> int:
     """Events of one split, at most; those of outside files are not known before they are read."""
-    if plan.source(problem, family) in ("read", "read_waves"):
+    if plan.source(problem, family) == "read":
         return 0
     if plan.source(problem, family) == "derive":
         return _events(plan, problem, plan.base(problem, family), "test")
@@ -131,10 +131,11 @@ def _packages(plan: Plan) -> Iterator[Finding]:
         for own in spec.spec.requires(spec.simulator):
             need(own.extra, own.purpose, **{own.module: own.name})
         cut = [Path(file).suffix.lower() for family in spec.families.values() for file in parameter_files(spec, family)]
-        if {".segy", ".sgy"} & {*cut} or any(getattr(f.read, "kind", "") == "segy" for f in spec.families.values()):
+        if {".segy", ".sgy"} & {*cut}:
             need("segy", "SEG-Y files", segyio="segyio")
-        if sources & {"read", "collide"}:
-            need("hep", "ROOT files", uproot="uproot", awkward="awkward")
+        for reader in filter(None, (plan.reader(problem, family) for family in spec.families)):
+            for own in reader.requires:
+                need(own.extra, own.purpose, **{own.module: own.name})
         if "collide" in sources:
             need("collider", "collisions", pythia8mc="pythia8mc", fastjet="fastjet", vector="vector")
         if spec.likelihoods:

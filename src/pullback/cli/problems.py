@@ -33,8 +33,7 @@ def _outside_files(plan: Plan) -> Iterator[Finding]:
             if family.read is None and not parameter_files(spec, family):
                 continue
             of = f"{problem}.{name}"
-            source = plan.source(problem, name)
-            if source == "derive":
+            if plan.source(problem, name) == "derive":
                 yield Finding(
                     WARNING,
                     of,
@@ -42,7 +41,7 @@ def _outside_files(plan: Plan) -> Iterator[Finding]:
                     "set PULLBACK_DATA to the folder that has them",
                 )
                 continue
-            look = _section if family.read is None else _root_files if source == "read" else _wave_files
+            look = _section if family.read is None else _read_files
             yield from look(plan, problem, name, of)
 
 
@@ -124,55 +123,29 @@ def _networks(plan: Plan) -> Iterator[Finding]:
                 yield Finding(PROBLEM, f"{problem}.{name}", str(error))
 
 
-def _root_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
-    from pullback.core.optional import MissingExtraError
-    from pullback.readers.root import branches
-    from pullback.readers.table import ReadError, RootTable
-    from pullback.study.families import RootFiles
-    from pullback.study.model import family_files
-
-    family = plan.family(problem, name)
-    assert isinstance(family.read, RootFiles)
-    for split in plan.splits(problem, name):
-        for file in map(Path, family_files(family, split)):
-            try:
-                with RootTable(file, family.read.tree) as root:
-                    root.require(branches(family.read, family.role != "observed"))
-                    yield Finding(OK, of, f"{file}: {root.format} '{family.read.tree}', {root.entries} entries")
-            except (ReadError, MissingExtraError, OSError) as error:
-                yield Finding(PROBLEM, of, str(error))
-
-
-def _wave_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
+def _read_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
     from itertools import zip_longest
 
     from pullback.core.optional import MissingExtraError
-    from pullback.problems.fwi import Fwi
-    from pullback.problems.outside import fields
-    from pullback.readers.gathers import GatherError, open_events
-    from pullback.readers.segy import SegyError
-    from pullback.simulators.wave_settings import FwiSimulator
+    from pullback.problems.base import problem_of
+    from pullback.readers.base import OutsideFile, ReadError
     from pullback.study.model import family_files, family_models
-    from pullback.study.waves import WaveFiles
 
     family = plan.family(problem, name)
-    assert isinstance(family.read, WaveFiles)
-    simulator = plan.study.problems[problem].simulator
-    assert isinstance(simulator, FwiSimulator)
+    assert family.read is not None
     try:
-        made = Fwi(simulator)
-    except ValueError:
-        # The look at the disk tells of it.
+        made = problem_of(json.loads(plan.preflight_job(problem)))
+    except Exception:  # The look at the problem tells of it.
         return
-    wanted = fields(made, family.role != "observed")
     for split in plan.splits(problem, name):
-        for file, model in zip_longest(family_files(family, split), family_models(family, split)):
+        for path, model in zip_longest(family_files(family, split), family_models(family, split)):
+            file = OutsideFile(Path(path), Path(model) if model else None, has_truth=family.role != "observed")
             try:
-                with open_events(family.read, wanted, Path(file), Path(model) if model else None) as events:
+                with family.read.open(made, file) as events:
                     # Units and bounds show in the first events; to look at all would be to read them.
-                    next(events.blocks())
-                    yield Finding(OK, of, f"{file}: {family.read.kind}, {count(events.n, 'event')}")
-            except (GatherError, SegyError, MissingExtraError) as error:
+                    next(iter(events.blocks), None)
+                    yield Finding(OK, of, f"{path}: {events.summary}")
+            except (ReadError, MissingExtraError, OSError) as error:
                 yield Finding(PROBLEM, of, str(error))
 
 

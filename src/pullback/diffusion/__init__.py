@@ -1,1 +1,1 @@
-"""Probability paths, denoisers and the default training loop."""
+"""Schedules, denoisers, samplers, and the default training loop."""

@@ -7,8 +7,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from pullback.ensembles.digests import combine_digests
 from pullback.ensembles.fields import Field, Transform
-from pullback.ensembles.hdf5 import combine_digests
 
 
 class ArrayError(ValueError):

@@ -7,7 +7,6 @@ name in the same folder and renamed at the end; while it is written, the bytes o
 import errno
 import hashlib
 import io
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ import h5py
 import numpy as np
 
 from pullback.core.atomic import StoreError, atomic
+from pullback.ensembles.digests import array_digest, combine_digests
 from pullback.ensembles.fields import Coordinate, Field
 
 CONTRACT_VERSION = 1
@@ -185,19 +185,11 @@ class Appender:
         """Attach the dimensions and return the content digest of the events and of ``extra`` arrays."""
         for name, dims in self._dims.items():
             attach(self.file, self.file[name], ("event", *dims))
+        digests = {name: running.hexdigest() for name, running in self._hashes.items()}
         return combine_digests(
-            {name: running.hexdigest() for name, running in self._hashes.items()}
-            | {
-                name: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for name, array in extra.items()
-            },
+            digests | {name: array_digest(array) for name, array in extra.items()},
             {name: (self.file[name].dtype.str, self.file[name].shape) for name in self._hashes},
         )
-
-
-def combine_digests(digests: Mapping[str, str], shapes: Mapping[str, tuple[str, tuple[int, ...]]]) -> str:
-    """One digest for the arrays of a file, whatever files they are cut into."""
-    text = json.dumps([[name, digests[name], shapes.get(name)] for name in sorted(digests)])
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def dimension(

@@ -13,6 +13,7 @@ import numpy as np
 
 from pullback.core.atomic import StoreError
 from pullback.ensembles import hdf5
+from pullback.ensembles.digests import array_digest, combine_digests
 
 READ_ROWS = 65_536
 
@@ -198,8 +199,7 @@ class PieceIndex:
         shapes = {name: (file[name].dtype.str, file[name].shape) for name in first.columns}
 
         def digest(extra: Mapping[str, np.ndarray]) -> str:
-            more = {k: hashlib.sha256(np.ascontiguousarray(v).tobytes()).hexdigest() for k, v in extra.items()}
-            return hdf5.combine_digests(digests | more, shapes)
+            return combine_digests(digests | {name: array_digest(array) for name, array in extra.items()}, shapes)
 
         return file, digest
 

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pullback.core.particles import normalise
 from pullback.ensembles import hdf5
+from pullback.ensembles.digests import combine_digests
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader, PosteriorReader, StoreError
 
@@ -58,8 +60,7 @@ class Unfolded(NamedTuple):
         An event whose draws all failed keeps no weight; it is counted where failures are.
         """
         ok = posterior.read("ok")
-        weight = np.exp(posterior.read("log_weight")) * ok
-        weight /= np.maximum(weight.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+        weight = normalise(np.where(ok, posterior.read("log_weight"), -np.inf))
         return Unfolded(posterior.read("x")[ok], weight[ok][:, None])
 
 
@@ -119,7 +120,7 @@ def write_unfolded(
             group["edges"].attrs["units"] = x.units[x.features.index(name)]
         digests = {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays.items()}
         shapes = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
-        file.attrs["content_digest"] = hdf5.combine_digests(digests, shapes)
+        file.attrs["content_digest"] = combine_digests(digests, shapes)
 
 
 def _checked(path: Path, unfolded: Unfolded, x: Field) -> dict[str, np.ndarray]:

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 import numpy as np
 
 from pullback.ensembles.arrays import Ensemble
-from pullback.ensembles.sets import TrainingData
-from pullback.ensembles.unfolded import Unfolded
 from pullback.problems.base import Problem
 from pullback.study.kinds import Infer
 
 if TYPE_CHECKING:
     from pullback.diffusion.checkpoint import Artifact
+    from pullback.ensembles.sets import TrainingData
+    from pullback.ensembles.unfolded import Unfolded
 
 State = TypeVar("State")
 
@@ -121,7 +121,7 @@ class Method(Generic[State]):
         event = draws * math.prod(self.problem.x.shape) + math.prod(self.problem.y.shape)
         return max(1, min(self.block, BLOCK_VALUES // event))
 
-    def train(self, data: TrainingData, job: TrainPaths) -> "Artifact | None":
+    def train(self, data: "TrainingData", job: TrainPaths) -> "Artifact | None":
         """Learn from the seen families and write the artifact; for methods whose Spec says ``trains``.
 
         One whose artifact is tensors and plain values returns it: where ``job`` names no file, that is all there is.
@@ -163,7 +163,7 @@ class Method(Generic[State]):
         """Posterior draws for observations y (event, *y); row i of the family's ensemble has ``event_id[i]``."""
         raise NotImplementedError
 
-    def unfold(self, state: State, ensemble: Ensemble) -> Unfolded:
+    def unfold(self, state: State, ensemble: Ensemble) -> "Unfolded":
         """The truth distribution, for methods whose Spec says ``unfolds``."""
         raise NotImplementedError
 

@@ -209,7 +209,7 @@ class Evaluation:
             counts = {key: value for key, value in found.cost.items() if key != "events"}
             beside[0].update(add_cost({key: beside[0][key] for key in counts}, counts))
         else:
-            costs.append(row.cost_row(found.cost, found.observed, 0))
+            costs.append(row.cost_row(found.cost, found.observed, None))
         case.reader.close()
 
     def _measure(self, case: Case, posterior: PosteriorReader, found: Collected) -> list[Measured]:

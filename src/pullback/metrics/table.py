@@ -69,7 +69,7 @@ class Result:
         """One row of the metrics table."""
         return {**vars(self), **measured._asdict(), "n_observed": n_observed}
 
-    def cost_row(self, cost: Mapping[str, float], events: int, draws: int) -> dict[str, Any]:
+    def cost_row(self, cost: Mapping[str, float], events: int, draws: int | None) -> dict[str, Any]:
         """One row of the cost table; what was not counted is empty."""
         return {**vars(self), **cost, "events": events, "draws": draws}
 

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from pullback.core import seeding
+from pullback.core.particles import effective_size
 from pullback.ensembles.unfolded import Bins, Unfolded, UnfoldedReader
 from pullback.metrics import examples
 from pullback.metrics.bootstrap import distance_interval, percentile_interval
@@ -94,7 +95,7 @@ def _chosen(x: np.ndarray, weight: np.ndarray, path: Path, address: seeding.Addr
 
 
 def _sample_rows(x: np.ndarray, weight: np.ndarray, case: Case, n: int) -> Iterator[Measured]:
-    sizes = weight.sum(axis=0) ** 2 / np.square(weight).sum(axis=0)
+    sizes = effective_size(weight.T)
     yield Measured("unfolded_ess", float(sizes[0]), *percentile_interval(sizes[1:]), None, len(x), "1")
     if not case.known:
         return

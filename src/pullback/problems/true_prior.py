@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from pullback.ensembles.sets import nominal
-from pullback.ensembles.store import EnsembleReader
 from pullback.problems.base import Problem
 from pullback.problems.pairwise import exact
 from pullback.problems.reweighting import choose
@@ -68,6 +67,9 @@ class ByTruth:
         Raises:
             TruePriorError: a weight is negative.
         """
+        # With h5py, which a study is parsed without.
+        from pullback.ensembles.store import EnsembleReader
+
         with EnsembleReader(reference) as reader:
             truth = reader.read("x")
             weight = nominal(reader.read("weight")) if "weight" in reader.columns else np.ones(reader.n)

@@ -15,6 +15,7 @@ from pullback.core.angles import wrap
 from pullback.core.optional import MissingExtraError, require
 from pullback.problems.reweighting import choose
 from pullback.readers.jets import X_FIELD, Y_FIELD
+from pullback.readers.root import Branches, RootFiles
 from pullback.simulators import detector
 from pullback.simulators.collider_settings import PT_MIN_TRUTH, UnfoldingParams, UnfoldingSimulator
 from pullback.study.kinds import Message
@@ -39,7 +40,6 @@ class Unfolding:
     unlearnable = "phi is periodic, and networks see phi of x relative to phi of y"
     periodic = ("phi",)
     reads = frozenset({"jets"})
-    via_files = True
     resimulates = False
     x = X_FIELD
     y = Y_FIELD
@@ -72,6 +72,22 @@ class Unfolding:
                     f"found {truth_cut:g} GeV, and the likelihood that this problem's methods or evaluation use holds "
                     f"from {PT_MIN_TRUTH:g} GeV on: raise it, or leave them out",
                 )
+
+    @staticmethod
+    def own_files(options: UnfoldingSimulator) -> RootFiles:
+        """What `pullback.simulators.collider` writes: its branches, numbered collisions, every match stored."""
+        return RootFiles(
+            kind="root",
+            files={},
+            y=Branches(pt="Jet_pt", eta="Jet_eta", phi="Jet_phi", mass="Jet_mass"),
+            x=Branches(pt="GenJet_pt", eta="GenJet_eta", phi="GenJet_phi", mass="GenJet_mass"),
+            match="Jet_genJetIdx",
+            unknown_matches=0.0,
+            event="event",
+            weight="genWeight",
+            y_pt_min=options.reco_pt_min,
+            x_pt_min=options.truth_pt_min,
+        )
 
     def __init__(self, options: UnfoldingSimulator):
         self.options = options

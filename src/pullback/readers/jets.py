@@ -7,7 +7,6 @@ import numpy as np
 
 from pullback.core.angles import wrap
 from pullback.ensembles.fields import Field
-from pullback.study.families import RootFiles
 
 X_FIELD = Field.vector(
     "x",
@@ -97,15 +96,23 @@ def pair_one_to_one(a: np.ndarray, b: np.ndarray, distances: np.ndarray) -> np.n
 
 
 def match(
-    reco: Jets, truth: Jets, index: np.ndarray | None, files: RootFiles, tally: Counter
+    reco: Jets,
+    truth: Jets,
+    index: np.ndarray | None,
+    *,
+    radius: float,
+    y_pt_min: float,
+    x_pt_min: float,
+    tally: Counter,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows (pair,) of the reconstructed and of the truth jets that belong together, in the order of the reconstructed.
 
     Args:
         reco, truth: jets of one chunk.
         index: truth jet of each reconstructed jet within its collision (jet,), -1 for none; None: the nearest in
-            Delta R below ``files.match_radius`` among the selected jets. One to one in both cases.
-        files: selection and radius.
+            Delta R below ``radius`` among the selected jets. One to one in both cases.
+        radius: largest distance of a pair where there is no index.
+        y_pt_min, x_pt_min: GeV, selection on reconstructed and on truth jets.
         tally: counts of what happens, added to.
     """
     if index is None:
@@ -115,11 +122,11 @@ def match(
         b = truth.start[reco.entry[a]] + index[a]
         tally["named by the match branch"] += int((index >= 0).sum())
         tally["of these beyond the truth list"] += int((index >= truth.counts[reco.entry]).sum())
-    selected = (reco.features[a, 0] >= files.y_pt_min) & (truth.features[b, 0] >= files.x_pt_min)
+    selected = (reco.features[a, 0] >= y_pt_min) & (truth.features[b, 0] >= x_pt_min)
     a, b = a[selected], b[selected]
     distances = distance(reco.features[a], truth.features[b])
     if index is None:
-        near = distances < files.match_radius
+        near = distances < radius
         a, b, distances = a[near], b[near], distances[near]
     taken = pair_one_to_one(a, b, distances)
     a, b = a[taken], b[taken]

@@ -12,17 +12,22 @@ where the two agree.
 
 import logging
 import struct
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field as Option
 
 from pullback.core.atomic import atomic
 from pullback.core.optional import require
 from pullback.readers import segy_headers as headers
+from pullback.readers.base import OutsideFile
+from pullback.readers.gathers import GathersAndModels, Opened, compare_coordinate, compare_shape, rows
+from pullback.readers.section import Section
 from pullback.readers.segy_headers import EXACT_INTERVAL, SegyError
-from pullback.readers.velocity import Section
 from pullback.simulators.acquisition import Acquisition
+from pullback.study.kinds import Package
 
 log = logging.getLogger("pullback")
 
@@ -33,6 +38,32 @@ MILLIMETRE = 1e-3
 FEET_IN_METRE = 3.28084
 REGULAR = 0.01
 """Traces may lie this far from where a constant distance puts them, as a fraction of it."""
+
+
+class SegyFiles(GathersAndModels):
+    """SEG-Y files: the shot gathers of one event in each, and sections in depth as models."""
+
+    requires: ClassVar[tuple[Package, ...]] = (Package("segyio", "segyio", "segy", "SEG-Y files"),)
+
+    kind: Literal["segy"] = Option(description="the gathers of one event in each file")
+
+    def files_per_shard(self, events: int) -> int:
+        """A file is one event."""
+        return events
+
+    def opened(self, stack: ExitStack, problem: Any, file: OutsideFile) -> Opened:
+        """Read the gathers of the event, and compare its section with the nodes of x."""
+        y = read_gathers(file.path, problem.acquisition)[None]
+        if not file.model:
+            return 1, rows(y), None
+        section = read_model(file.model)
+        compare_shape(file.model, "a section", section.velocity.shape, problem.x)
+        of = f"{file.model}: the section's"
+        for name, length, step, first in zip(
+            problem.x.dims, section.velocity.shape, section.spacing, section.origin, strict=True
+        ):
+            compare_coordinate(of, problem.x, name, first + np.arange(length) * step, "interpolate, cut or shift it")
+        return 1, rows(y), rows(section.velocity[None])
 
 
 def read_model(path: Path | str, spacing: tuple[float, float] | None = None) -> Section:

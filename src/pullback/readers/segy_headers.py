@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pullback.core.optional import require
+from pullback.readers.base import ReadError
 
 FILE_HEADER, TRACE_HEADER, TEXT_HEADER = 3600, 240, 3200
 FORMATS = {1: 4, 2: 4, 3: 2, 5: 4, 8: 1}
@@ -17,7 +18,7 @@ EXACT_INTERVAL = 3272
 """Where the file holds the interval as a double (byte 3273)."""
 
 
-class SegyError(ValueError):
+class SegyError(ReadError):
     """A SEG-Y file that cannot be used as it is; the message says what was found, wanted and to be done."""
 
 

@@ -4,7 +4,6 @@ Only plain columns are read: string expressions on an RNTuple silently give empt
 """
 
 import difflib
-import logging
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,20 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from pullback.core.angles import wrap
 from pullback.core.optional import require
-from pullback.readers.jets import Jets
-from pullback.study.families import Branches
-
-log = logging.getLogger("pullback")
+from pullback.readers.base import ReadError
 
 CHUNK_ENTRIES = 50_000
-PT_MEDIAN_MAX = 5e3
-"""GeV; a larger median pT means that the file is in MeV."""
-
-
-class ReadError(ValueError):
-    """A ROOT file that cannot be read into an ensemble: what was found, what was wanted, what to do."""
 
 
 class RootTable:
@@ -43,7 +32,6 @@ class RootTable:
         self.path, self.name = Path(path), tree
         _check_whole(self.path)
         uproot = require("uproot", "hep")
-        self.warned: set[str] = set()
         try:
             self._file = uproot.open(self.path)
             kinds = {key.partition(";")[0]: kind for key, kind in self._file.classnames(recursive=True).items()}
@@ -140,35 +128,6 @@ class RootTable:
             flat.append(ak.to_numpy(ak.flatten(values)))
         assert lengths is not None
         return flat, lengths.astype(np.int64)
-
-    def jets(self, branches: Branches, start: int, stop: int) -> Jets:
-        """Jets of some entries in GeV and radians; without a mass branch they are massless."""
-        names = [name for name in (branches.pt, branches.eta, branches.phi, branches.mass) if name]
-        flat, counts = self.lists(names, start, stop)
-        features = np.zeros((len(flat[0]), 4))
-        features[:, : len(flat)] = np.stack(flat, axis=1)
-        self._check_units(features, branches)
-        features[:, 2] = wrap(features[:, 2])
-        features[:, 3] = np.maximum(features[:, 3], 0.0)  # rounding makes masses of single particles slightly negative
-        return Jets(features, counts)
-
-    def _check_units(self, features: np.ndarray, branches: Branches) -> None:
-        if not len(features):
-            return
-        if (median := float(np.median(features[:, 0]))) > PT_MEDIAN_MAX:
-            raise ReadError(
-                f"{self.path}: the median of '{branches.pt}' is {median:.4g}, wanted GeV; it looks like MeV, "
-                "write the file in GeV"
-            )
-        largest = float(np.abs(features[:, 2]).max())
-        if largest > 2 * np.pi + 0.01:
-            raise ReadError(
-                f"{self.path}: '{branches.phi}' reaches {largest:.4g}, wanted radians; it looks like degrees, "
-                "write the file in radians"
-            )
-        if largest > np.pi + 0.01 and branches.phi not in self.warned:
-            self.warned.add(branches.phi)
-            log.warning("%s: '%s' reaches %.4g, outside [-pi, pi]: wrapped", self.path, branches.phi, largest)
 
     def chunks(self) -> Iterator[tuple[int, int]]:
         """First and last entry of each chunk."""

@@ -4,12 +4,13 @@ Every reader gives a `Section`: velocities (depth, offset) in m/s with the dista
 """
 
 import functools
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pullback.readers.section import Section, spelled
+from pullback.readers.segy import read_model
 from pullback.simulators.wave_settings import Tiles
 from pullback.study.base import outside_path
 
@@ -20,36 +21,8 @@ PLAUSIBLE = (100.0, 12_000.0)
 """m/s: no rock, water or gas lies outside."""
 
 
-_SPELLINGS = {
-    **dict.fromkeys(("meter", "metre", "meters", "metres"), "m"),
-    **dict.fromkeys(("sec", "second", "seconds"), "s"),
-    **dict.fromkeys(("m s-1", "m s^-1", "m s**-1", "m.s-1", "meter/second", "metre/second"), "m/s"),
-    **dict.fromkeys(("km s-1", "km s^-1", "km s**-1", "km.s-1"), "km/s"),
-}
-
-
-def spelled(units: str) -> str:
-    """Units as they are written here, from other spellings that netCDF files have (CF conventions, UDUNITS)."""
-    return _SPELLINGS.get(units, units)
-
-
 class VelocityFileError(ValueError):
     """A file of velocities that cannot be used as it is; the message says what was found, wanted and to be done."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """A velocity model in physical units.
-
-    Attributes:
-        velocity: (depth, offset), m/s, float32.
-        spacing: m between nodes (depth, offset).
-        origin: depth and offset of the first node, m, where a file says it.
-    """
-
-    velocity: np.ndarray
-    spacing: tuple[float, float]
-    origin: tuple[float, float] = (0.0, 0.0)
 
 
 def read_section(options: Tiles) -> Section:
@@ -78,8 +51,6 @@ def read_section(options: Tiles) -> Section:
         first_axis = str(variable.dims[0]) if set(variable.dims) == {"depth", "offset"} else first_axis
         values, spacing = variable.values, spacing or _spacing(path, variable)
     elif kind in (".segy", ".sgy"):
-        from pullback.readers.segy import read_model
-
         section = read_model(path, spacing)
         return Section(_in_metres(path, section.velocity, options), section.spacing)
     else:

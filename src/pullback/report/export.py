@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from pullback.core.particles import normalise
 from pullback.ensembles import hdf5
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader, PosteriorReader
 from pullback.metrics.draws import wrap
 from pullback.problems.base import problem_of
 from pullback.problems.fwi import Fwi
+from pullback.readers.section import Section
 from pullback.readers.segy import write_gathers, write_model
-from pullback.readers.velocity import Section
 from pullback.simulators.acquisition import Acquisition
 
 KINDS = {
@@ -140,10 +141,9 @@ def moments(field: Field, x: np.ndarray, log_weight: np.ndarray, ok: np.ndarray)
         x: (event, draw, *x).
         log_weight, ok: (event, draw).
     """
-    top = np.where(ok, log_weight, -np.inf).max(axis=1, keepdims=True)
-    weight = np.where(ok, np.exp(log_weight - np.where(np.isfinite(top), top, 0.0)), 0.0)
-    with np.errstate(invalid="ignore"):
-        weight = (weight / weight.sum(axis=1, keepdims=True)).reshape(*ok.shape, *(1,) * (x.ndim - 2))
+    weight = normalise(np.where(ok, log_weight, -np.inf))
+    weight[~ok.any(axis=1)] = np.nan
+    weight = weight.reshape(*ok.shape, *(1,) * (x.ndim - 2))
     used = np.where(ok.reshape(weight.shape), x, 0.0).astype(np.float64)
     mean = (weight * used).sum(axis=1)
     angles = np.array([transform == "periodic" for transform in field.transforms])

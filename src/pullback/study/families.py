@@ -1,65 +1,14 @@
 """Families of a problem: priors in a role, their shifts, and the outside files that they are read from."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, model_validator
 
 from pullback.study.base import SPLITS, Closed, Name, Split, Sweep
+from pullback.study.kinds import Kind, ReaderSpec
 from pullback.study.shifts import Shift
-from pullback.study.waves import WaveFiles
 
-
-class Branches(Closed):
-    """Which branches of a ROOT file hold which feature. Plain column names, no expressions."""
-
-    pt: str
-    eta: str
-    phi: str
-    mass: str | None = Field(default=None, description="GeV; without it the jet is taken as massless")
-
-
-class RootFiles(Closed):
-    """Outside ROOT files (TTree or RNTuple): per-event lists of jets, read through a branch map."""
-
-    truth: ClassVar[str] = "x"
-    records: ClassVar[str] = "jets"
-
-    files: dict[Split, Annotated[list[str], Field(min_length=1)]] = Field(
-        description="files of each split, relative to the working directory; $PULLBACK_DATA and other variables expand"
-    )
-    tree: str = "Events"
-    y: Branches = Field(description="reconstructed jets")
-    x: Branches | None = Field(default=None, description="truth jets; left out for an observed family")
-    match: str | None = Field(
-        default=None,
-        description="branch with the index of each reconstructed jet's truth jet (-1: none); without it the "
-        "nearest in Delta R below match_radius, one to one",
-    )
-    match_radius: float = Field(default=0.4, gt=0)
-    weight: str | None = Field(default=None, description="branch with the event weight")
-    y_pt_min: float = Field(
-        default=5.0, ge=5, description="GeV, selection on reconstructed jets: that of the problem, `reco_pt_min`"
-    )
-    x_pt_min: float = Field(
-        default=30.0,
-        ge=0,
-        description="GeV, selection on truth jets; the likelihood of the built-in detector needs at least 20",
-    )
-
-    @property
-    def has_truth(self) -> bool:
-        """Whether truth jets are mapped."""
-        return self.x is not None
-
-
-def _file_format(read: Any) -> str:
-    """Gathers say their kind; ROOT files have none to say."""
-    return "WaveFiles" if isinstance(read, WaveFiles) or (isinstance(read, dict) and "kind" in read) else "RootFiles"
-
-
-Read = Annotated[
-    Annotated[RootFiles, Tag("RootFiles")] | Annotated[WaveFiles, Tag("WaveFiles")], Discriminator(_file_format)
-]
+ReaderKind = Annotated[ReaderSpec, Kind("readers")]
 
 
 class Family(Closed):
@@ -78,7 +27,7 @@ class Family(Closed):
         default=None, description="the family whose test observations these are, shifted or without their truth"
     )
     shift: Shift | None = None
-    read: Read | None = None
+    read: ReaderKind | None = None
     fallback: Name | None = Field(
         default=None,
         description="the family used in place of `read` or `params.tiles` when their files are not there",

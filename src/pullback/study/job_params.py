@@ -20,7 +20,6 @@ from pullback.study.base import Group, Split, canonical, job_digest
 from pullback.study.layout import Layout
 from pullback.study.model import Study
 from pullback.study.shifts import SimulatorShift
-from pullback.study.waves import WaveFiles
 
 P = ParamSpec("P")
 
@@ -105,45 +104,32 @@ class Plan(Layout):
 
     @_once
     def read_job(self, problem: str, family: str, split: str, shard: int) -> str:
-        """The reading of one ROOT file: the user's through a branch map, or the one that `collide` wrote."""
-        spec = self.family(problem, family)
-        read = spec.read.model_dump(mode="json", exclude={"files"}) if spec.read else None
-        inputs = {} if spec.read else {"root": [job_digest(self.simulate_job(problem, family, split, shard))]}
-        return canonical(
-            {
-                **self._base_job(problem, family, split),
-                "inputs": inputs,
-                "file": spec.read.files[cast(Split, split)][shard] if spec.read else None,
-                "read": read,
-                "shard": shard,
-                "truth": spec.role != "observed",
-            }
-        )
-
-    @_once
-    def read_waves_job(self, problem: str, family: str, split: str, shard: int) -> str:
-        """The reading of outside gathers, and of their models where there is a truth."""
-        spec = self.family(problem, family)
-        assert isinstance(spec.read, WaveFiles)
-        cut, truth = self._of_shard(problem, family, shard), spec.role != "observed"
-        return canonical(
-            {
-                **self._base_job(problem, family, split),
-                "files": spec.read.files[cast(Split, split)][cut],
-                "models": spec.read.models.get(cast(Split, split), [])[cut] if truth else [],
-                "first_file": cut.start,
-                "read": spec.read.model_dump(mode="json", exclude={"files", "models"}),
-                "truth": truth,
-            }
-        )
+        """The reading of outside files into one shard, or of the file that `collide` wrote for it."""
+        spec, reader = self.family(problem, family), self.reader(problem, family)
+        assert reader is not None
+        cut, truth, named = self.files_of_shard(problem, family, shard), spec.role != "observed", cast(Split, split)
+        job: dict[str, Any] = {
+            **self._base_job(problem, family, split),
+            "inputs": {},
+            "files": reader.files.get(named, [])[cut],
+            "models": reader.model_files(named)[cut] if truth else [],
+            "first_file": cut.start,
+            "read": reader.model_dump(mode="json", exclude=set(reader.NAMED)),
+            "truth": truth,
+        }
+        if spec.read is None:
+            job["inputs"] = {"files": [job_digest(self.simulate_job(problem, family, split, shard))]}
+        if registry.is_path(reader.kind):
+            job["folder"] = self.folder
+        return canonical(job)
 
     def shard_job(self, problem: str, family: str, split: str, shard: int) -> str:
         """The job that makes one shard, whichever rule it is of."""
         source = self.source(problem, family)
         if source == "derive":
             return self.derive_job(problem, family)
-        jobs = {"simulate": self.simulate_job, "read_waves": self.read_waves_job}
-        return jobs.get(source, self.read_job)(problem, family, split, shard)
+        job = self.simulate_job if source == "simulate" else self.read_job
+        return job(problem, family, split, shard)
 
     @_once
     def index_job(self, problem: str, family: str, split: str) -> str:

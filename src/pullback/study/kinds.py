@@ -1,20 +1,22 @@
-"""What every kind of problem, method, prior and likelihood says of itself, for the parts that know no concrete kind.
+"""What every kind says of itself, for the parts that know no concrete kind.
 
 A method, prior or likelihood is a Spec: a closed pydantic model of its options with class attributes (what it needs,
-what it returns) and ``code``, the class that does the work. A problem is a class: its options are ``Settings``, the
-parameters of its families ``Params``, and its capabilities are the methods that it has. `ProblemKind` reads such a
-class and fills in what it leaves out.
+what it returns) and ``code``, the class that does the work. A reader is a Spec that reads files itself. A problem is
+a class: its options are ``Settings``, the parameters of its families ``Params``, and its capabilities are the methods
+that it has. `ProblemKind` reads such a class and fills in what it leaves out.
 """
 
 import inspect
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, ValidationInfo
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from pullback import registry
-from pullback.study.base import Capability, Closed, Label, Name, Uniform, is_distribution
+from pullback.study.base import Capability, Closed, Label, Name, Split, Uniform, is_distribution
 
 if TYPE_CHECKING:
     from pullback.study.families import Family
@@ -22,6 +24,73 @@ if TYPE_CHECKING:
 
 Message = str | tuple[str, str]
 """What is wrong with a block of the study: a sentence, or the key below the block (``train.steps``) and a sentence."""
+
+
+def folder_of(info: ValidationInfo) -> str:
+    """The folder of the study that is validated."""
+    return (info.context or {}).get("folder", ".")
+
+
+def load_kind(group: str, kind: Any, info: ValidationInfo) -> Any:
+    """What the registry has for a kind of the study, or an error that names the kinds that there are."""
+    try:
+        return registry.load(group, str(kind), folder_of(info))
+    except registry.KindError as error:
+        known = ", ".join(registry.kinds(group))
+        raise PydanticCustomError("kind", "{text}", {"text": f"{error}; allowed: {known}"}) from None
+
+
+def _each_kind(group: str, handler: GetJsonSchemaHandler) -> list[dict[str, Any]]:
+    """A schema for each built-in kind of a group, and one for kinds from outside."""
+    built_in = registry.BUILT_IN[group]
+    each: list[dict[str, Any]] = [
+        {
+            "allOf": [handler(registry.load(group, kind).__pydantic_core_schema__)],
+            "properties": {"kind": {"const": kind}},
+            "required": ["kind"],
+        }
+        for kind in built_in
+    ]
+    outside = {"type": "string", "not": {"enum": list(built_in)}}
+    return [*each, {"type": "object", "properties": {"kind": outside}, "required": ["kind"]}]
+
+
+class Kind:
+    """The type of a block whose ``kind`` says which Spec of the registry it is.
+
+    Args:
+        group: of the registry.
+    """
+
+    def __init__(self, group: str):
+        self.group = group
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Validation by the Spec that ``kind`` names."""
+        return core_schema.with_info_plain_validator_function(lambda value, info: self._validate(source, value, info))
+
+    def _validate(self, base: type[Closed], value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, Closed):
+            return value
+        if not isinstance(value, dict):
+            raise PydanticCustomError("kind", "wanted a block with a `kind`")
+        try:
+            if "kind" not in value:
+                known = ", ".join(registry.kinds(self.group))
+                text = f"this key is needed and is not there; allowed: {known}"
+                raise PydanticCustomError("missing_kind", "{text}", {"text": text})
+            spec = load_kind(self.group, value["kind"], info)
+            if not (isinstance(spec, type) and issubclass(spec, base)):
+                text = f"wanted a class made from {base.__module__}.{base.__name__}, found {spec!r}"
+                raise PydanticCustomError("kind", "{text}", {"text": text})
+        except PydanticCustomError as error:
+            line = InitErrorDetails(type=error, loc=("kind",), input=value)
+            raise ValidationError.from_exception_data(self.group, [line]) from None
+        return spec.model_validate(value, context=info.context)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """One schema for each kind, and one for kinds from outside."""
+        return {"oneOf": _each_kind(self.group, handler)}
 
 
 class Infer(Closed):
@@ -175,6 +244,78 @@ class LikelihoodSpec(KindSpec):
     trains: ClassVar[bool] = True
 
 
+class Package(NamedTuple):
+    """An optional package: the module that is imported, its name, the extra that installs it, and what it is for."""
+
+    module: str
+    name: str
+    extra: str
+    purpose: str
+
+
+class ReaderSpec(Closed):
+    """Outside files of one format, as a family's block ``read`` names them.
+
+    Attributes:
+        records: what an event is read from, which a problem must name in its ``reads``: jets, gathers.
+        truth: the option without which no truth is read; empty where the files always hold it.
+        requires: optional packages that read the format.
+        NAMED: options that name files, of which a job holds those of its own shard.
+    """
+
+    records: ClassVar[str]
+    truth: ClassVar[str] = ""
+    requires: ClassVar[tuple[Package, ...]] = ()
+    NAMED: ClassVar[frozenset[str]] = frozenset({"files", "models"})
+
+    kind: str
+    files: dict[Split, Annotated[list[str], Field(min_length=1)]] = Field(
+        description="files of each split, relative to the working directory; $PULLBACK_DATA and other variables expand"
+    )
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether the files hold a truth."""
+        return True
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Further variables with one value for each event, and their dtypes."""
+        return {}
+
+    def model_files(self, split: Split) -> list[str]:
+        """The files that hold the truth of a split, where they are others than those with the observations."""
+        return []
+
+    def files_per_shard(self, events: int) -> int:
+        """Files that one job reads, where a shard has at most so many events."""
+        return 1
+
+    def check(self, problem: "Problem") -> Iterator[Message]:
+        """Cross-field validation against the problem that it is part of."""
+        return iter(())
+
+    def open(self, problem: Any, file: Any) -> AbstractContextManager[Any]:
+        """Open one file and compare it with the fields of the problem.
+
+        Args:
+            problem: a `pullback.problems.base.Problem`.
+            file: a `pullback.readers.base.OutsideFile`.
+
+        Returns:
+            A context that gives the file's `pullback.readers.base.Events`.
+
+        Raises:
+            ReadError: there, or from a block: whatever is wrong with the file.
+            pullback.core.optional.MissingExtraError: a package is not installed.
+        """
+        raise NotImplementedError
+
+    def job_digest(self, path: Path) -> str | None:
+        """The digest of the job that made a file of this package's own; None of any other."""
+        return None
+
+
 class SimulatorSettings(Closed):
     """Options of a problem: exactly what its events depend on."""
 
@@ -194,15 +335,6 @@ class Parameters(Closed):
     def user_files(self) -> list[str]:
         """The outside files that a family with these parameters is made from."""
         return []
-
-
-class Package(NamedTuple):
-    """An optional package: the module that is imported, its name, the extra that installs it, and what it is for."""
-
-    module: str
-    name: str
-    extra: str
-    purpose: str
 
 
 class Review(NamedTuple):
@@ -234,7 +366,6 @@ class ProblemKind:
         arrays: which of x and y are arrays; None where only the problem itself knows.
         periodic: quantities of x that networks see relative to y.
         unlearnable: why p(y|x) cannot be learned as a density of vectors; empty where nothing is known against it.
-        via_files: whether simulated events are written to files first, which a reader reads (rule `collide`).
         resimulates: whether a shift can simulate the truth again with other settings.
         compiles: whether its simulator needs a C compiler.
         reads: what outside records its families may be read from.
@@ -247,7 +378,6 @@ class ProblemKind:
         self.arrays: frozenset[Literal["x", "y"]] | None = getattr(cls, "arrays", None)
         self.periodic: tuple[str, ...] = getattr(cls, "periodic", ())
         self.unlearnable: str = getattr(cls, "unlearnable", "")
-        self.via_files: bool = getattr(cls, "via_files", False)
         self.resimulates: bool = getattr(cls, "resimulates", True)
         self.compiles: bool = getattr(cls, "compiles", False)
         self.reads: frozenset[str] = frozenset(getattr(cls, "reads", ()))
@@ -297,6 +427,11 @@ class ProblemKind:
     def user_files(self, settings: Any, folder: str) -> list[str]:
         """The user's own files that the events depend on; ``folder`` is that of the study."""
         return settings.user_files(folder) if isinstance(settings, SimulatorSettings) else []
+
+    def own_files(self, settings: Any) -> ReaderSpec | None:
+        """How files are read that the simulator writes (rule `collide`); None where it gives events itself."""
+        own_files = getattr(self.cls, "own_files", None)
+        return own_files(settings) if own_files else None
 
     def parameter_files(self, params: dict[str, Any]) -> list[str]:
         """The outside files that a family with these parameters is made from; none where they are not valid."""

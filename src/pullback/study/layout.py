@@ -6,9 +6,9 @@ from typing import cast
 
 from pullback.study.base import SPLITS, Capability, Split
 from pullback.study.families import Family
+from pullback.study.kinds import ReaderSpec
 from pullback.study.model import Study, family_files, family_models, parameter_files, resolve_fallback
 from pullback.study.shifts import SimulatorShift
-from pullback.study.waves import WaveFiles
 
 
 class Layout:
@@ -44,16 +44,19 @@ class Layout:
     def source(self, problem: str, family: str) -> str:
         """Where a family's events come from, which is the rule that makes them.
 
-        ``simulate``, ``collide``, ``read`` (outside ROOT files), ``read_waves`` (outside gathers) or ``derive``.
+        ``simulate``, ``collide`` (whose files are read like outside ones), ``read`` or ``derive``.
         """
         spec = self.family(problem, family)
         if spec.events_from:
             return "derive"
-        if isinstance(spec.read, WaveFiles):
-            return "read_waves"
         if spec.read:
             return "read"
-        return "collide" if self.study.problems[problem].spec.via_files else "simulate"
+        return "collide" if self.reader(problem, family) else "simulate"
+
+    def reader(self, problem: str, family: str) -> ReaderSpec | None:
+        """How the files of a family's events are read, outside ones or its problem's own; None where none are."""
+        spec = self.study.problems[problem]
+        return self.family(problem, family).read or spec.spec.own_files(spec.simulator)
 
     def splits(self, problem: str, family: str) -> tuple[Split, ...]:
         """The splits of a family."""
@@ -118,22 +121,21 @@ class Layout:
         return math.ceil(self.study.problems[problem].size.shard / block)
 
     def _files_per_shard(self, problem: str, family: str) -> int:
-        """A SEG-Y file is one event, the others hold many."""
-        read = self.family(problem, family).read
-        return self.study.problems[problem].size.shard if isinstance(read, WaveFiles) and read.kind == "segy" else 1
+        reader = self.reader(problem, family)
+        return reader.files_per_shard(self.study.problems[problem].size.shard) if reader else 1
 
-    def _of_shard(self, problem: str, family: str, shard: int) -> slice:
-        """The outside files of one shard among those of its split."""
+    def files_of_shard(self, problem: str, family: str, shard: int) -> slice:
+        """The files of one shard among those of its split."""
         count = self._files_per_shard(problem, family)
         return slice(shard * count, (shard + 1) * count)
 
     def outside_files(self, problem: str, family: str, split: str, shard: int) -> list[str]:
         """The outside files that the observations of one shard are read from."""
-        return family_files(self.family(problem, family), split)[self._of_shard(problem, family, shard)]
+        return family_files(self.family(problem, family), split)[self.files_of_shard(problem, family, shard)]
 
     def outside_models(self, problem: str, family: str, split: str, shard: int) -> list[str]:
         """The outside files that the truth of one shard is read from, where they are others."""
-        return family_models(self.family(problem, family), split)[self._of_shard(problem, family, shard)]
+        return family_models(self.family(problem, family), split)[self.files_of_shard(problem, family, shard)]
 
     def prior_files(self, problem: str, family: str) -> list[str]:
         """The user's own files that the events of one family alone depend on: tiles, the files of a shift."""

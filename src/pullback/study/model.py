@@ -3,89 +3,24 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import (
-    BaseModel,
-    Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-    PrivateAttr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
-from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+from pydantic import BaseModel, Field, GetJsonSchemaHandler, PrivateAttr, ValidationInfo, field_validator
+from pydantic_core import CoreSchema
 
 from pullback import registry
 from pullback.study import figures as study_figures
 from pullback.study.base import Closed, Name, Split, outside_path
 from pullback.study.evaluation import EvaluationSettings
 from pullback.study.families import Family
-from pullback.study.kinds import LikelihoodSpec, MethodSpec, PriorSpec, ProblemKind, problem_kind
-from pullback.study.waves import WaveFiles
-
-
-def _folder(info: ValidationInfo) -> str:
-    return (info.context or {}).get("folder", ".")
-
-
-def _load(group: str, kind: Any, info: ValidationInfo) -> Any:
-    """What the registry has for a kind of the study, or an error that names the kinds that there are."""
-    try:
-        return registry.load(group, str(kind), _folder(info))
-    except registry.KindError as error:
-        known = ", ".join(registry.kinds(group))
-        raise PydanticCustomError("kind", "{text}", {"text": f"{error}; allowed: {known}"}) from None
-
-
-def _each_kind(group: str, handler: GetJsonSchemaHandler) -> list[dict[str, Any]]:
-    """A schema for each built-in kind of a group, and one for kinds from outside."""
-    built_in = registry.BUILT_IN[group]
-    each: list[dict[str, Any]] = [
-        {
-            "allOf": [handler(registry.load(group, kind).__pydantic_core_schema__)],
-            "properties": {"kind": {"const": kind}},
-            "required": ["kind"],
-        }
-        for kind in built_in
-    ]
-    outside = {"type": "string", "not": {"enum": list(built_in)}}
-    return [*each, {"type": "object", "properties": {"kind": outside}, "required": ["kind"]}]
-
-
-class Kind:
-    """The type of a block whose ``kind`` says which Spec of the registry it is.
-
-    Args:
-        group: of the registry.
-    """
-
-    def __init__(self, group: str):
-        self.group = group
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Validation by the Spec that ``kind`` names."""
-        return core_schema.with_info_plain_validator_function(self._validate)
-
-    def _validate(self, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, Closed):
-            return value
-        if not isinstance(value, dict):
-            raise PydanticCustomError("kind", "wanted a block with a `kind`")
-        try:
-            if "kind" not in value:
-                known = ", ".join(registry.kinds(self.group))
-                text = f"this key is needed and is not there; allowed: {known}"
-                raise PydanticCustomError("missing_kind", "{text}", {"text": text})
-            spec = _load(self.group, value["kind"], info)
-        except PydanticCustomError as error:
-            line = InitErrorDetails(type=error, loc=("kind",), input=value)
-            raise ValidationError.from_exception_data(self.group, [line]) from None
-        return spec.model_validate(value, context=info.context)
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """One schema for each kind, and one for kinds from outside."""
-        return {"oneOf": _each_kind(self.group, handler)}
-
+from pullback.study.kinds import (
+    Kind,
+    LikelihoodSpec,
+    MethodSpec,
+    PriorSpec,
+    ProblemKind,
+    folder_of,
+    load_kind,
+    problem_kind,
+)
 
 MethodKind = Annotated[MethodSpec, Kind("methods")]
 PriorKind = Annotated[PriorSpec, Kind("priors")]
@@ -139,7 +74,7 @@ class Problem(Closed):
     @field_validator("kind")
     @classmethod
     def _known(cls, kind: str, info: ValidationInfo) -> str:
-        _load("problems", kind, info)
+        load_kind("problems", kind, info)
         return kind
 
     @field_validator("simulator")
@@ -150,7 +85,7 @@ class Problem(Closed):
             return values
         if not isinstance(values, dict):
             raise ValueError("wanted a block of options")
-        return problem_kind(info.data["kind"], _folder(info)).settings(values, info.context)
+        return problem_kind(info.data["kind"], folder_of(info)).settings(values, info.context)
 
     def model_post_init(self, context: Any) -> None:
         """Keep what the kind says of itself."""
@@ -224,9 +159,9 @@ def family_files(family: Family, split: str) -> list[str]:
 
 def family_models(family: Family, split: str) -> list[str]:
     """The outside files with the truth of one split, where they are files of their own and are read."""
-    if not isinstance(family.read, WaveFiles) or family.role == "observed":
+    if family.read is None or family.role == "observed":
         return []
-    return [outside_path(name) for name in family.read.models.get(cast(Split, split), [])]
+    return [outside_path(name) for name in family.read.model_files(cast(Split, split))]
 
 
 def parameter_files(problem: Problem, family: Family) -> list[str]:

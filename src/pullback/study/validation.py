@@ -148,6 +148,8 @@ def _read_errors(here: str, problem: Problem, family: Family) -> Iterator[str]:
     if family.read.records not in problem.spec.reads:
         reads = ", ".join(sorted(problem.spec.reads)) or "no files"
         yield (f"{here}.read: the files hold {family.read.records}, and problems of kind '{problem.kind}' read {reads}")
+    else:
+        yield from _lines(f"{here}.read", family.read.check(problem))
     if "test" not in family.read.files:
         yield f"{here}.read.files: there is no test, and a family in the role '{family.role}' is judged on it"
     if family.role == "seen":

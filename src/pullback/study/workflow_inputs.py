@@ -84,6 +84,20 @@ def choose_when_jobs_end(scheduler: Any) -> None:
         scheduler.job_rate_limiter = None
 
 
+def benchmark_unless_cached(workflow: Any, rule: str, path: str) -> None:
+    """Give a rule a benchmark, unless ``--cache`` is given: Snakemake lets no rule have both, nor one of them say so.
+
+    Args:
+        workflow: Snakemake's, where the rule is defined without a benchmark.
+        rule: its name.
+        path: of the benchmark, with the rule's wildcards.
+    """
+    if workflow.workflow_settings.cache is None:
+        found = workflow.get_rule(rule)
+        found.benchmark_modifier = workflow.modifier.path_modifier
+        found.benchmark = path
+
+
 def one_of(names: Iterable[str | int]) -> str:
     """A wildcard constraint: exactly these names. One that nothing matches when there are none."""
     return "|".join(re.escape(str(name)) for name in sorted(set(names), key=str)) or r"(?!)"
@@ -161,12 +175,14 @@ class Graph:
         module = sys.modules.get(registry.load(group, kind).__module__)
         return [file] if (file := getattr(module, "__file__", None)) else []
 
-    def code(self, script: str, problem: str = "", family: str = "", infer: str = "", **names: str) -> str:
+    def code(
+        self, script: str, problem: str = "", family: str = "", infer: str = "", reader: str = "", **names: str
+    ) -> str:
         """The manifest of what a job runs: its script, the code of its problem and kinds, and the user's own files.
 
         Args:
             script: the script's stem.
-            problem, family, infer: names in the study; empty where the job runs nothing of it.
+            problem, family, infer, reader: names in the study, and a kind; empty where the job runs nothing of it.
             names: of the job's ``methods``, ``priors`` or ``likelihoods``.
         """
         roots: list[str] = []
@@ -186,7 +202,15 @@ class Graph:
             if settings.kind in registry.BUILT_IN[group]:
                 roots += [registry.BUILT_IN[group][settings.kind], settings.code]
             own += _digests(f"{group} '{name}': the file", self._kind_file(group, settings.kind))
+        if reader:
+            roots += filter(None, [registry.BUILT_IN["readers"].get(reader)])
+            own += _digests(f"readers '{reader}': the file", self._kind_file("readers", reader))
         return manifest(self.scripts / f"{script}.py", tuple(roots), own)
+
+    def code_to_read(self, problem: str, family: str) -> str:
+        """The same of a family that is read from files: with its reader's."""
+        reader = self.plan.reader(problem, family)
+        return self.code("read", problem, reader=reader.kind if reader else "")
 
     def code_to_derive(self, problem: str, family: str) -> str:
         """The same of a family that takes another's events: with the problem's where it simulates them again."""
@@ -219,11 +243,12 @@ class Graph:
             for shard in range(self.plan.shards(problem, family, split))
         ]
 
-    def root_file(self, problem: str, family: str, split: str, shard: int) -> str:
-        """The ROOT file that one shard is read from: an outside one, or the one that `collide` makes."""
-        if self.plan.source(problem, family) == "read":
-            return self.plan.outside_files(problem, family, split, shard)[0]
-        return paths.collisions(self.name, problem, family, split, shard)
+    def files_to_read(self, problem: str, family: str, split: str, shard: int) -> dict[str, list[str]]:
+        """What one shard is read from: outside files and their models, or the file that `collide` makes."""
+        if self.plan.family(problem, family).read is None:
+            return {"files": [paths.collisions(self.name, problem, family, split, shard)]}
+        where = problem, family, split, shard
+        return {"files": self.plan.outside_files(*where), "models": self.plan.outside_models(*where)}
 
     def base_ensemble(self, problem: str, family: str) -> str:
         """The test ensemble that a derived family's observations come from."""

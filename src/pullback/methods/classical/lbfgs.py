@@ -27,7 +27,6 @@ from pydantic import Field as Option
 
 from pullback.core.seeding import generator
 from pullback.ensembles.fields import Field
-from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Context, Method, PosteriorSamples
 from pullback.methods.live_traces import live
 from pullback.study.base import Capability, Label, Name
@@ -141,6 +140,9 @@ class Lbfgs(Method[None]):
         Raises:
             LbfgsError: x is no grid with bounds, or y has no evenly sampled time.
         """
+        # With h5py, which a study is parsed without.
+        from pullback.ensembles.store import EnsembleReader
+
         _check(self.problem.x, self.problem.y)
         profiles = []
         for path in seen:

@@ -10,7 +10,6 @@ from pydantic import Field
 
 from pullback.core.seeding import generator
 from pullback.ensembles.sets import nominal, windows
-from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Method, PosteriorSamples
 from pullback.study.base import Capability, Label, Name
 from pullback.study.kinds import Infer, MethodSpec
@@ -51,6 +50,9 @@ class RandomTruth(Method[None]):
         Raises:
             RandomTruthError: no truth of a family has a positive weight.
         """
+        # With h5py, which a study is parsed without.
+        from pullback.ensembles.store import EnsembleReader
+
         self.truths: list[np.ndarray] = []
         self.weights: list[np.ndarray | None] = []
         for number, path in enumerate(seen):

@@ -1,4 +1,8 @@
-"""What methods with a diffusion prior share: reading it, calling it in batches that are counted, noise by event."""
+"""What methods with a diffusion prior share: reading it, calling it in batches that are counted, noise by event.
+
+A method subclasses `DiffusionMethod` and writes ``answer``. Guidance of the mean is a `Denoiser` around ``self.prior``,
+by its ``vjp``; guidance of the state stands between two steps of a `Sampler` (as in `enkg`).
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +30,7 @@ class Particles(NamedTuple):
 
     Attributes:
         x: (draw, *x), as networks see it.
-        log_weight: (draw,); None where all weigh alike.
+        log_weight: (draw,), finite where ok; None where all weigh alike.
         ok: (draw,), False for a particle that died; None where none did.
         diagnostics: numbers about this answer that belong in the report.
     """

@@ -1,0 +1,18 @@
+"""Digests of arrays, and one for all arrays of a file: the same whatever files they are cut into."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+import numpy as np
+
+
+def array_digest(array: np.ndarray) -> str:
+    """SHA-256 of the bytes of an array in C order."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def combine_digests(digests: Mapping[str, str], shapes: Mapping[str, tuple[str, tuple[int, ...]]]) -> str:
+    """One digest for the arrays of a file, whatever files they are cut into."""
+    text = json.dumps([[name, digests[name], shapes.get(name)] for name in sorted(digests)])
+    return hashlib.sha256(text.encode()).hexdigest()

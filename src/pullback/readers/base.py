@@ -1,0 +1,72 @@
+"""What a reader of outside files is given, and what it gives.
+
+A format is one file of this package: a `ReaderSpec` whose ``open`` gives the events of one file. The driver of all of
+them is `pullback.problems.read`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class ReadError(ValueError):
+    """Outside files that cannot be read into an ensemble: what was found, what was wanted, what to do."""
+
+
+@dataclass(frozen=True)
+class OutsideFile:
+    """One file of a split.
+
+    Attributes:
+        path: with the observations.
+        model: with their truth, where that is another file and is read.
+        number: of the file in its split; with the row in the file it makes an ``event_id`` that does not depend on
+            shards.
+        row: of the file among those of its shard.
+        split: that it is of.
+        has_truth: whether truth is to be read.
+    """
+
+    path: Path
+    model: Path | None = None
+    number: int = 0
+    row: int = 0
+    split: str = "test"
+    has_truth: bool = True
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some consecutive events of a file.
+
+    Attributes:
+        y: (event, *y).
+        x: (event, *x), or None where no truth is read.
+        event_id: unique in the split (event,), int64.
+        group: unit of the bootstrap (event,); None: each event is its own.
+        columns: one value for each event, of each name in the reader's ``columns``.
+    """
+
+    y: np.ndarray
+    x: np.ndarray | None
+    event_id: np.ndarray
+    group: np.ndarray | None = None
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Events:
+    """The events of one open file.
+
+    Attributes:
+        blocks: in order, each read when it is asked for.
+        summary: what the file holds, for people: ``segy, 1 event``.
+        attributes: of the ensemble's file.
+    """
+
+    blocks: Iterable[Block]
+    summary: str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
