@@ -72,6 +72,7 @@ lint: check $(BUILT)
 
 # Into docs/_build/html; a warning is an error.
 docs: check $(BUILT)
+	@rm -rf docs/reference/generated
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo "The documentation: $(CURDIR)/docs/_build/html/index.html"
 
@@ -90,5 +91,5 @@ schema: check $(BUILT)
 
 # The environment and what the tools left behind. Results stay: they are yours to delete.
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache src/*.egg-info docs/_build docs/reference/generated docs/reference/kinds.md
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache src/*.egg-info docs/_build docs/reference/{generated,api.rst,kinds.md}
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

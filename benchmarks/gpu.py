@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,21 +25,19 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from pullback.study.inference import FlowInfer
-from pullback.study.methods import EiFm
-from pullback.study.problems import GaussianSimulator
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from pullback.core.stopping import Stopped
-from pullback.diffusion.checkpoint import load_artifact
+from pullback.diffusion.checkpoint import Artifact
+from pullback.ensembles.arrays import ArrayEnsemble
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import Part, Sets, TrainingData
-from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.methods.amortised.model import AmortisedModel, ConditionalNet
+from pullback.methods.amortised.spec import EiFmSpec, FlowInfer
 from pullback.methods.base import Context, TrainPaths
-from pullback.problems.gaussian import Gaussian
+from pullback.problems.gaussian import Gaussian, GaussianSimulator
 
 STUDIES = Path(__file__).parents[1] / "config" / "studies"
 BUDGET_S = 480
@@ -63,7 +62,7 @@ class Task:
     """
 
     name: str
-    spec: EiFm
+    spec: EiFmSpec
     problem: Any
     draw: Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndarray]]
     ensembles: int
@@ -71,11 +70,16 @@ class Task:
     infer: FlowInfer
     tolerance: float
 
+    @cached_property
+    def splits(self) -> tuple[list[ArrayEnsemble], list[ArrayEnsemble], ArrayEnsemble]:
+        """Training and validation ensembles, and one that is answered."""
+        return split(self, 0, self.ensembles), split(self, 1, 2), split(self, 2, 1)[0]
 
-def study_spec(study: str, problem: str, **train: Any) -> EiFm:
+
+def study_spec(study: str, problem: str, **train: Any) -> EiFmSpec:
     """The method `ei-fm` of one of the shipped studies, with other training settings."""
     method = yaml.safe_load((STUDIES / study).read_text())["problems"][problem]["methods"]["ei-fm"]
-    return EiFm.model_validate({**method, "infer": {"default": {}}, "train": {**method["train"], **train}})
+    return EiFmSpec.model_validate({**method, "infer": {"default": {}}, "train": {**method["train"], **train}})
 
 
 def vectors(tiny: bool) -> Task:
@@ -118,17 +122,12 @@ def images(tiny: bool) -> Task:
     return Task("EI-FM, U-Net", spec, problem, draw, 4 if tiny else 8, 8 if tiny else 128, infer, 2e-2)
 
 
-def write(task: Task, folder: Path) -> None:
-    """The splits of a task as ensemble files."""
-    folder.mkdir()
-    for number, (split, ensembles) in enumerate((("train", task.ensembles), ("validation", 2), ("test", 1))):
-        rng = np.random.default_rng(number)
-        with EnsembleWriter(folder / f"{split}.h5", x=task.problem.x, y=task.problem.y, spec="{}") as writer:
-            for i in range(ensembles):
-                x, y = task.draw(rng, i, task.events)
-                writer.append(y, np.arange(i * task.events, (i + 1) * task.events), x=x)
-            edges = task.events * np.arange(ensembles + 1)
-            writer.ensembles(edges, np.arange(ensembles, dtype=float)[:, None], ["number"])
+def split(task: Task, seed: int, ensembles: int) -> list[ArrayEnsemble]:
+    """Ensembles of a task, in memory."""
+    rng = np.random.default_rng(seed)
+    fields = {"x_field": task.problem.x, "y_field": task.problem.y}
+    pairs = [task.draw(rng, i, task.events) for i in range(ensembles)]
+    return [ArrayEnsemble(y, x, name=f"ensemble {i}", **fields) for i, (x, y) in enumerate(pairs)]
 
 
 class CountedData(TrainingData):
@@ -201,12 +200,17 @@ class Meter:
     Attributes:
         warm_up: steps before the clock starts.
         count: whether operations and bytes of step 1 are counted, which slows it.
+        seconds, steps: time and number of the steps after the warm-up, without the last.
+        total_steps: steps of this run.
+        flops, traffic: floating-point operations and bytes of one step.
+        first_step_s: time of the first step, compilation included.
     """
 
     warm_up: int = 0
     count: bool = False
     seconds: float = 0.0
     steps: int = 0
+    total_steps: int = 0
     flops: int = 0
     traffic: int = 0
     first_step_s: float = 0.0
@@ -214,6 +218,7 @@ class Meter:
     def __call__(self, steps: Iterable[int], total: int | None = None, label: str = "") -> Iterator[int]:
         started = begun = now()
         for number, step in enumerate(steps):
+            self.total_steps = number + 1
             if number == 1:
                 self.first_step_s = now() - begun
             if number == self.warm_up:
@@ -233,56 +238,48 @@ class Meter:
 
 @dataclass
 class Trained:
-    """One training: its files and what was measured."""
+    """One training: the model and what was measured."""
 
-    paths: TrainPaths
+    artifact: Artifact
     meter: Meter
-    data: CountedData
-
-    @property
-    def weights(self) -> dict[str, Tensor]:
-        return load_artifact(self.paths.artifact)[0]
+    events: list[int]
 
     @property
     def loss(self) -> float:
         """The validation loss at the end."""
-        return float(self.paths.curves.read_text().splitlines()[-1].split(",")[2])
+        return float(self.artifact.meta["kept"]["validation_loss"])
 
 
 def fit(
     task: Task,
-    folder: Path,
-    name: str,
     accelerator: str,
     precision: str = "float32",
     compiled: bool = False,
     steps: int | None = None,
     stop: Callable[..., str | None] = lambda next_s=0.0: None,
     meter: Meter | None = None,
+    checkpoints: Path | None = None,
 ) -> Trained:
-    """Train with the package's loop; every call with one name continues the same checkpoints."""
+    """Train with the package's loop; a call with the same checkpoints continues them."""
     steps = steps or task.spec.train.steps
     changed = {"steps": steps, "validate_every": steps, "checkpoint_every": steps, "precision": precision}
     spec = task.spec.model_copy(update={"train": task.spec.train.model_copy(update=changed)})
     meter = meter or Meter()
-    readers = [[EnsembleReader(folder / f"{split}.h5")] for split in ("train", "validation")]
-    data = CountedData(*readers, spec.train.memory_mb)
+    data = CountedData(*task.splits[:2], spec.train.memory_mb)
     context = Context(("gpu", task.name), torch.get_num_threads(), accelerator, progress=meter, stop=stop)
-    paths = TrainPaths(folder / f"{name}.pt", folder / f"{name}.csv", folder / f"{name}-checkpoints")
-    (CompiledModel if compiled else AmortisedModel)(spec, task.problem, context).train(data, paths)
-    return Trained(paths, meter, data)
+    method = (CompiledModel if compiled else AmortisedModel)(spec, task.problem, context)
+    return Trained(method.train(data, TrainPaths(checkpoints=checkpoints)), meter, data.events)
 
 
-def sample(task: Task, folder: Path, trained: Trained, accelerator: str, events: int) -> tuple[np.ndarray, float]:
+def sample(task: Task, trained: Trained, accelerator: str, events: int) -> tuple[np.ndarray, float]:
     """Draws (event, draw, *x) of the first events of the test ensemble, and the seconds they took."""
     context = Context(("gpu", task.name), torch.get_num_threads(), accelerator)
-    method = AmortisedModel(task.spec, task.problem, context)
-    method.load(trained.paths.artifact, None, [])
-    reader = EnsembleReader(folder / "test.h5")
-    state = method.condition(reader, task.infer)
-    y, event_id = reader.read("y", 0, events), reader.read("event_id", 0, events)
+    method = AmortisedModel(task.spec, task.problem, context, task.infer)
+    method.use(trained.artifact)
+    ensemble = task.splits[2]
+    state = method.condition(ensemble)
     started = now()
-    x = method.draw(state, y, event_id, task.infer).x
+    x = method.sample(state, ensemble.read("y", 0, events), ensemble.read("event_id", 0, events)).x
     return x, now() - started
 
 
@@ -335,10 +332,10 @@ def relative(one: float, other: float) -> float:
     return abs(one - other) / (abs(other) + TINY)
 
 
-def check_resume(task: Task, folder: Path, report: Report, gpu: bool) -> None:
+def check_resume(task: Task, report: Report, gpu: bool) -> None:
     """A training that is stopped half way and resumed gives the weights of the uninterrupted one."""
     steps = 8
-    whole = fit(task, folder, "whole", "auto", steps=steps)
+    whole = fit(task, "auto", steps=steps)
     asked = 0
 
     def stop(next_s: float = 0.0) -> str | None:
@@ -346,57 +343,58 @@ def check_resume(task: Task, folder: Path, report: Report, gpu: bool) -> None:
         asked += 1
         return "for the check" if asked == steps // 2 else None
 
-    try:
-        fit(task, folder, "resumed", "auto", steps=steps, stop=stop)
-        raise RuntimeError("the training did not stop when it was told to")
-    except Stopped:
-        resumed = fit(task, folder, "resumed", "auto", steps=steps)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            fit(task, "auto", steps=steps, stop=stop, checkpoints=Path(folder))
+            raise RuntimeError("the training did not stop when it was told to")
+        except Stopped:
+            resumed = fit(task, "auto", steps=steps, checkpoints=Path(folder))
+    if resumed.meter.total_steps != steps - steps // 2:
+        raise RuntimeError(f"resumed for {resumed.meter.total_steps} steps, wanted {steps - steps // 2}")
     found = max(
-        float((resumed.weights[name] - value).abs().max() / (value.abs().max() + TINY))
-        for name, value in whole.weights.items()
+        float((resumed.artifact.weights[name] - value).abs().max() / (value.abs().max() + TINY))
+        for name, value in whole.artifact.weights.items()
         if value.is_floating_point()
     )
     # Bit for bit on a CPU; some GPU operations add in an order that varies.
     report.check(f"{task.name}: resumed against uninterrupted weights", found, 1e-3 if gpu else 0.0)
 
 
-def check_against_cpu(task: Task, folder: Path, report: Report, bfloat16: bool, tiny: bool) -> None:
+def check_against_cpu(task: Task, report: Report, bfloat16: bool, tiny: bool) -> None:
     """A short training and samples of its artifact on this device and on the CPU."""
     steps = 4 if tiny else 20
-    cpu = fit(task, folder, "cpu", "cpu", steps=steps)
-    here = fit(task, folder, "here", "auto", steps=steps)
-    report.check(
-        f"{task.name}: validation loss after {steps} steps, float32 against CPU", relative(here.loss, cpu.loss), 1e-2
-    )
+    cpu = fit(task, "cpu", steps=steps)
+    here = fit(task, "auto", steps=steps)
+    what = f"{task.name}: validation loss after {steps} steps against CPU"
+    report.check(f"{what}, float32", relative(here.loss, cpu.loss), 1e-2)
     if bfloat16:
-        half = fit(task, folder, "half", "auto", precision="auto", steps=steps)
-        report.check(f"{task.name}: the same, bfloat16 against CPU", relative(half.loss, cpu.loss), 5e-2)
+        report.check(
+            f"{what}, bfloat16", relative(fit(task, "auto", precision="auto", steps=steps).loss, cpu.loss), 5e-2
+        )
     events = 4 if tiny else 64
-    there, _ = sample(task, folder, cpu, "cpu", events)
-    found, _ = sample(task, folder, cpu, "auto", events)
+    there, _ = sample(task, cpu, "cpu", events)
+    found, _ = sample(task, cpu, "auto", events)
     difference = float(np.sqrt(np.mean((found - there) ** 2)) / there.std())
     report.check(f"{task.name}: samples of one artifact against CPU", difference, task.tolerance)
 
 
-def measure(
-    task: Task, folder: Path, report: Report, found: dict[str, float], precision: str, compiled: bool, tiny: bool
-) -> None:
+def measure(task: Task, report: Report, found: dict[str, float], precision: str, compiled: bool, tiny: bool) -> None:
     """Rates and memory of one way to train, and of sampling from what it learned."""
     gpu = torch.cuda.is_available()
     mode = "compiled" if compiled else "eager"
     setting = "auto" if precision == "bfloat16" else "float32"
     work = Meter(count=True)
-    fit(task, folder, f"{precision}-work", "auto", setting, steps=3, meter=work)
+    fit(task, "auto", setting, steps=3, meter=work)
     if gpu:
         torch.cuda.reset_peak_memory_stats()
     meter = Meter(warm_up=2 if tiny else task.spec.train.steps // 4)
-    trained = fit(task, folder, f"{precision}-{mode}", "auto", setting, compiled, meter=meter)
+    trained = fit(task, "auto", setting, compiled, meter=meter)
     memory = torch.cuda.max_memory_allocated() / 1e9 if gpu else float("nan")
     steps = meter.steps / meter.seconds
-    events = np.mean(trained.data.events[meter.warm_up :])
+    events = np.mean(trained.events[meter.warm_up :])
     count = 4 if tiny else min(task.events, 1024)
-    sample(task, folder, trained, "auto", count)
-    draws, seconds = sample(task, folder, trained, "auto", count)
+    sample(task, trained, "auto", count)
+    draws, seconds = sample(task, trained, "auto", count)
     if not np.isfinite(draws).all():
         raise RuntimeError(f"{task.name}, {precision}, {mode}: samples are not finite")
     report.row(
@@ -422,6 +420,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--compile", action="store_true", help="compile on a CPU, too")
     options = parser.parse_args(arguments)
     logging.getLogger("pullback").setLevel(logging.WARNING)
+    if options.tiny:
+        torch.set_num_threads(1)
     began, gpu, report = time.monotonic(), torch.cuda.is_available(), Report()
     device = torch.device("cuda" if gpu else "cpu")
     machine = {
@@ -436,19 +436,17 @@ def main(arguments: list[str] | None = None) -> int:
         f"{found['copy']:.3g} bytes/s copied"
     )
     left_out = []
-    with tempfile.TemporaryDirectory() as scratch:
-        tasks = [(task, Path(scratch) / str(i)) for i, task in enumerate((vectors(options.tiny), images(options.tiny)))]
-        for task, folder in tasks:
-            write(task, folder)
-            check_against_cpu(task, folder, report, gpu, options.tiny)
-            check_resume(task, folder, report, gpu)
-        for compiled in (False, True) if gpu or options.compile else (False,):
-            for precision in ("float32", "bfloat16") if gpu else ("float32",):
-                for task, folder in tasks:
-                    if compiled and time.monotonic() - began > BUDGET_S - COMPILED_CASE_S:
-                        left_out.append(f"{task.name} {precision} compiled")
-                        continue
-                    measure(task, folder, report, found, precision, compiled, options.tiny)
+    tasks = (vectors(options.tiny), images(options.tiny))
+    for task in tasks:
+        check_against_cpu(task, report, gpu, options.tiny)
+        check_resume(task, report, gpu)
+    for compiled in (False, True) if gpu or options.compile else (False,):
+        for precision in ("float32", "bfloat16") if gpu else ("float32",):
+            for task in tasks:
+                if compiled and time.monotonic() - began > BUDGET_S - COMPILED_CASE_S:
+                    left_out.append(f"{task.name} {precision} compiled")
+                    continue
+                measure(task, report, found, precision, compiled, options.tiny)
     if left_out:
         print(f"left out, as {BUDGET_S} s were nearly over: {', '.join(left_out)}")
     if options.out:

@@ -1,5 +1,7 @@
 """Settings of the documentation site: `make docs` builds it into docs/_build/html."""
 
+import itertools
+import pkgutil
 import re
 import sys
 from importlib.metadata import version as version_of
@@ -10,6 +12,8 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
 
 import kinds
+
+import pullback
 
 project = "pullback"
 author = "The pullback authors"
@@ -60,9 +64,24 @@ def plain(line: str) -> str:
     return "".join(parts)
 
 
+def list_table(rows: list[str]) -> list[str]:
+    """A Markdown table of a docstring as reStructuredText."""
+    indent = " " * (len(rows[0]) - len(rows[0].lstrip()))
+    found = ["", f"{indent}.. list-table::", f"{indent}   :header-rows: 1", ""]
+    for row in (rows[0], *rows[2:]):
+        cells = [plain(cell.strip()) for cell in re.split(r"(?<!\\)\|", row.strip().strip("|"))]
+        found += [f"{indent}   {'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(cells)]
+    return [*found, ""]
+
+
 def escape(app: Any, what: str, name: str, of: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings are plain text with Google sections: formulas and shapes in them are no markup."""
-    lines[:] = [plain(line) for line in lines]
+    """Docstrings are plain text with Google sections and Markdown tables: formulas and shapes in them are no markup."""
+    found: list[str] = []
+    for is_row, group in itertools.groupby(lines, lambda line: line.lstrip().startswith("| ")):
+        block = list(group)
+        is_table = is_row and len(block) > 2 and set(block[1]) <= set("| -")
+        found += list_table(block) if is_table else [plain(line) for line in block]
+    lines[:] = found
 
 
 def separate(app: Any, what: str, name: str, of: Any, options: Any, lines: list[str]) -> None:
@@ -80,7 +99,12 @@ def separate(app: Any, what: str, name: str, of: Any, options: Any, lines: list[
             found.append("")
         # A single line before deeper ones is the term of a definition; a field or an item goes on by indentation.
         paragraph = two_before.strip() and indent(two_before) == indent(before)
-        if adjacent and paragraph and indent(line) > indent(before) and not before.lstrip().startswith((":", "*", "-")):
+        if (
+            adjacent
+            and paragraph
+            and indent(line) > indent(before)
+            and not before.lstrip().startswith((":", "*", "-", ".."))
+        ):
             block = indent(before)
             found.append("")
         elif line.strip() and block is not None and indent(line) <= block:
@@ -89,8 +113,18 @@ def separate(app: Any, what: str, name: str, of: Any, options: Any, lines: list[
     lines[:] = found
 
 
+def modules() -> str:
+    """The page that lists every module of the package; autosummary makes a page of each."""
+    names = [f"   pullback.{found.name}" for found in pkgutil.iter_modules(pullback.__path__) if found.name[0] != "_"]
+    title = "Python modules"
+    return "\n".join(
+        [title, "=" * len(title), "", ".. autosummary::", "   :toctree: generated", "   :recursive:", "", *names]
+    )
+
+
 def setup(app: Any) -> None:
-    """Write the page of kinds; treat docstrings before and after napoleon, whose priority is 500."""
+    """Write the pages that follow from the code; treat docstrings before and after napoleon, whose priority is 500."""
     (HERE / "reference" / "kinds.md").write_text(kinds.page())
+    (HERE / "reference" / "api.rst").write_text(modules() + "\n")
     app.connect("autodoc-process-docstring", escape, priority=400)
     app.connect("autodoc-process-docstring", separate, priority=600)

@@ -54,7 +54,8 @@ def learned(name: str, spec: Any) -> list[str]:
 
 def reader(name: str, spec: Any) -> list[str]:
     """Name, what it reads, what events it gives, and the extra that installs its packages."""
-    return [f"`{name}`", first_sentence(spec), spec.records, f"`{spec.extra}`" if spec.extra else ""]
+    extras = sorted({f"`{package.extra}`" for package in spec.requires})
+    return [f"`{name}`", first_sentence(spec), spec.records, ", ".join(extras)]
 
 
 def metric(name: str, found: Any) -> list[str]:

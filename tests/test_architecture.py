@@ -39,17 +39,8 @@ GENERIC = ("pullback.study", "pullback.cli", "pullback.report", "pullback.metric
 KNOWN_KINDS = {
     ("pullback.cli.export", "pullback.readers.segy"),
     ("pullback.report.export", "pullback.readers.segy"),
-    ("pullback.report.export", "pullback.problems.fwi"),
 }
 """Imports of a kind all the same, to be removed: SEG-Y and its geometry, as a format that is written."""
-COMPARED_KINDS = {
-    ("pullback.report.page", "fwi"),
-    ("pullback.report.export", "fwi"),
-    ("pullback.report.diagnosis", "enkg"),
-    ("pullback.report.diagnosis", "random-truth"),
-    ("pullback.report.plots", "oracle"),
-}
-"""(module, kind) of comparisons with a kind's name all the same, to be removed."""
 
 
 def _modules() -> dict[str, Path]:
@@ -147,7 +138,7 @@ def test_generic_packages_compare_no_name_of_a_kind():
         if _is_generic(module)
         for kind in compared(_tree(path)) & KINDS.keys()
     }
-    assert found == COMPARED_KINDS
+    assert found == set()
 
 
 def test_what_is_found_as_a_comparison():

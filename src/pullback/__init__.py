@@ -19,13 +19,18 @@ if TYPE_CHECKING:
         EIDDPM,
         EIFM,
         HVAE,
+        DiffusionPrior,
         Ensemble,
         Posterior,
         PosteriorSamples,
         Regression,
         VelocityGAN,
+        energy_score,
         open_ensemble,
         open_posterior,
+        sliced_wasserstein,
+        tarp,
+        wasserstein_1d,
     )
 
 __version__ = "0.1.0"
@@ -36,13 +41,18 @@ __all__ = [
     "EIDDPM",
     "EIFM",
     "HVAE",
+    "DiffusionPrior",
     "Ensemble",
     "Posterior",
     "PosteriorSamples",
     "Regression",
     "VelocityGAN",
+    "energy_score",
     "open_ensemble",
     "open_posterior",
+    "sliced_wasserstein",
+    "tarp",
+    "wasserstein_1d",
     "waves",
 ]
 

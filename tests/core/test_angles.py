@@ -11,10 +11,10 @@ USERS = (
     "ensembles.scaling",
     "methods.refinement.kernel",
     "metrics.calibration",
-    "metrics.draws",
+    "metrics.sample",
     "problems.unfolding",
     "readers.jets",
-    "readers.table",
+    "readers.root",
     "report.export",
     "simulators.detector",
 )

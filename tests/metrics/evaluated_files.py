@@ -120,10 +120,12 @@ def job(folder: Path, kind: str, families: dict[str, dict], results: list, **eva
         "exact_draws": 200,
         "exact_pool": 200,
         "c2st_events": 0,
+        "metrics": [],
     }
     return json.dumps(
         {
             "study": "s",
+            "folder": str(folder),
             "seed": 1,
             "problem_name": "p",
             "problem": {"kind": f"./sim.py:{kind}", "simulator": {}, "folder": str(folder)},

@@ -4,8 +4,8 @@ import pytest
 from pullback.metrics import bootstrap
 from pullback.metrics.bootstrap import Replicas, distance_interval, percentile_interval
 from pullback.metrics.distances import directions
-from pullback.metrics.draws import Space
 from pullback.metrics.floors import Distances
+from pullback.metrics.sample import Space
 
 
 def width(group, values, replicas=2000, weight=None, seed=0):

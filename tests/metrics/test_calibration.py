@@ -1,12 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import norm
 
 from pullback.core.angles import wrap
 from pullback.ensembles.fields import Field
-from pullback.metrics.calibration import SortedDraws
-from pullback.metrics.draws import Judged, Space, chosen, judged, normalised
-from pullback.metrics.errors import Scores, score_block, squared
+from pullback.metrics.errors import squared
+from pullback.metrics.metric import built_in, event_scores
+from pullback.metrics.sample import Sample, Space, chosen, normalised
 
 X = Field.vector("x", ("a", "b"), "m")
 MIXED = Field.vector("x", ("pt", "phi"), ("GeV", "rad"), transforms=("log", "periodic"))
@@ -17,7 +19,11 @@ def prepare(x, truth, field=X, log_weight=None, ok=None, uniform=None):
     log_weight = np.zeros(x.shape[:2]) if log_weight is None else log_weight
     ok = np.ones(x.shape[:2], bool) if ok is None else ok
     uniform = np.zeros(len(x)) if uniform is None else uniform
-    return judged(x, log_weight, ok, truth, space, uniform), space
+    return replace(Sample.of(x, log_weight, ok, truth, space, uniform), field=field), space
+
+
+def scores_of(ready, **more):
+    return event_scores(built_in(), replace(ready, **more))
 
 
 def test_crps_of_a_gaussian():
@@ -28,7 +34,7 @@ def test_crps_of_a_gaussian():
     truth = mu + sigma * rng.normal(size=(events, 2))
     x = mu[:, None] + sigma[:, None] * rng.normal(size=(events, draws, 2))
     ready, _ = prepare(x, truth)
-    found = SortedDraws(ready, Space.of(X, truth)).crps(truth, truth)
+    found = ready.ordered.crps()
     z = (truth - mu) / sigma
     expected = sigma * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - 1 / np.sqrt(np.pi))
     difference = (found - expected).ravel()
@@ -41,12 +47,12 @@ def test_weighted_crps_equals_the_double_sum():
     rng = np.random.default_rng(1)
     x, truth = rng.normal(size=(6, 9, 2)), rng.normal(size=(6, 2))
     log_weight = rng.normal(size=(6, 9))
-    ready, space = prepare(x, truth, log_weight=log_weight)
+    ready, _ = prepare(x, truth, log_weight=log_weight)
     w = np.exp(log_weight) / np.exp(log_weight).sum(axis=1, keepdims=True)
     error = np.einsum("ed,edf->ef", w, np.abs(x - truth[:, None]))
     pairs = np.einsum("ei,ej,eijf->ef", w, w, np.abs(x[:, :, None] - x[:, None]))
     expected = error - 0.5 * pairs / (1 - (w**2).sum(axis=1, keepdims=True))
-    assert SortedDraws(ready, space).crps(truth, truth) == pytest.approx(expected)
+    assert ready.ordered.crps() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("draws", [10, 32])
@@ -55,14 +61,14 @@ def test_coverage_of_an_exact_sampler(draws):
     events = 20_000
     mu = rng.normal(size=(events, 1))
     truth, x = mu + rng.normal(size=mu.shape), mu[:, None] + rng.normal(size=(events, draws, 1))
-    ready, space = prepare(x, truth, Field.vector("x", ("a",), "m"))
+    ready, _ = prepare(x, truth, Field.vector("x", ("a",), "m"))
     for percent in (50, 90):
         p = percent / 100
-        found = SortedDraws(ready, space).coverage(truth, percent).mean()
+        found = ready.ordered.coverage(percent).mean()
         assert found == pytest.approx(p, abs=4 * np.sqrt(p * (1 - p) / events))
     narrow, _ = prepare(mu[:, None] + 0.5 * (x - mu[:, None]), truth, Field.vector("x", ("a",), "m"))
     # Half as wide: with many draws Phi(1.645/2) - Phi(-1.645/2) = 0.59, with 10 draws their ends scatter.
-    assert 0.55 < SortedDraws(narrow, space).coverage(truth, 90).mean() < 0.8
+    assert 0.55 < narrow.ordered.coverage(90).mean() < 0.8
 
 
 @pytest.mark.parametrize("alive", [4, 16])
@@ -71,27 +77,27 @@ def test_coverage_of_an_exact_sampler_with_dead_particles(alive):
     events = 20_000
     truth, x = rng.normal(size=(events, 1)), rng.normal(size=(events, 64, 1))
     log_weight = np.where(np.arange(64) < alive, 0.0, -np.inf) * np.ones((events, 1))
-    ready, space = prepare(x, truth, Field.vector("x", ("a",), "m"), log_weight)
-    found = SortedDraws(ready, space)
+    ready, _ = prepare(x, truth, Field.vector("x", ("a",), "m"), log_weight)
+    found = ready.ordered
     np.testing.assert_allclose(found.effective(), alive, rtol=1e-12)
     for p in (0.5, 0.9):
-        covered = found.coverage(truth, round(100 * p)).mean()
+        covered = found.coverage(round(100 * p)).mean()
         assert covered == pytest.approx(p, abs=4 * np.sqrt(p * (1 - p) / events))
 
 
 def test_coverage_shares_ties():
     x, truth = np.zeros((1, 20, 1)), np.zeros((1, 1))
-    ready, space = prepare(x, truth, Field.vector("x", ("a",), "m"))
-    assert SortedDraws(ready, space).coverage(truth, 50)[0, 0] == pytest.approx(0.5)
+    ready, _ = prepare(x, truth, Field.vector("x", ("a",), "m"))
+    assert ready.ordered.coverage(50)[0, 0] == pytest.approx(0.5)
 
 
 def test_weighted_is_duplicated():
     rng = np.random.default_rng(3)
     x, truth = rng.normal(size=(8, 5, 2)), rng.normal(size=(8, 2))
     copies = rng.integers(1, 5, 5)
-    weighted, space = prepare(x, truth, log_weight=np.log(np.tile(copies, (8, 1))))
+    weighted, _ = prepare(x, truth, log_weight=np.log(np.tile(copies, (8, 1))))
     repeated, _ = prepare(np.repeat(x, copies, axis=1), truth)
-    a, b = SortedDraws(weighted, space), SortedDraws(repeated, space)
+    a, b = weighted.ordered, repeated.ordered
     assert a.mean() == pytest.approx(b.mean())
     assert a.median() == pytest.approx(b.median())
 
@@ -100,8 +106,8 @@ def test_point_estimates_are_numpys():
     rng = np.random.default_rng(4)
     for draws in (32, 33):
         x, truth = rng.normal(size=(7, draws, 2)), rng.normal(size=(7, 2))
-        ready, space = prepare(x, truth)
-        found = SortedDraws(ready, space)
+        ready, _ = prepare(x, truth)
+        found = ready.ordered
         assert found.mean() == pytest.approx(x.mean(axis=1))
         assert found.median() == pytest.approx(np.median(x, axis=1))
         assert found.variance() == pytest.approx(x.var(axis=1, ddof=1))
@@ -117,8 +123,7 @@ def test_angles_know_no_edge():
     scores = []
     for draws, known in ((x, truth), (turned_x, turned_truth)):
         ready, _ = prepare(draws, known, MIXED)
-        space = Space.of(MIXED, truth)
-        scores.append(score_block(ready, known, space, MIXED, (0, 1), False))
+        scores.append(scores_of(ready, space=Space.of(MIXED, truth)))
     assert scores[0].keys() == scores[1].keys()
     for name in scores[0]:
         assert scores[1][name][0] == pytest.approx(scores[0][name][0], abs=1e-6), name
@@ -128,16 +133,16 @@ def test_angles_know_no_edge():
 def test_scores_are_the_plain_errors():
     rng = np.random.default_rng(6)
     x, truth = rng.normal(size=(20, 32, 2)), rng.normal(size=(20, 2))
-    ready, space = prepare(x, truth)
-    found = {name: values for name, (values, _) in score_block(ready, truth, space, X, (0, 1), False).items()}
+    ready, _ = prepare(x, truth)
+    found = {name: values for name, (values, _) in scores_of(ready, field=X).items()}
     assert found["mse_draw"] == pytest.approx(((x[:, 0] - truth) ** 2).mean(axis=1))
     assert found["mae_point"] == pytest.approx(np.abs(np.median(x, axis=1) - truth).mean(axis=1))
     assert found["mse_point.b"] == pytest.approx((x.mean(axis=1) - truth)[:, 1] ** 2)
     few, _ = prepare(x[:, :31], truth)
-    names = score_block(few, truth, space, X, (0, 1), False)
+    names = scores_of(few)
     assert not [name for name in names if "point" in name]
     single, _ = prepare(x[:, :1], truth)
-    names = score_block(single, truth, space, X, (0, 1), True)
+    names = scores_of(single, point_estimate=True)
     assert names["mse_point"][0] == pytest.approx(names["mse_draw"][0])
     assert "crps" not in names
 
@@ -149,7 +154,7 @@ def test_mixed_units_are_compared_on_the_scale_of_the_truth():
     assert space.unit == "1"
     assert space.scale == pytest.approx(truth.std(axis=0))
     ready, _ = prepare(truth[:, None] + [50.0, 0.0], truth, MIXED)
-    found = score_block(ready, truth, space, MIXED, (0, 1), False)
+    found = scores_of(ready)
     assert found["mse_draw"][0] == pytest.approx(np.full(500, (50 / truth[:, 0].std()) ** 2 / 2))
     assert found["mse_draw.pt"][0] == pytest.approx(np.full(500, 2500.0))
     assert (found["mse_draw.pt"][1], found["mse_draw"][1]) == ("GeV^2", "1")
@@ -161,8 +166,8 @@ def test_image_scores():
     rng = np.random.default_rng(8)
     truth = rng.uniform(1, 9, (4, 144))
     x = truth[:, None] + rng.normal(size=(4, 32, 144))
-    ready, space = prepare(x, truth, field)
-    found = score_block(ready, truth, space, field, (0, 10), False)
+    ready, _ = prepare(x, truth, field)
+    found = scores_of(ready, labels=(0, 10))
     expected = np.linalg.norm(x[:, 0] - truth, axis=1) / np.linalg.norm(truth, axis=1)
     assert found["relative_l2_draw"][0] == pytest.approx(expected)
     assert found["relative_l2_point"][0].mean() < 0.3 * expected.mean()
@@ -193,8 +198,8 @@ def test_a_failure_never_improves_a_score():
     before = None
     for failures in (0, 1, 5, 20, 40):
         ok[:, :failures] = False
-        ready = judged(np.where(ok[..., None], x, np.nan), np.zeros((60, 40)), ok, truth, space, np.zeros(60))
-        scores = score_block(ready, truth, space, X, (0, 1), False)
+        ready = Sample.of(np.where(ok[..., None], x, np.nan), np.zeros((60, 40)), ok, truth, space, np.zeros(60))
+        scores = scores_of(ready, field=X)
         values = {name: values for name, (values, _) in scores.items() if not name.startswith("spread")}
         if before is not None:
             for name in ("mse_draw", "mae_draw"):
@@ -224,22 +229,13 @@ def test_one_draw_is_chosen_by_weight():
     assert (chosen(None, 5, rng.random(5)) == 0).all()
 
 
-def test_blocks_of_scores_are_joined():
-    scores = Scores()
-    for start in (0, 3):
-        scores.add({"a": (np.arange(start, start + 3), "m"), "b": (np.ones(3), "1")})
-    names, matrix = scores.matrix()
-    assert names == ["a", "b"]
-    assert matrix[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
-
-
 def test_equal_and_weighted_paths_agree():
     """Weights that are equal up to rounding give what no weights give."""
     rng = np.random.default_rng(11)
     x, truth = rng.normal(size=(9, 32, 2)), rng.normal(size=(9, 2))
     space = Space.of(X, truth)
-    plain = Judged(x, None, np.ones((9, 32), bool), x[:, 0], np.ones(9, bool))
-    weighted = plain._replace(weight=np.full((9, 32), 1 / 32))
-    for name, (values, _) in score_block(plain, truth, space, X, (0, 1), False).items():
-        other = score_block(weighted, truth, space, X, (0, 1), False)[name][0]
+    plain = Sample(x, None, np.ones((9, 32), bool), x[:, 0], np.ones(9, bool), truth, space, X)
+    weighted = replace(plain, weight=np.full((9, 32), 1 / 32))
+    for name, (values, _) in scores_of(plain).items():
+        other = scores_of(weighted)[name][0]
         assert other == pytest.approx(values), name

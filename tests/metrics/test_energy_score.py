@@ -4,9 +4,8 @@ import pytest
 from pullback.core.angles import wrap
 from pullback.ensembles.fields import Field
 from pullback.metrics import energy
-from pullback.metrics.calibration import SortedDraws
-from pullback.metrics.draws import Space, judged
-from pullback.metrics.energy import energy_score
+from pullback.metrics.energy import energy_scores
+from pullback.metrics.sample import Sample, Space
 
 PLANE = Field.vector("x", ("a", "b"), "m")
 MIXED = Field.vector("x", ("pt", "phi"), ("GeV", "rad"), transforms=("log", "periodic"))
@@ -17,7 +16,7 @@ def prepare(x, truth, field, log_weight=None, ok=None):
     space = Space.of(field, truth)
     log_weight = np.zeros(x.shape[:2]) if log_weight is None else log_weight
     ok = np.ones(x.shape[:2], bool) if ok is None else ok
-    return judged(x, log_weight, ok, truth, space, np.zeros(len(x))), space
+    return Sample.of(x, log_weight, ok, truth, space, np.zeros(len(x))), space
 
 
 def double_sum(x, truth, space, weight):
@@ -50,7 +49,7 @@ def test_score_is_the_double_sum(field, draws, weighted):
     log_weight = rng.normal(size=x.shape[:2]) if weighted else np.zeros(x.shape[:2])
     ready, space = prepare(x, truth, field, log_weight)
     weight = np.exp(log_weight) / np.exp(log_weight).sum(axis=1, keepdims=True)
-    assert energy_score(ready, truth, space) == pytest.approx(double_sum(x, truth, space, weight), rel=1e-9)
+    assert energy_scores(ready) == pytest.approx(double_sum(x, truth, space, weight), rel=1e-9)
 
 
 def test_in_one_dimension_it_is_the_crps():
@@ -58,9 +57,9 @@ def test_in_one_dimension_it_is_the_crps():
     rng = np.random.default_rng(1)
     truth, x = rng.normal(size=(40, 1)), rng.normal(size=(40, 31, 1))
     ok = rng.random((40, 31)) > 0.2
-    ready, space = prepare(x, truth, field, rng.normal(size=(40, 31)), ok)
-    crps = SortedDraws(ready, space).crps(truth, space.farthest(truth))[:, 0]
-    assert energy_score(ready, truth, space) == pytest.approx(crps)
+    ready, _ = prepare(x, truth, field, rng.normal(size=(40, 31)), ok)
+    crps = ready.ordered.crps()[:, 0]
+    assert energy_scores(ready) == pytest.approx(crps)
 
 
 def test_score_of_a_gaussian():
@@ -68,8 +67,8 @@ def test_score_of_a_gaussian():
     rng = np.random.default_rng(2)
     for draws in (2, 20, 200):
         truth, x = rng.normal(size=(4000, 2)), rng.normal(size=(4000, draws, 2))
-        ready, space = prepare(x, truth, PLANE)
-        score = energy_score(ready, truth, space)
+        ready, _ = prepare(x, truth, PLANE)
+        score = energy_scores(ready)
         assert score.mean() == pytest.approx(np.sqrt(np.pi) / 2, abs=4 * score.std() / np.sqrt(4000))
 
 
@@ -81,18 +80,18 @@ def test_no_posterior_has_a_lower_score_than_the_exact_one():
     means = {}
     for name, other in (("exact", covariance), ("independent", np.eye(2)), ("narrow", 0.3 * np.array(covariance))):
         x = y[:, None] + rng.multivariate_normal([0, 0], other, (4000, 40))
-        ready, space = prepare(x, truth, PLANE)
-        means[name] = energy_score(ready, truth, space).mean()
+        ready, _ = prepare(x, truth, PLANE)
+        means[name] = energy_scores(ready).mean()
     assert means["exact"] < 0.985 * min(means["independent"], means["narrow"])
 
 
 def test_many_draws_use_a_part_of_the_pairs_without_bias(monkeypatch):
     rng = np.random.default_rng(4)
     truth, x = rng.normal(size=(500, 2)), rng.normal(size=(500, energy.ALL_PAIRS + 10, 2))
-    ready, space = prepare(x, truth, PLANE)
-    part = energy_score(ready, truth, space)
+    ready, _ = prepare(x, truth, PLANE)
+    part = energy_scores(ready)
     monkeypatch.setattr(energy, "ALL_PAIRS", 1000)
-    difference = part - energy_score(ready, truth, space)
+    difference = part - energy_scores(ready)
     assert 0 < np.abs(difference).max() < 0.1
     assert abs(difference.mean()) < 4 * difference.std() / np.sqrt(500)
 
@@ -100,10 +99,10 @@ def test_many_draws_use_a_part_of_the_pairs_without_bias(monkeypatch):
 def test_arrays_and_vectors_are_treated_alike(monkeypatch):
     rng = np.random.default_rng(5)
     truth, x = rng.normal(size=(50, 30)) + 100, rng.normal(size=(50, 24, 30)) + 100
-    ready, space = prepare(x.astype("f4"), truth, IMAGE)
-    product = energy_score(ready, truth, space)
+    ready, _ = prepare(x.astype("f4"), truth, IMAGE)
+    product = energy_scores(ready)
     monkeypatch.setattr(energy, "MOST_DIFFERENCES", 1000)
-    assert product == pytest.approx(energy_score(ready, truth, space), rel=1e-9)
+    assert product == pytest.approx(energy_scores(ready), rel=1e-9)
 
 
 def test_a_failed_draw_is_the_farthest_corner():
@@ -114,7 +113,7 @@ def test_a_failed_draw_is_the_farthest_corner():
     for failures in (0, 3, 9, 10):
         ok[:, :failures] = False
         ready, space = prepare(np.where(ok[..., None], x, np.nan), truth, PLANE, ok=ok)
-        score = energy_score(ready, truth, space)
+        score = energy_scores(ready)
         assert np.isfinite(score).all()
         assert before is None or score.mean() > before.mean()
         before = score

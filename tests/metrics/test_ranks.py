@@ -5,7 +5,6 @@ from scipy import stats
 from pullback.core.angles import wrap
 from pullback.ensembles.fields import Field
 from pullback.metrics.bootstrap import Replicas
-from pullback.metrics.draws import Judged, Space
 from pullback.metrics.ranks import (
     EXPECTED,
     distance_from_uniform,
@@ -17,6 +16,7 @@ from pullback.metrics.ranks import (
     tie_breakers,
     uniformity,
 )
+from pullback.metrics.sample import Sample, Space
 
 PLANE = Field.vector("x", ("a", "b"), "m")
 MIXED = Field.vector("x", ("pt", "phi"), ("GeV", "rad"), transforms=("log", "periodic"))
@@ -28,9 +28,9 @@ def gaussian(rng, n, draws, width=1.0, shift=0.0):
     return mu + rng.normal(size=n), mu[:, None] + shift + width * rng.normal(size=(n, draws))
 
 
-def plain(x):
+def plain(x, truth, field, **more):
     ok = np.ones(x.shape[:2], bool)
-    return Judged(x, None, ok, x[:, 0], ok[:, 0])
+    return Sample(x, None, ok, x[:, 0], ok[:, 0], truth, Space.of(field, truth), field, **more)
 
 
 @pytest.mark.parametrize("draws", [1, 10, 100])
@@ -103,13 +103,12 @@ def test_an_angle_has_no_edge():
     centre = rng.uniform(-np.pi, np.pi, (3000, 1))
     phi = wrap(centre + rng.normal(0, 0.8, (3000, 31)))
     both = np.stack([rng.exponential(1, phi.shape), phi], axis=-1)
-    space = Space.of(MIXED, both[:, 0])
-    y, tie = np.zeros((3000, 1)), rng.random(3000)
+    tie = rng.random(3000)
     found = []
     for turn in (0.0, 2.5):
         moved = np.array(both)
         moved[..., 1] = wrap(both[..., 1] + turn)
-        draws, truth = quantities(plain(moved[:, 1:]), moved[:, 0], space, MIXED, None, y)
+        draws, truth = quantities(plain(moved[:, 1:], moved[:, 0], MIXED))
         found.append(ranks(draws[1], truth[1], None, tie))
     assert found[0] == pytest.approx(found[1])
     assert stats.kstest(found[0], "uniform").pvalue > 1e-3
@@ -130,9 +129,8 @@ def test_the_likelihood_sees_draws_that_ignore_the_observation():
     exact = 0.5 * y[:, None] + np.sqrt(0.5) * rng.normal(size=(2000, 50, 2))
     prior = rng.normal(size=exact.shape)
     assert quantity_names(PLANE, Known()) == ["a", "b", "log_likelihood"]
-    space = Space.of(PLANE, truth)
     for x, seen in ((exact, False), (prior, True)):
-        draws, true = quantities(plain(x), truth, space, PLANE, Known(), y)
+        draws, true = quantities(plain(x, truth, PLANE, problem=Known(), y=y))
         values = [
             stats.kstest(ranks(d, t, None, rng.random(2000)), "uniform").pvalue
             for d, t in zip(draws, true, strict=True)
@@ -146,6 +144,6 @@ def test_arrays_are_ranked_by_mean_and_spread():
     rng = np.random.default_rng(8)
     truth, x = rng.normal(size=(300, 16)), rng.normal(size=(300, 20, 16))
     assert quantity_names(field, None) == ["mean", "spread"]
-    draws, true = quantities(plain(x), truth, Space.of(field, truth), field, None, np.zeros((300, 1)))
+    draws, true = quantities(plain(x, truth, field))
     assert draws[0] == pytest.approx(x.mean(axis=2))
     assert true[1] == pytest.approx(truth.std(axis=1))

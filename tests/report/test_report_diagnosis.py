@@ -4,6 +4,8 @@ import math
 
 import pytest
 
+from pullback import registry
+from pullback.problems.fwi import Fwi
 from pullback.report.diagnosis import diagnose
 from pullback.report.style import make_series
 from pullback.report.tables import Family
@@ -14,7 +16,8 @@ SERIES = make_series(
         ("cfm", "default", "cfm", "approximate"),
         ("enkg", "default", "enkg", "approximate"),
         ("random", "default", "random-truth", "approximate"),
-    ]
+    ],
+    {kind: registry.load("methods", kind) for kind in ("cfm", "enkg", "random-truth")},
 )
 GOOD = {"mae_point": 100.0, "relative_l2_point": 0.05, "misfit": 0.06, "coverage90": 0.9, "failed_draws": 0.0}
 
@@ -36,8 +39,8 @@ def rows(**more):
     return found
 
 
-def said(more=None, preflight=None, is_waves=True):
-    return diagnose(rows(**(more or {})), SERIES, FAMILIES, "mae_point", preflight or {}, is_waves)
+def said(more=None, preflight=None, advice=Fwi.advice):
+    return diagnose(rows(**(more or {})), SERIES, FAMILIES, "mae_point", preflight or {}, advice)
 
 
 def test_good_results_need_no_word():
@@ -100,7 +103,7 @@ def test_without_a_truth_the_noise_is_that_of_training():
         named = {
             m: [{**r, "family": "line"} if r["family"] == "salt" else r for r in some] for m, some in found.items()
         }
-        return diagnose(named, SERIES, families, "mae_point", {}, True)
+        return diagnose(named, SERIES, families, "mae_point", {}, Fwi.advice)
 
     assert of_the_line(0.42) == []
     (line,) = of_the_line(0.9)
@@ -121,7 +124,7 @@ def test_advice_is_for_the_kind_of_method():
 
 
 def test_waves_are_not_spoken_of_elsewhere():
-    (line,) = said({"relative_l2_point": {("cfm", "salt"): 0.2}}, is_waves=False)
+    (line,) = said({"relative_l2_point": {("cfm", "salt"): 0.2}}, advice={})
     assert "shots" not in line.advice[0]
     assert "observations that tell more" in line.advice[0]
 

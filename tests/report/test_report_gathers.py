@@ -8,6 +8,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from pullback import registry
 from pullback.report.examples import Axis, Example
 from pullback.report.gathers import MOST_SAMPLES, data_fit
 from pullback.report.maps import panels
@@ -30,7 +31,10 @@ def example(method, error=50.0, again=None, **more):
 
 
 def case(*examples):
-    series = make_series([(e.method, e.infer, e.method_kind, e.returns) for e in examples])
+    series = make_series(
+        [(e.method, e.infer, e.method_kind, e.returns) for e in examples],
+        {"random-truth": registry.load("methods", "random-truth")},
+    )
     return [((next(s for s in series if s.method == e.method), e), 0) for e in examples]
 
 

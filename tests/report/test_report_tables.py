@@ -3,8 +3,10 @@ import math
 import pandas
 import pytest
 
+from pullback import registry
+from pullback.metrics.metric import words
 from pullback.report.files import ReportError
-from pullback.report.style import interval, main_metric, make_series, metric_text, number
+from pullback.report.style import interval, main_metric, make_series, number
 from pullback.report.tables import (
     Family,
     Measured,
@@ -128,7 +130,7 @@ def test_numbers_have_the_digits_that_their_interval_supports(value, low, high, 
         ("swd500_draw", "Sliced Wasserstein distance (500 directions), one draw", "lower"),
         ("w1_draw.pt", "Wasserstein-1 distance (pt), one draw", "lower"),
         ("ssim_point", "Structural similarity, point estimate", "higher"),
-        ("coverage90", "Coverage of central intervals (90 %)", ""),
+        ("coverage90", "Coverage of central intervals (90 %)", "target"),
         ("fold_back_swd", "Fold-back distance", "lower"),
         ("crps", "CRPS", "lower"),
         ("crps_excess", "CRPS above the exact posterior's", "lower"),
@@ -142,7 +144,7 @@ def test_numbers_have_the_digits_that_their_interval_supports(value, low, high, 
     ],
 )
 def test_metrics_have_words(metric, title, better):
-    text = metric_text(metric)
+    text = words(metric)
     assert (text.title, text.better) == (title, better)
 
 
@@ -163,7 +165,9 @@ def test_colours_belong_to_methods_and_differ():
         ("oracle", "default", "oracle", "asymptotic"),
         ("random", "default", "random-truth", "approximate"),
     ]
-    series = make_series(methods + methods[:2])
+    series = make_series(
+        methods + methods[:2], {kind: registry.load("methods", kind) for kind in ("oracle", "random-truth")}
+    )
     assert [s.label for s in series] == ["cfm (four)", "cfm (two)", "ei-fm-k5", "ei-fm-k8", "random", "oracle"]
     assert series[0].colour == series[1].colour
     assert len({s.colour for s in series}) == 5

@@ -35,8 +35,8 @@ rule models:
 
 
 rule posteriors:
-    """The draws of every method for every judged family.
-    Each is an HDF5 index over its parts."""
+    """The draws, and the unfolded truth distributions, of every method for every judged family.
+    Draws in parts are an HDF5 index over them."""
     input:
         graph.all_posteriors(),
     localrule: True

@@ -76,7 +76,7 @@ class _File:
 
 
 class Ensemble(_File):
-    """One split of one family of a study: ``results/<study>/<problem>/data/<family>/<split>.h5``.
+    """One split of one family of a study: ``results/<study>/ensembles/<problem>/<family>/<split>.h5``.
 
     Attributes:
         path, attrs, event_id: of the file.

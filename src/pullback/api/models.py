@@ -5,7 +5,7 @@ that the workflow trained loads here, and one that is trained here has the workf
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
@@ -14,22 +14,18 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from pullback import registry
-from pullback.api.files import Ensemble as EnsembleFile
+from pullback.api.data import given_ensembles, hold_out, observations
 from pullback.core.joblog import progress as bar
-from pullback.core.seeding import generator
-from pullback.ensembles.arrays import ArrayEnsemble, ArrayError, Ensemble, as_events, field_of
+from pullback.core.seeding import event_normals, generator
+from pullback.ensembles.arrays import ArrayError
 from pullback.ensembles.fields import Field, Transform
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import TrainingData
-from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Context, PosteriorSamples, TrainPaths
 from pullback.methods.infer import Sampler, pieces
 from pullback.methods.train import checkpoint_folder
 
 log = logging.getLogger("pullback")
-
-ENSEMBLES_TO_SPARE = 20
-"""From as many on, whole ensembles are held out for validation; of fewer, some events of each."""
 
 
 OF_A_STUDY = ("families", "parts", "refine")
@@ -49,8 +45,8 @@ class Arrays(NamedTuple):
     fail: str = "error"
 
 
-class Model:
-    """A method that is trained on pairs.
+class Trained:
+    """What is trained on pairs: its options, its training, its file.
 
     Args:
         train: settings of the training loop (``steps``, ``learning_rate``, ``set_size`` ...) as a dict; each may also
@@ -133,11 +129,11 @@ class Model:
             TrainingError: the loss is not finite.
         """
         how = {"x": (x_names, x_transforms), "y": (y_names, y_transforms)}
-        train = list(_ensembles(ensembles, "ensemble", how, parameters))
+        train = list(given_ensembles(ensembles, "ensemble", how, parameters))
         if isinstance(validation, float | int):
             train, held = hold_out(train, validation, generator("python", "validation", self.seed))
         else:
-            held = list(_ensembles(validation, "validation ensemble", how))
+            held = list(given_ensembles(validation, "validation ensemble", how))
         data = TrainingData(train, held, self.spec.train.memory_mb)
         spec = self._sized(data.least_members)
         context = self._context(progress, "train", self.seed)
@@ -161,6 +157,48 @@ class Model:
     def _context(self, progress: bool, *address: str | int) -> Context:
         context = Context(("python", self.kind, *address), self.threads, self.device)
         return replace(context, progress=bar) if progress else context
+
+    def _fitted(self) -> Any:
+        if self.artifact is None:
+            raise NotFittedError(f"this {type(self).__name__} is not trained: call fit, or {type(self).__name__}.load")
+        return self.artifact
+
+    def save(self, path: Path | str) -> None:
+        """Write the model to a file, in the format of a study's artifacts."""
+        from pullback.diffusion.checkpoint import save_artifact
+
+        save_artifact(Path(path), *self._fitted())
+
+    @classmethod
+    def load(cls, path: Path | str, *, threads: int = 1, device: str = "auto") -> Self:
+        """Read a model that ``save`` or a study wrote; tensors and plain values are read, no code.
+
+        Raises:
+            ArtifactError: the file is missing, damaged or foreign.
+            ValueError: it holds a model of another kind.
+        """
+        from pullback.diffusion.checkpoint import load_artifact
+
+        artifact = load_artifact(path)
+        values = cls._options(artifact.meta)
+        if (kind := values.pop("kind", None)) != cls.kind:
+            raise ValueError(f"{path}: holds a model of kind {kind!r}, and {cls.__name__} is '{cls.kind}'")
+        model = cls(threads=threads, device=device, **values)
+        model.artifact = artifact
+        return model
+
+    @classmethod
+    def _options(cls, meta: dict[str, Any]) -> dict[str, Any]:
+        """The options of the model that an artifact holds, with its kind."""
+        return dict(meta.get("spec", {}))
+
+    def __repr__(self) -> str:
+        state = "not trained" if self.artifact is None else f"trained, step {self.artifact.meta['kept']['step']} kept"
+        return f"<{type(self).__name__}: {state}>"
+
+
+class Model(Trained):
+    """A method that is trained on pairs and answers observations; options as in `Trained`."""
 
     @property
     def label(self) -> str:
@@ -211,7 +249,7 @@ class Model:
         asked = {**settings, **({} if draws is None else {"draws": draws})}
         infer = self._settings(asked)
         x_field, y_field = Scaling.from_dict(artifact.meta["scaling"]).fields()
-        ensemble = _observations(y, y_field, weight=weight, event_id=event_id, group=group)
+        ensemble = observations(y, y_field, weight=weight, event_id=event_id, group=group)
         context = self._context(progress, "sample", seed)
         method = self.spec.build(Arrays(x_field, y_field), context).using(infer)
         method.use(artifact)
@@ -233,44 +271,6 @@ class Model:
         model, name = type(self.spec.infer_settings({})), f"{type(self).__name__}.sample"
         refuse_unknown(values, [key for key in model.model_fields if key not in OF_A_STUDY], name)
         return checked(model, values, name)
-
-    def _fitted(self) -> Any:
-        if self.artifact is None:
-            raise NotFittedError(f"this {type(self).__name__} is not trained: call fit, or {type(self).__name__}.load")
-        return self.artifact
-
-    def save(self, path: Path | str) -> None:
-        """Write the model to a file, in the format of a study's artifacts."""
-        from pullback.diffusion.checkpoint import save_artifact
-
-        save_artifact(Path(path), *self._fitted())
-
-    @classmethod
-    def load(cls, path: Path | str, *, threads: int = 1, device: str = "auto") -> Self:
-        """Read a model that ``save`` or a study wrote; tensors and plain values are read, no code.
-
-        Raises:
-            ArtifactError: the file is missing, damaged or foreign.
-            ValueError: it holds a model of another kind.
-        """
-        from pullback.diffusion.checkpoint import load_artifact
-
-        artifact = load_artifact(path)
-        values = cls._options(artifact.meta)
-        if (kind := values.pop("kind", None)) != cls.kind:
-            raise ValueError(f"{path}: holds a model of kind {kind!r}, and {cls.__name__} is '{cls.kind}'")
-        model = cls(threads=threads, device=device, **values)
-        model.artifact = artifact
-        return model
-
-    @classmethod
-    def _options(cls, meta: dict[str, Any]) -> dict[str, Any]:
-        """The options of the model that an artifact holds, with its kind."""
-        return dict(meta.get("spec", {}))
-
-    def __repr__(self) -> str:
-        state = "not trained" if self.artifact is None else f"trained, step {self.artifact.meta['kept']['step']} kept"
-        return f"<{type(self).__name__}: {state}>"
 
 
 class EIFM(Model):
@@ -315,6 +315,58 @@ class HVAE(Model):
     kind = "hvae"
 
 
+class DiffusionPrior(Trained):
+    """A diffusion prior p(x) with EDM preconditioning (Karras et al. 2022), the same as of a study's guided methods."""
+
+    group = "priors"
+    kind = "edm"
+
+    def fit(self, ensembles: Any, validation: float | Sequence[Any] = 0.1, **more: Any) -> Self:
+        """Train on truths.
+
+        Args:
+            ensembles: x (event, *x), a list of such arrays, or HDF5 ensembles.
+            validation: as in `Trained.fit`, with arrays of x in place of pairs.
+            **more: `Trained.fit`: ``x_names``, ``x_transforms``, ``checkpoints``, ``curves``, ``progress``.
+        """
+        held = validation if isinstance(validation, float | int) else _without_observations(validation)
+        return super().fit(_without_observations(ensembles), held, **more)
+
+    def sample(self, draws: int, seed: int = 0, levels: int = 20) -> np.ndarray:
+        """Draws x (draw, *x) in physical units, by Euler steps of the probability-flow ODE over ``levels`` levels."""
+        import torch
+
+        from pullback.diffusion.numerics import numerics, pick_device
+        from pullback.diffusion.sampler import Euler
+        from pullback.methods.guided.base import NETWORK_ROWS
+
+        denoiser, scaling = self.denoiser()
+        schedule, device = denoiser.schedule, pick_device(self.device)
+        address = self._context(False, "sample", seed).address
+        noise = torch.from_numpy(event_normals(address, np.arange(draws), scaling.x_shape)).to(device)
+        with torch.no_grad(), numerics(self.threads, device.type == "cuda"):
+            times = schedule.times(levels)
+            found = [Euler(denoiser)(schedule.sigma_max * some, times) for some in noise.split(NETWORK_ROWS)]
+        return scaling.decode_x(torch.cat(found).cpu().numpy(), np.zeros((draws, 1)))
+
+    def denoiser(self) -> tuple[Any, Scaling]:
+        """E[x_0 | x_t] as a `pullback.diffusion.denoiser.Denoiser`, differentiable in x_t, and the scaling of x."""
+        from pullback.methods.guided.edm import load_prior
+
+        return load_prior(self._fitted(), self.device)
+
+    @classmethod
+    def _options(cls, meta: dict[str, Any]) -> dict[str, Any]:
+        kind = {"diffusion-prior": cls.kind}.get(meta.get("kind", ""))
+        return {"kind": kind} | {name: meta[name] for name in ("network", "sigma_min", "sigma_max") if name in meta}
+
+
+def _without_observations(given: Any) -> list[Any]:
+    """Pairs of truths and an observation that says nothing: training looks at x alone."""
+    given = [given] if hasattr(given, "ndim") or isinstance(given, str | Path) else given
+    return [(x, np.zeros(len(x))) if hasattr(x, "ndim") else x for x in given]
+
+
 def refuse_unknown(values: Iterable[str], known: Sequence[str], what: str) -> None:
     """Raise ValueError for a name that there is not, with the nearest that there is."""
     for name in values:
@@ -332,85 +384,3 @@ def checked(model: type[BaseModel], values: dict[str, Any], what: str) -> Any:
             f"{'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()
         }
         raise ValueError(f"{what}: {'; '.join(sorted(found))}") from None
-
-
-def hold_out(
-    ensembles: Sequence[Any], fraction: float, rng: np.random.Generator
-) -> tuple[list[Ensemble], list[Ensemble]]:
-    """Training and validation ensembles.
-
-    Args:
-        ensembles: of which some, or of which some events, are held out.
-        fraction: how much is.
-        rng: chooses them; of a file the last events are.
-
-    Raises:
-        ArrayError: a fraction outside (0, 1), or an ensemble that cannot be cut.
-    """
-    if not 0 < fraction < 1:
-        raise ArrayError(f"validation is the fraction that is held out, wanted above 0 and below 1, found {fraction}")
-    if len(ensembles) >= ENSEMBLES_TO_SPARE:
-        count = max(1, round(fraction * len(ensembles)))
-        chosen = set(rng.choice(len(ensembles), count, replace=False).tolist())
-        log.info("validation: %d of %d ensembles are held out", count, len(ensembles))
-        return [e for i, e in enumerate(ensembles) if i not in chosen], [ensembles[i] for i in sorted(chosen)]
-    train: list[Ensemble] = []
-    held: list[Ensemble] = []
-    for one in ensembles:
-        if one.n < 2 or len(one.offsets) > 2:
-            what = f"{one.n} event" if one.n < 2 else f"{len(one.offsets) - 1} ensembles"
-            raise ArrayError(f"{one.path}: holds {what}, of which none can be held out; give `validation` ensembles")
-        count = min(one.n - 1, max(1, round(fraction * one.n)))
-        if isinstance(one, ArrayEnsemble):
-            order = rng.permutation(one.n)
-            train.append(one.take(np.sort(order[count:])))
-            held.append(one.take(np.sort(order[:count])))
-        else:
-            train.append(one.window(0, one.n - count))
-            held.append(one.window(one.n - count, one.n))
-    log.info("validation: %d of %d events are held out", sum(e.n for e in held), sum(e.n for e in ensembles))
-    return train, held
-
-
-def _ensembles(given: Any, name: str, how: dict[Any, Any], parameters: Any = None) -> Iterator[Ensemble]:
-    """The ensembles of what a user gives; ``how`` are names and transforms of x and y."""
-    if isinstance(given, str | Path | EnsembleFile) or (isinstance(given, tuple) and hasattr(given[0], "ndim")):
-        given = [given]
-    given = list(given)
-    if not given:
-        raise ArrayError(f"found no {name}, wanted a list with (x, y) of each prior")
-    if parameters is not None and len(parameters) != len(given):
-        raise ArrayError(
-            f"found parameters of {len(parameters)} priors and {len(given)} ensembles: give one row for each"
-        )
-    for i, one in enumerate(given):
-        if isinstance(one, EnsembleFile):
-            yield one.reader
-        elif isinstance(one, str | Path):
-            yield EnsembleReader(one)
-        elif isinstance(one, tuple | list) and len(one) in (2, 3):
-            x, y = (as_events(values, f"{name} {i}: {key}") for key, values in zip("xy", one, strict=False))
-            yield ArrayEnsemble(
-                y,
-                x,
-                x_field=field_of("x", x, *how["x"]),
-                y_field=field_of("y", y, *how["y"]),
-                weight=one[2] if len(one) == 3 else None,
-                theta=None if parameters is None else parameters[i],
-                name=f"{name} {i}",
-            )
-        else:
-            raise ArrayError(f"{name} {i} is {type(one).__name__}: wanted (x, y), (x, y, weight), or an HDF5 ensemble")
-
-
-def _observations(y: Any, field: Field, **columns: Any) -> Ensemble:
-    """What is answered, checked against the field of the training."""
-    if isinstance(y, str | Path):
-        y = EnsembleFile(y)
-    if isinstance(y, EnsembleFile):
-        found: Ensemble = y.reader
-    else:
-        found = ArrayEnsemble(y, y_field=None, name="the observations", **columns)
-    if found.y.shape != field.shape:
-        raise ArrayError(f"{found.path}: y of each event has shape {found.y.shape}; trained on {field.shape}")
-    return found

@@ -1,9 +1,14 @@
 """Scores of whole posteriors: point estimates, CRPS, coverage, spread. Vectorised over events and components."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from pullback.core.angles import wrap
-from pullback.metrics.draws import Judged, Space
+from pullback.metrics.metric import Metric, Scores
+
+if TYPE_CHECKING:
+    from pullback.metrics.sample import Sample
 
 LEAST_DRAWS_POINT = 32
 """Below this a mean or median of draws is not called a point estimate."""
@@ -15,27 +20,23 @@ COVERAGES = (50, 90)
 
 
 class SortedDraws:
-    """Draws sorted along the draw axis, angles about their circular mean.
+    """Draws of a sample sorted along the draw axis, angles about their circular mean."""
 
-    Args:
-        judged: draws of a block of events.
-        space: how x is compared.
-    """
-
-    def __init__(self, judged: Judged, space: Space):
-        self.ok = judged.ok
-        self.draws = judged.x.shape[1]
-        x, weight = judged.x, judged.weight
+    def __init__(self, sample: "Sample"):
+        self.sample, self.ok = sample, sample.ok
+        self.draws = sample.x.shape[1]
+        _, space = sample.known
+        x = sample.x
         self.centre = np.zeros((len(x), x.shape[2]), x.dtype)
         self.periodic = space.periodic
         if space.periodic.any():
             angles = x[..., space.periodic].astype(np.float64)
-            vote = np.full(x.shape[:2], 1.0) if weight is None else weight
+            vote = np.full(x.shape[:2], 1.0) if sample.weight is None else sample.weight
             self.centre[:, space.periodic] = np.arctan2(
                 np.einsum("ed,edf->ef", vote, np.sin(angles)), np.einsum("ed,edf->ef", vote, np.cos(angles))
             )
             x = space.canonical(x - self.centre[:, None])
-        self.equal = weight is None and bool(judged.ok.all())
+        self.equal = sample.weight is None and bool(sample.ok.all())
         self._unsorted = x
         self.weight = self.vote = np.empty(0)
         if self.equal:
@@ -43,12 +44,10 @@ class SortedDraws:
         else:
             order = np.argsort(x, axis=1, kind="stable")
             self.x = np.take_along_axis(x, order, axis=1)
-            everything = np.full(x.shape[:2], 1.0 / self.draws) if weight is None else weight
-            successful = everything * judged.ok
-            total = successful.sum(axis=1, keepdims=True)
-            successful = successful / np.where(total > 0, total, 1.0)
-            self.weight = np.take_along_axis(np.broadcast_to(everything[..., None], x.shape), order, axis=1)
-            self.vote = np.take_along_axis(np.broadcast_to(successful[..., None], x.shape), order, axis=1)
+            self.weight, self.vote = (
+                np.take_along_axis(np.broadcast_to(each[..., None], x.shape), order, axis=1)
+                for each in (sample.draw_weight, sample.vote)
+            )
 
     def mean(self) -> np.ndarray:
         """Mean over draws, failures as imputed, (event, component); of an angle the circular mean."""
@@ -87,16 +86,13 @@ class SortedDraws:
         squares = (self.vote**2).sum(axis=1)
         return 1 / np.where(squares > 0, squares, 1.0)
 
-    def crps(self, truth: np.ndarray, farthest: np.ndarray) -> np.ndarray:
+    def crps(self) -> np.ndarray:
         """Continuous ranked probability score, (event, component), in the unit of x.
 
         E|X - x| - E|X - X'|/2 with the second mean unbiased for a finite number of draws (Ferro 2014). Each failed
         draw's share of the score is the distance from the truth to the farthest corner of the range.
-
-        Args:
-            truth: (event, component).
-            farthest: corner for failures, (event, component).
         """
+        truth, space = self.sample.known
         at = self._about_centre(truth)
         if self.equal:
             m = self.draws
@@ -109,11 +105,11 @@ class SortedDraws:
         error = (self.vote * np.abs(self.x - at[:, None])).sum(axis=1)
         spread = (self.vote * self.x * (2 * below - self.vote - self.vote.sum(axis=1, keepdims=True))).sum(axis=1)
         success = self.ok.mean(axis=1, keepdims=True)
-        worst = np.abs(self._about_centre(farthest) - at)
+        worst = np.abs(self._about_centre(space.farthest(truth)) - at)
         worst = np.where(self.periodic, np.pi, worst)
         return success * (error - spread / _bias(self.vote)) + (1 - success) * worst
 
-    def coverage(self, truth: np.ndarray, percent: int) -> np.ndarray:
+    def coverage(self, percent: float) -> np.ndarray:
         """Whether the central interval of ``percent`` holds the truth, (event, component), numbers from 0 to 1.
 
         The truth's rank among m exact draws (of unequal weights as many as are effective) is uniform on 0..m, so
@@ -121,10 +117,9 @@ class SortedDraws:
         ``percent`` for an exact sampler whatever m. Ties share. A failed draw's share of its event is a miss.
 
         Args:
-            truth: (event, component).
             percent: of the central interval.
         """
-        at = self._about_centre(truth)[:, None]
+        at = self._about_centre(self.sample.known[0])[:, None]
         m = self.effective()
         if self.equal:
             less = (self.x < at).sum(axis=1)
@@ -145,3 +140,35 @@ def _bias(vote: np.ndarray) -> np.ndarray:
     """1 - sum over draws (axis 1) of squared weights, which makes a spread unbiased; 1 where one draw has all."""
     factor = 1 - (vote**2).sum(axis=1)
     return np.where(factor > 1e-12, factor, 1.0)
+
+
+def _crps_rows(sample: "Sample") -> Scores:
+    """``crps``, the mean over components on the common scale, and that of each named one in its own unit."""
+    if sample.point_estimate or sample.ordered.draws < 2:
+        return {}
+    score, space = sample.ordered.crps(), sample.known[1]
+    out = {"crps": ((score / space.scale).mean(axis=1), space.unit)}
+    return out | {f"crps.{name}": (score[:, j], space.units[j]) for j, name in enumerate(space.listed)}
+
+
+def _coverage_rows(sample: "Sample") -> Scores:
+    if sample.point_estimate or sample.ordered.draws < LEAST_DRAWS_COVERAGE:
+        return {}
+    return {f"coverage{percent}": (sample.ordered.coverage(percent).mean(axis=1), "1") for percent in COVERAGES}
+
+
+CRPS = Metric(
+    "crps",
+    "CRPS",
+    "distance of all draws of an event from its truth; rewards calibration and sharpness",
+    "lower",
+    compute=_crps_rows,
+)
+COVERAGE = Metric(
+    "coverage",
+    "Coverage of central intervals",
+    "share of truths inside; right when it equals the stated one",
+    "target",
+    counts="%",
+    compute=_coverage_rows,
+)

@@ -13,10 +13,11 @@ from pullback.ensembles.store import EnsembleReader, PosteriorReader
 from pullback.metrics import checks
 from pullback.metrics.bootstrap import Replicas
 from pullback.metrics.credibility import Credibility
-from pullback.metrics.draws import Space
 from pullback.metrics.exact import Exact
-from pullback.metrics.floors import Distances, Measured
+from pullback.metrics.floors import Distances
 from pullback.metrics.images import label_range
+from pullback.metrics.metric import Measured
+from pullback.metrics.sample import Space
 from pullback.problems.base import Problem
 from pullback.problems.true_prior import ByParameters, ByTruth, TruePrior
 
@@ -35,15 +36,18 @@ class Case:
         job: `Plan.evaluate_job`, parsed.
         ensemble: index of the family's test split.
         reference: index of the independent truth of its base family, or None.
+        problem: where it has a forward process.
     """
 
-    def __init__(self, name: str, job: dict[str, Any], ensemble: Path, reference: Path | None):
+    def __init__(self, name: str, job: dict[str, Any], ensemble: Path, reference: Path | None, problem: Problem | None):
+        self.problem = problem
         entry = job["families"][name]
         self.name, self.role, self.title, self.shift = name, entry["role"], entry["title"], entry["shift"]
         self.evaluation = job["evaluation"]
         self.reader = EnsembleReader(ensemble)
         self.known = self.reader.has_truth and self.role != "observed"
-        self.address: seeding.Address = (job["seed"], job["problem_name"], "evaluation")
+        # The word is a part of what directions and replicas are drawn from: another one gives other numbers.
+        self.address: seeding.Address = (job["seed"], job["problem_name"], "judging")
         self.base: str = entry["base"]
         self.params: dict[str, Any] | None = entry.get("params")
         self._reference = reference
@@ -83,17 +87,20 @@ class Case:
             self._replicas[n] = Replicas(self.reader.read("group", 0, n), self.evaluation["bootstrap"], rng, weight)
         return self._replicas[n]
 
+    def reference(self, n: int) -> tuple[np.ndarray, np.ndarray | None] | None:
+        """Up to n independent truths of the same prior (event, component), and their event weights or None."""
+        if self._reference is None:
+            return None
+        with EnsembleReader(self._reference) as other:
+            k = min(n, other.n)
+            return other.read("x", 0, k).reshape(k, -1), event_weights(other, k)
+
     def distances(self, n: int) -> Distances:
         """Distances to the truth of the first n events."""
         if n not in self._distances:
-            reference = None
-            if self._reference is not None:
-                with EnsembleReader(self._reference) as other:
-                    k = min(n, other.n)
-                    values = other.read("x", 0, k)
-                    reference = (values.reshape(k, -1), event_weights(other, k))
-                if k < 0.9 * n:
-                    log.warning("%s: the floor is of %d events, the distances of %d: it is too high", self.name, k, n)
+            reference = self.reference(n)
+            if reference is not None and (k := len(reference[0])) < 0.9 * n:
+                log.warning("%s: the floor is of %d events, the distances of %d: it is too high", self.name, k, n)
             self._distances[n] = Distances(
                 self.flat("x", 0, n),
                 self.space,
@@ -105,20 +112,21 @@ class Case:
             )
         return self._distances[n]
 
-    def credibility(self, n: int, problem: Problem | None) -> Credibility:
+    def credibility(self, n: int) -> Credibility:
         """What is ranked of the first n events."""
         if n not in self._credibility:
             address = (*self.address, self.name)
-            self._credibility[n] = Credibility(self.reader, n, self.space, problem, address, self._reference)
+            self._credibility[n] = Credibility(self.reader, n, self.space, self.problem, address, self._reference)
         return self._credibility[n]
 
-    def exact(self, problem: Problem | None) -> Exact | None:
+    def exact(self) -> Exact | None:
         """Exact posterior draws of the first events, where there are any.
 
         Under a shift the observations do not come from the problem's own likelihood, and nobody knows the posterior.
         """
         chosen = self.evaluation["exact_families"]
         asked_for = self.evaluation["exact_events"] or self.evaluation["c2st_events"]
+        problem = self.problem
         wanted = asked_for and (chosen is None or self.name in chosen)
         if not wanted or not self.known or self.shift != "none" or problem is None:
             return None

@@ -1,8 +1,9 @@
 """Truth-free checks: what can be said about draws when only observations are known."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -12,9 +13,13 @@ from pullback.ensembles.hdf5 import FIELD_EVENT_BYTES
 from pullback.ensembles.store import EnsembleReader
 from pullback.metrics import distances
 from pullback.metrics.bootstrap import Replicas, percentile_interval
-from pullback.metrics.draws import Space
-from pullback.metrics.floors import DIRECTIONS, Distances, Measured
+from pullback.metrics.floors import DIRECTIONS, Distances
+from pullback.metrics.metric import Measured, Metric
+from pullback.metrics.sample import Space, normalised
 from pullback.problems.base import Problem
+
+if TYPE_CHECKING:
+    from pullback.metrics.answers import Answers
 
 log = logging.getLogger("pullback")
 
@@ -226,3 +231,97 @@ def read_rows(reader: EnsembleReader, name: str, rows: np.ndarray) -> np.ndarray
         values = reader.read(name, int(inside[0]), int(inside[-1]) + 1)[inside - inside[0]]
         found.append(values.reshape(len(values), -1))
     return np.concatenate(found)
+
+
+def fold_back_rows(answers: "Answers") -> Iterator[Measured]:
+    """`fold_back` of vectors, where the problem has a forward process."""
+    case, n = answers.case, len(answers.one)
+    if answers.posterior.x.is_vector and answers.problem is not None:
+        yield fold_back(
+            answers.problem,
+            case.reader.y,
+            case.flat("y", 0, n),
+            answers.one,
+            answers.one_ok,
+            case.replicas(n),
+            (*case.address, case.name),
+            case.evaluation["direction_seeds"],
+        )
+
+
+def seen_rows(answers: "Answers") -> Iterator[Measured]:
+    """The distance of the observations to the nearest training ensemble, the same for every method."""
+    found = answers.case.distance_to_seen(len(answers.one), answers.seen)
+    if found:
+        yield found
+
+
+def simulate_again(answers: "Answers") -> Misfit | None:
+    """The misfit of some draws of the first events; None where the study asks for none or nothing simulates."""
+    case, posterior = answers.case, answers.posterior
+    n = min(case.evaluation["resimulate_events"], posterior.n)
+    if not n or answers.problem is None:
+        return None
+    draws = min(case.evaluation["resimulate_draws"], posterior.draws)
+    x, ok = posterior.read("x", 0, n), posterior.read("ok", 0, n)
+    weight = normalised(posterior.read("log_weight", 0, n), ok)
+    which = np.tile(np.arange(draws), (n, 1))
+    if weight is not None:
+        rng = seeding.generator(*case.address, case.name, "resimulate")
+        total = np.cumsum(weight, axis=1)
+        places = rng.random((n, draws, 1)) * total[:, None, -1:]
+        which = np.minimum((total[:, None] <= places).sum(axis=2), posterior.draws - 1)
+    rows = np.arange(n)[:, None]
+    address = (*case.address, case.name)
+    found = misfit(answers.problem, case.reader.y, case.flat("y", 0, n), x[rows, which], ok[rows, which], address)
+    for event, each in enumerate(found.event):
+        log.info("%s, event %d: misfit %.4g, the median of %d draws", case.name, event, each, draws)
+    return found
+
+
+def resimulated_rows(answers: "Answers") -> Iterator[Measured]:
+    """Misfit and failures of draws that were simulated again."""
+    found = answers.misfit
+    if found is not None and answers.problem is not None:
+        n = len(found.event)
+        yield from misfit_rows(found, answers.case.truth_misfit(answers.problem, n), answers.case.replicas(n))
+
+
+FOLD_BACK = Metric(
+    "fold_back_swd",
+    "Fold-back distance",
+    "draws sent forward again, against the observations",
+    "lower",
+    needs_truth=False,
+    measure=fold_back_rows,
+    check=True,
+    leads=False,
+)
+MISFIT = Metric(
+    "misfit",
+    "Data misfit",
+    "draws simulated again, compared with the observation",
+    "lower",
+    needs_truth=False,
+    measure=resimulated_rows,
+    check=True,
+    leads=False,
+)
+SEEN_SWD = Metric(
+    "seen_swd",
+    "Distance to the nearest seen prior",
+    "between these observations and a training ensemble's",
+    needs_truth=False,
+    measure=seen_rows,
+    check=True,
+)
+FAILED_RESIMULATIONS = Metric(
+    "failed_resimulations",
+    "Failed re-simulations",
+    "share of draws that the simulator refused",
+    "lower",
+    needs_truth=False,
+    measure=resimulated_rows,
+    leads=False,
+    alarm="{percent:.3g} % failed resimulations",
+)

@@ -3,17 +3,22 @@
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 
 from pullback.core import seeding
 from pullback.ensembles.store import EnsembleReader
-from pullback.metrics import ranks, tarp
+from pullback.metrics import expected_coverage as tarp
+from pullback.metrics import ranks
 from pullback.metrics.bootstrap import Replicas
-from pullback.metrics.draws import Judged, Space
-from pullback.metrics.floors import Measured
+from pullback.metrics.metric import Measured, Metric
+from pullback.metrics.sample import Sample, Space
 from pullback.problems.base import Problem
+
+if TYPE_CHECKING:
+    from pullback.metrics.answers import Answers
 
 Y_VALUES = 4_000_000
 """Numbers of observations that are in memory at once."""
@@ -41,7 +46,7 @@ class Credibility:
         reference: Path | None = None,
     ):
         assert reader.x is not None
-        self.reader, self.n, self.space, self.problem, self.address = reader, n, space, problem, address
+        self.reader, self.n, self.space, self.address = reader, n, space, address
         self.reference = reference
         self.field = reader.x
         self.names = ranks.quantity_names(self.field, problem)
@@ -75,18 +80,17 @@ class Credibility:
             tarp.local_references(y, others),
         ]
 
-    def block(self, judged: Judged, truth: np.ndarray, start: int) -> np.ndarray:
+    def block(self, sample: Sample, start: int) -> np.ndarray:
         """Randomised ranks of a block of events from ``start`` on, (event, metric)."""
-        rows = slice(start, start + len(truth))
+        rows = slice(start, start + len(sample))
         ties = self._ties[rows].T
-        y = self.reader.read("y", rows.start, rows.stop)
-        draws, true = ranks.quantities(judged, truth, self.space, self.field, self.problem, y)
+        draws, true = ranks.quantities(sample)
         count = len(self.names)
         found = [
-            ranks.ranks(drawn, at, judged.weight, tie) for drawn, at, tie in zip(draws, true, ties[:count], strict=True)
+            ranks.ranks(drawn, at, sample.weight, tie) for drawn, at, tie in zip(draws, true, ties[:count], strict=True)
         ]
         found += [
-            tarp.coverage(judged, truth, reference[rows], self.space, self._scale, tie)
+            tarp.coverage(sample, reference[rows], self._scale, tie)
             for reference, tie in zip(self._references, ties[count:], strict=True)
         ]
         return np.column_stack(found)
@@ -103,3 +107,25 @@ class Credibility:
         group["coverage"] = np.stack([tarp.curve(column, weight) for column in u.T[count:]])
         group["ranks"].attrs.update(quantities=self.names, events=ranks.effective(len(u), weight))
         group["coverage"].attrs["references"] = [name.partition(".")[2] or "uniform" for name in tarp.KINDS]
+
+
+def credibility_rows(answers: "Answers") -> Iterator[Measured]:
+    """The distance of ranks, and of coverage, from uniform."""
+    if answers.credibility is not None and answers.ranks is not None:
+        yield from answers.credibility.rows(answers.ranks, answers.case.replicas(len(answers.ranks)))
+
+
+SBC = Metric(
+    "sbc_ks",
+    "SBC: distance of ranks from uniform",
+    "ranks of truths among their draws; 95 % of exact samplers lie below 1.56 floors",
+    "lower",
+    measure=credibility_rows,
+)
+TARP = Metric(
+    "tarp_gap",
+    "TARP: gap of expected coverage",
+    "largest gap over levels, whole posteriors; 95 % of exact samplers lie below 1.56 floors",
+    "lower",
+    measure=credibility_rows,
+)

@@ -2,7 +2,7 @@
 
     ES = E|X - x| - E|X - X'| / 2
 
-for a truth x and independent draws X, X', in the Euclidean norm on the common scale of `pullback.metrics.draws.Space`.
+for a truth x and independent draws X, X', in the Euclidean norm on the common scale of `pullback.metrics.sample.Space`.
 It is proper: on average no posterior has a lower one than the exact, so what a method has above it is a distance of
 posteriors and not of marginals.
 
@@ -13,7 +13,8 @@ keeps the work of an event proportional to its draws.
 
 import numpy as np
 
-from pullback.metrics.draws import Judged, Space
+from pullback.metrics.metric import Metric, Scores
+from pullback.metrics.sample import Sample, Space
 
 ALL_PAIRS = 64
 SHIFTS = 32
@@ -28,25 +29,33 @@ GRAM_VALUES = 4_000_000
 """Numbers in the products of a block of events."""
 
 
-def energy_score(judged: Judged, truth: np.ndarray, space: Space) -> np.ndarray:
-    """Energy score of each event, (event,), in the unit of `space`.
+def energy_scores(sample: Sample) -> np.ndarray:
+    """Energy score of each event of a sample with at least two draws, (event,), in the unit of its space.
 
     Each failed draw's share of the score is the distance from the truth to the farthest corner of the range, as in the
     CRPS.
-
-    Args:
-        judged: at least two draws. truth: (event, component). space: how x is compared.
     """
-    x, ok = judged.x, judged.ok
-    everything = np.full(ok.shape, 1.0 / ok.shape[1]) if judged.weight is None else judged.weight
-    vote = everything * ok
-    total = vote.sum(axis=1, keepdims=True)
-    vote = vote / np.where(total > 0, total, 1.0)
-    error = np.einsum("ed,ed->e", vote, _norm(space.difference(x, truth[:, None]), space))
-    spread = _spread(x, vote, space)
-    success = ok.mean(axis=1)
+    truth, space = sample.known
+    error = np.einsum("ed,ed->e", sample.vote, _norm(space.difference(sample.x, truth[:, None]), space))
+    spread = _spread(sample.x, sample.vote, space)
+    success = sample.ok.mean(axis=1)
     worst = _norm(space.difference(space.farthest(truth), truth), space)
     return success * (error - 0.5 * spread) + (1 - success) * worst
+
+
+def _rows(sample: Sample) -> Scores:
+    if sample.point_estimate or sample.x.shape[1] < 2:
+        return {}
+    return {"energy_score": (energy_scores(sample), sample.known[1].unit)}
+
+
+ENERGY_SCORE = Metric(
+    "energy_score",
+    "Energy score",
+    "distance of all draws of an event from its truth, components together",
+    "lower",
+    compute=_rows,
+)
 
 
 def _norm(difference: np.ndarray, space: Space) -> np.ndarray:

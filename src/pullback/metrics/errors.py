@@ -1,18 +1,19 @@
-"""Scores of single events: errors of one draw and of a point estimate, CRPS, energy score, coverage."""
+"""Errors of one draw and of a point estimate, image scores, spread over skill, failed draws."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pullback.ensembles.fields import Field
-from pullback.metrics.calibration import COVERAGES, LEAST_DRAWS_COVERAGE, LEAST_DRAWS_POINT, SortedDraws
-from pullback.metrics.draws import Judged, Space
-from pullback.metrics.energy import energy_score
+from pullback.metrics.bootstrap import percentile_interval
+from pullback.metrics.calibration import LEAST_DRAWS_POINT
 from pullback.metrics.images import has_ssim, psnr, ssim
+from pullback.metrics.metric import Measured, Metric, Scores
+from pullback.metrics.sample import Sample, Space
 
-MOST_FEATURES = 16
-"""Vectors with more features get no rows for each of them."""
-
-SPREAD, SKILL = "spread_skill/spread", "spread_skill/skill"
-"""Two columns whose ratio of means makes one row."""
+if TYPE_CHECKING:
+    from pullback.metrics.answers import Answers
 
 
 def squared(unit: str) -> str:
@@ -22,40 +23,21 @@ def squared(unit: str) -> str:
     return f"{unit}^2" if unit.isalpha() else f"({unit})^2"
 
 
-class Scores:
-    """Columns of per-event scores, with their units, block after block."""
-
-    def __init__(self) -> None:
-        self.units: dict[str, str] = {}
-        self._blocks: list[dict[str, np.ndarray]] = []
-
-    def add(self, block: dict[str, tuple[np.ndarray, str]]) -> None:
-        """Append the scores (event,) of a block of events."""
-        self.units = {name: unit for name, (_, unit) in block.items()}
-        self._blocks.append({name: np.asarray(values, np.float64) for name, (values, _) in block.items()})
-
-    def matrix(self) -> tuple[list[str], np.ndarray]:
-        """Names, and (event, name)."""
-        names = list(self.units)
-        return names, np.column_stack([np.concatenate([block[name] for block in self._blocks]) for name in names])
-
-
-def _errors(kind: str, squares: np.ndarray, magnitudes: np.ndarray, space: Space) -> dict[str, tuple[np.ndarray, str]]:
+def _errors(kind: str, squares: np.ndarray, magnitudes: np.ndarray, space: Space) -> Scores:
     """mse and mae over all components on the common scale, and of each named one in its own unit."""
     out = {
         f"mse_{kind}": ((squares / space.scale**2).mean(axis=1), squared(space.unit)),
         f"mae_{kind}": ((magnitudes / space.scale).mean(axis=1), space.unit),
     }
-    if 1 < len(space.names) <= MOST_FEATURES:
-        for j, (name, unit) in enumerate(zip(space.names, space.units, strict=True)):
-            out[f"mse_{kind}.{name}"] = (squares[:, j], squared(unit))
-            out[f"mae_{kind}.{name}"] = (magnitudes[:, j], unit)
+    for j, name in enumerate(space.listed):
+        out[f"mse_{kind}.{name}"] = (squares[:, j], squared(space.units[j]))
+        out[f"mae_{kind}.{name}"] = (magnitudes[:, j], space.units[j])
     return out
 
 
 def _image_scores(
     kind: str, estimate: np.ndarray, truth: np.ndarray, field: Field, labels: tuple[float, float]
-) -> dict[str, tuple[np.ndarray, str]]:
+) -> Scores:
     """relative_l2, PSNR and SSIM of an array."""
     norm = np.linalg.norm(truth.astype(np.float64), axis=1)
     error = np.linalg.norm(estimate.astype(np.float64) - truth, axis=1)
@@ -67,50 +49,99 @@ def _image_scores(
     return out
 
 
-def score_block(
-    judged: Judged, truth: np.ndarray, space: Space, field: Field, labels: tuple[float, float], point_estimate: bool
-) -> dict[str, tuple[np.ndarray, str]]:
-    """Every score of a block of events: name -> (values (event,), unit).
+def _has_point(sample: Sample) -> bool:
+    return sample.point_estimate or sample.x.shape[1] >= LEAST_DRAWS_POINT
+
+
+def errors(sample: Sample) -> Scores:
+    """Errors of one draw of each event, and of its point estimate.
 
     ``mse``, ``mae`` (mean over components; of angles, of the wrapped difference; over mixed units, on the truth's
     standard deviations), for arrays ``relative_l2``, ``psnr`` and ``ssim``: each ``_draw`` of one draw, as papers do,
     and ``_point`` of the mean (mse, relative_l2, psnr, ssim) or the median (mae) of at least 32 draws. An error of one
     draw is not minimal at the best posterior: the least mse_draw of an exact one is twice the posterior variance. The
     sum over components, E|x - x_hat|^2, is mse times their number.
-
-    Args:
-        judged: draws.
-        truth: (event, component).
-        space: how x is compared.
-        field: of x.
-        labels: what SSIM maps to [0, 1]; their difference is the peak of PSNR.
-        point_estimate: the method returns a point, so that one draw is enough for ``_point``.
     """
-    error = space.difference(judged.one.astype(np.float64), truth)
+    truth, space = sample.known
+    assert sample.field is not None
+    error = space.difference(sample.one.astype(np.float64), truth)
     out = _errors("draw", error**2, np.abs(error), space)
-    if not field.is_vector:
-        out |= _image_scores("draw", judged.one, truth, field, labels)
-    draws = SortedDraws(judged, space)
-    point = point_estimate or draws.draws >= LEAST_DRAWS_POINT
-    if point:
-        mean, median = draws.mean(), draws.median()
+    if not sample.field.is_vector:
+        out |= _image_scores("draw", sample.one, truth, sample.field, sample.labels)
+    if _has_point(sample):
+        mean, median = sample.ordered.mean(), sample.ordered.median()
         squares = space.difference(mean, truth) ** 2
         out |= _errors("point", squares, np.abs(space.difference(median, truth)), space)
-        if not field.is_vector:
-            out |= _image_scores("point", mean, truth, field, labels)
-    if point_estimate:
-        return out
-    if point:
-        spread = draws.variance() * (1 + 1 / draws.effective()) / space.scale**2
-        out[SPREAD] = (spread.mean(axis=1), "1")
-        out[SKILL] = ((squares / space.scale**2).mean(axis=1), "1")
-    if draws.draws > 1:
-        out["energy_score"] = (energy_score(judged, truth, space), space.unit)
-        score = draws.crps(truth, space.farthest(truth))
-        out["crps"] = ((score / space.scale).mean(axis=1), space.unit)
-        if 1 < len(space.names) <= MOST_FEATURES:
-            out |= {f"crps.{name}": (score[:, j], space.units[j]) for j, name in enumerate(space.names)}
-    if draws.draws >= LEAST_DRAWS_COVERAGE:
-        for percent in COVERAGES:
-            out[f"coverage{percent}"] = (draws.coverage(truth, percent).mean(axis=1), "1")
+        if not sample.field.is_vector:
+            out |= _image_scores("point", mean, truth, sample.field, sample.labels)
     return out
+
+
+def spread_and_skill(sample: Sample) -> np.ndarray:
+    """Predicted and actual squared error of the mean of the draws, on the common scale, (event, 2)."""
+    truth, space = sample.known
+    draws = sample.ordered
+    spread = draws.variance() * (1 + 1 / draws.effective()) / space.scale**2
+    skill = space.difference(draws.mean(), truth) ** 2 / space.scale**2
+    return np.column_stack([spread.mean(axis=1), skill.mean(axis=1)])
+
+
+def _spread_skill_rows(sample: Sample) -> Scores:
+    wanted = _has_point(sample) and not sample.point_estimate
+    return {"spread_skill": (spread_and_skill(sample), "1")} if wanted else {}
+
+
+def root_of_ratio(means: np.ndarray) -> np.ndarray:
+    """Spread over skill from their means (..., 2); NaN without a skill."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.sqrt(means[..., 0] / np.where(means[..., 1] > 0, means[..., 1], np.nan))
+
+
+def failed_draws(answers: "Answers") -> Iterator[Measured]:
+    """The share of draws that failed."""
+    replicas = answers.case.replicas(answers.posterior.n)
+    value, spread = replicas.mean(answers.failed)
+    yield Measured("failed_draws", float(value[0]), *percentile_interval(spread[:, 0]), None, replicas.n, "1")
+
+
+FAILED_DRAWS = Metric(
+    "failed_draws",
+    "Failed draws",
+    "share of draws that could not be made; they count against the method",
+    "lower",
+    needs_truth=False,
+    measure=failed_draws,
+    leads=False,
+    alarm="{percent:.3g} % failed draws",
+)
+MSE = Metric(
+    "mse", "Mean squared error", "mean squared difference to the truth of the same event", "lower", compute=errors
+)
+MAE = Metric(
+    "mae", "Mean absolute error", "mean absolute difference to the truth of the same event", "lower", compute=errors
+)
+RELATIVE_L2 = Metric(
+    "relative_l2",
+    "Relative L2 error",
+    "norm of the difference to the truth over the norm of the truth",
+    "lower",
+    compute=errors,
+)
+PSNR = Metric(
+    "psnr",
+    "Peak signal-to-noise ratio",
+    "the width of the bounds over the root mean square error",
+    "higher",
+    least=None,
+    compute=errors,
+)
+SSIM = Metric("ssim", "Structural similarity", "1 for images that agree with the truth", "higher", compute=errors)
+SPREAD_SKILL = Metric(
+    "spread_skill",
+    "Spread over skill",
+    "spread over actual error; 1 when calibrated, below 1 overconfident",
+    "target",
+    target=1.0,
+    compute=_spread_skill_rows,
+    of_means=root_of_ratio,
+)

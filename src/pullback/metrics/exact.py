@@ -27,20 +27,25 @@ is not itself zero half of the time).
 """
 
 import logging
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from pullback.core import seeding
 from pullback.ensembles.fields import Field
-from pullback.metrics import c2st
+from pullback.metrics import classifier
 from pullback.metrics.bootstrap import Replicas, percentile_interval
-from pullback.metrics.calibration import SortedDraws
-from pullback.metrics.draws import Judged, Space
-from pullback.metrics.energy import energy_score
-from pullback.metrics.floors import Measured
+from pullback.metrics.energy import energy_scores
+from pullback.metrics.metric import Measured, Metric
+from pullback.metrics.ranks import LEAST_EVENTS
+from pullback.metrics.sample import Sample, Space
 from pullback.problems.true_prior import TruePrior
+
+if TYPE_CHECKING:
+    from pullback.metrics.answers import Answers
 
 log = logging.getLogger("pullback")
 
@@ -54,8 +59,8 @@ LEAST_DRAWS = 4
 """Fewer do not tell a covariance from its noise."""
 
 
-def unweighted(x: np.ndarray) -> Judged:
-    """Draws (event, draw, *x) without weights, ready to be judged.
+def unweighted(x: np.ndarray) -> Sample:
+    """Draws (event, draw, *x) without weights as a sample.
 
     Raises:
         ExactError: a draw is not finite.
@@ -68,7 +73,7 @@ def unweighted(x: np.ndarray) -> Judged:
             "reference split: give the family a larger one (size.reference), or name the families that are compared "
             "with the exact posterior in evaluation.exact_families"
         )
-    return Judged(x, None, ok, x[:, 0], ok[:, 0])
+    return Sample(x, None, ok, x[:, 0], ok[:, 0])
 
 
 class ExactError(ValueError):
@@ -91,14 +96,13 @@ class Moments(NamedTuple):
     size: np.ndarray
 
 
-def moments(draws: Judged, centre: np.ndarray, scale: np.ndarray, space: Space) -> Moments:
+def moments(draws: Sample, centre: np.ndarray, scale: np.ndarray, space: Space) -> Moments:
     """Moments of (x - centre) / scale, angles wrapped about the centre; failures as imputed.
 
     Args:
         draws: at least four. centre: (event, component). scale: (component,). space: of x.
     """
-    count = draws.x.shape[1]
-    weight = np.full(draws.ok.shape, 1.0 / count) if draws.weight is None else draws.weight
+    weight = draws.draw_weight
     # Effective numbers: for equal weights squares sum to 1 / draws.
     squares = (weight**2).sum(axis=1)
     rest = np.where(squares < 1 - 1e-12, 1 - squares, 1.0)
@@ -148,7 +152,7 @@ class Exact:
         self._floors: dict[tuple[int, int], tuple[float, float]] = {}
         self._c2st: dict[int, tuple[np.ndarray, float]] = {}
 
-    def sample(self, n: int, draws: int, *name: str | int) -> Judged:
+    def sample(self, n: int, draws: int, *name: str | int) -> Sample:
         """Draws for the first n events (event, draw, component); with a name, independent ones."""
         prior = self.other if name else self.prior
         blocks, worth = [], []
@@ -167,9 +171,9 @@ class Exact:
         return unweighted(x)
 
     @cached_property
-    def first(self) -> Judged:
+    def first(self) -> Sample:
         """The draws that methods are compared with."""
-        return self.sample(self.n, self.draws)
+        return replace(self.sample(self.n, self.draws), truth=self.truth, space=self.space)
 
     @cached_property
     def centre(self) -> np.ndarray:
@@ -192,13 +196,10 @@ class Exact:
     @cached_property
     def scores(self) -> dict[str, np.ndarray]:
         """Each event's scores of the exact posterior."""
-        crps = SortedDraws(self.first, self.space).crps(self.truth, self.space.farthest(self.truth))
-        return {
-            "energy_score": energy_score(self.first, self.truth, self.space),
-            "crps": (crps / self.space.scale).mean(axis=1),
-        }
+        crps = self.first.ordered.crps()
+        return {"energy_score": energy_scores(self.first), "crps": (crps / self.space.scale).mean(axis=1)}
 
-    def errors(self, draws: Judged, start: int = 0) -> np.ndarray:
+    def errors(self, draws: Sample, start: int = 0) -> np.ndarray:
         """Unbiased squares of draws against the exact ones, (event, 3): mean, covariance, and the exact one's size.
 
         Args:
@@ -258,7 +259,7 @@ class Exact:
         return rows
 
     def classify(self, y_field: Field, one: np.ndarray, replicas: Replicas) -> Measured:
-        """``c2st``: accuracy of a classifier between one draw of each first event and an exact one; `c2st`.
+        """``c2st``: accuracy of a classifier between one draw of each first event and an exact one (`classifier`).
 
         Args:
             y_field: of y.
@@ -266,13 +267,67 @@ class Exact:
             replicas: bootstrap over these events.
         """
         n = len(one)
-        y = c2st.features(self.y[:n].reshape(n, -1), y_field)
+        y = classifier.features(self.y[:n].reshape(n, -1), y_field)
         address = (*self.address, "c2st")
         if n not in self._c2st:
-            exact, other = (c2st.features(self.sample(n, 1, "c2st", i).one, self.field) for i in range(2))
+            exact, other = (classifier.features(self.sample(n, 1, "c2st", i).one, self.field) for i in range(2))
             weight = replicas.weight
-            self._c2st[n] = exact, float(np.average(c2st.correct(y, other, exact, address), weights=weight))
+            self._c2st[n] = exact, float(np.average(classifier.correct(y, other, exact, address), weights=weight))
         exact, floor = self._c2st[n]
-        right = c2st.correct(y, c2st.features(one, self.field), exact, address)
+        right = classifier.correct(y, classifier.features(one, self.field), exact, address)
         value, spread = replicas.mean(right[:, None])
         return Measured("c2st", float(value[0]), *percentile_interval(spread[:, 0]), floor, n, "1")
+
+
+def exact_rows(answers: "Answers") -> Iterator[Measured]:
+    """Moments and scores of the first events against those of the exact posterior."""
+    if answers.exact is not None and answers.errors is not None:
+        n = len(answers.errors)
+        scores = {name: values for name, (values, _) in answers.scores.items()}
+        yield from answers.exact.measure(answers.errors, answers.posterior.draws, scores, answers.case.replicas(n))
+
+
+def c2st_rows(answers: "Answers") -> Iterator[Measured]:
+    """The classifier between one draw of each of the first events and an exact one."""
+    n = min(answers.case.evaluation["c2st_events"], len(answers.one))
+    if answers.exact is not None and n >= LEAST_EVENTS:
+        yield answers.exact.classify(answers.case.reader.y, answers.one[:n], answers.case.replicas(n))
+
+
+POSTERIOR_MEAN_ERROR = Metric(
+    "posterior_mean_error",
+    "Posterior mean against the exact one",
+    "root mean square, in exact standard deviations, noise of finite draws taken off",
+    "lower",
+    measure=exact_rows,
+)
+POSTERIOR_COVARIANCE_ERROR = Metric(
+    "posterior_covariance_error",
+    "Posterior covariance against the exact one",
+    "relative Frobenius norm, noise of finite draws taken off",
+    "lower",
+    measure=exact_rows,
+)
+ENERGY_SCORE_EXCESS = Metric(
+    "energy_score_excess",
+    "Energy score above the exact posterior's",
+    "relative: 0.01 is 1 % worse",
+    "lower",
+    least=None,
+    measure=exact_rows,
+)
+CRPS_EXCESS = Metric(
+    "crps_excess",
+    "CRPS above the exact posterior's",
+    "relative: 0.01 is 1 % worse",
+    "lower",
+    least=None,
+    measure=exact_rows,
+)
+C2ST = Metric(
+    "c2st",
+    "C2ST against the exact posterior",
+    "accuracy of a classifier, 0.5 where it cannot tell",
+    "lower",
+    measure=c2st_rows,
+)

@@ -5,16 +5,21 @@ the same prior (split ``reference``): no method can be told from a perfect one b
 the truth, so an exact posterior can lie a little below its floor.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pullback.core import seeding
 from pullback.metrics import distances
 from pullback.metrics.bootstrap import Replicas, distance_interval
-from pullback.metrics.draws import Space
+from pullback.metrics.metric import Measured, Metric
+from pullback.metrics.sample import Space, normalised
+
+if TYPE_CHECKING:
+    from pullback.metrics.answers import Answers
 
 DIRECTIONS = 50
 """Directions of the sliced distance as papers use it (the default of POT)."""
@@ -25,20 +30,11 @@ BOOTSTRAP_DIRECTIONS = 8
 BOOTSTRAP_EVENTS = 1_600_000
 """Events in all replicas of a distance together: above 8000 events there are fewer than 200 replicas, at least 50."""
 
+WEIGHTED_POINTS = 100_000
+"""Draws in a distance of weighted draws; with more, the first draws of each event."""
+
 BINS = 1024
 """Bins of the distribution of an array's values; its W1 is right to one bin of the range of truth and draws."""
-
-
-class Measured(NamedTuple):
-    """One number with its interval and floor; None where there is none."""
-
-    metric: str
-    value: float
-    low: float | None
-    high: float | None
-    floor: float | None
-    n: int
-    unit: str
 
 
 @dataclass
@@ -180,3 +176,48 @@ class Distances:
             )
             for j, ((name, unit), value) in enumerate(zip(self._marginal_names, values, strict=True))
         ]
+
+
+def distance_rows(answers: "Answers") -> Iterator[Measured]:
+    """Distances between one draw of each of the first events and the truth.
+
+    For unequal weights also ``swd_weighted``: all draws of each event with their weights.
+    """
+    case, posterior, n = answers.case, answers.posterior, len(answers.one)
+    if not case.known:
+        return
+    between = case.distances(n)
+    yield from between.measure(answers.one)
+    draws = max(1, min(posterior.draws, WEIGHTED_POINTS // n))
+    ok = posterior.read("ok", 0, n)[:, :draws]
+    weight = normalised(posterior.read("log_weight", 0, n)[:, :draws], ok)
+    if weight is None:
+        return
+    truth = case.flat("x", 0, n)
+    x = posterior.read("x", 0, n)[:, :draws].reshape(n, draws, -1)
+    x = np.where(ok[..., None], x, case.space.farthest(truth)[:, None])
+    event = case.replicas(n).weight
+    if event is not None:
+        weight = weight * event[:, None]
+    standard = case.space.standard
+    value = distances.sliced_wasserstein(
+        standard(x.reshape(n * draws, -1)), standard(truth), between.paper_directions, weight.ravel(), event
+    )
+    yield Measured("swd_weighted", value, None, None, between.floors.get("swd_draw"), n, case.space.unit)
+
+
+SWD = Metric(
+    "swd",
+    "Sliced Wasserstein distance",
+    "distance between the clouds of draws and of truths",
+    "lower",
+    counts="directions",
+    measure=distance_rows,
+)
+W1 = Metric(
+    "w1",
+    "Wasserstein-1 distance",
+    "distance between the spectra of draws and of truths",
+    "lower",
+    measure=distance_rows,
+)

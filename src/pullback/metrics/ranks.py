@@ -17,7 +17,7 @@ see a defect that every approximate method has, and would be wrong for events of
 
 Ranks of components alone have blind spots. Draws of the prior that ignore y are calibrated, component by component; of
 functions of x and y, the log-likelihood sees that (Modrak et al. 2023, arXiv 2211.02383), as do distances to references
-that follow y (`pullback.metrics.tarp`).
+that follow y (`pullback.metrics.expected_coverage`).
 """
 
 import numpy as np
@@ -25,8 +25,8 @@ import numpy as np
 from pullback.core import seeding
 from pullback.ensembles.fields import Field
 from pullback.metrics.bootstrap import Replicas, distance_interval
-from pullback.metrics.draws import Judged, Space
-from pullback.metrics.floors import Measured
+from pullback.metrics.metric import Measured
+from pullback.metrics.sample import Sample
 from pullback.problems.base import Problem
 
 EXPECTED = float(np.sqrt(np.pi / 2) * np.log(2))
@@ -71,19 +71,16 @@ def quantity_names(field: Field, problem: Problem | None) -> list[str]:
     return [*names, "log_likelihood"] if problem is not None and hasattr(problem, "log_likelihood") else names
 
 
-def quantities(
-    judged: Judged, truth: np.ndarray, space: Space, field: Field, problem: Problem | None, y: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def quantities(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
     """What is ranked, of draws (quantity, event, draw) and of the truth (quantity, event).
 
     Angles are taken about the circular mean of an event's draws and truth together: the truth stays one among equals. A
     failed draw stands at the corner of the truth's range that is farthest from its event's truth.
-
-    Args:
-        judged: draws. truth: (event, component). space, field: of x.
-        problem: for the likelihood, or None. y: (event, *y).
     """
-    both = np.concatenate([truth[:, None], judged.x], axis=1, dtype=np.float64)
+    truth, space = sample.known
+    field, problem = sample.field, sample.problem
+    assert field is not None
+    both = np.concatenate([truth[:, None], sample.x], axis=1, dtype=np.float64)
     if field.is_vector and len(field.features) <= MOST_COMPONENTS:
         turned = np.array(both)
         if space.periodic.any():
@@ -95,9 +92,10 @@ def quantities(
         standard = space.standard(both)
         found = [standard.mean(axis=2), standard.std(axis=2)]
     if problem is not None and hasattr(problem, "log_likelihood"):
+        assert sample.y is not None
         x = both.reshape(*both.shape[:2], *field.shape)
         with np.errstate(all="ignore"):
-            value = problem.log_likelihood(y[:, None], x)
+            value = problem.log_likelihood(sample.y[:, None], x)
         found.append(np.where(np.isnan(value), -np.inf, value))
     stacked = np.stack(found)
     return stacked[:, :, 1:], stacked[:, :, 0]

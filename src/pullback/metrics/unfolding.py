@@ -21,7 +21,8 @@ from pullback.metrics import examples
 from pullback.metrics.bootstrap import distance_interval, percentile_interval
 from pullback.metrics.case import Case, EvaluationError
 from pullback.metrics.distances import project, sliced_wasserstein, wasserstein_powers
-from pullback.metrics.floors import BOOTSTRAP_DIRECTIONS, Distances, Measured
+from pullback.metrics.floors import BOOTSTRAP_DIRECTIONS, Distances
+from pullback.metrics.metric import Measured, Metric
 
 SAMPLES = 100_000
 """Truths of a weighted sample in a distance; of more, as many chosen at random."""
@@ -179,3 +180,26 @@ def write_spectra(group: h5py.Group, found: Unfolded, case: Case, n: int) -> Non
             feature["ratio_error"] = error / np.where(true_counts > 0, true_counts, np.nan)
         if observed is not None:
             feature["observed"] = unit * np.histogram(observed, edges, weights=ones)[0]
+
+
+UNFOLDED_ESS = Metric(
+    "unfolded_ess",
+    "Effective truths of the unfolded distribution",
+    "(sum of weights)^2 over the sum of their squares",
+    "higher",
+    needs_truth=False,
+    leads=False,
+)
+BINS_W1 = Metric(
+    "bins_w1",
+    "Wasserstein-1 distance of unfolded bins",
+    "content spread evenly in each bin, against the truth",
+    "lower",
+)
+BINS_CHI2 = Metric(
+    "bins_chi2",
+    "Chi-squared of unfolded bins",
+    "per bin, with the stated covariance; about 1 where that is right",
+    "target",
+    target=1.0,
+)

@@ -59,7 +59,9 @@ def _field(name: Literal["x", "y"], options: FieldOptions) -> Field:
 
 
 class Command:
-    """Prior and forward process as commands; see `CommandSimulator` for the placeholders.
+    """The user's own simulator as an external command.
+
+    Prior and forward process as commands; see `CommandSimulator` for the placeholders.
 
     Args:
         options: the ``simulator`` block.

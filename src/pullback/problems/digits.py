@@ -113,7 +113,9 @@ class DigitsParams(Parameters):
 
 
 class Digits:
-    """Prior, forward process, likelihood and exact posterior; see the module for the formulas.
+    """Image inversion: frames between a handwritten 9 and a 6 from a tenth of their pixels, noisy.
+
+    Prior, forward process, likelihood and exact posterior; see the module for the formulas.
 
     Args:
         options: the ``simulator`` block.

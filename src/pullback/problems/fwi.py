@@ -6,8 +6,8 @@ nodes: simulating a draw again adds no error of its own.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Fwi:
-    """The fwi problem.
+    """Full-waveform inversion of 2-D velocity models with a real wave simulator (Devito).
 
     Args:
         options: the problem's ``simulator`` block.
@@ -47,6 +47,11 @@ class Fwi:
     unlearnable = "x and y are arrays"
     reads = frozenset({"gathers"})
     compiles = True
+    advice: ClassVar[Mapping[str, str]] = {
+        "outside": "or a method that needs no training data like it (lbfgs-fwi)",
+        "misfit": "where the difference shows arrivals shifted by half a cycle, a descent from lower frequencies",
+        "undetermined": "more shots, wider offsets, lower frequencies or a longer record; or a prior that knows more",
+    }
     block = 20
     fail = "error"
 

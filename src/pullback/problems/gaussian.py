@@ -78,7 +78,9 @@ class GaussianParams(Parameters):
 
 
 class Gaussian:
-    """Prior, forward process, likelihood and posterior in closed form; see the module for the formulas.
+    """The Gaussian problem with a known answer; in two dimensions that of the ensemble inverse problem paper.
+
+    Prior, forward process, likelihood and posterior in closed form; see the module for the formulas.
 
     Args:
         options: the ``simulator`` block.

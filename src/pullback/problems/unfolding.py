@@ -28,7 +28,9 @@ log = logging.getLogger("pullback")
 
 
 class Unfolding:
-    """One event is a matched pair of jets; a collision (`group`) gives several.
+    """Unfolding of jets: truth (pt, eta, phi, mass) from reconstructed (pt, eta, phi).
+
+    One event is a matched pair of jets; a collision (`group`) gives several.
 
     Args:
         options: the problem's ``simulator`` block.

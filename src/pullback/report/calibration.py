@@ -8,7 +8,7 @@ import numpy as np
 from pullback.report.drawing import WIDTH, Drawing, axes_at, finish, handle, legend, new_figure, style, tag
 from pullback.report.examples import Example
 from pullback.report.figures import shorten
-from pullback.report.style import BASELINES, INK, Series
+from pullback.report.style import INK, Series
 from pullback.report.tables import Family
 
 MOST_FAMILIES = 8
@@ -108,7 +108,7 @@ def _coverage(
     names = list(dict.fromkeys(name for row in grid for e in row if e for name in e.references))
     legend(figure, [*(handle(m, marker=False) for m in methods), *_line_handles(names)], 0.05)
     # A baseline is far off by design: it may leave the panel, so that the methods can be told apart.
-    compared = [row for m, row in zip(methods, grid, strict=True) if m.kind not in BASELINES] or grid
+    compared = [row for m, row in zip(methods, grid, strict=True) if not m.spec.baseline] or grid
     gaps = [e.coverage - _levels(e.coverage) for row in compared for e in row if e and e.coverage is not None]
     span = min(max(0.05, 1.1 * max(float(np.abs(gap).max()) for gap in gaps)), 1.0)
     for place, family in enumerate(families):

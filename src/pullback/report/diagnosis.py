@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pullback.metrics.metric import words
 from pullback.report.seeds import Measured
-from pullback.report.style import BASELINES, Series, metric_text
+from pullback.report.style import Series
 from pullback.report.tables import Family, Rows, collect
 
 FAR = 1.5
@@ -32,16 +33,6 @@ NARROW, WIDE = 0.85, 0.95
 
 FAILED = 0.01
 
-FLOWS = {"cfm", "ei-fm"}
-"""Kinds of methods whose draws are the end of an ODE."""
-
-_TRAINED = "more training steps and events, or a larger network"
-_CLOSER = {
-    "enkg": "more particles, levels or updates of EnKG, and a prior that knows such truths",
-    "lbfgs-fwi": "another start, lower first corners or more iterations of L-BFGS",
-}
-"""What brings draws of a kind of method closer to their observations; of all others, `_TRAINED`."""
-
 
 @dataclass(frozen=True)
 class Line:
@@ -58,7 +49,7 @@ class _Results:
 
     family: Family
     headline: str | None
-    is_waves: bool
+    advice: Mapping[str, str]
     of: Callable[[str], list[tuple[Series, Measured]]]
     nearest_seen: Callable[[Series, float], float]
     seen_floor: float
@@ -71,7 +62,7 @@ class _Results:
 
     def ranked(self, metric: str) -> list[tuple[Series, Measured]]:
         """Results of methods: no baselines and no bounds."""
-        return [(s, m) for s, m in self.of(metric) if s.kind not in BASELINES and s.competes]
+        return [(s, m) for s, m in self.of(metric) if not s.spec.baseline and s.competes]
 
 
 Finding = tuple[str, str]
@@ -84,7 +75,7 @@ def diagnose(
     families: Sequence[Family],
     headline: str | None,
     preflight: Mapping[str, Any],
-    is_waves: bool,
+    advice: Mapping[str, str],
 ) -> list[Line]:
     """Lines for the simulation's own warnings, then for every family with something to say.
 
@@ -93,7 +84,7 @@ def diagnose(
         series, families: as in its tables.
         headline: the metric that stands first.
         preflight: numbers of the pre-flight check, with its ``warnings``.
-        is_waves: whether the problem is full-waveform inversion, so that advice may speak of shots and frequencies.
+        advice: of the problem, as in `ProblemKind.advice`.
     """
     lines = [
         Line(None, [warning], ["change the simulator's settings; every ensemble is made again"])
@@ -119,12 +110,16 @@ def diagnose(
                 return []
             return [(s, m) for s, m in zip(series, found[metric][position], strict=True) if m]
 
-        results = _Results(family, headline, is_waves, of, nearest_seen, seen_floor)
+        results = _Results(family, headline, advice, of, nearest_seen, seen_floor)
         findings = [finding for rule in _RULES for finding in rule(results)]
         if findings:
-            advice = list(dict.fromkeys(tried for _, tried in findings))
-            lines.append(Line(family, [said for said, _ in findings], advice))
+            tried = list(dict.fromkeys(what for _, what in findings))
+            lines.append(Line(family, [said for said, _ in findings], tried))
     return lines
+
+
+def _of_problem(results: _Results, finding: str) -> list[str]:
+    return [results.advice[finding]] if finding in results.advice else []
 
 
 def _outside(results: _Results) -> Iterator[Finding]:
@@ -136,10 +131,9 @@ def _outside(results: _Results) -> Iterator[Finding]:
     # Where a file is listed for training and for test there is no distance.
     ratio = distance.value / nearest if nearest > 0 else math.nan
     if ratio > FAR:
-        without = ", or a method that needs no training data like it (lbfgs-fwi)" if results.is_waves else ""
         yield (
             f"its observations lie {ratio:.1f} times as far from the training ensembles as any seen family's",
-            f"a seen family that resembles it{without}",
+            "; ".join(["a seen family that resembles it", *_of_problem(results, "outside")]),
         )
 
 
@@ -157,9 +151,7 @@ def _misfit(results: _Results) -> Iterator[Finding]:
     left = {s: _unexplained(m, results.seen_floor) for s, m in results.ranked("misfit")}
     poor = {s: share for s, share in left.items() if share > UNEXPLAINED}
     if poor:
-        advice = "; ".join(dict.fromkeys(_CLOSER.get(s.kind, _TRAINED) for s in poor))
-        if results.is_waves:
-            advice += "; where the difference shows arrivals shifted by half a cycle, a descent from lower frequencies"
+        advice = "; ".join([*dict.fromkeys(s.spec.misfit_advice for s in poor), *_of_problem(results, "misfit")])
         said = _named({s.label: share for s, share in poor.items()})
         least = (
             "the truth does" if results.has_truth else "noise as in training would; how much these have is not known"
@@ -169,9 +161,7 @@ def _misfit(results: _Results) -> Iterator[Finding]:
     wrong = {s.label: errors[s].value for s, share in left.items() if s in errors and share <= UNEXPLAINED}
     wrong = {label: error for label, error in wrong.items() if error > WRONG}
     if wrong:
-        advice = "observations that tell more, or a prior that knows more"
-        if results.is_waves:
-            advice = "more shots, wider offsets, lower frequencies or a longer record; or a prior that knows more"
+        advice = results.advice.get("undetermined", "observations that tell more, or a prior that knows more")
         yield (
             f"the observations are met and the truth is not, so they do not determine it: error of {_named(wrong)}",
             advice,
@@ -183,13 +173,12 @@ def _coverage(results: _Results) -> Iterator[Finding]:
     narrow = [(s, m) for s, m in measured if m.high < NARROW]
     if narrow:
         said = _named({s.label: m.value for s, m in narrow})
-        kinds = {s.kind for s, _ in narrow}
-        # First, as nothing has to be trained again for it.
-        solver = "more `steps` of the flow's solver (with few, draws stay near their mean); " if kinds & FLOWS else ""
-        more = "; for EnKG more particles (`draws`), less `guidance`" if "enkg" in kinds else ""
+        # The kind's own first, as nothing has to be trained again for it.
+        own = dict.fromkeys(s.spec.advice for s, _ in narrow if s.spec.advice)
+        trained = "more training events, or `set_size` and priors in training that come closer to this family"
         yield (
             f"over-confident: too few truths lie in 90 % intervals of {said}",
-            f"{solver}more training events, or `set_size` and priors in training that come closer to this family{more}",
+            "; ".join([*own, trained]),
         )
     wide = {s.label: m.value for s, m in measured if m.low > WIDE}
     if wide:
@@ -211,8 +200,10 @@ def _failed(results: _Results) -> Iterator[Finding]:
 def _blind(results: _Results) -> Iterator[Finding]:
     if results.headline is None:
         return
-    better = metric_text(results.headline).better
-    base = next((m for s, m in results.of(results.headline) if s.kind == "random-truth"), None)
+    better = words(results.headline).better
+    # Of the baselines the one that draws seen truths, not a trained prior's.
+    found = (m for s, m in results.of(results.headline) if s.spec.baseline and s.spec.reads_seen)
+    base = next(found, None)
     if base is None or better not in ("lower", "higher"):
         return
     blind = [

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from pullback.core.angles import wrap
 from pullback.core.particles import normalise
 from pullback.ensembles import hdf5
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader, PosteriorReader
-from pullback.metrics.draws import wrap
 from pullback.problems.base import problem_of
-from pullback.problems.fwi import Fwi
 from pullback.readers.section import Section
 from pullback.readers.segy import write_gathers, write_model
 from pullback.simulators.acquisition import Acquisition
@@ -257,11 +256,11 @@ def _acquisition(source: Source) -> Acquisition:
     shift = job.get("shift") or {}
     if shift.get("kind") == "simulator":
         job = {**job, "simulator": job["simulator"] | shift["change"]}
-    problem = problem_of(job) if job["kind"] == "fwi" else None
-    if not isinstance(problem, Fwi):
-        dims = ", ".join(source.events.y.dims)
-        raise ExportError(f"y is ({dims}), and SEG-Y holds shot gathers of waves: export to .nc")
-    return problem.acquisition
+    dims = source.events.y.dims
+    found = getattr(problem_of(job), "acquisition", None) if set(dims) == {"source", "time", "receiver"} else None
+    if not isinstance(found, Acquisition):
+        raise ExportError(f"y is ({', '.join(dims)}), and SEG-Y holds shot gathers of waves: export to .nc")
+    return found
 
 
 def _refuse_existing(path: Path) -> None:

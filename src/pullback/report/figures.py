@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from pullback.metrics.metric import words
 from pullback.report.drawing import WIDTH, Drawing, axes_at, finish, handle, legend, log_axis, new_figure, style, tag
 from pullback.report.seeds import Measured
-from pullback.report.style import FAINT, FLOOR, INK, ROLES, Series, metric_text, with_unit
+from pullback.report.style import FAINT, FLOOR, INK, ROLES, Series, with_unit
 from pullback.report.tables import Family
 
 _ROW = 0.42
@@ -49,9 +50,8 @@ def generalisation(
         numeric = []
     names = {f.name for f, _ in numeric}
     listed = [(f, m) for f, m in rows if f.name not in names]
-    text = metric_text(metric)
+    text = words(metric)
     label = with_unit(text.title.partition(",")[0], unit)
-    arrow = {"lower": "lower is better", "higher": "higher is better"}.get(text.better, "")
     below = _list_height(listed) + 0.62 if listed else 0.0
     above = 3.1 if numeric else 0.0
     with style():
@@ -67,8 +67,9 @@ def generalisation(
         if listed:
             axes = axes_at(figure, _LABELS, 0.5, WIDTH - _LABELS - 0.25, below - 0.62)
             _by_row(axes, listed, series, shown)
-            axes.set_xlabel(f"{label}; {arrow}" if arrow else label)
-        caption = f"{text.title}: families by methods ({arrow or text.meaning}). Bars and bands are 95 % intervals"
+            axes.set_xlabel(f"{label}; {text.direction}" if text.direction else label)
+        said = text.direction or text.description
+        caption = f"{text.title}: families by methods ({said}). Bars and bands are 95 % intervals"
         caption += "; grey marks the sampling floor, what two independent sets of truth differ by" if has_floor else ""
         caption += ". Shaded ranges of the parameter were trained on." if numeric and support else "."
         alt = f"{text.title} of {', '.join(series[i].label for i in shown)} on {', '.join(f.title for f, _ in rows)}"

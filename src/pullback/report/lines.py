@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pullback.metrics.metric import words
 from pullback.report.seeds import Measured, measure
-from pullback.report.style import Series, metric_text, with_unit
+from pullback.report.style import Series, with_unit
 from pullback.report.tables import Family, Rows
 from pullback.study.base import Uniform, canonical, did_you_mean, is_distribution
 from pullback.study.figures import Figure, family_numbers, numbers
@@ -156,8 +157,8 @@ def _plot(
     families: Mapping[str, Sequence[Family]],
     series: Sequence[Series],
 ) -> Plot:
-    words = x_label(figure, "")
-    title = figure.title or f"{metric_text(figure.y).title} {f'against {words}' if words else f'by {figure.x}'}"
+    against = x_label(figure, "")
+    title = figure.title or f"{words(figure.y).title} {f'against {against}' if against else f'by {figure.x}'}"
     plot = Plot(number, figure, title, figure.y, "", x_label(figure, ""), [])
     taken = {name: found for name, found in rows.items() if name in study.problems and figure.takes(problems=name)}
     known = dict.fromkeys(metric for found in taken.values() for metric in found)
@@ -200,7 +201,7 @@ def x_label(figure: Figure, unit: str) -> str:
     if figure.x in LABELS:
         return LABELS[figure.x]
     if figure.x == "seen_swd":
-        return with_unit(metric_text("seen_swd").title.lower(), unit)
+        return with_unit(words("seen_swd").title.lower(), unit)
     return figure.x.partition(".")[2].replace(".", ", ").replace("_", " ")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from pullback.report.drawing import Drawing, axes_at, finish, limits, new_figure, style, tag
 from pullback.report.examples import Answer, Axis, Example
-from pullback.report.style import BASELINES, TRUTH, Series, with_unit
+from pullback.report.style import TRUTH, Series, with_unit
 
 
 def cases(answers: Sequence[Answer]) -> list[list[tuple[Answer, int]]]:
@@ -102,7 +102,7 @@ _ERROR = "RdBu_r"
 def _error_limits(case: Sequence[tuple[Answer, int]]) -> Span | None:
     """Symmetric limits of mean - truth, of methods that look at y where there are any; None without a truth."""
     errors = {s: np.abs(e.mean[i] - e.truth[i]) for (s, e), i in case if e.mean is not None and e.truth is not None}
-    looked = [v for s, v in errors.items() if s.kind not in BASELINES] or list(errors.values())
+    looked = [v for s, v in errors.items() if not s.spec.baseline] or list(errors.values())
     return (-(high := limits(looked, 0, 99)[1]), high) if looked else None
 
 

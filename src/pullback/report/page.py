@@ -13,6 +13,7 @@ import yaml
 
 from pullback.core.optional import require
 from pullback.ensembles.stale_files import refuse_stale_files
+from pullback.metrics.metric import load_metrics, words
 from pullback.metrics.table import COLUMNS, COST_COLUMNS, write_table
 from pullback.problems.base import problem_of
 from pullback.report import calibration, figures, gathers, maps, pictures, plots
@@ -114,7 +115,9 @@ def write_report(
     """
     parsed = json.loads(job)
     refuse_stale_files(parsed, examples=examples)
-    study = Study.model_validate(parsed["study"])
+    study = Study.model_validate(parsed["study"], context={"folder": parsed["folder"]})
+    for problem in study.problems.values():
+        load_metrics(problem.evaluation.metrics, parsed["folder"])
     text = read_csv(metrics, COLUMNS)
     numbers = as_numbers(text)
     cost = as_numbers(read_csv(costs, COST_COLUMNS))
@@ -123,7 +126,8 @@ def write_report(
     checks = {Path(path).parent.name: json.loads(Path(path).read_text()) for path in preflights}
     series = make_series(
         [tuple(row) for row in numbers[["method", "infer", "method_kind", "returns"]].drop_duplicates().to_numpy()]
-        + [(e.method, e.infer, e.method_kind, e.returns) for e in found]
+        + [(e.method, e.infer, e.method_kind, e.returns) for e in found],
+        {method.kind: type(method) for problem in study.problems.values() for method in problem.methods.values()},
     )
     problems = [
         _problem(
@@ -246,7 +250,7 @@ def _problem(
     view.curves = _curve_figure(f"{key}c", curves, series)
     view.costs = cost_rows(costs, series)
     view.failures = _failures(metrics, costs)
-    view.diagnosis = diagnose(rows, series, families, chosen, preflight, spec.kind == "fwi")
+    view.diagnosis = diagnose(rows, series, families, chosen, preflight, spec.spec.advice)
     view.preflight = [(k.replace("_", " "), _plain(v)) for k, v in preflight.items()]
     return view
 
@@ -313,7 +317,7 @@ def _verdict(table: MetricTable) -> str:
     compared = [
         r for r in rows if sum(bool(c.interval) for c, s in zip(r.cells, table.series, strict=True) if s.competes) > 1
     ]
-    if not compared or not table.better:
+    if not compared or table.better not in ("lower", "higher"):
         return ""
     lead = sorted(table.marks.items(), key=lambda item: (-item[1], item[0]))
     said = [f"{name} is clearly best on {n} of {len(compared)}" for name, n in lead]
@@ -381,22 +385,18 @@ def _curve_figure(key: str, curves: Sequence[tuple[str, str, str, Any]], series:
 def _failures(metrics: Any, costs: Any) -> list[str]:
     """Sentences about what went wrong and was counted; empty when nothing did."""
     said = []
-    failed = metrics[metrics["metric"].str.startswith("fail") & (metrics["value"] > 0)]
-    for row in failed.itertuples(index=False):
-        who = f"{row.method} ({row.infer}, seed {row.seed}) on {row.family}"
-        said.append(f"{who}: {100 * row.value:.3g} % {row.metric.replace('_', ' ')}")
-    for row in metrics[(metrics["metric"] == "set_size_outside") & (metrics["value"] > 0)].itertuples(index=False):
-        share = f"{100 * row.value:.0f} % of the conditioning sets"
-        said.append(
-            f"{row.method} ({row.infer}, seed {row.seed}) on {row.family}: {share} have a size that was not trained"
-        )
-    for column, words in (
+    for row in metrics[metrics["value"] > 0].itertuples(index=False):
+        alarm = words(row.metric).metric.alarm
+        if alarm:
+            who = f"{row.method} ({row.infer}, seed {row.seed}) on {row.family}"
+            said.append(f"{who}: {alarm.format(percent=100 * row.value)}")
+    for column, what in (
         ("failed_simulations", "simulations failed inside the method"),
         ("projected", "states were projected to the simulator's bounds"),
     ):
         part = costs[costs[column] > 0]
         for (method, infer), group in part.groupby(["method", "infer"], sort=True):
-            said.append(f"{method} ({infer}): {group[column].sum():.0f} {words}")
+            said.append(f"{method} ({infer}): {group[column].sum():.0f} {what}")
     return said
 
 

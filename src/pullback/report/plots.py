@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pullback.metrics.metric import words
 from pullback.report.drawing import WIDTH, Drawing, axes_at, finish, legend, legend_columns, log_axis, new_figure, tag
 from pullback.report.drawing import style as drawing_style
 from pullback.report.figures import floor_handle, shade_trained, shorten
 from pullback.report.lines import Line, Panel, Plot, Result
-from pullback.report.style import FAINT, FLOOR, MARKERS, PALETTE, metric_text, with_unit
+from pullback.report.style import FAINT, FLOOR, MARKERS, PALETTE, with_unit
 
 _SHADES = (0.0, 0.5, -0.45, 0.28, -0.22)
 """Towards white (or black) of the method's colour, for its second, third, ... line."""
@@ -90,7 +91,7 @@ def draw(key: str, plot: Plot) -> Drawing | None:
                 if column:
                     axes.tick_params(axis="y", labelleft=False)
                 else:
-                    text = with_unit(metric_text(plot.metric).title.partition(",")[0], plot.unit)
+                    text = with_unit(words(plot.metric).title.partition(",")[0], plot.unit)
                     axes.set_ylabel("\n".join(textwrap.wrap(text, max(int(high / _CHARACTER), 12))))
         return finish(figure, key, _alt(plot), _caption(plot, bool(references), has_floor, logs))
 
@@ -143,7 +144,7 @@ def _looks(plot: Plot) -> dict[str, Look]:
         # The longest line of a method has the method's own colour.
         same = sorted((other for other in order if bases[other] == base), key=lambda other: -length[other])
         rank = same.index(label)
-        dash = (0, (3, 1.2)) if members[label][0].kind == "oracle" else _DASHES[rank % len(_DASHES)]
+        dash = (0, (3, 1.2)) if members[label][0].spec.uses_true_prior else _DASHES[rank % len(_DASHES)]
         colour = _shade(base, _SHADES[rank % len(_SHADES)])
         looks[label] = Look(label, colour, MARKERS[position % len(MARKERS)], dash, tuple(members[label]))
     return looks
@@ -327,12 +328,12 @@ def _alt(plot: Plot) -> str:
     lines = dict.fromkeys(line.label for panel in plot.panels for line in panel.lines)
     titles = [panel.title for panel in plot.panels if panel.title]
     where = f", on {', '.join(titles)}" if titles else ""
-    return f"{metric_text(plot.metric).title} against {plot.x_label or plot.figure.x} of {', '.join(lines)}{where}"
+    return f"{words(plot.metric).title} against {plot.x_label or plot.figure.x} of {', '.join(lines)}{where}"
 
 
 def _caption(plot: Plot, has_reference: bool, has_floor: bool, is_log: bool) -> str:
-    text = metric_text(plot.metric)
-    arrow = {"lower": "lower is better", "higher": "higher is better"}.get(text.better, text.meaning)
+    text = words(plot.metric)
+    arrow = text.direction or text.description
     said = [f"{text.title}{f' ({arrow})' if arrow else ''}. Bars are 95 % intervals"]
     if has_reference:
         said.append("dashed lines from end to end are methods that have no such quantity, with their interval")

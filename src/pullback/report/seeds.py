@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pullback.metrics.metric import words
 from pullback.metrics.table import COLUMNS
 
 SEED_COLUMNS = (
@@ -28,10 +29,6 @@ SEED_COLUMNS = (
 )
 """Columns of the table of means: those of the metrics table without seed (value, floor: means; low, high: as above; n:
 the least), the number of seeds, the standard error of their mean, and their smallest and largest value."""
-
-
-SIGNED = ("_excess", "_gain", "psnr_draw", "psnr_point")
-"""How the names of metrics end that may be negative."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,7 @@ def measure(rows: Sequence[dict[str, Any]], competes: bool = True) -> Measured |
     )
     low = value - below
     # A distance or a share has no negative values to be found at; what is relative to something else has.
-    if not rows[0]["metric"].endswith(SIGNED) and all(row["low"] >= 0 for row in rows):
+    if words(rows[0]["metric"]).metric.least == 0 and all(row["low"] >= 0 for row in rows):
         low = max(low, 0.0)
     return Measured(value, low, value + above, found.floor, found.n, values, competes)
 

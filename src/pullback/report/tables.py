@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from pullback.core.optional import require
+from pullback.metrics.metric import words
 from pullback.metrics.table import COST_COLUMNS
 from pullback.report.files import ReportError
 from pullback.report.seeds import Measured, measure
-from pullback.report.style import ROLES, Series, interval, metric_text, number
+from pullback.report.style import ROLES, Series, interval, number
 
 _NUMBERS = {"value", "low", "high", "floor", "n", "n_observed", *COST_COLUMNS[5:]}
-TRUTH_FREE = ("fold_back", "misfit", "embedding_distance", "seen_swd")
-EMBEDDING_LIMIT = 1.0
-"""The embedding distance is in units of the 95 % quantile of the same distance among the training ensembles."""
 
 
 def read_csv(paths: Iterable[Path], wanted: Sequence[str]) -> Any:
@@ -122,6 +120,7 @@ class MetricTable:
     title: str
     meaning: str
     better: str
+    direction: str
     unit: str
     series: list[Series]
     groups: list[tuple[str, list[Row]]]
@@ -152,7 +151,7 @@ def metric_table(
     """The table of one metric from its rows; only series and families that have a value."""
     found = collect(rows, series, families)
     shown = [i for i in range(len(series)) if any(row[i] for row in found)]
-    text = metric_text(metric)
+    text = words(metric)
     groups: list[tuple[str, list[Row]]] = []
     marks: dict[str, int] = {}
     for role in ROLES:
@@ -171,8 +170,9 @@ def metric_table(
     return MetricTable(
         metric,
         text.title,
-        text.meaning,
+        text.description,
         text.better,
+        text.direction,
         _unit(rows),
         [series[i] for i in shown],
         groups,
@@ -282,8 +282,7 @@ class Check:
 def truth_free(by_metric: Rows, series: Sequence[Series], families: Sequence[Family]) -> list[Check]:
     """Checks of observed families that need no truth, each with a reading in plain words."""
     checks = []
-    names = [m for m in by_metric if m.startswith(TRUTH_FREE)]
-    for metric in sorted(names, key=lambda m: [m.startswith(p) for p in TRUTH_FREE], reverse=True):
+    for metric in (m for m in by_metric if words(m).metric.check):
         found = collect(by_metric[metric], series, families)
         unit = _unit(by_metric[metric])
         for family, row in zip(families, found, strict=True):
@@ -296,7 +295,7 @@ def truth_free(by_metric: Rows, series: Sequence[Series], families: Sequence[Fam
                 reading, good = read_check(metric, measured, [m for m in seen if m])
                 shown = number(measured.value, measured.low, measured.high)
                 span = interval(measured.value, measured.low, measured.high)
-                title = metric_text(metric).title
+                title = words(metric).title
                 checks.append(Check(family, series[position], title, shown, span, unit, reading, good))
     order = {family.name: i for i, family in enumerate(families)}
     return sorted(checks, key=lambda c: (order[c.family.name], c.series.index))
@@ -305,15 +304,16 @@ def truth_free(by_metric: Rows, series: Sequence[Series], families: Sequence[Fam
 def read_check(metric: str, measured: Measured, seen: Sequence[Measured]) -> tuple[str, bool | None]:
     """A plain-word reading, and whether it is good (None: it cannot be said).
 
-    The embedding distance has a limit of its own; the other checks are compared with their floor, then with the largest
-    value on seen families.
+    A check with a limit of its own is compared with that; the others with their floor, then with the largest value on
+    seen families.
     """
     if measured.failed:
         return "failed: too many draws, or their simulations, did", False
-    if metric.startswith("embedding_distance"):
-        if measured.value <= EMBEDDING_LIMIT:
-            return "inside the training ensembles (limit 1)", True
-        return "outside the training ensembles (limit 1): do not trust without other evidence", False
+    limit = words(metric).metric.limit
+    if math.isfinite(limit):
+        if measured.value <= limit:
+            return f"inside the training ensembles (limit {limit:g})", True
+        return f"outside the training ensembles (limit {limit:g}): do not trust without other evidence", False
     if math.isfinite(measured.floor) and measured.low <= measured.floor:
         return f"at the sampling floor ({number(measured.floor)})", True
     worst = max((m.value for m in seen if not m.failed), default=math.nan)

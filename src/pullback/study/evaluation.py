@@ -1,7 +1,8 @@
 """How results are judged: numbers of directions, replicas and draws; what is compared with the exact posterior."""
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
+from pullback import registry
 from pullback.study.base import Closed, Name
 
 
@@ -40,4 +41,18 @@ class EvaluationSettings(Closed):
     headline: str | None = Field(
         default=None, description="metric whose table stands first in the report, such as energy_score"
     )
+    metrics: list[str] = Field(
+        default=[],
+        description="further metrics: entry points of the group pullback.metrics, or ./my.py:NAME beside the study",
+    )
     examples: int = Field(default=3, ge=1, description="example posteriors of each family in the report")
+
+    @field_validator("metrics")
+    @classmethod
+    def _are_there(cls, kinds: list[str], info: ValidationInfo) -> list[str]:
+        for kind in kinds:
+            try:
+                registry.load("metrics", kind, (info.context or {}).get("folder", "."))
+            except registry.KindError as error:
+                raise ValueError(str(error)) from None
+        return kinds

@@ -266,6 +266,7 @@ class Plan(Layout):
             if base.read is None:
                 families[name]["params"] = base.params
         results, unfolded = self.results(problem, method), self.unfolded(problem, method)
+        evaluation = self.study.problems[problem].evaluation
         inputs = {
             "posteriors": [job_digest(self.posterior_job(problem, method, *result)) for result in results],
             "ensembles": [job_digest(self.index_job(problem, family, "test")) for family in families],
@@ -282,6 +283,7 @@ class Plan(Layout):
             {
                 **more,
                 "inputs": inputs,
+                **({"folder": self.folder} if evaluation.metrics else {}),
                 "study": self.study.study,
                 "seed": self.study.seed,
                 "problem_name": problem,
@@ -291,7 +293,7 @@ class Plan(Layout):
                 "returns": spec.returns,
                 "families": families,
                 "results": [[infer, seed, family] for infer, seed, family in results],
-                "evaluation": self.study.problems[problem].evaluation.model_dump(mode="json", exclude={"headline"}),
+                "evaluation": evaluation.model_dump(mode="json", exclude={"headline"}),
             }
         )
 

@@ -184,7 +184,9 @@ class MethodSpec(KindSpec):
         needs_seen: whether there must be seen families.
         uses_true_prior: whether it knows the true prior: shown beside the others, never ranked among them.
         baseline: whether it answers independently of the observation.
-        advice: what to change where its draws are found to be off.
+        advice: what to change where its intervals are too narrow.
+        misfit_advice: what to change where its draws do not explain their observations.
+        colour: in figures, #RRGGBB; the next free one when empty.
         samples: whether it yields posterior samples (rule `infer`).
         unfolds: whether it yields the truth distribution (rule `unfold`), which is that of a whole ensemble.
         costly_condition: whether conditioning is a job of its own, whose state all parts of an inference read (rule
@@ -200,6 +202,8 @@ class MethodSpec(KindSpec):
     uses_true_prior: ClassVar[bool] = False
     baseline: ClassVar[bool] = False
     advice: ClassVar[str] = ""
+    misfit_advice: ClassVar[str] = "more training steps and events, or a larger network"
+    colour: ClassVar[str] = ""
     samples: ClassVar[bool] = True
     unfolds: ClassVar[bool] = False
     costly_condition: ClassVar[bool] = False
@@ -369,6 +373,8 @@ class ProblemKind:
         resimulates: whether a shift can simulate the truth again with other settings.
         compiles: whether its simulator needs a C compiler.
         reads: what outside records its families may be read from.
+        advice: what the report tells to try where a family's observations are unlike those in training (``outside``),
+            where draws do not explain them (``misfit``), and where they do not determine the truth (``undetermined``).
     """
 
     def __init__(self, cls: Any):
@@ -381,6 +387,7 @@ class ProblemKind:
         self.resimulates: bool = getattr(cls, "resimulates", True)
         self.compiles: bool = getattr(cls, "compiles", False)
         self.reads: frozenset[str] = frozenset(getattr(cls, "reads", ()))
+        self.advice: Mapping[str, str] = getattr(cls, "advice", {})
 
     @property
     def capabilities(self) -> frozenset[Capability]:

@@ -172,7 +172,8 @@ class Graph:
             return []
         if path := registry.file_of(kind, self.plan.folder):
             return [str(path)]
-        module = sys.modules.get(registry.load(group, kind).__module__)
+        registry.load(group, kind)
+        module = sys.modules.get(registry.kinds(group)[kind].partition(":")[0])
         return [file] if (file := getattr(module, "__file__", None)) else []
 
     def code(
@@ -205,6 +206,11 @@ class Graph:
         if reader:
             roots += filter(None, [registry.BUILT_IN["readers"].get(reader)])
             own += _digests(f"readers '{reader}': the file", self._kind_file("readers", reader))
+        if script in ("evaluate", "report"):
+            roots += registry.BUILT_IN["metrics"].values()
+            asked = [self.study.problems[problem]] if problem else self.study.problems.values()
+            for kind in dict.fromkeys(kind for spec in asked for kind in spec.evaluation.metrics):
+                own += _digests(f"metric '{kind}': the file", self._kind_file("metrics", kind))
         return manifest(self.scripts / f"{script}.py", tuple(roots), own)
 
     def code_to_read(self, problem: str, family: str) -> str:

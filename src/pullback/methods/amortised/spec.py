@@ -220,6 +220,8 @@ class SetContext(Amortised):
 class Flow(Amortised):
     """Path: flow matching."""
 
+    advice: ClassVar[str] = "more `steps` of the flow's solver (with few, draws stay near their mean)"
+
     infer: Mapping[Name, FlowInfer] = Field(default={"default": FlowInfer()}, min_length=1)
 
 
@@ -238,6 +240,8 @@ class Diffusion(Amortised):
 class CfmSpec(Flow, ParameterContext):
     """Conditional flow matching: q(x | y), one model on the union of the seen priors."""
 
+    colour: ClassVar[str] = "#D55E00"
+
 
 class CddpmSpec(Diffusion, ParameterContext):
     """Conditional DDPM: q(x | y), one model on the union of the seen priors."""
@@ -245,6 +249,8 @@ class CddpmSpec(Diffusion, ParameterContext):
 
 class EiFmSpec(Flow, SetContext):
     """Ensemble-inverse flow matching: q(x | y, e(Y)), e a permutation-invariant embedding of the observations."""
+
+    colour: ClassVar[str] = "#0072B2"
 
 
 class EiDdpmSpec(Diffusion, SetContext):

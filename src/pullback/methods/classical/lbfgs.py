@@ -71,6 +71,7 @@ class LbfgsSpec(MethodSpec):
     needs: ClassVar[frozenset[Capability]] = frozenset({"pairs", "forward", "gradient"})
     returns: ClassVar[Label] = "point estimate"
     reads_seen: ClassVar[bool] = True
+    misfit_advice: ClassVar[str] = "another start, lower first corners or more iterations of L-BFGS"
     code: ClassVar[str] = "pullback.methods.classical.lbfgs:Lbfgs"
 
     infer: Mapping[Name, LbfgsInfer] = Option(default={"default": LbfgsInfer()}, min_length=1)

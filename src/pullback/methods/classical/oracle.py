@@ -39,6 +39,7 @@ class OracleSpec(MethodSpec):
     needs_either: ClassVar[tuple[Capability, ...]] = ("exact-posterior", "likelihood")
     returns: ClassVar[Label] = "asymptotic"
     uses_true_prior: ClassVar[bool] = True
+    colour: ClassVar[str] = "#009E73"
     code: ClassVar[str] = "pullback.methods.classical.oracle:Oracle"
 
     infer: Mapping[Name, ExactInfer] = Field(default={"default": ExactInfer()}, min_length=1)

@@ -23,6 +23,7 @@ class RandomTruthSpec(MethodSpec):
     reads_seen: ClassVar[bool] = True
     needs_seen: ClassVar[bool] = True
     baseline: ClassVar[bool] = True
+    colour: ClassVar[str] = "#7A7A7A"
     code: ClassVar[str] = "pullback.methods.classical.random_truth:RandomTruth"
 
     infer: Mapping[Name, Infer] = Field(default={"default": Infer()}, min_length=1)

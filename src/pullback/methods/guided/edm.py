@@ -89,24 +89,25 @@ def _build(network: Network, scaling: Scaling, sigma_min: float, sigma_max: floa
     return EdmDenoiser(build_network(network, scaling.x_shape, None, 0), VarianceExploding(sigma_min, sigma_max))
 
 
-def load_prior(artifact: Path | str, accelerator: str = "cpu") -> tuple[EdmDenoiser, Scaling]:
+def load_prior(artifact: Path | str | Artifact, accelerator: str = "cpu") -> tuple[EdmDenoiser, Scaling]:
     """Read a prior's artifact: the denoiser of x as networks see it, and the scaling between that and physical units.
 
     Its weights are fixed; it is differentiable in x_t.
 
     Args:
-        artifact: a file that `EdmPrior.train` wrote; read with ``weights_only=True``.
+        artifact: what `EdmPrior.train` returned, or the file that it wrote, read with ``weights_only=True``.
         accelerator: ``"auto"``, ``"cpu"`` or ``"gpu"``.
 
     Raises:
         ArtifactError: the file is missing, damaged, or foreign.
         PriorError: it is a model of another kind, or predicts something else.
     """
-    weights, meta = load_artifact(artifact)
+    weights, meta = artifact if isinstance(artifact, Artifact) else load_artifact(artifact)
+    name = "the model" if isinstance(artifact, Artifact) else artifact
     found = (meta.get("kind"), meta.get("prediction"), meta.get("sigma_data"))
     if found != (KIND, PREDICTION, SIGMA_DATA):
         raise PriorError(
-            f"{artifact}: holds (kind, prediction, sigma_data) = {found}, wanted {(KIND, PREDICTION, SIGMA_DATA)}; "
+            f"{name}: holds (kind, prediction, sigma_data) = {found}, wanted {(KIND, PREDICTION, SIGMA_DATA)}; "
             "give the file of a diffusion prior (priors: of the study)"
         )
     scaling = Scaling.from_dict(meta["scaling"])

@@ -57,6 +57,9 @@ class EnkgSpec(MethodSpec):
 
     needs: ClassVar[frozenset[Capability]] = frozenset({"forward"})
     returns: ClassVar[Label] = "approximate"
+    advice: ClassVar[str] = "more particles (`draws`) of EnKG, less `guidance`"
+    misfit_advice: ClassVar[str] = "more particles, levels or updates of EnKG, and a prior that knows such truths"
+    colour: ClassVar[str] = "#CC79A7"
     code: ClassVar[str] = "pullback.methods.guided.enkg:EnKG"
 
     prior: Name
@@ -68,6 +71,7 @@ class PriorDrawsSpec(MethodSpec):
 
     needs: ClassVar[frozenset[Capability]] = frozenset({"pairs"})
     returns: ClassVar[Label] = "approximate"
+    baseline: ClassVar[bool] = True
     code: ClassVar[str] = "pullback.methods.guided.prior_draws:PriorDraws"
 
     prior: Name

@@ -4,18 +4,25 @@ from scipy import stats
 
 from pullback.core.angles import wrap
 from pullback.ensembles.fields import Field
-from pullback.metrics.draws import Judged, Space
+from pullback.metrics.expected_coverage import (
+    Others,
+    coverage,
+    curve,
+    local_references,
+    project_observations,
+    uniform_references,
+)
 from pullback.metrics.ranks import EXPECTED, distance_from_uniform, ranks
-from pullback.metrics.tarp import Others, coverage, curve, local_references, project_observations, uniform_references
+from pullback.metrics.sample import Sample, Space
 
 FIELD = Field.vector("x", ("a", "b"), "m")
 N, DRAWS = 3000, 60
 CORRELATED = np.array([[1.0, 0.8], [0.8, 1.0]])
 
 
-def plain(x):
+def plain(x, truth, field=None):
     ok = np.ones(x.shape[:2], bool)
-    return Judged(x, None, ok, x[:, 0], ok[:, 0])
+    return Sample(x, None, ok, x[:, 0], ok[:, 0], truth, Space.of(field or FIELD, truth))
 
 
 def posterior(rng, covariance):
@@ -33,7 +40,7 @@ def gaps(truth, x, y, rng):
     others = Others(other_y + rng.multivariate_normal([0, 0], CORRELATED, N), other_y, None)
     references = uniform_references(truth, space, FIELD, others, ("t",)), local_references(y, others)
     return [
-        distance_from_uniform(coverage(plain(x), truth, reference, space, scale, tie))
+        distance_from_uniform(coverage(plain(x, truth), reference, scale, tie))
         for reference, tie in zip(references, ties, strict=True)
     ]
 
@@ -56,13 +63,12 @@ def test_the_gap_of_an_exact_posterior_scatters_as_its_floor_says():
     for _ in range(60):
         y = 2 * rng.normal(size=(800, 2))
         truth, x = y[:400] + rng.normal(size=(400, 2)), y[:400, None] + rng.normal(size=(400, 20, 2))
-        space = Space.of(FIELD, truth)
         independent = Others(y[400:] + rng.normal(size=(400, 2)), y[400:], None)
         own = Others(truth, y[:400], np.arange(400))
         found.append(
             [
                 distance_from_uniform(
-                    coverage(plain(x), truth, local_references(y[:400], others), space, np.ones(2), rng.random(400))
+                    coverage(plain(x, truth), local_references(y[:400], others), np.ones(2), rng.random(400))
                 )
                 for others in (independent, own)
             ]
@@ -108,7 +114,7 @@ def test_curve_is_that_of_an_independent_implementation(width):
     space = Space.of(FIELD, truth)
     references = uniform_references(truth, space, FIELD, NOBODY, ("t",))
     scale = truth.max(axis=0) - truth.min(axis=0)
-    u = coverage(plain(x), truth, references, space, scale, rng.random(600))
+    u = coverage(plain(x, truth), references, scale, rng.random(600))
     found = curve(u, None)
     expected = independent_ecp(x, truth, references, np.linspace(0, 1, len(found)))
     # A share k/60 becomes (k + U)/61: the two curves are at most one draw's step and its scatter apart.
@@ -127,7 +133,7 @@ def test_all_that_enters_a_distance_has_one_scale():
     for factor in (np.ones(2), unit):
         space = Space.of(FIELD, truth * factor)
         references = uniform_references(truth * factor, space, FIELD, NOBODY, ("t",))
-        found.append(coverage(plain(x * factor), truth * factor, references, space, (truth * factor).std(axis=0), tie))
+        found.append(coverage(plain(x * factor, truth * factor), references, (truth * factor).std(axis=0), tie))
     assert found[0] == pytest.approx(found[1])
 
 
@@ -136,9 +142,8 @@ def test_angles_are_wrapped():
     rng = np.random.default_rng(5)
     truth = wrap(np.pi + 0.3 * rng.normal(size=(N, 1)))
     x = wrap(np.pi + 0.3 * rng.normal(size=(N, DRAWS, 1)))
-    space = Space.of(field, truth)
     reference = np.full((N, 1), -np.pi + 0.1)
-    u = coverage(plain(x), truth, reference, space, np.ones(1), rng.random(N))
+    u = coverage(plain(x, truth, field), reference, np.ones(1), rng.random(N))
     assert stats.kstest(u, "uniform").pvalue > 1e-3
 
 

@@ -22,8 +22,8 @@ import numpy as np
 
 from pullback.core import seeding
 from pullback.ensembles.fields import Field
-from pullback.metrics.draws import Judged, Space
 from pullback.metrics.ranks import ranks
+from pullback.metrics.sample import Sample, Space
 
 KINDS = ("tarp_gap", "tarp_gap.local")
 
@@ -104,20 +104,20 @@ def local_references(y: np.ndarray, others: Others) -> np.ndarray:
     return others.x[near[np.arange(len(y)), np.where(foreign.any(axis=1), foreign.argmax(axis=1), count - 1)]]
 
 
-def coverage(
-    judged: Judged, truth: np.ndarray, reference: np.ndarray, space: Space, scale: np.ndarray, uniform: np.ndarray
-) -> np.ndarray:
+def coverage(sample: Sample, reference: np.ndarray, scale: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     """The credibility u of the ball that reaches the truth, (event,), in [0, 1]; uniform for an exact posterior.
 
     Args:
-        judged: draws. truth, reference: (event, component). space: of x.
+        sample: draws with their truth.
+        reference: (event, component).
         scale: what components are divided by (component,).
         uniform: numbers in [0, 1), (event,), that break ties.
     """
+    truth, space = sample.known
     return ranks(
-        _distance(judged.x, reference[:, None], space, scale),
+        _distance(sample.x, reference[:, None], space, scale),
         _distance(truth, reference, space, scale),
-        judged.weight,
+        sample.weight,
         uniform,
     )
 

@@ -1,0 +1,54 @@
+"""Numbers that methods report of themselves: one of each for a posterior, without an interval."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pullback.metrics.metric import Measured, Metric
+
+if TYPE_CHECKING:
+    from pullback.metrics.answers import Answers
+
+
+def diagnostic_rows(answers: "Answers") -> Iterator[Measured]:
+    """The posterior's diagnostics, those that have no `Metric` too."""
+    for name, value in answers.posterior.diagnostics.items():
+        yield Measured(name, float(value), None, None, None, answers.posterior.n, "1")
+
+
+def _diagnostic(name: str, title: str, description: str, **more: object) -> Metric:
+    return Metric(name, title, description, needs_truth=False, measure=diagnostic_rows, **more)  # type: ignore[arg-type]
+
+
+EMBEDDING_DISTANCE = _diagnostic(
+    "embedding_distance",
+    "Embedding distance",
+    "of the observations from the training sets; above 1 unlike them",
+    check=True,
+    # In units of the 95 % quantile of the same distance among the training ensembles.
+    limit=1.0,
+)
+SET_SIZE = _diagnostic("set_size", "Smallest conditioning set", "observations in the smallest set")
+SET_SIZE_OUTSIDE = _diagnostic(
+    "set_size_outside",
+    "Sets of untrained size",
+    "share of conditioning sets whose size was not trained",
+    alarm="{percent:.0f} % of the conditioning sets have a size that was not trained",
+)
+EFFECTIVE_POOL = _diagnostic(
+    "effective_pool",
+    "Effective pool",
+    "candidates that a draw is chosen from, counted by their weights",
+    better="higher",
+)
+EFFECTIVE_POOL_LOW = _diagnostic(
+    "effective_pool_low",
+    "Effective pool, worst 5 %",
+    "of the events whose draws had the least choice",
+    better="higher",
+)
+FINAL_MISFIT = _diagnostic(
+    "final_misfit",
+    "Misfit where the descent ended",
+    "median over events, at the last band's frequencies",
+    better="lower",
+)
