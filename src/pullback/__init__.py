@@ -25,8 +25,12 @@ if TYPE_CHECKING:
         PosteriorSamples,
         Regression,
         VelocityGAN,
+        energy_score,
         open_ensemble,
         open_posterior,
+        sliced_wasserstein,
+        tarp,
+        wasserstein_1d,
     )
 
 __version__ = "0.1.0"
@@ -43,8 +47,12 @@ __all__ = [
     "PosteriorSamples",
     "Regression",
     "VelocityGAN",
+    "energy_score",
     "open_ensemble",
     "open_posterior",
+    "sliced_wasserstein",
+    "tarp",
+    "wasserstein_1d",
     "waves",
 ]
 

@@ -9,14 +9,17 @@ import pytest
 from pullback.core.seeding import generator
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader, StoreError, index_ensemble
-from pullback.problems import simulate as simulate_module
+from pullback.problems import derive as derive_module
+from pullback.problems.base import SimulationError
 from pullback.problems.command import CommandError
+from pullback.problems.derive import Resimulation, apply_shift, derive
 from pullback.problems.noise import with_noise
-from pullback.problems.simulate import Resimulation, SimulationError, apply_shift, derive, preflight, simulate
+from pullback.problems.preflight import preflight
+from pullback.problems.simulate import simulate
 from pullback.study import load_study
-from pullback.study.families import MissingShift, NoiseShift, ScaleShift
 from pullback.study.job_params import Plan
 from pullback.study.kinds import problem_kind
+from pullback.study.shifts import MissingShift, NoiseShift, ScaleShift
 
 SWEEP = {
     "role": "seen",
@@ -116,7 +119,7 @@ def test_a_shift_does_not_depend_on_what_is_read_at_once(tmp_path, monkeypatch, 
     monkeypatch.setattr(EnsembleReader, "read", counted)
     digests = set()
     for index, size in enumerate((64 << 20, 24 * 77)):
-        monkeypatch.setattr(simulate_module, "SHIFT_BYTES", size)
+        monkeypatch.setattr(derive_module, "SHIFT_BYTES", size)
         seen.clear()
         derive(study_plan.derive_job("toy", "noisy"), base, tmp_path / f"{index}.h5")
         assert max(seen) == (1000, 77)[index]

@@ -12,8 +12,8 @@ pytest.importorskip("fastjet", reason="pip install 'pullback[collider]'")
 
 from pullback.ensembles.store import EnsembleReader
 from pullback.problems.base import Problem
+from pullback.problems.read import read
 from pullback.problems.unfolding import Unfolding
-from pullback.readers.read import read
 from pullback.simulators.collider import collide
 from pullback.simulators.collider_settings import UnfoldingSimulator
 from pullback.study.kinds import ProblemKind, problem_kind

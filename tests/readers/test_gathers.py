@@ -11,9 +11,9 @@ import xarray as xr
 
 from pullback.ensembles.store import EnsembleReader
 from pullback.problems.fwi import Fwi
+from pullback.problems.read import read
 from pullback.readers.base import ReadError
 from pullback.readers.gathers import BLOCK
-from pullback.readers.read import read
 from pullback.simulators.wave_settings import FwiSimulator
 
 DATA = Path(os.environ.get("PULLBACK_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data") / "fwi"

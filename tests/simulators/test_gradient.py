@@ -193,3 +193,20 @@ def test_a_failed_model_leaves_the_others():
     assert np.isnan(slope[1]).all()
     for i, g in zip((0, 2), alone, strict=True):
         np.testing.assert_allclose(slope[i], g[0], rtol=1e-4, atol=1e-5 * np.abs(g).max())
+
+
+@pytest.mark.parametrize("boundary", ["sponge", "pml"])
+def test_a_model_that_blows_up_leaves_the_others_of_its_batch(boundary, monkeypatch):
+    a = small(boundary=boundary)
+    engine = AcousticEngine(a, models=3)
+    engine.segment = 100
+    velocity = np.concatenate([model(a), model(a)[:1]])
+    r = np.random.default_rng(7).standard_normal((3, *a.data_shape)).astype(np.float32)
+    wanted = engine.linearize(velocity)[2](r)
+    gathers = engine._gathers
+    monkeypatch.setattr(engine, "_gathers", lambda *given: (gathers(*given)[0], np.array([True, False, True])))
+    _, ok, pullback = engine.linearize(velocity)
+    assert ok.tolist() == [True, False, True]
+    slope = pullback(r)
+    assert np.isnan(slope[1]).all()
+    np.testing.assert_allclose(slope[[0, 2]], wanted[[0, 2]], rtol=1e-4, atol=1e-5 * np.abs(wanted).max())

@@ -4,6 +4,7 @@ from pullback import waves
 from pullback.api.files import Ensemble, Posterior, open_ensemble, open_posterior
 from pullback.api.models import CDDPM, CFM, EIDDPM, EIFM, HVAE, DiffusionPrior, Regression, VelocityGAN
 from pullback.methods.base import PosteriorSamples
+from pullback.metrics.arrays import energy_score, sliced_wasserstein, tarp, wasserstein_1d
 
 __all__ = [
     "CDDPM",
@@ -17,7 +18,11 @@ __all__ = [
     "PosteriorSamples",
     "Regression",
     "VelocityGAN",
+    "energy_score",
     "open_ensemble",
     "open_posterior",
+    "sliced_wasserstein",
+    "tarp",
+    "wasserstein_1d",
     "waves",
 ]

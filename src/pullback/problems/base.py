@@ -13,6 +13,10 @@ Pullback = Callable[[np.ndarray], np.ndarray]
 """Cotangents of the signal (event, *y) -> gradients by x (event, *x): J^T u at the x that it was made for."""
 
 
+class SimulationError(ValueError):
+    """A simulation that failed where it may not."""
+
+
 class Problem(Protocol):
     """Families + forward process (+ derivative, + likelihood, + exact posterior where there is one).
 

@@ -32,10 +32,11 @@ from pullback.problems.linear import Identity
 from pullback.problems.reweighting import choose
 from pullback.readers.idx import IdxError, read_idx
 from pullback.study.base import Number, ends, outside_path
-from pullback.study.families import Family, NoiseShift
 from pullback.study.kinds import Message, Package, Parameters, SimulatorSettings
+from pullback.study.shifts import NoiseShift
 
 if TYPE_CHECKING:
+    from pullback.study.families import Family
     from pullback.study.model import Problem as StudyProblem
 
 FROM, TO = 9, 6
@@ -135,7 +136,7 @@ class Digits:
             yield Package("sklearn", "scikit-learn", "images", "frames between digits")
 
     @staticmethod
-    def complete(family: Family) -> Family:
+    def complete(family: "Family") -> "Family":
         """Families that are not seen never use an image that training used, unless they say so."""
         if family.events_from or "digits" in family.params:
             return family

@@ -18,8 +18,8 @@ from pullback.readers.jets import X_FIELD, Y_FIELD
 from pullback.readers.root import Branches, RootFiles
 from pullback.simulators import detector
 from pullback.simulators.collider_settings import PT_MIN_TRUTH, UnfoldingParams, UnfoldingSimulator
-from pullback.study.families import NoiseShift, ScaleShift
 from pullback.study.kinds import Message
+from pullback.study.shifts import NoiseShift, ScaleShift
 
 if TYPE_CHECKING:
     from pullback.study.model import Problem as StudyProblem

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -30,6 +31,9 @@ prior."""
 
 Label = Literal["exact", "asymptotic", "approximate", "point estimate"]
 """What a method's draws are; printed beside every number."""
+
+Group = Literal["methods", "priors", "likelihoods"]
+"""What is trained: the key of a problem's block."""
 
 Split = Literal["train", "validation", "test", "reference"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test", "reference")
@@ -126,6 +130,11 @@ def canonical(value: Any) -> str:
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def job_text(params: Iterable[Any]) -> str:
+    """A job's text from the params of its rule, of which each holds a part by name (`workflow_inputs.named`)."""
+    return canonical({name: value for part in params if isinstance(part, dict) for name, value in part.items()})
 
 
 def job_digest(job: str) -> str:
