@@ -3,10 +3,12 @@
 By path, and by entry point from an installed package; with the rights of built-in kinds and with errors in one line.
 """
 
+import ast
 import csv
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -130,7 +132,7 @@ def test_the_table_of_the_report_holds_every_kind(by_path):
 def test_the_page_has_their_words(by_path):
     page = (by_path / paths.report("outside")).read_text()
     assert "Width of the central 90 % interval" in page
-    assert "mean over components, in units of the spread of the truth" in page
+    assert "Mean over components, in units of the spread of the truth. Lower is better." in page
     assert "Mixture density network: a mixture of Gaussians for each observation." in page
     assert "Iterative Bayesian unfolding of one quantity in bins." in page
     assert "A damped oscillator, released at rest." in page
@@ -310,3 +312,36 @@ def test_the_capabilities_are_the_methods_that_the_class_has():
     from pullback.study.kinds import ProblemKind
 
     assert ProblemKind(kind).capabilities >= {"pairs", "prior", "forward", "likelihood", "gradient"}
+
+
+def lines_of_code(text: str) -> int:
+    """Lines without blank ones, comments and docstrings."""
+    said = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            said |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    lines = enumerate(map(str.strip, text.splitlines()), 1)
+    return sum(1 for number, line in lines if line and not line.startswith("#") and number not in said)
+
+
+def test_the_page_on_extending_counts_their_lines():
+    page = (REPOSITORY / "docs/extending.md").read_text()
+    said = dict(re.findall(r"\| `(\w+)\.py` \| (\d+) \|", page))
+    assert said == {name: str(lines_of_code((HERE / f"{name}.py").read_text())) for name in FILES}
+    assert all(f"{{literalinclude}} ../tests/outside/{name}.py" in page for name in FILES)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_they_import_only_what_is_public(name):
+    """A subpackage of pullback by its front, and from it what it lists."""
+    for node in ast.walk(ast.parse((HERE / f"{name}.py").read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("pullback"):
+            assert node.module.count(".") == 1
+            front = importlib.import_module(node.module)
+            assert {alias.name for alias in node.names} <= set(front.__all__)
+
+
+def test_what_is_public_is_there():
+    for front in ("pullback.methods", "pullback.readers", "pullback.problems", "pullback.metrics"):
+        module = importlib.import_module(front)
+        assert all(getattr(module, name) is not None for name in module.__all__)
