@@ -160,7 +160,7 @@ def test_the_reader_gave_the_events_of_the_file(by_path):
 
 @pytest.mark.xdist_group("outside")
 def test_the_training_wrote_its_artifact_and_curves(by_path):
-    model = by_path / paths.model("outside", "spring", "mdn", 0)
+    model = by_path / paths.artifact("outside", "methods", "spring", "mdn", 0)
     meta = load_artifact(model).meta
     assert set(meta) >= {"scaling", "asked"}
     with (by_path / paths.curves(str(model))).open() as file:
@@ -286,7 +286,7 @@ def test_a_loop_of_its_own_is_not_given_several_processes(by_path, monkeypatch):
     files = {split: [Path(paths.ensemble("outside", "spring", "soft", split))] for split in ("train", "validation")}
     out = {name: by_path / f"again.{name}" for name in ("artifact", "curves", "checkpoints")}
     with pytest.raises(RunError, match="trains in one process, as its loop shares no steps"):
-        train(plan.train_job("spring", "mdn", 0), **files, **out, code="{}", processes=2)
+        train(plan.train_job("spring", "methods", "mdn", 0), **files, **out, code="{}", processes=2)
 
 
 def module(name: str):
