@@ -10,6 +10,7 @@ import numpy as np
 
 from pullback.core import seeding
 from pullback.ensembles.store import EnsembleReader, PosteriorReader
+from pullback.ensembles.unfolded import UnfoldedReader
 from pullback.metrics import checks
 from pullback.metrics.bootstrap import Replicas
 from pullback.metrics.credibility import Credibility
@@ -198,6 +199,19 @@ def event_weights(reader: EnsembleReader, n: int) -> np.ndarray | None:
     return None if not weight.size or (weight == weight[0]).all() else weight
 
 
+def refuse_other_observations(case: Case, answer: PosteriorReader | UnfoldedReader) -> None:
+    """Check that a posterior or an unfolded distribution was made from this family's observations.
+
+    Raises:
+        EvaluationError: from others.
+    """
+    if answer.ensemble_digest != case.reader.digest:
+        raise EvaluationError(
+            f"{answer.path}: was made from observations with content {answer.ensemble_digest[:12]}, "
+            f"{case.reader.path} has {case.reader.digest[:12]}; rerun the inference"
+        )
+
+
 def refuse_foreign(case: Case, posterior: PosteriorReader) -> None:
     """Check that a posterior answers this family's observations.
 
@@ -206,11 +220,7 @@ def refuse_foreign(case: Case, posterior: PosteriorReader) -> None:
     """
     if posterior.n == 0:
         raise EvaluationError(f"{posterior.path}: holds no events; rerun this inference")
-    if posterior.ensemble_digest != case.reader.digest:
-        raise EvaluationError(
-            f"{posterior.path}: was made from observations with content {posterior.ensemble_digest[:12]}, "
-            f"{case.reader.path} has {case.reader.digest[:12]}; rerun the inference"
-        )
+    refuse_other_observations(case, posterior)
     ours = case.reader.read("event_id", 0, posterior.n)
     theirs = posterior.read("event_id")
     if not np.array_equal(ours, theirs):
