@@ -30,6 +30,7 @@ from pullback.report.tables import (
     CostRow,
     Family,
     MetricTable,
+    Rows,
     as_numbers,
     collect,
     cost_rows,
@@ -128,21 +129,27 @@ def write_report(
         + [(e.method, e.infer, e.method_kind, e.returns) for e in found],
         {method.kind: type(method) for problem in study.problems.values() for method in problem.methods.values()},
     )
-    problems = [
-        _problem(
-            position,
-            name,
-            spec,
-            numbers[numbers["problem"] == name],
-            cost[cost["problem"] == name],
-            _in_units([e for e in found if e.problem == name], spec, parsed["folder"]),
-            [c for c in loss if c[0] == name],
-            checks.get(name, {}),
-            series,
+    problems, rows, families = [], {}, {}
+    for position, (name, spec) in enumerate(study.problems.items()):
+        metric_rows = numbers[numbers["problem"] == name]
+        examples_of = _in_units([e for e in found if e.problem == name], spec, parsed["folder"])
+        rows[name], families[name] = rows_by_metric(metric_rows), problem_families(spec, metric_rows, examples_of)
+        problems.append(
+            _problem(
+                f"p{position}",
+                name,
+                spec,
+                metric_rows,
+                rows[name],
+                families[name],
+                cost[cost["problem"] == name],
+                examples_of,
+                [c for c in loss if c[0] == name],
+                checks.get(name, {}),
+                series,
+            )
         )
-        for position, (name, spec) in enumerate(study.problems.items())
-    ]
-    asked = _asked(study, numbers, cost, found, series)
+    asked = _asked(study, rows, cost, families, series)
     here = Path(page).parent
     html = _render(study, problems, series, asked, *(os.path.relpath(path, here) for path in (table, seeds, drawn)))
     write_text(table, text.to_csv(index=False, lineterminator="\n"))
@@ -152,17 +159,13 @@ def write_report(
 
 
 def _asked(
-    study: Study, metrics: Any, costs: Any, examples: Sequence[Example], series: Sequence[Series]
+    study: Study,
+    rows: Mapping[str, Rows],
+    costs: Any,
+    families: Mapping[str, Sequence[Family]],
+    series: Sequence[Series],
 ) -> list[tuple[Plot, Drawing | None]]:
     """The figures that the study asks for; one that has nothing to show is told here and on the page."""
-    if not study.figures:
-        return []
-    parts = {name: metrics[metrics["problem"] == name] for name in study.problems}
-    families = {
-        name: problem_families(study.problems[name], part, [e for e in examples if e.problem == name])
-        for name, part in parts.items()
-    }
-    rows = {name: rows_by_metric(part) for name, part in parts.items()}
     found = make_plots(study, rows, calls_of_a_draw(costs), families, series)
     for plot in found:
         if plot.note:
@@ -212,25 +215,24 @@ def _render(
 
 
 def _problem(
-    position: int,
+    key: str,
     name: str,
     spec: Problem,
     metrics: Any,
+    rows: Rows,
+    families: Sequence[Family],
     costs: Any,
     examples: Sequence[Example],
     curves: Sequence[tuple[str, str, str, Any]],
     preflight: Mapping[str, Any],
     every: Sequence[Series],
 ) -> ProblemView:
-    key = f"p{position}"
     # A name may be a method of another kind in another problem.
     columns = (metrics[name] for name in ("method", "infer", "method_kind"))
     named = {*zip(*columns, strict=True), *((e.method, e.infer, e.method_kind) for e in examples)}
     series = [s for s in every if (s.method, s.infer, s.kind) in named]
-    families = problem_families(spec, metrics, examples)
     view = ProblemView(name, spec.kind, _sentence(spec.spec.cls), [_card(s, spec) for s in series])
     is_field = any(e.is_field for e in examples) or any(m.startswith("ssim") for m in metrics["metric"])
-    rows = rows_by_metric(metrics)
     headline = spec.evaluation.headline
     if headline and headline not in rows:
         log.warning("%s: the headline '%s' is no metric of this problem; the usual one stands first", name, headline)

@@ -9,7 +9,7 @@ from typing import Any
 from pullback.core.optional import require
 from pullback.metrics.metric import words
 from pullback.metrics.table import COST_COLUMNS
-from pullback.report.seeds import Measured, measure
+from pullback.report.seeds import Measured, grouped, measure
 from pullback.report.style import ROLES, Series, interval, number
 
 _NUMBERS = {"value", "low", "high", "floor", "n", "n_observed", *COST_COLUMNS[5:]}
@@ -53,11 +53,8 @@ Rows = dict[str, list[dict[str, Any]]]
 
 
 def rows_by_metric(metrics: Any) -> Rows:
-    """Rows of a table with numbers, by metric: plain dicts, since there are thousands of small groups."""
-    found: Rows = {}
-    for row in metrics.to_dict("records"):
-        found.setdefault(row["metric"], []).append(row)
-    return found
+    """Rows of a table with numbers, by metric."""
+    return {metric: rows for (metric,), rows in grouped(metrics.to_dict("records"), "metric").items()}
 
 
 def best(cells: Sequence[Measured | None], better: str) -> int | None:
@@ -136,9 +133,7 @@ def collect(
     rows: Sequence[dict[str, Any]], series: Sequence[Series], families: Sequence[Family]
 ) -> list[list[Measured | None]]:
     """(family, series) of one metric; ``rows`` are that metric's, of one problem."""
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["method"], row["infer"], row["family"]), []).append(row)
+    groups = grouped(rows, "method", "infer", "family")
     return [
         [measure(groups.get((s.method, s.infer, family.name), ()), s.competes) for s in series] for family in families
     ]
