@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pullback.core import seeding
+from pullback.core.particles import invert
 from pullback.ensembles.fields import Field
 from pullback.ensembles.hdf5 import FIELD_EVENT_BYTES
 from pullback.ensembles.store import EnsembleReader
@@ -268,9 +269,7 @@ def simulate_again(answers: "Answers") -> Misfit | None:
     which = np.tile(np.arange(draws), (n, 1))
     if weight is not None:
         rng = seeding.generator(*case.address, case.name, "resimulate")
-        total = np.cumsum(weight, axis=1)
-        places = rng.random((n, draws, 1)) * total[:, None, -1:]
-        which = np.minimum((total[:, None] <= places).sum(axis=2), posterior.draws - 1)
+        which = invert(np.cumsum(weight, axis=1), rng.random((n, draws)))
     rows = np.arange(n)[:, None]
     address = (*case.address, case.name)
     found = misfit(answers.problem, case.reader.y, case.flat("y", 0, n), x[rows, which], ok[rows, which], address)

@@ -14,7 +14,7 @@ from pullback.metrics import expected_coverage as tarp
 from pullback.metrics import ranks
 from pullback.metrics.bootstrap import Replicas
 from pullback.metrics.metric import Measured, Metric
-from pullback.metrics.sample import Sample, Space
+from pullback.metrics.sample import Sample, Space, deviation
 from pullback.problems.base import Problem
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ class Credibility:
 
     @cached_property
     def _scale(self) -> np.ndarray:
-        spread = self._truth.std(axis=0, dtype=np.float64)
-        return np.where(spread > 0, spread, 1.0)
+        return deviation(self._truth)
 
     @cached_property
     def _truth(self) -> np.ndarray:
