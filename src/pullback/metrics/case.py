@@ -46,7 +46,7 @@ class Case:
         self.name, self.role, self.title, self.shift = name, entry["role"], entry["title"], entry["shift"]
         self.evaluation = job["evaluation"]
         self.reader = EnsembleReader(ensemble)
-        self.known = self.reader.has_truth and self.role != "observed"
+        self.known = self.reader.x is not None and self.role != "observed"
         # The word is a part of what directions and replicas are drawn from: another one gives other numbers.
         self.address: seeding.Address = (job["seed"], job["problem_name"], "judging")
         self.base: str = entry["base"]
