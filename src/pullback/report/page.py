@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from pullback.core.atomic import write_whole
 from pullback.core.optional import require
 from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.metrics.metric import load_metrics, words
@@ -21,7 +22,7 @@ from pullback.report.diagnosis import Line, diagnose
 from pullback.report.drawing import Drawing
 from pullback.report.examples import Example, read_examples, with_coordinates
 from pullback.report.lines import LINE_COLUMNS, Plot, calls_of_a_draw, make_plots, trained_ranges
-from pullback.report.receipt import versions, write_text
+from pullback.report.receipt import versions
 from pullback.report.seeds import SEED_COLUMNS, seed_rows
 from pullback.report.style import INK, LABEL_TEXT, ROLE_TEXT, ROLES, Series, main_metric, make_series, number
 from pullback.report.tables import (
@@ -152,10 +153,10 @@ def write_report(
     asked = _asked(study, rows, cost, families, series)
     here = Path(page).parent
     html = _render(study, problems, series, asked, *(os.path.relpath(path, here) for path in (table, seeds, drawn)))
-    write_text(table, text.to_csv(index=False, lineterminator="\n"))
+    write_whole(table, text.to_csv(index=False, lineterminator="\n"))
     write_table(seeds, SEED_COLUMNS, seed_rows(numbers.to_dict("records")))
     write_table(drawn, LINE_COLUMNS, (row for plot, _ in asked for row in plot.rows()))
-    write_text(page, html)
+    write_whole(page, html)
 
 
 def _asked(
