@@ -13,7 +13,7 @@ import h5py
 
 from pullback.core.atomic import write_whole
 from pullback.ensembles.stale_files import refuse_stale_files
-from pullback.report.tables import ReportError
+from pullback.report.files import ReportError
 
 PACKAGES = (
     *(
@@ -92,11 +92,6 @@ def write_receipt(job: str, data: list[Path], models: list[Path], lock: str, out
         "machine": machine(),
     }
     write_whole(out, json.dumps(receipt, indent=1, sort_keys=True, allow_nan=False) + "\n")
-
-
-def write_resolved(job: str, out: Path) -> None:
-    """Write the study as it runs (``Plan.resolved()``), for people: indented."""
-    write_whole(out, json.dumps(json.loads(job), indent=1, sort_keys=True) + "\n")
 
 
 def _name(path: Path) -> str:
