@@ -28,7 +28,6 @@ from pullback.report.style import INK, LABEL_TEXT, ROLE_TEXT, ROLES, Series, mai
 from pullback.report.tables import (
     COST_HEADS,
     Check,
-    CostRow,
     Family,
     MetricTable,
     Rows,
@@ -80,7 +79,7 @@ class ProblemView:
     galleries: list[Gallery] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     curves: Drawing | None = None
-    costs: list[CostRow] = field(default_factory=list)
+    costs: list[tuple[Series, list[str]]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     preflight: list[tuple[str, str]] = field(default_factory=list)
     diagnosis: list[Line] = field(default_factory=list)
@@ -319,14 +318,14 @@ def _verdict(table: MetricTable) -> str:
     compared = [
         r for r in rows if sum(bool(c.interval) for c, s in zip(r.cells, table.series, strict=True) if s.competes) > 1
     ]
-    if not compared or table.better not in ("lower", "higher"):
+    if not compared or table.words.better not in ("lower", "higher"):
         return ""
     lead = sorted(table.marks.items(), key=lambda item: (-item[1], item[0]))
     said = [f"{name} is clearly best on {n} of {len(compared)}" for name, n in lead]
     open_rows = len(compared) - sum(table.marks.values())
     if open_rows:
         said.append(f"on {open_rows} no method is clearly best")
-    title = table.title[0].lower() + table.title[1:]
+    title = table.words.title[0].lower() + table.words.title[1:]
     return f"Unseen families, {title}: {', '.join(said)} (95 % intervals apart from all others)."
 
 

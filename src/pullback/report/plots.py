@@ -49,10 +49,6 @@ class Look:
         marker, dash = ("", (0, (3, 1.2))) if is_reference else (self.marker, self.dash)
         return entry(self.label, self.colour, marker=marker, markersize=5, linestyle=dash)
 
-    def mark(self, artists: Any) -> None:
-        """Tag what is drawn for the whole line: it is hidden when all its series are."""
-        tag(artists, *self.series)
-
 
 def draw(key: str, plot: Plot) -> Drawing | None:
     """A figure from its numbers; None where there is nothing to draw.
@@ -271,8 +267,8 @@ def _panel(axes: Any, plot: Plot, panel: Panel, looks: dict[str, Look], categori
 def _reference(axes: Any, result: Result, look: Look) -> None:
     m = result.measured
     if math.isfinite(m.low) and math.isfinite(m.high):
-        look.mark(axes.axhspan(m.low, m.high, color=look.colour, alpha=0.12, linewidth=0))
-    look.mark(axes.axhline(m.value, color=look.colour, linewidth=1.5, linestyle=(0, (3, 1.2))))
+        tag(axes.axhspan(m.low, m.high, color=look.colour, alpha=0.12, linewidth=0), *look.series)
+    tag(axes.axhline(m.value, color=look.colour, linewidth=1.5, linestyle=(0, (3, 1.2))), *look.series)
 
 
 def _points(axes: Any, plot: Plot, line: Line, look: Look, categories: Sequence[str], shift: float) -> None:
@@ -282,7 +278,8 @@ def _points(axes: Any, plot: Plot, line: Line, look: Look, categories: Sequence[
         # Families have no order along their distance: a line would only say which two are neighbours.
         faint = plot.figure.x == "seen_swd"
         width, alpha = (1.0, 0.3) if faint else (1.6, 1.0)
-        look.mark(axes.plot(at, values, color=look.colour, linestyle=look.dash, linewidth=width, alpha=alpha))
+        drawn = axes.plot(at, values, color=look.colour, linestyle=look.dash, linewidth=width, alpha=alpha)
+        tag(drawn, *look.series)
     for x, r in zip(at, line.results, strict=True):
         m = r.measured
         if math.isfinite(m.low) and math.isfinite(m.high):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pullback.core.optional import require
-from pullback.metrics.metric import words
+from pullback.metrics.metric import Words, words
 from pullback.metrics.table import COST_COLUMNS
 from pullback.report.files import ReportError
 from pullback.report.seeds import Measured, grouped, measure
@@ -114,10 +114,7 @@ class MetricTable:
     """One metric of one problem: families (grouped by role) by methods."""
 
     metric: str
-    title: str
-    meaning: str
-    better: str
-    direction: str
+    words: Words
     unit: str
     series: list[Series]
     groups: list[tuple[str, list[Row]]]
@@ -164,10 +161,7 @@ def metric_table(
             groups.append((role, shown_rows))
     return MetricTable(
         metric,
-        text.title,
-        text.description,
-        text.better,
-        text.direction,
+        text,
         _unit(rows),
         [series[i] for i in shown],
         groups,
@@ -212,14 +206,6 @@ def count(value: float) -> str:
     return f"{int(value):,}".replace(",", "\u202f") if math.isfinite(value) else "–"
 
 
-@dataclass(frozen=True)
-class CostRow:
-    """What one method with one inference used on one problem (all families together; seeds: mean)."""
-
-    series: Series
-    cells: list[str]
-
-
 COST_HEADS = (
     "seconds",
     "peak memory (MB)",
@@ -233,10 +219,10 @@ COST_HEADS = (
 )
 
 
-def cost_rows(costs: Any, series: Sequence[Series]) -> list[CostRow]:
-    """What the inferences of one problem cost, in the order of the series."""
+def cost_rows(costs: Any, series: Sequence[Series]) -> list[tuple[Series, list[str]]]:
+    """What methods used on one problem, all families together, mean over seeds; columns: `COST_HEADS`."""
     groups = dict(list(costs.groupby(["method", "infer"], sort=False)))
-    return [CostRow(s, _cost(groups[s.method, s.infer])) for s in series if (s.method, s.infer) in groups]
+    return [(s, _cost(groups[s.method, s.infer])) for s in series if (s.method, s.infer) in groups]
 
 
 def _cost(part: Any) -> list[str]:
