@@ -46,7 +46,8 @@ class PieceWriter:
         return self
 
     def _finish(self) -> str:
-        raise NotImplementedError
+        """Write what stands beside the events; the content digest."""
+        return self._events.finish()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

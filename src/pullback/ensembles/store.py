@@ -99,7 +99,7 @@ class EnsembleWriter(PieceWriter):
         if self._events.n == 0:
             raise StoreError(f"{self.path}: no events; nothing was written")
         if self._sweep is None:
-            return self._events.finish()
+            return super()._finish()
         offsets, theta, names = self._sweep
         _write_sweep(self._file, offsets, theta, names)
         return self._events.finish({"theta": theta, "ensemble_offset": offsets})
@@ -230,9 +230,6 @@ class PosteriorWriter(PieceWriter):
         """What the inference cost and noticed; kept beside the content digest, not in it."""
         self._file.attrs["cost"] = json.dumps(dict(cost), sort_keys=True)
         _write_noticed(self._file, noticed)
-
-    def _finish(self) -> str:
-        return self._events.finish()
 
 
 class PosteriorReader(PieceReader):

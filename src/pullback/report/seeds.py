@@ -117,10 +117,6 @@ def measure(rows: Sequence[dict[str, Any]], competes: bool = True) -> Measured |
     return Measured(value, low, value + above, found.floor, found.n, values, competes)
 
 
-def _whole(value: float) -> int | str:
-    return int(value) if math.isfinite(value) else ""
-
-
 def seed_rows(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Rows of a metrics table with numbers as rows of the table of means, in the order of their first seeds."""
     names = [name for name in SEED_COLUMNS if name in COLUMNS]
@@ -129,10 +125,11 @@ def seed_rows(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         if found is None:
             continue
         numbers = {name: getattr(found, name) for name in ("value", "low", "high", "floor")}
+        counts = {name: min(row[name] for row in group) for name in ("n", "n_observed")}
         spread = {"seeds_error": found.error, "seeds_least": min(found.seeds), "seeds_most": max(found.seeds)}
         yield {
             **{name: group[0][name] for name in names},
             **{name: "" if math.isnan(value) else value for name, value in (numbers | spread).items()},
-            **{name: _whole(min(row[name] for row in group)) for name in ("n", "n_observed")},
+            **{name: int(least) if math.isfinite(least) else "" for name, least in counts.items()},
             "seeds": len(found.seeds),
         }
