@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pullback.core.atomic import atomic
+from pullback.core.atomic import write_whole
 from pullback.core.joblog import progress
 from pullback.core.stopping import Clock
 from pullback.diffusion.devices import check_devices
@@ -182,10 +182,8 @@ def checkpoint_folder(checkpoints: Path, parts: dict[str, Any], make: bool = Tru
 
 def write_record(folder: Path, parts: dict[str, Any]) -> None:
     """Make the folder of a job's state, with the record of what the job's numbers depend on."""
-    record = folder / FINGERPRINT
-    if not record.exists():
-        with atomic(record) as temporary:
-            temporary.write_text(canonical(parts))
+    if not (folder / FINGERPRINT).exists():
+        write_whole(folder / FINGERPRINT, canonical(parts))
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
