@@ -1,4 +1,4 @@
-"""What the rule `condition` calls: the states of one family's sets, computed once for all parts of an inference."""
+"""Driver of the rule `condition`: the states of one family's sets, computed once for all parts of an inference."""
 
 import json
 import logging
@@ -21,8 +21,7 @@ def condition(
 ) -> None:
     """Write the state of every conditioning set of one family.
 
-    A set that an earlier attempt finished is taken up; within a set the method goes on from the files that it keeps in
-    its ``workdir``.
+    Sets finished by an earlier attempt are reused; within a set the method continues from the files in its ``workdir``.
 
     Args:
         job: `Plan.condition_job`.

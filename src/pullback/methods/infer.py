@@ -1,4 +1,4 @@
-"""What the rule `infer` calls: one part of one family's observations, answered by one method, streamed to a file."""
+"""Driver of the rule `infer`: posterior samples of one method for one part of a family, written block by block."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ log = logging.getLogger("pullback")
 
 
 class Piece(NamedTuple):
-    """Events that are answered at once, all conditioned on the same set of observations."""
+    """A block of events that is sampled at once, conditioned on one set of observations."""
 
     first: int
     last: int
@@ -34,8 +34,8 @@ def pieces(events: int, observed: int, set_size: int | str, block: int) -> Itera
     """Cut a family's first ``events`` into sets and blocks; the same whatever the number of parts.
 
     Args:
-        events: events that are answered.
-        observed: observations there are; a set may hold more of them than are answered.
+        events: number of events to infer.
+        observed: number of observations; a set may contain more of them than are inferred.
         set_size: ``"all"``, or observations of one set; the remainder is a set of its own.
         block: most events of a piece.
     """
@@ -106,10 +106,10 @@ def answer(
         method: loaded, with the settings of the inference.
         ensemble: the observations.
         out: the part that is written.
-        job: canonical JSON of what was asked, kept in the file.
+        job: canonical JSON of the job, stored in the file.
         part, parts: which of how many pieces of the events.
         attributes: more attributes of the file.
-        finished: the pieces that an earlier attempt answered, and where to keep new ones.
+        finished: the pieces finished by an earlier attempt, and storage for new ones.
         states: of the ensemble's sets, where they were computed before. The first part carries their cost.
 
     Raises:

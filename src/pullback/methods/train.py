@@ -73,11 +73,11 @@ def train(
         devices = check_devices(gpus, plan["accelerator"], nodes)
         refuse_stale_files(plan, train=train, validation=validation)
         processes = processes or max(1, devices)
-        alone = spec_of(plan).alone
-        if alone and processes * nodes > 1:
+        reason = spec_of(plan).single_process_reason
+        if reason and processes * nodes > 1:
             raise RunError(
-                f"{plan['method']['kind']} trains in one process, as {alone}; found {processes * nodes} processes: ask "
-                "for one GPU"
+                f"{plan['method']['kind']} trains in one process, as {reason}; found {processes * nodes} processes: "
+                "ask for one GPU"
             )
         arguments = {
             "job": job,

@@ -1,4 +1,4 @@
-"""What the rule `unfold` calls: the truth distribution of one family, by one method, to one file."""
+"""Driver of the rule `unfold`: the truth distribution of one family, by one method, in one file."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ def unfold(job: str, inputs: Inputs, out: Path, limit: float | None = None, gpus
 
     Raises:
         DeviceError: the GPUs are not those that were asked for.
-        StoreError: what the method returns is no distribution.
+        StoreError: the result of the method is not a valid distribution.
     """
     plan = json.loads(job)
     with Clock(None if limit is None else 60 * limit) as clock, EnsembleReader(inputs.ensemble) as ensemble:

@@ -45,7 +45,7 @@ def correct(y: np.ndarray, ours: np.ndarray, theirs: np.ndarray, address: seedin
         y, ours, theirs: features (event, ...) of the observations and of one draw each of the two posteriors.
         address: of folds and of the classifiers' starts.
     """
-    require("sklearn", extra="judge")
+    require("sklearn", extra="evaluate")
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
 

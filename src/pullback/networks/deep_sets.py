@@ -1,6 +1,6 @@
 """Set encoders without attention: a mean over encoded members (DeepSets), and moments of the observations.
 
-Both average with weights of any sign, sum w f / sum w, and tell the head the set's (effective) size.
+Both average with weights of any sign, sum w f / sum w, with the (effective) size of the set as an input of the head.
 """
 
 from collections.abc import Callable, Sequence

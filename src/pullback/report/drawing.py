@@ -62,14 +62,14 @@ class Drawing:
 @contextmanager
 def style() -> Iterator[None]:
     """Matplotlib settings of the report, without touching anybody else's."""
-    matplotlib = require("matplotlib", extra="judge")
+    matplotlib = require("matplotlib", extra="evaluate")
     with matplotlib.rc_context(_STYLE):
         yield
 
 
 def new_figure(width: float, height: float) -> Any:
     """A figure of a size in inches, outside pyplot: nothing stays in memory and no display is needed."""
-    require("matplotlib", extra="judge")
+    require("matplotlib", extra="evaluate")
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 

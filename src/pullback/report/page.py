@@ -179,7 +179,7 @@ def _render(
     seeds: str,
     drawn: str,
 ) -> str:
-    jinja2 = require("jinja2", extra="judge")
+    jinja2 = require("jinja2", extra="evaluate")
     here = Path(__file__).parent
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(here),
@@ -362,7 +362,7 @@ def _curves(paths: Sequence[Path]) -> list[tuple[str, str, str, Any]]:
     found = []
     for path in paths:
         frame = read_csv([path], ("step", "train_loss", "validation_loss"))
-        pandas = require("pandas", extra="judge")
+        pandas = require("pandas", extra="evaluate")
         for column in ("step", "train_loss", "validation_loss"):
             frame[column] = pandas.to_numeric(frame[column], errors="coerce")
         parts = ("", "", "", *Path(path).parts)

@@ -25,7 +25,7 @@ def read_csv(paths: Iterable[Path], wanted: Sequence[str]) -> Any:
     Raises:
         ReportError: a file is missing, empty or lacks a wanted column.
     """
-    pandas = require("pandas", extra="judge")
+    pandas = require("pandas", extra="evaluate")
     frames = []
     for path in paths:
         try:
@@ -41,7 +41,7 @@ def read_csv(paths: Iterable[Path], wanted: Sequence[str]) -> Any:
 
 def as_numbers(frame: Any) -> Any:
     """A copy in which the columns that hold numbers are numbers; what is no number becomes NaN."""
-    pandas = require("pandas", extra="judge")
+    pandas = require("pandas", extra="evaluate")
     frame = frame.copy()
     for name in _NUMBERS & set(frame.columns):
         frame[name] = pandas.to_numeric(frame[name], errors="coerce")

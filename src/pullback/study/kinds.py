@@ -167,8 +167,8 @@ class KindSpec(Closed):
         """Raise ValueError where it cannot learn truths or observations of these fields."""
 
     @property
-    def alone(self) -> str:
-        """Why one process alone can train it; empty where several can."""
+    def single_process_reason(self) -> str:
+        """Reason why training needs a single process; empty where several can share it."""
         return ""
 
 

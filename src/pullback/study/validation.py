@@ -1,4 +1,4 @@
-"""Cross-field validation of a study: what the types of its keys cannot say."""
+"""Cross-field validation of a study."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +14,7 @@ from pullback.study.model import Problem, Study, resolve_fallback
 
 
 def errors(study: Study) -> Iterator[str]:
-    """One line for each thing that is wrong."""
+    """Error messages, one line each."""
     for name, problem in study.problems.items():
         at = f"problems.{name}"
         yield from _family_errors(at, problem)
