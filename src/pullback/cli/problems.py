@@ -1,4 +1,4 @@
-"""What ``pullback check`` finds in a study's own problems: outside files, waves, shifts, networks, draws."""
+"""Checks of ``pullback check`` for the problems of a study: outside files, waves, shifts, networks, draws."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
 
 class Finding(NamedTuple):
-    """One line: how it is, of what, and what to do."""
+    """One line of the output: status, subject, remedy."""
 
     level: str
     of: str

@@ -20,7 +20,7 @@ _LEFT, _GAP = 1.5, 0.16
 def drawings(
     key: str, families: Sequence[Family], series: Sequence[Series], examples: Sequence[Example]
 ) -> list[Drawing]:
-    """Rank histograms of every method on every family, and coverage curves; none where nothing was ranked.
+    """Rank histograms of every method on every family, and coverage curves; none where there are no ranks.
 
     Of many families some are drawn, evenly spaced in their order; the tables hold all.
     """

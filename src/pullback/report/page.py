@@ -55,7 +55,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class MethodCard:
-    """What is said about one method of one problem."""
+    """Description of one method of one problem."""
 
     series: Series
     meaning: str
@@ -263,7 +263,7 @@ def _in_units(examples: Sequence[Example], spec: Problem, folder: str) -> list[E
 
 
 def problem_families(spec: Problem, metrics: Any, examples: Sequence[Example]) -> list[Family]:
-    """Families that were judged or drawn: by role, then parameter, then the study's name."""
+    """Families that were evaluated or drawn: by role, then parameter, then the study's name."""
     # The evaluation knows which files were there, and so whose events these are.
     known = {example.family: (example.title, example.role, example.shift) for example in examples}
     for row in metrics[["family", "role", "shift"]].drop_duplicates("family").itertuples(index=False):
@@ -382,7 +382,7 @@ def _curve_figure(key: str, curves: Sequence[tuple[str, str, str, Any]], series:
 
 
 def _failures(metrics: Any, costs: Any) -> list[str]:
-    """Sentences about what went wrong and was counted; empty when nothing did."""
+    """Messages about failures that were counted; empty when there are none."""
     said = []
     for row in metrics[metrics["value"] > 0].itertuples(index=False):
         alarm = words(row.metric).metric.alarm

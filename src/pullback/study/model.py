@@ -88,12 +88,12 @@ class Problem(Closed):
         return problem_kind(info.data["kind"], folder_of(info)).settings(values, info.context)
 
     def model_post_init(self, context: Any) -> None:
-        """Keep what the kind says of itself."""
+        """Store the description of the kind (`ProblemKind`)."""
         self._spec = problem_kind(self.kind, (context or {}).get("folder", "."))
 
     @property
     def spec(self) -> ProblemKind:
-        """What the kind says of itself."""
+        """The description of the kind."""
         return self._spec
 
     @property
@@ -103,7 +103,7 @@ class Problem(Closed):
 
     @property
     def uses_likelihood(self) -> bool:
-        """Whether a method answers by the problem's own likelihood, or evaluation compares with it."""
+        """Whether a method or the evaluation uses the problem's own likelihood."""
         return (
             any("likelihood" in method.needs_either for method in self.methods.values())
             or any(infer.uses_likelihood for method in self.methods.values() for infer in method.infer.values())
@@ -118,7 +118,7 @@ class Problem(Closed):
 
 
 class Study(Closed):
-    """One config file, complete in what it runs."""
+    """A study: one self-contained config file."""
 
     config_version: Literal[2] = Field(description="version of this file format")
     study: Name = Field(description="name of the study and of its results folder: the file's stem")
@@ -145,7 +145,7 @@ class Study(Closed):
         return self.problems[problem].judged
 
     def infer_families(self, problem: str, method: str, infer: str) -> list[str]:
-        """The judged families that one inference runs on."""
+        """The families on which one inference runs."""
         chosen = self.problems[problem].methods[method].infer[infer].families
         return self.judged(problem) if chosen is None else chosen
 
@@ -170,7 +170,7 @@ def parameter_files(problem: Problem, family: Family) -> list[str]:
 
 
 def resolve_fallback(problem: Problem, family: Family) -> Family:
-    """The family as it runs here: `fallback` where outside files (of `read`, of its parameters) are missing."""
+    """The family used on this machine: `fallback` where outside files (of `read`, of its parameters) are missing."""
     if family.fallback is None:
         return family
     read = family.read.files if family.read else {}
