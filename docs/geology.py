@@ -58,7 +58,7 @@ def draw() -> None:
             for axis, model in zip(line[kind * SAMPLES :], models, strict=False):
                 image = axis.imshow(model / 1000, cmap="viridis", vmin=1.5, vmax=4.5)
             if kind == 0:
-                gathers, _ = problem.forward(models[:1])
+                gathers, _ = problem.apply(models[:1])
                 # Late reflections are seen beside the direct wave: amplitudes times time to the power 1.5.
                 shot = gathers[0, len(gathers[0]) // 2] * problem.acquisition.times[:, None] ** 1.5
                 loud = np.quantile(np.abs(shot), 0.95)

@@ -8,6 +8,7 @@ compared in the same way. Run with ``python examples/method_builder.py``; needs 
 import numpy as np
 
 from pullback import CFM, EIFM, energy_score
+from pullback.problems.base import simulate
 from pullback.problems.gaussian import Gaussian, GaussianSimulator
 
 PRIOR = {"gamma": -0.9, "mu1": 2.0, "mu2": -1.0}
@@ -23,7 +24,7 @@ def main(steps: int = 600) -> dict[str, float]:
 
     def pairs(params: dict[str, float], events: int) -> tuple[np.ndarray, np.ndarray]:
         x = problem.sample_prior(rng, events, params)
-        return x, problem.forward(x, rng)[0]
+        return x, simulate(problem, x, rng)[0]
 
     ensembles = [
         pairs({"gamma": rng.uniform(-0.95, 0.95), "mu1": rng.uniform(-3, 3), "mu2": rng.uniform(-3, 3)}, 300)

@@ -17,6 +17,8 @@ class Decay:
     def sample_prior(self, rng, n, params):
         return np.exp(rng.normal([np.log(params["amplitude"]), 0.0], 0.3, (n, 2)))
 
-    def forward(self, x, rng):
-        voltage = x[:, :1] * np.exp(-x[:, 1:] * TIME)
-        return voltage + self.noise * rng.normal(size=voltage.shape), np.ones(len(x), bool)
+    def apply(self, x):
+        return x[:, :1] * np.exp(-x[:, 1:] * TIME), np.ones(len(x), bool)
+
+    def observe(self, voltage, x, rng):
+        return voltage + self.noise * rng.normal(size=voltage.shape)

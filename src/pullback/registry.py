@@ -24,6 +24,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "gaussian": "pullback.problems.gaussian:Gaussian",
         "fwi": "pullback.problems.fwi:Fwi",
         "unfolding": "pullback.problems.unfolding:Unfolding",
+        "linear-gaussian": "pullback.problems.linear_gaussian:LinearGaussian",
+        "mixture": "pullback.problems.mixture:Mixture",
         "digits": "pullback.problems.digits:Digits",
         "command": "pullback.problems.command:Command",
     },

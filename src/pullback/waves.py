@@ -25,7 +25,7 @@ Example: ten gathers of a medium whose velocity rises with depth.
 
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -66,7 +66,7 @@ def simulate(
 
     A torch tensor gives a tensor that is differentiable by the velocity: the derivative is exact for the discrete
     scheme (of a sponge the damping, which goes with the slowest velocity, is held), by Devito's adjoint operators, and
-    costs three more simulations. The operators are compiled in the first call and kept; arrays are kept for each
+    costs two more simulations. The operators are compiled in the first call and kept; arrays are kept for each
     geometry. One thread computes; many models are best cut over processes.
 
     Args:
@@ -131,24 +131,29 @@ def simulate(
     engine = shared_engine(acquisition, dtype)
     models = velocity[None] if velocity.ndim == 2 else velocity
     torch = sys.modules.get("torch")
-    gathers = (
-        _differentiable().apply(models, engine) if torch and torch.is_tensor(velocity) else _gathers(engine, models)
-    )
+    if torch is None or not torch.is_tensor(velocity):
+        gathers, _ = _gathers(engine.batch, acquisition, models)
+    else:
+        run = engine.linearize if torch.is_grad_enabled() and velocity.requires_grad else engine.batch
+        gathers = _differentiable().apply(models, run, acquisition)
     return gathers[0] if velocity.ndim == 2 else gathers
 
 
-def _gathers(engine: Any, velocity: np.ndarray) -> np.ndarray:
-    """Shot gathers (event, source, time, receiver) of all models, or an error that names the first that has none."""
+def _gathers(run: Callable[..., Any], acquisition: Acquisition, velocity: np.ndarray) -> tuple[np.ndarray, Any]:
+    """Shot gathers (event, source, time, receiver) of all models, or an error that names the first that has none.
+
+    ``run`` is ``batch`` or ``linearize`` of an engine; of the latter the pullback is given beside the gathers.
+    """
     from pullback.simulators.acoustic import SimulationError
 
     if not np.isfinite(velocity).all():
         event = int(np.argwhere(~np.isfinite(velocity))[0][0])
         raise VelocityError(f"velocity has values that are not finite, the first in event {event}: repair the model")
-    refuse_velocities(engine.acquisition, velocity)
-    y, ok = engine.batch(velocity)
+    refuse_velocities(acquisition, velocity)
+    y, ok, pullback = (*run(velocity), None)[:3]
     if not ok.all():
         raise SimulationError(f"the wave field of {int((~ok).sum())} models blew up, the first is event {ok.argmin()}")
-    return y
+    return y, pullback
 
 
 @functools.cache
@@ -160,17 +165,15 @@ def _differentiable() -> Any:
         """Velocities (event, depth, offset) -> gathers (event, source, time, receiver)."""
 
         @staticmethod
-        def forward(ctx: Any, velocity: Any, engine: Any) -> Any:
-            ctx.save_for_backward(velocity)
-            ctx.engine = engine
-            return torch.from_numpy(_gathers(engine, velocity.detach().cpu().numpy())).to(velocity.device)
+        def forward(ctx: Any, velocity: Any, run: Any, acquisition: Acquisition) -> Any:
+            y, ctx.pullback = _gathers(run, acquisition, velocity.detach().cpu().numpy())
+            ctx.to = {"dtype": velocity.dtype, "device": velocity.device}
+            return torch.from_numpy(y).to(velocity.device)
 
         @staticmethod
         @torch.autograd.function.once_differentiable
         def backward(ctx: Any, cotangent: Any) -> Any:
-            (velocity,) = ctx.saved_tensors
-            slope, _ = ctx.engine.vjp(velocity.detach().cpu().numpy(), cotangent.cpu().numpy())
-            return torch.from_numpy(slope).to(velocity), None
+            return torch.from_numpy(ctx.pullback(cotangent.cpu().numpy())).to(**ctx.to), None, None
 
     return Simulation
 

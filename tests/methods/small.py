@@ -21,6 +21,7 @@ from pullback.methods import resume
 from pullback.methods.infer import infer
 from pullback.methods.loading import Inputs
 from pullback.methods.train import train
+from pullback.problems.base import simulate
 from pullback.problems.gaussian import Gaussian, GaussianSimulator
 from pullback.study.base import canonical
 
@@ -41,7 +42,7 @@ def write(path: Path, events: int, seed: int, ensembles: int = 0) -> Path:
     """Events of the Gaussian problem; a sweep of unequal ensembles when their number is given."""
     rng = np.random.default_rng(seed)
     x = PROBLEM.sample_prior(rng, events, {"gamma": 0.5})
-    y, _ = PROBLEM.forward(x, rng)
+    y, _ = simulate(PROBLEM, x, rng)
     path.parent.mkdir(parents=True, exist_ok=True)
     with EnsembleWriter(path, x=PROBLEM.x, y=PROBLEM.y, spec="{}") as writer:
         writer.append(y, np.arange(events), x=x)

@@ -197,7 +197,7 @@ class Problem:
     def __init__(self):
         self.seen = []
 
-    def forward(self, x, rng):
+    def simulate(self, x, rng):
         self.seen.append(x)
         return x @ G.T, np.arange(len(x)) != 3
 
@@ -266,13 +266,13 @@ def test_particles_are_compared_with_the_observation_without_noise_of_their_own(
     """A problem whose simulator adds as much noise as there is signal, and which can leave it out."""
 
     class Noisy(Problem):
-        def forward(self, x, rng):
-            y, ok = super().forward(x, rng)
+        def simulate(self, x, rng):
+            y, ok = super().simulate(x, rng)
             return y + np.sqrt((y**2).mean()) * rng.normal(size=y.shape), ok
 
     class Telling(Noisy):
-        def predict(self, x):
-            return Problem.forward(self, x, None)
+        def apply(self, x):
+            return Problem.simulate(self, x, None)
 
     answers = []
     for problem in (Problem, Telling, Noisy):
@@ -290,7 +290,7 @@ def test_a_dead_trace_is_no_data():
         class Traces(Problem):
             y = Field.array("y", ("time", "receiver"), (3, receivers), "1")
 
-            def forward(self, x, rng):
+            def simulate(self, x, rng):
                 return (x @ G.T).reshape(-1, 3, 2)[..., :receivers], np.ones(len(x), bool)
 
         return Traces()

@@ -19,6 +19,7 @@ from pullback.methods.amortised.hvae_spec import HvaeSpec as Spec
 from pullback.methods.amortised.spec import AmortisedInfer as Infer
 from pullback.methods.base import Context, TrainPaths
 from pullback.networks.settings import Mlp, SetTransformer
+from pullback.problems.base import simulate
 
 TRAIN = Train(
     steps=600, sets_per_step=8, set_size=(16, 64), loss_members=32, learning_rate=5e-3, ema=0.98, validate_every=100
@@ -38,7 +39,7 @@ def write(path, means, events, seed):
     """The 2-D Gaussian problem, one ensemble for each mean of x1."""
     rng = np.random.default_rng(seed)
     x = np.concatenate([PROBLEM.sample_prior(rng, events, prior(mean)) for mean in means])
-    y, _ = PROBLEM.forward(x, rng)
+    y, _ = simulate(PROBLEM, x, rng)
     with EnsembleWriter(path, x=PROBLEM.x, y=PROBLEM.y, spec="{}") as writer:
         writer.append(y, np.arange(len(x)), x=x)
         if len(means) > 1:

@@ -17,6 +17,7 @@ from pullback.methods.classical.oracle import OracleSpec
 from pullback.methods.classical.random_truth import RandomTruthSpec
 from pullback.methods.infer import answer, infer, pieces
 from pullback.methods.loading import Inputs
+from pullback.problems.base import simulate
 from pullback.problems.gaussian import Gaussian, GaussianSimulator
 from pullback.study.kinds import Infer
 
@@ -27,7 +28,7 @@ CONTEXT = Context((1, "toy", "double", 0))
 def write(path: Path, n: int = 2500, gamma: float = 0.5, truth: bool = True) -> Path:
     rng = np.random.default_rng(3)
     x = PROBLEM.sample_prior(rng, n, {"gamma": gamma})
-    y, _ = PROBLEM.forward(x, rng)
+    y, _ = simulate(PROBLEM, x, rng)
     with EnsembleWriter(path, x=PROBLEM.x if truth else None, y=PROBLEM.y, spec="{}") as writer:
         writer.append(y, np.arange(n), x=x if truth else None)
     return path

@@ -9,8 +9,8 @@ from pullback.ensembles.store import EnsembleWriter
 from pullback.methods.base import Context
 from pullback.methods.classical import lbfgs
 from pullback.methods.classical.lbfgs import (
+    ADJOINT,
     PROBES,
-    SIMULATIONS,
     Descent,
     Lbfgs,
     LbfgsError,
@@ -95,17 +95,19 @@ class Line:
         self.G = np.random.default_rng(2).standard_normal((6, 40))
         self.refuse, self.calls = refuse, 0
 
-    def forward(self, x):
+    def signal(self, x):
         return (x.reshape(len(x), -1) @ self.G).reshape(-1, 20, 2)
 
-    def gradient(self, x, objective):
+    def apply(self, x):
         self.calls += len(x)
         assert (x >= 0).all()
         assert (x <= 10).all()
-        if self.refuse(x):
-            return np.full(1, np.nan), np.full(x.shape, np.nan), np.zeros(1, bool)
-        value, slope = objective(self.forward(x), np.arange(1))
-        return value, (slope.reshape(1, -1) @ self.G.T).reshape(x.shape), np.ones(1, bool)
+        return self.signal(x), np.full(len(x), not self.refuse(x))
+
+    def vjp(self, x, cotangent):
+        self.calls += ADJOINT * len(x)
+        assert not self.refuse(x)
+        return (cotangent.reshape(len(x), -1) @ self.G.T).reshape(x.shape)
 
 
 TRUTH = np.array([[1.0, 9.0], [4.0, 6.0], [0.0, 10.0]])
@@ -115,7 +117,7 @@ TRUTH = np.array([[1.0, 9.0], [4.0, 6.0], [0.0, 10.0]])
 def answer(problem, infer, truth=TRUTH):
     method = Lbfgs(LbfgsSpec(kind="lbfgs-fwi"), problem, Context(("study", "toy", "lbfgs", 0)))
     method.load(None, None, [])
-    return method, method.using(infer).sample(None, problem.forward(truth[None]), np.array([0]))
+    return method, method.using(infer).sample(None, problem.signal(truth[None]), np.array([0]))
 
 
 def test_a_linear_problem_is_solved_and_simulations_are_counted():
@@ -124,15 +126,15 @@ def test_a_linear_problem_is_solved_and_simulations_are_counted():
     np.testing.assert_allclose(chunk.x[0, 0], TRUTH, atol=1e-3)
     assert chunk.ok.all()
     assert chunk.diagnostics["final_misfit"] < 1e-4
-    assert method.cost.simulator_calls == SIMULATIONS * problem.calls
-    assert problem.calls > PROBES + 5
+    assert method.cost.simulator_calls == problem.calls
+    assert problem.calls > (1 + ADJOINT) * 5 + ADJOINT * PROBES
     assert method.cost.failed_simulations == 0
 
 
 def test_a_dead_receiver_is_no_data():
     """More data than unknowns on the live one: its least squares are the truth, whatever the other one recorded."""
     problem = Line()
-    y = problem.forward(TRUTH[None])
+    y = problem.signal(TRUTH[None])
     y[..., 1] = 0
     method = Lbfgs(LbfgsSpec(kind="lbfgs-fwi"), problem, Context(("study", "toy", "lbfgs", 0)))
     method.load(None, None, [])
@@ -141,7 +143,7 @@ def test_a_dead_receiver_is_no_data():
     np.testing.assert_allclose(chunk.x[0, 0], TRUTH, atol=1e-3)
     assert chunk.diagnostics["final_misfit"] < 1e-4
     # Nodes are scaled by what they move on it, and a whole record beside it keeps its own scale.
-    whole = problem.forward(TRUTH[None])
+    whole = problem.signal(TRUTH[None])
     both = method.using(infer).sample(None, np.concatenate([y, whole]), np.arange(2))
     alone = Lbfgs(LbfgsSpec(kind="lbfgs-fwi"), problem, method.context)
     alone.load(None, None, [])
@@ -160,7 +162,7 @@ def test_a_line_search_that_goes_too_far_turns_back():
     problem = Line(lambda x: x.max() > 2)
     method, chunk = answer(problem, LbfgsInfer(start=(0, 0), lowpass_hz=[None], iterations=60, tv=0, scan=0), truth)
     assert method.cost.failed_simulations > 0
-    assert method.cost.simulator_calls == SIMULATIONS * problem.calls
+    assert method.cost.simulator_calls == problem.calls
     np.testing.assert_allclose(chunk.x[0, 0], truth, atol=1e-2)
 
 
@@ -171,7 +173,7 @@ def test_a_start_that_cannot_be_simulated_is_a_failed_draw(scan):
     assert not chunk.ok.any()
     assert np.isnan(chunk.x).all()
     assert method.cost.failed_simulations > 0
-    assert method.cost.simulator_calls == SIMULATIONS * problem.calls
+    assert method.cost.simulator_calls == problem.calls
 
 
 def test_smoothing_wins_where_the_data_say_nothing():
@@ -192,15 +194,15 @@ def test_a_descent_begins_with_the_line_that_fits_best(start, truth):
     infer = LbfgsInfer(start=start, scan=5, tv=0)
     method = Lbfgs(LbfgsSpec(kind="lbfgs-fwi"), problem, Context(("study", "toy", "lbfgs", 0)))
     method.load(None, None, [])
-    found = method.using(infer)._best_start(problem.forward(line[None])[0])
+    found = method.using(infer)._best_start(problem.signal(line[None])[0])
     wanted = line if start == (0, 1) else method.using(infer).start()
     np.testing.assert_allclose(found, wanted, rtol=1e-12)
-    assert method.cost.simulator_calls == SIMULATIONS * 26 == SIMULATIONS * problem.calls
+    assert method.cost.simulator_calls == 26 == problem.calls
 
 
 def test_an_event_has_the_same_answer_in_any_company():
     problem, infer = Line(), LbfgsInfer(start=(-3, 12), lowpass_hz=[8.0, None], iterations=5)
-    y = problem.forward(np.stack([TRUTH, TRUTH[::-1]]))
+    y = problem.signal(np.stack([TRUTH, TRUTH[::-1]]))
     methods = [Lbfgs(LbfgsSpec(kind="lbfgs-fwi"), problem, Context(("study", "toy", "lbfgs", 0))) for _ in range(2)]
     both = methods[0].using(infer).sample(None, y, np.arange(2))
     alone = methods[1].using(infer).sample(None, y[1:], np.array([1]))
@@ -212,7 +214,7 @@ def test_nodes_are_scaled_by_what_they_move(monkeypatch):
     monkeypatch.setattr(lbfgs, "PROBES", 4000)
     problem = Line()
     problem.G *= np.array([100, 30, 10, 3, 1, 0.3])[:, None]
-    descent = Descent(problem, problem.forward(TRUTH[None])[0], 8.0, LbfgsInfer())
+    descent = Descent(problem, problem.signal(TRUTH[None])[0], 8.0, LbfgsInfer())
     found = descent.scale(np.full((3, 2), 5.0), np.random.default_rng(0))
     through = filtered(problem.G.reshape(6, 20, 2), low_pass(20, 0.01, 8.0), 1).reshape(6, -1)
     h = (through**2).sum(axis=1)
@@ -277,8 +279,10 @@ def study(kind, family, **infer):
     }
 
 
-def test_a_problem_without_a_derivative_is_refused_while_the_study_is_read():
-    with pytest.raises(StudyError, match="'lbfgs-fwi' needs gradient, and problem kind 'gaussian' gives"):
+def test_a_problem_without_a_derivative_or_a_grid_is_refused_while_the_study_is_read():
+    with pytest.raises(StudyError, match="'lbfgs-fwi' needs gradient, and problem kind 'unfolding' gives"):
+        load_study(study("unfolding", {"role": "unseen", "params": {"process": "dijet"}}, start=[0, 1]))
+    with pytest.raises(StudyError, match=r"x on a grid .*, and x of problem kind 'gaussian' is a vector"):
         load_study(study("gaussian", {"role": "unseen", "params": {"gamma": 0.5}}, start=[0, 1]))
 
 
@@ -294,7 +298,7 @@ def waves():
     """One section with a curved fault, of 12 x 12 nodes, and its gathers."""
     problem = Fwi(FwiSimulator(x_cells=(12, 12), boundary="sponge", absorbing_cells=28))
     truth = problem.sample_prior(np.random.default_rng(5), 1, {"geology": "curved-fault"})
-    y, ok = problem.forward(truth)
+    y, ok = problem.apply(truth)
     assert ok.all()
     return problem, truth, y
 
@@ -312,12 +316,12 @@ def test_waves_find_a_fault_from_a_straight_line(waves):
     chunk = method.using(infer).sample(None, y, np.array([0]))
     assert chunk.x.shape == (1, 1, 12, 12)
     assert chunk.ok.all()
-    before, after = (relative(problem.forward(x)[0], y) for x in (start, chunk.x[:, 0]))
+    before, after = (relative(problem.apply(x)[0], y) for x in (start, chunk.x[:, 0]))
     assert after < 0.1 * before
     assert chunk.diagnostics["final_misfit"] == pytest.approx(after, rel=1e-3)
     assert relative(chunk.x[:, 0], truth) < 0.6 * relative(start, truth)
     assert chunk.x.min() >= 1500
     assert chunk.x.max() <= 4500
     # Of two bands; a line search of 20 trials may be under way when the most evaluations are reached.
-    evaluations = method.cost.simulator_calls / SIMULATIONS - 2 * PROBES
+    evaluations = (method.cost.simulator_calls - 2 * (1 + ADJOINT * PROBES)) / (1 + ADJOINT)
     assert 2 * 12 <= evaluations <= 2 * (2 * 12 + 20)

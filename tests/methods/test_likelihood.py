@@ -16,6 +16,7 @@ from pullback.methods.likelihood import GmmLikelihood, LikelihoodError, load_lik
 from pullback.methods.likelihood_spec import GmmLikelihoodSpec
 from pullback.methods.loading import Inputs
 from pullback.methods.train import train
+from pullback.problems.base import simulate
 from pullback.problems.gaussian import Gaussian, GaussianSimulator
 
 torch.set_num_threads(1)
@@ -35,7 +36,7 @@ def write(path, n, gamma, seed):
     rng = np.random.default_rng(seed)
     x = PROBLEM.sample_prior(rng, n, {"gamma": gamma}).astype(np.float32)
     with EnsembleWriter(path, x=PROBLEM.x, y=PROBLEM.y, spec="{}", attributes={"family": path.stem}) as writer:
-        writer.append(PROBLEM.forward(x, rng)[0], np.arange(n), x=x)
+        writer.append(simulate(PROBLEM, x, rng)[0], np.arange(n), x=x)
     return EnsembleReader(path)
 
 
@@ -57,7 +58,7 @@ def test_it_is_the_exact_density_also_under_another_prior(artifact):
     """
     rng = np.random.default_rng(7)
     x = PROBLEM.sample_prior(rng, 1500, {"gamma": 0.8})
-    y, _ = PROBLEM.forward(x, rng)
+    y, _ = simulate(PROBLEM, x, rng)
     loaded = load_likelihood(artifact, CONTEXT)
     units = np.log([column["std"] for column in loaded.scaling.to_dict()["y"]]).sum()
     ours = np.diagonal(loaded.at(x)(y)) - units
@@ -69,7 +70,7 @@ def test_it_is_the_exact_density_also_under_another_prior(artifact):
 def test_pairs_are_zukos(artifact):
     rng = np.random.default_rng(8)
     x = PROBLEM.sample_prior(rng, 30, {"gamma": 0.3})
-    y, _ = PROBLEM.forward(x[:20], rng)
+    y, _ = simulate(PROBLEM, x[:20], rng)
     loaded = load_likelihood(artifact, CONTEXT)
     z = torch.from_numpy(loaded.scaling.encode_x(x, y[:1]))
     with torch.no_grad():

@@ -13,8 +13,9 @@ from pullback.methods.refinement.em import Sample, choose, em_step, equal, pairs
 from pullback.methods.refinement.kernel import Coordinates, bandwidth
 from pullback.methods.refinement.refine import Refined, RefineError
 from pullback.metrics.distances import sliced_wasserstein
+from pullback.problems.base import simulate
 from pullback.problems.gaussian import Gaussian, GaussianSimulator
-from pullback.problems.pairwise import exact
+from pullback.problems.reweighting import pairwise
 
 PROBLEM = Gaussian(GaussianSimulator())
 SMALL = Refine(particles=2000)  # one for each of 2000 events
@@ -25,7 +26,7 @@ THETA = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1)
 def events(n, gamma, seed=0):
     rng = np.random.default_rng(seed)
     x = PROBLEM.sample_prior(rng, n, {"gamma": gamma})
-    return x.astype(np.float32), PROBLEM.forward(x, rng)[0].astype(np.float32)
+    return x.astype(np.float32), simulate(PROBLEM, x, rng)[0].astype(np.float32)
 
 
 def swd(u, v):
@@ -86,7 +87,7 @@ def dense_em(log_likelihood, weight, iterations):
 def test_iterations_are_those_of_the_definition():
     _, y = events(300, 0.5)
     particles = PROBLEM.sample_prior(np.random.default_rng(1), 500, {"gamma": 0.0})
-    found = pairs(exact(PROBLEM, particles), y, len(particles))
+    found = pairs(pairwise(PROBLEM, particles), y, len(particles))
     log_likelihood = PROBLEM.log_likelihood(y[:, None], particles[None])
     weight = np.random.default_rng(2).dirichlet(np.ones(500))
     ours = weight.astype(np.float32)
@@ -101,7 +102,7 @@ def test_iterations_are_those_of_the_definition():
 def test_the_likelihood_of_the_set_never_falls():
     _, y = events(400, 0.9)
     particles = PROBLEM.sample_prior(np.random.default_rng(1), 600, {"gamma": 0.0})
-    found = pairs(exact(PROBLEM, particles), y, len(particles))
+    found = pairs(pairwise(PROBLEM, particles), y, len(particles))
     weight, reached = equal(particles).weight, []
     for _ in range(60):
         reached.append(predictive(found, weight))
@@ -122,8 +123,8 @@ def test_pairs_without_a_fast_form_and_with_events_that_nothing_explains():
             values[4, 5] = np.nan
             return values
 
-    ours = pairs(exact(Slow(), x), y, len(x))
-    fast = pairs(exact(PROBLEM, x), y, len(x))
+    ours = pairs(pairwise(Slow(), x), y, len(x))
+    fast = pairs(pairwise(PROBLEM, x), y, len(x))
     others = np.arange(50) != 3
     assert ours.ratio.shape == (49, 50)
     assert ours.ratio[3, 5] < 1e-20
@@ -143,7 +144,7 @@ def test_held_out_members_stop_the_fit_before_it_is_spikes():
     settings = Refine(particles=1000, most_iterations=120, rounds=1)
 
     def at(x):
-        return exact(PROBLEM, x)
+        return pairwise(PROBLEM, x)
 
     fit = choose(at, equal(particles), y, others, settings, lambda sample, number: sample)
     ours, theirs = pairs(at(particles), y, 1000), pairs(at(particles), others, 1000)

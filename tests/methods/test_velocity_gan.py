@@ -235,7 +235,7 @@ def gradients(tmp_path_factory):
     for seed, (name, events) in enumerate({"train": 250, "validation": 40, "test": 40}.items()):
         rng = np.random.default_rng(seed)
         x = problem.sample_prior(rng, events, {"geology": "gradient"})
-        y, ok = problem.forward(x)
+        y, ok = problem.apply(x)
         assert ok.all()
         with EnsembleWriter(folder / f"{name}.h5", x=problem.x, y=problem.y, spec="{}") as writer:
             writer.append(y, np.arange(events), x=x)

@@ -18,7 +18,7 @@ class Plane:
     x = Field.vector("x", ("a", "b"), "m")
     y = Field.vector("y", ("a", "b"), "m")
 
-    def forward(self, x, rng):
+    def simulate(self, x, rng):
         return (x + 0.5 * rng.standard_normal(x.shape)).astype(np.float32), np.ones(len(x), bool)
 
 
@@ -26,7 +26,7 @@ class Image:
     x = Field.array("x", ("depth", "offset"), (12, 12), "m/s", low=(0.0,), high=(10.0,))
     y = Field.array("y", ("depth", "offset"), (12, 12), "1")
 
-    def forward(self, x, rng):
+    def simulate(self, x, rng):
         assert x.min() >= 0 and x.max() <= 10
         return np.asarray(2 * x, np.float32), x[:, 0, 0] < 9.9
 """

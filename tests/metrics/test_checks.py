@@ -16,7 +16,7 @@ class Noisy:
     def __init__(self, fail="error", limit=np.inf, chance=0.0):
         self.fail, self.limit, self.chance, self.calls = fail, limit, chance, 0
 
-    def forward(self, x, rng):
+    def simulate(self, x, rng):
         self.calls += len(x)
         y = x + NOISE * rng.standard_normal(x.shape)
         return y.astype("f4"), (rng.random(len(x)) >= self.chance) & (x[:, 0] < self.limit)
@@ -77,7 +77,7 @@ def test_redraws_until_success_where_data_are_redrawn(rng):
 
 def test_misfit_of_a_linear_problem(rng):
     class Doubling(Noisy):
-        def forward(self, x, rng):
+        def simulate(self, x, rng):
             return 2 * x, np.ones(len(x), bool)
 
     x = rng.normal(size=(5, 4, 2)).astype("f4")
@@ -107,7 +107,7 @@ def test_draws_are_projected_to_the_bounds(rng):
     class Bounded(Noisy):
         x = Field.vector("x", ("a", "b"), "m", low=(0.0, 0.0), high=(1.0, 1.0))
 
-        def forward(self, x, rng):
+        def simulate(self, x, rng):
             assert x.min() >= 0
             assert x.max() <= 1
             return x, np.ones(len(x), bool)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pullback.ensembles.store import EnsembleReader, index_ensemble
+from pullback.problems import base
 from pullback.problems.digits import Digits, DigitsSimulator, levelled, resized, splat, transport
 from pullback.problems.simulate import simulate
 from pullback.readers.idx import IdxError
@@ -97,7 +98,7 @@ def test_interpolation_keeps_a_ramp_and_the_range():
 
 def test_noise_and_lost_pixels():
     x = np.full((800, 16, 16), 0.3, np.float32)
-    y, ok = PROBLEM.forward(x, np.random.default_rng(2))
+    y, ok = base.simulate(PROBLEM, x, np.random.default_rng(2))
     assert ok.all()
     kept = y != 0
     n = kept.sum()
@@ -132,7 +133,7 @@ def test_the_fast_form_of_the_likelihood_is_the_likelihood(keep):
     problem = Digits(DigitsSimulator(keep=keep, size=8))
     rng = np.random.default_rng(4)
     x = rng.random((30, 8, 8)).astype(np.float32)
-    y, _ = problem.forward(x[:12], rng)
+    y, _ = base.simulate(problem, x[:12], rng)
     y[3, 2, 5] = 0.0
     wanted = problem.log_likelihood(y[:, None], x[None])
     assert np.isneginf(wanted[3]).all() == (keep == 1)
@@ -153,7 +154,7 @@ def test_exact_posterior_weighs_frames_by_their_likelihood(monkeypatch, pool):
     monkeypatch.setattr(SMALL, "pool", lambda digit, which: np.arange(20))
     rng = np.random.default_rng(3)
     params = {"alpha": 0.5}
-    y, _ = SMALL.forward(SMALL.sample_prior(rng, 2, params), rng)
+    y, _ = base.simulate(SMALL, SMALL.sample_prior(rng, 2, params), rng)
     pairs = np.stack(np.divmod(np.arange(400), 20), axis=1)
     frames = SMALL.frames(pairs, 0.5).astype(float)
     draws = 4000

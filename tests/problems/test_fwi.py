@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pullback.core.seeding import generator
-from pullback.problems.base import Problem
+from pullback.problems.base import Problem, simulate
 from pullback.problems.fwi import Fwi, VelocityError
 from pullback.simulators.wave_settings import FwiSimulator
 from pullback.study.kinds import ProblemKind, problem_kind
@@ -26,7 +26,7 @@ def problem() -> Problem:
 
 def test_fields(problem):
     assert isinstance(problem, Fwi)
-    assert ProblemKind(Fwi).capabilities == {"pairs", "prior", "forward", "gradient"}
+    assert ProblemKind(Fwi).capabilities == {"pairs", "prior", "forward", "signal", "gradient"}
     assert (problem.block, problem.fail) == (20, "error")
     assert (problem.x.dims, problem.x.shape, problem.x.units) == (("depth", "offset"), (32, 32), ("m/s",))
     assert (problem.x.low, problem.x.high) == ((1500.0,), (4500.0,))
@@ -40,22 +40,22 @@ def test_fields(problem):
     assert problem.y.coordinates["time"].values[[0, -1]] == pytest.approx([0.016, 1.024])
 
 
-def test_prior_and_forward(problem):
+def test_prior_and_simulation(problem):
     params = {"geology": "curved-fault", "layers": [2, 5], "sorted": True}
     x, again = (problem.sample_prior(generator(1, "fwi", "a", "train", 0), 5, params) for _ in range(2))
     assert x.shape == (5, 32, 32)
     assert np.array_equal(x, again)
-    y, ok = problem.forward(x, generator(1))
+    y, ok = problem.apply(x)
     assert ok.all()
     assert y.shape == (5, *problem.y.shape)
     assert y.dtype == np.float32
-    # No noise, and no other randomness either: another generator, the same data.
-    assert np.array_equal(y, problem.forward(x, generator(2))[0])
+    # No noise, and no other randomness either: any generator, the same data.
+    assert np.array_equal(y, simulate(problem, x, generator(2))[0])
 
 
 def test_first_arrivals_are_where_the_model_says(problem):
     """The direct wave of the first shot in a uniform model: distance over velocity after the wavelet's delay."""
-    y, _ = problem.forward(np.full((1, 32, 32), 2500.0), generator(0))
+    y, _ = problem.apply(np.full((1, 32, 32), 2500.0))
     times, offsets = (problem.y.coordinates[k].values for k in ("time", "receiver"))
     traces = np.abs(y[0, 0])
     onset = times[np.argmax(traces > 0.02 * traces.max(axis=0), axis=0)]
@@ -66,11 +66,11 @@ def test_first_arrivals_are_where_the_model_says(problem):
 def test_the_data_know_the_model(problem):
     """Every cell counts: data of a model and of the same with one block changed differ, near and deep."""
     base = np.full((32, 32), 2500.0)
-    y0 = problem.forward(base[None], generator(0))[0]
+    y0 = problem.apply(base[None])[0]
     for depth in (4, 16, 28):
         other = base.copy()
         other[depth : depth + 3, 14:18] = 3000.0
-        change = np.linalg.norm(problem.forward(other[None], generator(0))[0] - y0) / np.linalg.norm(y0)
+        change = np.linalg.norm(problem.apply(other[None])[0] - y0) / np.linalg.norm(y0)
         assert change > 1e-3
 
 
@@ -85,14 +85,14 @@ def test_the_data_know_the_model(problem):
 )
 def test_a_data_set_with_impossible_velocities(problem, velocity, message):
     with pytest.raises(VelocityError, match=message):
-        problem.forward(np.full((1, 32, 32), velocity), generator(0))
+        problem.apply(np.full((1, 32, 32), velocity))
 
 
 def test_a_diverged_particle_is_a_failure_not_an_error(problem):
     x = np.full((3, 32, 32), 2500.0, dtype=np.float32)
     x[1] = np.nan
     x, _ = problem.x.project(x)
-    y, ok = problem.forward(x, generator(0))
+    y, ok = problem.apply(x)
     assert ok.tolist() == [True, False, True]
     assert np.isfinite(y[[0, 2]]).all()
 
@@ -101,12 +101,12 @@ def test_projected_models_are_accepted():
     """Bounds that float32 cannot hold do not make a model on the bound an error."""
     problem = Fwi(FwiSimulator(velocity_min=1500.1, velocity_max=4400.3))
     x, _ = problem.x.project(np.array([np.full((32, 32), 1.0), np.full((32, 32), 9e3)], dtype=np.float32))
-    assert problem.forward(x, generator(0))[1].all()
+    assert problem.apply(x)[1].all()
 
 
 def test_wrong_shape(problem):
     with pytest.raises(VelocityError, match=r"wanted \(event, 32, 32\)"):
-        problem.forward(np.full((32, 32), 2500.0), generator(0))
+        problem.apply(np.full((32, 32), 2500.0))
 
 
 def test_preflight(problem):
@@ -139,29 +139,29 @@ def test_x_on_fewer_nodes_is_interpolated():
     np.testing.assert_allclose(fine[:, [0, 0, -1, -1], [0, -1, 0, -1]], corners.reshape(2, 4))
     # Bilinear stays bilinear.
     np.testing.assert_allclose(np.diff(fine, 2, axis=1), 0, atol=1e-9)
-    y, ok = problem.forward(plane)
+    y, ok = problem.apply(plane)
     assert ok.all()
     twin = Fwi(FwiSimulator(**{**COARSE, "x_cells": None}))
-    assert np.array_equal(twin.forward(fine)[0], y)
+    assert np.array_equal(twin.apply(fine)[0], y)
 
 
 def test_the_gradient_of_a_coarse_x():
     """By differences, in the direction of single nodes."""
     problem = Fwi(FwiSimulator(**COARSE, boundary="pml"))
     x = problem.sample_prior(np.random.default_rng(1), 2, {"geology": "gradient"}).astype(np.float64)
-    observed, _ = problem.forward(1.02 * x)
+    observed, _ = problem.apply(1.02 * x)
 
-    def objective(y, events):
-        gap = (y - observed[events]).astype(np.float64)
-        return 0.5 * (gap**2).sum(axis=(1, 2, 3)), gap
+    def gap(x):
+        y, ok = problem.apply(x)
+        assert ok.all()
+        return (y - observed).astype(np.float64)
 
-    _, slope, ok = problem.gradient(x, objective)
-    assert ok.all()
+    slope = problem.vjp(x, gap(x))
     assert slope.shape == x.shape
     for node in ((3, 4), (8, 0), (11, 9)):
         step = np.zeros_like(x)
         step[:, node[0], node[1]] = 2.0
-        ahead, behind = (objective(problem.forward(x + s * step)[0], np.arange(2))[0] for s in (1, -1))
+        ahead, behind = (0.5 * (gap(x + s * step) ** 2).sum(axis=(1, 2, 3)) for s in (1, -1))
         # float32 data: the difference of two sums that agree to a part in a hundred.
         np.testing.assert_allclose(
             slope[:, node[0], node[1]], (ahead - behind) / 4.0, rtol=0.02, atol=1e-3 * np.abs(slope).max()
@@ -171,9 +171,9 @@ def test_the_gradient_of_a_coarse_x():
 def test_noise_is_white_and_relative_to_each_event():
     clean, noisy = (problem_kind("fwi").build(FwiSimulator(noise=n).model_dump(mode="json")) for n in (0.0, 0.5))
     x = clean.sample_prior(generator("noise"), 3, {"geology": "curved-fault"})
-    y, _ = clean.forward(x, generator("n"))
-    np.testing.assert_array_equal(noisy.predict(x)[0], y)
-    found, ok = noisy.forward(x, generator("n"))
+    y, _ = simulate(clean, x, generator("n"))
+    np.testing.assert_array_equal(noisy.apply(x)[0], y)
+    found, ok = simulate(noisy, x, generator("n"))
     assert ok.all()
     assert found.dtype == np.float32
     added = (found - y) / np.sqrt((y**2).mean(axis=(1, 2, 3), keepdims=True))
@@ -182,7 +182,7 @@ def test_noise_is_white_and_relative_to_each_event():
     for axis in (1, 2, 3):
         a, b = (np.take(added, i, axis) for i in (range(1, added.shape[axis]), range(added.shape[axis] - 1)))
         assert abs((a * b).mean()) / 0.25 < 0.05
-    np.testing.assert_array_equal(noisy.forward(x, generator("n"))[0], found)
+    np.testing.assert_array_equal(simulate(noisy, x, generator("n"))[0], found)
 
 
 def test_geology_is_of_the_section_and_not_of_its_nodes():
@@ -214,7 +214,7 @@ def test_tiles_of_marmousi_are_simulated(marmousi):
     assert 4000 < x.max() <= 4500
     # Rock lies flat by and large: velocity varies more downwards than along.
     assert np.abs(x[:, -1] - x[:, 0]).mean() > 2 * np.abs(x[:, :, -1] - x[:, :, 0]).mean()
-    y, ok = problem.forward(x[:8])
+    y, ok = problem.apply(x[:8])
     assert ok.all()
     assert y.shape == (8, 5, 128, 32)
     assert np.isfinite(y).all()

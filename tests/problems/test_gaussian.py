@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from pullback.metrics.distances import directions, project, wasserstein_powers
+from pullback.problems.base import simulate
 from pullback.problems.gaussian import Gaussian, GaussianSimulator, matrix
 from pullback.study.config import StudyError, load_study
 
@@ -19,7 +20,7 @@ def gaussian(dimension, noise=0.5):
 def events(problem, n, seed, **params):
     rng = np.random.default_rng(seed)
     x = problem.sample_prior(rng, n, params)
-    return x, problem.forward(x, rng)[0]
+    return x, simulate(problem, x, rng)[0]
 
 
 def test_prior_has_the_correlation():
@@ -39,11 +40,11 @@ def test_noise_grows_with_the_signal():
     n = 20_000
     for scale in (0.1, 3.0):
         x = np.full((n, 2), scale)
-        y, ok = PROBLEM.forward(x, np.random.default_rng(1))
+        y, ok = simulate(PROBLEM, x, np.random.default_rng(1))
         wanted = 0.5 * scale * np.sqrt(2)
         np.testing.assert_allclose((y - x @ M).std(0), wanted, rtol=5 / np.sqrt(2 * n))
         assert ok.all()
-        np.testing.assert_array_equal(PROBLEM.predict(x)[0], x @ M)
+        np.testing.assert_array_equal(PROBLEM.apply(x)[0], x @ M)
 
 
 @pytest.mark.parametrize("d", [1, 2, 5, 10])
@@ -63,7 +64,7 @@ def test_two_dimensions_are_the_papers():
     x = PROBLEM.sample_prior(np.random.default_rng(0), 5, {"gamma": 0.3})
     z = np.random.default_rng(0).standard_normal((5, 2))
     np.testing.assert_array_equal(x, np.stack([z[:, 0], 0.3 * z[:, 0] + np.sqrt(1 - 0.3**2) * z[:, 1]], axis=1))
-    y, _ = PROBLEM.forward(x, np.random.default_rng(1))
+    y, _ = simulate(PROBLEM, x, np.random.default_rng(1))
     eps = np.random.default_rng(1).standard_normal((5, 2))
     np.testing.assert_array_equal(y, x @ M + 0.5 * np.linalg.norm(x, axis=1, keepdims=True) * eps)
     assert PROBLEM.x.features == ("x1", "x2")
@@ -82,7 +83,7 @@ def test_noise_of_a_component_does_not_grow_with_the_dimension():
     for d in (2, 10):
         problem = gaussian(d)
         x = problem.sample_prior(np.random.default_rng(2), n, {"gamma": 0.0})
-        y, _ = problem.forward(x, np.random.default_rng(3))
+        y, _ = simulate(problem, x, np.random.default_rng(3))
         # E |x|^2 = d: the variance of one component's noise is 0.5^2 * 2. |x|^2 y^2 has relative spread below sqrt(8).
         assert ((y - x @ problem.matrix) ** 2).mean() == pytest.approx(0.5, rel=5 * np.sqrt(8 / (n * d)))
 

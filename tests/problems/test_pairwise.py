@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pullback.problems import pairwise
+from pullback.problems import reweighting
+from pullback.problems.base import simulate
 from pullback.problems.gaussian import Gaussian, GaussianSimulator
 from pullback.problems.true_prior import ByTruth
 
@@ -28,14 +29,14 @@ def images():
 def test_pairs_of_arrays_are_computed_in_pieces(images, monkeypatch):
     y, x = images
     wanted = Images().log_likelihood(y[:, None], x)
-    monkeypatch.setattr(pairwise, "VALUES", 3 * x.size)
+    monkeypatch.setattr(reweighting, "VALUES", 3 * x.size)
     problem = Images()
-    np.testing.assert_array_equal(pairwise.exact(problem, x)(y), wanted)
+    np.testing.assert_array_equal(reweighting.pairwise(problem, x)(y), wanted)
     assert problem.most == 3 * x.size
-    assert pairwise.exact(problem, x)(y[:0]).shape == (0, 40)
+    assert reweighting.pairwise(problem, x)(y[:0]).shape == (0, 40)
     # At least one event at a time, whatever its size.
-    monkeypatch.setattr(pairwise, "VALUES", 1)
-    np.testing.assert_array_equal(pairwise.exact(problem, x)(y), wanted)
+    monkeypatch.setattr(reweighting, "VALUES", 1)
+    np.testing.assert_array_equal(reweighting.pairwise(problem, x)(y), wanted)
 
 
 def test_truth_that_stands_for_a_prior_is_weighed_in_pieces(images, monkeypatch):
@@ -43,7 +44,7 @@ def test_truth_that_stands_for_a_prior_is_weighed_in_pieces(images, monkeypatch)
     problem = Images()
     drawn = [ByTruth(problem, x, np.zeros(40)).draw(y, 5, np.random.default_rng(1))[0]]
     assert problem.most == 30 * x.size
-    monkeypatch.setattr(pairwise, "VALUES", 3 * x.size)
+    monkeypatch.setattr(reweighting, "VALUES", 3 * x.size)
     problem = Images()
     drawn.append(ByTruth(problem, x, np.zeros(40)).draw(y, 5, np.random.default_rng(1))[0])
     assert problem.most == 3 * x.size
@@ -53,5 +54,5 @@ def test_truth_that_stands_for_a_prior_is_weighed_in_pieces(images, monkeypatch)
 def test_a_fast_form_is_used():
     problem = Gaussian(GaussianSimulator())
     x = problem.sample_prior(np.random.default_rng(0), 5, {"gamma": 0.5})
-    y, _ = problem.forward(x, np.random.default_rng(1))
-    np.testing.assert_array_equal(pairwise.exact(problem, x)(y), problem.pairwise_log_likelihood(y, x))
+    y, _ = simulate(problem, x, np.random.default_rng(1))
+    np.testing.assert_array_equal(reweighting.pairwise(problem, x)(y), problem.pairwise_log_likelihood(y, x))

@@ -11,6 +11,8 @@ from pullback.core.angles import wrap
 from pullback.ensembles.stale_files import StaleFileError
 from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.methods.infer import infer
+from pullback.methods.loading import Inputs
+from pullback.problems.base import simulate
 from pullback.problems.reweighting import choose
 from pullback.problems.true_prior import TruePriorError
 from pullback.simulators import detector
@@ -30,7 +32,7 @@ def jets(n, seed):
 
 def write(path, n, seed, weight=None, spec="{}"):
     x = jets(n, seed)
-    y, _ = PROBLEM.forward(x, np.random.default_rng(seed + 1))
+    y, _ = simulate(PROBLEM, x, np.random.default_rng(seed + 1))
     columns = {} if weight is None else {"weight": Column("<f8")}
     with EnsembleWriter(path, x=PROBLEM.x, y=PROBLEM.y, spec=spec, columns=columns) as writer:
         writer.append(y, np.arange(n), x=x, **({} if weight is None else {"weight": weight}))
@@ -85,7 +87,7 @@ def test_a_higher_cut_is_that_of_forward_and_likelihood():
     """Of jets from 25 GeV on: p(y|x) integrates to 1 there, and draws of truths near the cut follow it."""
     problem, cut = problem_kind("unfolding").build({"reco_pt_min": 25.0}), 25.0
     x = np.tile([40.0, 0.2, 1.0, 5.0], (4000, 1))
-    y, ok = problem.forward(x, np.random.default_rng(0))
+    y, ok = simulate(problem, x, np.random.default_rng(0))
     assert ok.all()
     assert y[:, 0].min() >= cut
     pt = np.linspace(cut, 70, 2001)
@@ -155,7 +157,7 @@ def job(**more):
 def test_the_oracle_of_unfolding_is_calibrated(tmp_path):
     n = 2000
     test, reference = write(tmp_path / "test.h5", n, 5), write(tmp_path / "reference.h5", 20_000, 7)
-    infer(job(), test, tmp_path / "p.h5", reference=reference)
+    infer(job(), Inputs(test, reference=reference), tmp_path / "p.h5")
     posterior = PosteriorReader(tmp_path / "p.h5")
     x, draws = EnsembleReader(test).read("x"), posterior.read("x")
     assert posterior.read("ok").mean() > 0.999
@@ -174,28 +176,28 @@ def test_weights_of_the_reference_count(tmp_path):
     x = jets(5000, 7)
     test = write(tmp_path / "test.h5", 50, 5)
     reference = write(tmp_path / "reference.h5", 5000, 7, weight=(x[:, 0] < 60).astype(float))
-    infer(job(), test, tmp_path / "p.h5", reference=reference)
+    infer(job(), Inputs(test, reference=reference), tmp_path / "p.h5")
     posterior = PosteriorReader(tmp_path / "p.h5")
     ok = posterior.read("ok")
     assert 0 < ok.mean() <= 1
     assert posterior.read("x")[ok][:, 0].max() <= 60
     signed = write(tmp_path / "signed.h5", 5000, 7, weight=np.where(x[:, 0] < 60, 1.0, -1.0))
     with pytest.raises(TruePriorError, match="weights are negative"):
-        infer(job(), test, tmp_path / "q.h5", reference=signed)
+        infer(job(), Inputs(test, reference=signed), tmp_path / "q.h5")
 
 
 def test_a_reference_of_another_config_is_refused(tmp_path):
     test = write(tmp_path / "test.h5", 10, 5)
     reference = write(tmp_path / "reference.h5", 100, 7, spec='{"old": 1}')
     with pytest.raises(StaleFileError, match=r"reference\.h5: left behind by another config"):
-        infer(job(inputs={"reference": ["0" * 16]}), test, tmp_path / "p.h5", reference=reference)
+        infer(job(inputs={"reference": ["0" * 16]}), Inputs(test, reference=reference), tmp_path / "p.h5")
 
 
 def test_a_likelihood_without_symmetries_weights_truths_as_they_are(tmp_path, monkeypatch, caplog):
     monkeypatch.delattr(type(PROBLEM), "posterior_from_truth")
     test, reference = write(tmp_path / "test.h5", 40, 5), write(tmp_path / "reference.h5", 20_000, 7)
     with caplog.at_level(logging.ERROR):
-        infer(job(), test, tmp_path / "p.h5", reference=reference)
+        infer(job(), Inputs(test, reference=reference), tmp_path / "p.h5")
     posterior = PosteriorReader(tmp_path / "p.h5")
     truths = {tuple(row) for row in EnsembleReader(reference).read("x")}
     drawn = posterior.read("x")[posterior.read("ok")]

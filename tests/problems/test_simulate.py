@@ -9,14 +9,17 @@ import pytest
 from pullback.core.seeding import generator
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader, StoreError, index_ensemble
-from pullback.problems import simulate as simulate_module
+from pullback.problems import derive as derive_module
+from pullback.problems.base import SimulationError
 from pullback.problems.command import CommandError
+from pullback.problems.derive import Resimulation, apply_shift, derive
 from pullback.problems.noise import with_noise
-from pullback.problems.simulate import Resimulation, SimulationError, apply_shift, derive, preflight, simulate
+from pullback.problems.preflight import preflight
+from pullback.problems.simulate import simulate
 from pullback.study import load_study
-from pullback.study.families import MissingShift, NoiseShift, ScaleShift
 from pullback.study.job_params import Plan
 from pullback.study.kinds import problem_kind
+from pullback.study.shifts import MissingShift, NoiseShift, ScaleShift
 
 SWEEP = {
     "role": "seen",
@@ -116,7 +119,7 @@ def test_a_shift_does_not_depend_on_what_is_read_at_once(tmp_path, monkeypatch, 
     monkeypatch.setattr(EnsembleReader, "read", counted)
     digests = set()
     for index, size in enumerate((64 << 20, 24 * 77)):
-        monkeypatch.setattr(simulate_module, "SHIFT_BYTES", size)
+        monkeypatch.setattr(derive_module, "SHIFT_BYTES", size)
         seen.clear()
         derive(study_plan.derive_job("toy", "noisy"), base, tmp_path / f"{index}.h5")
         assert max(seen) == (1000, 77)[index]
@@ -196,7 +199,7 @@ def test_truth_simulated_with_another_wavelet(waves, tmp_path):
     for column in ("x", "event_id"):
         np.testing.assert_array_equal(shifted.read(column), base.read(column))
     wrong = problem_kind("fwi").build({**WAVES["simulator"], "peak_frequency": 6.0})
-    np.testing.assert_array_equal(shifted.read("y"), wrong.forward(base.read("x"))[0])
+    np.testing.assert_array_equal(shifted.read("y"), wrong.apply(base.read("x"))[0])
     gap = np.linalg.norm(shifted.read("y") - base.read("y")) / np.linalg.norm(base.read("y"))
     assert gap > 0.1
     _, blind = derived(waves, "blind", tmp_path)
@@ -215,7 +218,7 @@ def test_truth_simulated_in_finer_rock(waves, tmp_path):
     ]
     rock = np.concatenate(rock)
     np.testing.assert_allclose(rock[:, ::2, ::2], base.read("x"), rtol=2e-6)
-    np.testing.assert_array_equal(shifted.read("y"), fine.forward(rock)[0])
+    np.testing.assert_array_equal(shifted.read("y"), fine.apply(rock)[0])
     assert np.abs(shifted.read("y") - base.read("y")).max() > 0
 
 
@@ -225,7 +228,7 @@ def test_finer_nodes_are_no_weaker_source(waves):
     spec = json.loads(waves[0].derive_job("toy", "wavelet")) | {"simulator": simulator}
     finer = {"spacing": 10, "depth_cells": 37, "offset_cells": 45, "absorbing_cells": 40, "time_step": 0.001}
     x = EnsembleReader(waves[1]).read("x", 0, 2)
-    y, _ = problem_kind("fwi").build(simulator).forward(x)
+    y, _ = problem_kind("fwi").build(simulator).apply(x)
     found = Resimulation(spec, finer).observations(x, 0, np.random.default_rng(0))
     assert found.dtype == np.float32
     # Not at the sources themselves, where a wave is as large as its grid is fine.
@@ -308,7 +311,7 @@ class Decay:
     def sample_prior(self, rng, n, params):
         return rng.normal([params["a"], 1.0], 0.5, (n, 2))
 
-    def forward(self, x, rng):
+    def simulate(self, x, rng):
         y = x[:, :1] * np.exp(-x[:, 1:] * np.linspace(0, 1, 6)) + self.spec.noise * rng.normal(size=(len(x), 6))
         return y, x[:, 0] > 0
 '''

@@ -12,8 +12,8 @@ pytest.importorskip("fastjet", reason="pip install 'pullback[collider]'")
 
 from pullback.ensembles.store import EnsembleReader
 from pullback.problems.base import Problem
+from pullback.problems.read import read
 from pullback.problems.unfolding import Unfolding
-from pullback.readers.read import read
 from pullback.simulators.collider import collide
 from pullback.simulators.collider_settings import UnfoldingSimulator
 from pullback.study.kinds import ProblemKind, problem_kind
@@ -76,7 +76,7 @@ def test_a_higher_cut_keeps_those_jets_above_it(pairs, tmp_path):
 
 
 def test_pairs_follow_the_problems_own_likelihood(problem, pairs):
-    again, ok = problem.forward(pairs["x"], np.random.default_rng(0))
+    again, ok = problem.simulate(pairs["x"], np.random.default_rng(0))
     assert ok.all()
     assert again.dtype == np.float32
     found = problem.log_likelihood(pairs["y"], pairs["x"])
@@ -102,17 +102,17 @@ def test_what_the_problem_declares(problem):
     assert problem.block == 20
     assert problem.x.features == ("pt", "eta", "phi", "mass")
     assert problem.y.features == ("pt", "eta", "phi")
-    assert all(hasattr(problem, name) for name in ("forward", "log_likelihood", "preflight", *Problem.__annotations__))
+    assert all(hasattr(problem, name) for name in ("simulate", "log_likelihood", "preflight", *Problem.__annotations__))
 
 
 def test_truths_outside_the_detectors_formulas_fail(problem):
     x = np.array([[15.0, 0, 0, 1], [50.0, 0, 0, 1]], dtype=np.float32)
-    y, ok = problem.forward(x, np.random.default_rng(0))
+    y, ok = problem.simulate(x, np.random.default_rng(0))
     assert ok.tolist() == [False, True]
     assert np.isnan(y).all(axis=1).tolist() == [True, False]
     projected, changed = problem.x.project(x)
     assert changed.tolist() == [True, False]
-    assert problem.forward(projected, np.random.default_rng(0))[1].all()
+    assert problem.simulate(projected, np.random.default_rng(0))[1].all()
 
 
 def test_preflight_says_what_will_be_made(problem, monkeypatch):

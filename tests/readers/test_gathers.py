@@ -11,9 +11,9 @@ import xarray as xr
 
 from pullback.ensembles.store import EnsembleReader
 from pullback.problems.fwi import Fwi
+from pullback.problems.read import read
 from pullback.readers.base import ReadError
 from pullback.readers.gathers import BLOCK
-from pullback.readers.read import read
 from pullback.simulators.wave_settings import FwiSimulator
 
 DATA = Path(os.environ.get("PULLBACK_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data") / "fwi"
@@ -107,7 +107,7 @@ def test_the_record_of_openfwi(tmp_path):
     pytest.importorskip("devito")
     read(job("openfwi", simulator=OPENFWI), [y], [x], tmp_path / "a.h5")
     found = load(tmp_path / "a.h5")
-    again, ok = Fwi(FwiSimulator(preset="openfwi")).forward(found["x"])
+    again, ok = Fwi(FwiSimulator(preset="openfwi")).apply(found["x"])
     assert ok.all()
     assert np.linalg.norm(again - found["y"]) < 1e-3 * np.linalg.norm(found["y"])
 

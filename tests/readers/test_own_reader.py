@@ -10,7 +10,7 @@ import pytest
 
 import pullback.readers
 from pullback.ensembles.store import EnsembleReader
-from pullback.readers.read import read
+from pullback.problems.read import read
 from pullback.study import StudyError, load_study
 from pullback.study.job_params import Plan
 from pullback.study.workflow_inputs import Graph

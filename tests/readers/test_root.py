@@ -14,9 +14,9 @@ from rootfiles import MAP, collisions, read_job, wanted_pairs, write
 
 from pullback.core.optional import MissingExtraError
 from pullback.ensembles.store import EnsembleReader
+from pullback.problems.read import read as read_files
 from pullback.readers import table
 from pullback.readers.base import ReadError
-from pullback.readers.read import read as read_files
 
 CMS = Path(os.environ.get("PULLBACK_DATA", Path(__file__).parents[2] / "../shared/data")) / "cms"
 TTBAR = CMS / "nanoAOD_2015_CMS_Open_Data_ttbar.root"

@@ -11,6 +11,7 @@ from pullback.core import seeding
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorWriter
 from pullback.methods.base import PosteriorSamples
 from pullback.metrics.evaluate import evaluate
+from pullback.problems.base import simulate
 from pullback.report.examples import read_examples
 from pullback.report.page import write_report
 from pullback.study import load_study
@@ -75,7 +76,7 @@ def test_judged_results_make_a_page(tmp_path, plan):
     gaussian, waves = (plan.study.problems[name] for name in ("gaussian", "waves"))
     plane = problem_kind("gaussian").build(gaussian.simulator.model_dump(mode="json"))
     x = plane.sample_prior(rng, EVENTS, {"gamma": 0.5})
-    y, _ = plane.forward(x, rng)
+    y, _ = simulate(plane, x, rng)
     near = x[:, None] + 0.3 * rng.standard_normal((EVENTS, DRAWS, 2))
     (tmp_path / "g").mkdir()
     results = [judge(tmp_path / "g", plan, "gaussian", "cfm", x, y, near)]
@@ -121,5 +122,5 @@ def test_judged_results_make_a_page(tmp_path, plan):
     # The gather that is shown is that of the first draw that succeeded, by the problem's own simulator.
     (example,) = [e for e in read_examples(columns["examples"][1:]) if e.family == "salt"]
     assert example.again.shape == (1, *fields.y.shape)
-    wanted, _ = fields.forward(fields.x.project(near[:1, 2].astype(np.float32))[0])
+    wanted, _ = fields.apply(fields.x.project(near[:1, 2].astype(np.float32))[0])
     np.testing.assert_array_equal(example.again, wanted)

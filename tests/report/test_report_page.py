@@ -11,10 +11,10 @@ import yaml
 from report_inputs import make_inputs, study_config
 
 from pullback.report.examples import read_examples
+from pullback.report.files import ReportError
 from pullback.report.maps import cases
 from pullback.report.page import write_report
 from pullback.report.style import make_series
-from pullback.report.tables import ReportError
 
 
 class Page(HTMLParser):

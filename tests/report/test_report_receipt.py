@@ -7,8 +7,8 @@ import pytest
 from report_inputs import study_config
 
 from pullback.ensembles.store import StoreError
+from pullback.report.files import ReportError
 from pullback.report.receipt import git_state, write_receipt
-from pullback.report.tables import ReportError
 from pullback.study import load_study
 from pullback.study.job_params import Plan
 

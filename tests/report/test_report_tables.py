@@ -5,11 +5,11 @@ import pytest
 
 from pullback import registry
 from pullback.metrics.metric import words
+from pullback.report.files import ReportError
 from pullback.report.style import interval, main_metric, make_series, number
 from pullback.report.tables import (
     Family,
     Measured,
-    ReportError,
     best,
     cost_rows,
     metric_table,

@@ -281,7 +281,7 @@ def test_processes_share_the_compiled_code(engine, tmp_path):
         "import hashlib, numpy as np\n"
         "from pullback.problems.fwi import Fwi\n"
         "from pullback.simulators.wave_settings import FwiSimulator\n"
-        "y, ok = Fwi(FwiSimulator()).forward(np.full((1, 32, 32), 2000.0))\n"
+        "y, ok = Fwi(FwiSimulator()).apply(np.full((1, 32, 32), 2000.0))\n"
         "print(ok.all(), hashlib.sha256(y.tobytes()).hexdigest())\n"
     )
     environment = {**os.environ, "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}

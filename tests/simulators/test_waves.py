@@ -39,7 +39,7 @@ def test_gathers_are_those_of_the_fwi_problem():
     options = FwiSimulator(boundary="sponge", absorbing_cells=28, free_surface=True, space_order=8)
     problem = Fwi(options)
     x = problem.sample_prior(np.random.default_rng(0), 3, {"geology": "curved-fault"})
-    y, _ = problem.forward(x)
+    y, _ = problem.apply(x)
     offsets = [offset for _, offset in problem.acquisition.sources]
     same = waves.simulate(
         x,

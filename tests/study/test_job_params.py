@@ -73,7 +73,7 @@ def test_editing_a_key_changes_the_jobs_that_read_it(edit, changes):
     old, new = Plan(load_study(BASE)), Plan(load_study(config))
     jobs = {
         "simulate": lambda p: p.simulate_job("toy", "half", "test", 0),
-        "train": lambda p: p.train_job("toy", "ei", 0),
+        "train": lambda p: p.train_job("toy", "methods", "ei", 0),
         "infer": lambda p: p.infer_job("toy", "ei", "default", 0, "half", 0),
         "evaluate": lambda p: p.evaluate_job("toy", "ei"),
         "report": lambda p: p.report_job(),
@@ -102,7 +102,7 @@ def test_a_text_names_what_its_inputs_were_asked_to_be():
     assert json.loads(index)["inputs"] == {"shards": [shard]}
     inputs = json.loads(cut.infer_job("toy", "ei", "default", 0, "half", 0))["inputs"]
     assert inputs["ensemble"] == [job_digest(index)]
-    assert inputs["artifact"] == [job_digest(cut.train_job("toy", "ei", 0))]
+    assert inputs["artifact"] == [job_digest(cut.train_job("toy", "methods", "ei", 0))]
     assert cut.report_job() == plan().report_job()
     assert json.loads(cut.report_job())["study"] == json.loads(cut.resolved())["study"]
 
@@ -123,7 +123,7 @@ def refined() -> dict:
 
 def test_refining_trains_nothing_again():
     cut, plain = Plan(load_study(refined())), plan()
-    assert cut.train_job("toy", "ei", 0) == plain.train_job("toy", "ei", 0)
+    assert cut.train_job("toy", "methods", "ei", 0) == plain.train_job("toy", "methods", "ei", 0)
     config = refined()
     config["problems"]["toy"]["methods"]["ei"]["infer"]["exact"]["refine"]["particles"] = 600
     edited = Plan(load_study(config))
@@ -132,12 +132,12 @@ def test_refining_trains_nothing_again():
         for name in REFINED
     }
     assert changed == {"draws": False, "exact": True, "learned": False}
-    assert edited.likelihood_job("toy", "gmm", 0) == cut.likelihood_job("toy", "gmm", 0)
+    assert edited.train_job("toy", "likelihoods", "gmm", 0) == cut.train_job("toy", "likelihoods", "gmm", 0)
 
 
 def test_only_what_is_refined_with_a_learned_likelihood_reads_it():
     cut = Plan(load_study(refined()))
-    wanted = {"draws": [], "exact": [], "learned": [job_digest(cut.likelihood_job("toy", "gmm", 0))]}
+    wanted = {"draws": [], "exact": [], "learned": [job_digest(cut.train_job("toy", "likelihoods", "gmm", 0))]}
     for name in REFINED:
         inputs = json.loads(cut.infer_job("toy", "ei", name, 0, "half", 0))["inputs"]
         assert inputs["likelihood"] == wanted[name]

@@ -6,38 +6,49 @@ from pathlib import Path
 
 import pytest
 
-from pullback.study.provenance import Node, closure, file_digest, file_of, forget, manifest, node_name
+from pullback import registry
+from pullback.study.provenance import NO_RESULT, closure, file_digest, file_of, forget, manifest
 
 FILES = {
     "pullback/__init__.py": '"""Top."""\n__version__ = "1"\n',
-    "pullback/joblog.py": "LEVEL = 1\n",
-    "pullback/tools/__init__.py": "",
+    "pullback/core/__init__.py": "",
+    "pullback/core/joblog.py": "LEVEL = 1\n",
+    "pullback/registry.py": "KINDS = {}\n",
+    "pullback/tools/__init__.py": '"""Tools."""\n',
     "pullback/tools/run.py": (
+        "import pullback.registry\n"
+        "from typing import TYPE_CHECKING\n"
         "from pullback.tools.helper import add\n"
-        "from pullback.tools.other import take\n\n\n"
+        "from pullback.tools import other\n\n"
+        "if TYPE_CHECKING:\n    from pullback.tools.named import Named\n\n\n"
         "def first(x):\n    return add(x, ONE)\n\n\n"
-        "def second(x):\n    from .lazy import slow\n    return slow(take(x))\n\n\n"
+        "def second(x):\n    from pullback.tools.lazy import slow\n    return slow(other.take(x))\n\n\n"
         "ONE = 1\n"
     ),
     "pullback/tools/helper.py": "def add(a, b):\n    return a + b\n",
     "pullback/tools/other.py": "def take(a):\n    return a\n",
     "pullback/tools/lazy.py": "def slow(a):\n    return a\n",
     "pullback/tools/named.py": "from pullback.tools import other\n\n\nclass Named:\n    pass\n",
-    "pullback/pages/__init__.py": "",
+    "pullback/pages/__init__.py": "from pullback.pages.make import page\n",
     "pullback/pages/page.html": "<p>",
-    "pullback/pages/make.py": "def make():\n    return 1\n",
-    "pullback/study/__init__.py": "from pullback.study.kinds import A, B\n",
-    "pullback/study/kinds.py": (
-        "from pydantic import BaseModel, model_validator\n\nLIMIT = 3\n\n\n"
-        "class Base(BaseModel):\n    name: str = 'a'\n\n\n"
-        "class A(Base):\n    size: int = 1\n\n"
+    "pullback/pages/make.py": "def page():\n    return 1\n",
+    "pullback/kinds/__init__.py": "",
+    "pullback/kinds/one.py": (
+        "from pydantic import BaseModel, Field, model_validator\n\nLIMIT = 3\n\n\n"
+        "class Spec(BaseModel):\n"
+        "    trains = True\n"
+        "    size: int = Field(default=1, description='how large')\n\n"
         "    @property\n    def double(self):\n        return 2 * self.size + LIMIT\n\n"
-        "    @model_validator(mode='after')\n    def _check(self):\n        return self\n\n\n"
-        "class B(Base):\n    size: int = 2\n"
+        "    @model_validator(mode='after')\n    def _check(self):\n        return self\n\n"
+        "    def check(self, problem):\n        from pullback.tools import other\n        yield 'a message'\n\n\n"
+        "class Params(Parameters):\n    mass: int = Field(default=2)\n\n\n"
+        "class Shape(Protocol):\n    def area(self): ...\n\n\n"
+        "class File:\n    def check(self):\n        return self.error\n"
     ),
 }
 REPOSITORY = Path(__file__).resolve().parents[2]
-FIRST = "from pullback.core.joblog import LEVEL\nfrom pullback.tools.run import first\n\nfirst(LEVEL)\n"
+SCRIPT = "from pullback.core.joblog import LEVEL\nfrom pullback.tools.run import first\n\nfirst(LEVEL)\n"
+DATA_RULES = ("simulate", "derive", "collide", "read", "preflight", "index_ensemble")
 
 
 @pytest.fixture
@@ -49,11 +60,11 @@ def source(tmp_path):
     return tmp_path
 
 
-def fresh(source: Path, script: str = FIRST) -> str:
+def fresh(source: Path, script: str = SCRIPT, roots: tuple[str, ...] = ()) -> str:
     path = source / "script.py"
     path.write_text(script)
     forget()
-    return manifest(path, source=source)
+    return manifest(path, roots, source=source)
 
 
 def edit(source: Path, name: str, old: str, new: str) -> None:
@@ -63,34 +74,24 @@ def edit(source: Path, name: str, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
-def names(nodes: list[Node]) -> set[str]:
-    return {node.module.removeprefix("pullback.") + (f":{node.name}" if node.name else "") for node in nodes}
+def test_imports_are_followed_also_inside_functions_and_not_for_types(source):
+    (source / "script.py").write_text(SCRIPT)
+    found = closure(source / "script.py", source=source)
+    assert found == [f"pullback.tools.{name}" for name in ("helper", "lazy", "other", "run")]
 
 
-def test_a_driver_is_followed_by_name(source):
-    script = source / "script.py"
-    script.write_text(FIRST)
-    assert names(closure(script, source=source)) == {
-        "pullback",
-        "tools",
-        "tools.run:first",
-        "tools.run:ONE",
-        "tools.helper",
-    }
-
-
-def test_lazy_and_relative_imports_are_followed(source):
-    script = source / "script.py"
-    script.write_text("from pullback.tools.run import second\n")
-    assert {"tools.lazy", "tools.other"} <= names(closure(script, source=source))
-    assert "tools.helper" not in names(closure(script, source=source))
+def test_a_name_that_a_package_exports_is_followed_through_its_init(source):
+    (source / "script.py").write_text("from pullback.pages.make import page\n")
+    assert closure(source / "script.py", source=source) == ["pullback.pages.make"]
+    forget()
+    (source / "script.py").write_text("from pullback.pages import page\n")
+    assert closure(source / "script.py", source=source) == ["pullback.pages", "pullback.pages.make"]
 
 
 def test_what_a_study_names_is_a_root(source):
-    script = source / "script.py"
-    script.write_text("x = 1\n")
-    found = names(closure(script, [Node("pullback.tools.named")], source))
-    assert found == {"pullback", "tools", "tools.named", "tools.other"}
+    (source / "script.py").write_text("x = 1\n")
+    found = closure(source / "script.py", ["pullback.tools.named:Named"], source)
+    assert found == ["pullback.tools.named", "pullback.tools.other"]
 
 
 @pytest.mark.parametrize(
@@ -98,15 +99,16 @@ def test_what_a_study_names_is_a_root(source):
     [
         ("pullback/tools/helper.py", "return a + b", "return (a\n            + b)  # the sum", False),
         ("pullback/tools/helper.py", "    return", '    """Add."""\n    return', False),
-        ("pullback/__init__.py", '"1"', '"2"', False),
-        ("pullback/joblog.py", "1", "2", False),
-        ("pullback/tools/other.py", "return a", "return 2 * a", False),
-        ("pullback/tools/run.py", "return slow(take(x))", "return None", False),
+        ("pullback/tools/helper.py", "def add", "__all__ = ['add']\n\n\ndef add", False),
+        ("pullback/__init__.py", '"1"', "get()", False),
+        ("pullback/core/joblog.py", "1", "2", False),
+        ("pullback/registry.py", "{}", "{'new': 'pullback.tools.new:New'}", False),
+        ("pullback/tools/named.py", "pass", "x = 1", False),
         ("pullback/tools/helper.py", "a + b", "a - b", True),
         ("pullback/tools/helper.py", "(a, b)", "(a, b=1)", True),
+        ("pullback/tools/lazy.py", "return a", "return 2 * a", True),
         ("pullback/tools/run.py", "ONE = 1", "ONE = 2", True),
         ("pullback/tools/run.py", "ONE = 1", "ONE = 1.0", True),
-        ("pullback/tools/__init__.py", "", "import os\n", True),
     ],
 )
 def test_what_an_edit_changes(source, name, old, new, changes):
@@ -115,19 +117,50 @@ def test_what_an_edit_changes(source, name, old, new, changes):
     assert (fresh(source) != before) is changes
 
 
-def test_two_manifests_tell_which_piece_changed(source):
-    script = "from pullback.tools.run import second\n"
-    before = json.loads(fresh(source, script))
-    assert set(before) == {"workflow/scripts/script.py", "pullback", "pullback.tools"} | {
-        "pullback.tools.run:second",
-        "pullback.tools.lazy",
-        "pullback.tools.other",
+@pytest.mark.parametrize(
+    ("old", "new", "changes"),
+    [
+        ("how large", "how big", False),
+        ("default=1, ", "default=5, ge=0, ", False),
+        ("    size: int", "    other: int = Field(default=1)\n    size: int", False),
+        (
+            "        return self\n\n    def check",
+            "        assert self.size\n        return self\n\n    def check",
+            False,
+        ),
+        ("a message", "another message", False),
+        ("def area(self)", "def area(self, unit)", False),
+        ("2 * self.size", "3 * self.size", True),
+        ("trains = True", "trains = False", True),
+        ("LIMIT = 3", "LIMIT = 4", True),
+        ("default=2", "default=3", True),
+        ("self.error", "None", True),
+    ],
+)
+def test_options_are_in_the_job_and_behaviour_is_in_the_code(source, old, new, changes):
+    before = fresh(source, "x = 1\n", ("pullback.kinds.one:Spec",))
+    assert "pullback.tools.other" not in json.loads(before)
+    edit(source, "pullback/kinds/one.py", old, new)
+    assert (fresh(source, "x = 1\n", ("pullback.kinds.one:Spec",)) != before) is changes
+
+
+def test_a_new_module_beside_others_changes_nothing(source):
+    before = fresh(source)
+    (source / "pullback/tools/new.py").write_text("class New:\n    pass\n")
+    assert fresh(source) == before
+
+
+def test_two_manifests_tell_which_module_changed(source):
+    before = json.loads(fresh(source))
+    assert set(before) == {
+        "workflow/scripts/script.py",
+        *(f"pullback.tools.{name}" for name in ("helper", "lazy", "other", "run")),
     }
     assert all(len(digest) == 12 for digest in before.values())
     edit(source, "pullback/tools/other.py", "return a", "return 2 * a")
-    after = json.loads(fresh(source, script))
+    after = json.loads(fresh(source))
     assert {name for name in before | after if before.get(name) != after.get(name)} == {"pullback.tools.other"}
-    assert file_of("pullback.tools.run:second", source) == source / "pullback/tools/run.py"
+    assert file_of("pullback.tools.run", source) == source / "pullback/tools/run.py"
     assert file_of("workflow/scripts/script.py", source) is None
 
 
@@ -151,63 +184,44 @@ def test_a_touch_or_another_place_changes_nothing(source, tmp_path_factory):
 
 
 def test_templates_of_a_package_count(source):
-    script = "from pullback.pages.make import make\n"
+    script = "from pullback.pages.make import page\n"
     before = fresh(source, script)
     (source / "pullback/pages/page.html").write_text("<b>")
     assert fresh(source, script) != before
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "changes"),
-    [
-        ("class B(Base)", "class New(Base):\n    other: int = 1\n\n\nclass B(Base)", False),
-        ("size: int = 2", "size: int = 3", False),
-        ("size: int = 1", "size: int = 5", False),
-        ("        return self\n", "        assert self.size\n        return self\n", False),
-        ("2 * self.size", "3 * self.size", True),
-        ("LIMIT = 3", "LIMIT = 4", True),
-        ("class A(Base):", "class A(Base):\n    limit = 2\n", True),
-    ],
-)
-def test_options_are_in_the_job_and_behaviour_is_in_the_code(source, old, new, changes):
-    script = "from pullback.study import A\n"
-    by_module = "from pullback.tools.kind import f\n"
-    (source / "pullback/tools/kind.py").write_text(
-        "from pullback.tools import kinder\n\n\ndef f():\n    return kinder.g()\n"
-    )
-    (source / "pullback/tools/kinder.py").write_text(
-        "from pullback.study import kinds as study\n\n\ndef g():\n    return study.A()\n"
-    )
-    before = fresh(source, script), fresh(source, by_module)
-    edit(source, "pullback/study/kinds.py", old, new)
-    assert (fresh(source, script) != before[0]) is changes
-    assert (fresh(source, by_module) != before[1]) is changes
 
 
 def test_a_users_python_file_by_its_tree_and_others_by_bytes(tmp_path):
     python, data = tmp_path / "sim.py", tmp_path / "table.txt"
     python.write_text("x = 1\n")
     data.write_text("1\n")
-    before = file_digest(python), file_digest(data)
+
+    def digests() -> tuple[str, str]:
+        forget()
+        return file_digest(python), file_digest(data)
+
+    before = digests()
     python.write_text("x  =  1  # one\n")
     data.write_text("1 \n")
-    assert file_digest(python) == before[0]
-    assert file_digest(data) != before[1]
+    after = digests()
+    assert after[0] == before[0]
+    assert after[1] != before[1]
     python.write_text("x = 2\n")
-    assert file_digest(python) != before[0]
+    assert digests()[0] != before[0]
 
 
-def test_every_script_of_the_workflow_has_a_closure():
-    """The real scripts: no simulation depends on a method, on training or on evaluation."""
-    scripts = sorted((REPOSITORY / "workflow/scripts").glob("*.py"))
-    assert len(scripts) == 15
-    for script in scripts:
-        found = json.loads(manifest(script))
-        assert set(found) == {f"workflow/scripts/{script.name}", *map(node_name, closure(script))}
-        found = {node.module for node in closure(script)}
-        assert len(found) > 3, script
-        if script.stem in ("simulate", "derive", "collide", "read", "preflight", "index_ensemble"):
-            wrong = [m for m in found if m.startswith(("pullback.methods", "pullback.metrics", "pullback.report"))]
-            assert wrong == [], script
-            assert "pullback.study.methods" not in found
-            assert "pullback.study.config" not in found
+def test_what_is_left_out_is_there():
+    assert all(file_of(module) for module in NO_RESULT)
+
+
+@pytest.mark.parametrize("script", sorted((REPOSITORY / "workflow/scripts").glob("*.py")), ids=lambda path: path.stem)
+def test_no_script_runs_what_its_rule_does_without(script):
+    """Data depend on no method, metric or page; jobs on no command, and on no kind but those that they are given."""
+    found = closure(script)
+    assert found
+    rooms = {module.split(".")[1] for module in found}
+    assert "cli" not in rooms
+    assert not set(found) & {f"pullback.study.{name}" for name in ("config", "job_params", "workflow_inputs", "schema")}
+    if script.stem in DATA_RULES:
+        assert not rooms & {"methods", "metrics", "report"}
+    groups = (kinds for group, kinds in registry.BUILT_IN.items() if group != "metrics")
+    assert not {target.partition(":")[0] for kinds in groups for target in kinds.values()} & set(found)

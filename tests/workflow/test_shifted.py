@@ -34,7 +34,7 @@ def test_shifts_of_the_simulator_and_tiles_run(tmp_path):
         np.testing.assert_array_equal(found[name].read("x"), salt)
     np.testing.assert_array_equal(found["tiles"].read("y"), found["salt"].read("y"))
     slow = problem_kind("fwi").build({**simulator, "peak_frequency": 6.0, "source_depth": 40.0})
-    np.testing.assert_array_equal(found["wavelet"].read("y"), slow.forward(salt)[0])
+    np.testing.assert_array_equal(found["wavelet"].read("y"), slow.apply(salt)[0])
     assert not np.array_equal(found["fine"].read("y"), found["salt"].read("y"))
 
     # What goes out says where these shots were.
@@ -56,4 +56,4 @@ def test_shifts_of_the_simulator_and_tiles_run(tmp_path):
     found = run(tmp_path)
     for name in ("tiles", "wavelet"):
         assert (found[name].read("x") == 2750).all()
-    np.testing.assert_array_equal(found["wavelet"].read("y"), slow.forward(found["tiles"].read("x"))[0])
+    np.testing.assert_array_equal(found["wavelet"].read("y"), slow.apply(found["tiles"].read("x"))[0])

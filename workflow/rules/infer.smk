@@ -22,8 +22,8 @@ rule condition:
         mem_mb=4000,
         runtime=480,
     params:
-        job=lambda w: plan.condition_job(w.problem, w.method, w.infer, int(w.seed), w.family),
-        code=lambda w: graph.code("condition", w.problem, method=w.method, infer=w.infer),
+        **named(lambda w: plan.condition_job(w.problem, w.method, w.infer, int(w.seed), w.family)),
+        code=lambda w: graph.code("condition", w.problem, methods=w.method, infer=w.infer),
     script:
         "../scripts/condition.py"
 
@@ -51,8 +51,10 @@ rule infer:
         mem_mb=4000,
         runtime=480,
     params:
-        job=lambda w: plan.infer_job(w.problem, w.method, w.infer, int(w.seed), w.family, paths.part_number(w.part)),
-        code=lambda w: graph.code("infer", w.problem, method=w.method, infer=w.infer),
+        **named(
+            lambda w: plan.infer_job(w.problem, w.method, w.infer, int(w.seed), w.family, paths.part_number(w.part))
+        ),
+        code=lambda w: graph.code("infer", w.problem, methods=w.method, infer=w.infer),
     script:
         "../scripts/infer.py"
 
@@ -79,7 +81,7 @@ rule unfold:
         mem_mb=4000,
         runtime=480,
     params:
-        job=lambda w: plan.unfold_job(w.problem, w.method, w.infer, int(w.seed), w.family),
-        code=lambda w: graph.code("unfold", w.problem, method=w.method, infer=w.infer),
+        **named(lambda w: plan.unfold_job(w.problem, w.method, w.infer, int(w.seed), w.family)),
+        code=lambda w: graph.code("unfold", w.problem, methods=w.method, infer=w.infer),
     script:
         "../scripts/unfold.py"

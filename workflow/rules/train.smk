@@ -4,21 +4,21 @@
 
 
 rule train:
-    """Train one method on the seen families of its problem.
+    """Train one method on the seen families of its problem; `prior` and `likelihood` train theirs in the same way.
     Resumes when it was interrupted; threads come from the study, because they are part of the result.
     """
     input:
         train=lambda w: graph.seen(w.problem, "train"),
         validation=lambda w: graph.seen(w.problem, "validation"),
     output:
-        model=paths.model(S, "{problem}", "{method}", "{seed}"),
-        curves=paths.curves(paths.model(S, "{problem}", "{method}", "{seed}")),
+        model=paths.artifact(S, "methods", "{problem}", "{method}", "{seed}"),
+        curves=paths.curves(paths.artifact(S, "methods", "{problem}", "{method}", "{seed}")),
     log:
-        paths.log(paths.model(S, "{problem}", "{method}", "{seed}")),
+        paths.log(paths.artifact(S, "methods", "{problem}", "{method}", "{seed}")),
     benchmark:
-        paths.benchmark(paths.model(S, "{problem}", "{method}", "{seed}"))
+        paths.benchmark(paths.artifact(S, "methods", "{problem}", "{method}", "{seed}"))
     wildcard_constraints:
-        problem=leading(graph.trained()),
+        problem=leading(graph.trained("methods")),
     # The longest jobs, and others wait for them: they start as soon as they can.
     priority: 50
     conda:
@@ -28,67 +28,39 @@ rule train:
         mem_mb=4000,
         runtime=1440,
     params:
-        job=lambda w: plan.train_job(w.problem, w.method, int(w.seed)),
-        code=lambda w: graph.code("train", w.problem, method=w.method),
+        **named(lambda w: plan.train_job(w.problem, "methods", w.method, int(w.seed))),
+        code=lambda w: graph.code("train", w.problem, methods=w.method),
     script:
         "../scripts/train.py"
 
 
-rule prior:
-    """Train one diffusion prior on the truth of the seen families.
-    It is an artifact of its own, shared by every method that it guides."""
-    input:
-        train=lambda w: graph.seen(w.problem, "train"),
-        validation=lambda w: graph.seen(w.problem, "validation"),
+# A diffusion prior, trained on the truth alone, and a likelihood p(y|x): artifacts of their own, which methods share.
+# They are rules by name, so that a profile can give each its own resources.
+use rule train as prior with:
     output:
-        model=paths.prior(S, "{problem}", "{prior}", "{seed}"),
-        curves=paths.curves(paths.prior(S, "{problem}", "{prior}", "{seed}")),
+        model=paths.artifact(S, "priors", "{problem}", "{prior}", "{seed}"),
+        curves=paths.curves(paths.artifact(S, "priors", "{problem}", "{prior}", "{seed}")),
     log:
-        paths.log(paths.prior(S, "{problem}", "{prior}", "{seed}")),
+        paths.log(paths.artifact(S, "priors", "{problem}", "{prior}", "{seed}")),
     benchmark:
-        paths.benchmark(paths.prior(S, "{problem}", "{prior}", "{seed}"))
+        paths.benchmark(paths.artifact(S, "priors", "{problem}", "{prior}", "{seed}"))
     wildcard_constraints:
-        problem=leading(graph.priors()),
-    # The longest jobs, and others wait for them: they start as soon as they can.
-    priority: 50
-    conda:
-        "../../envs/learn.yaml"
-    threads: study.threads
-    resources:
-        mem_mb=4000,
-        runtime=1440,
+        problem=leading(graph.trained("priors")),
     params:
-        job=lambda w: plan.prior_job(w.problem, w.prior, int(w.seed)),
-        code=lambda w: graph.code("train", w.problem, prior=w.prior),
-    script:
-        "../scripts/train.py"
+        **named(lambda w: plan.train_job(w.problem, "priors", w.prior, int(w.seed))),
+        code=lambda w: graph.code("train", w.problem, priors=w.prior),
 
 
-rule likelihood:
-    """Train one likelihood p(y|x) on pairs of the seen families, which share it.
-    It is an artifact of its own, shared by every inference that is refined with it."""
-    input:
-        train=lambda w: graph.seen(w.problem, "train"),
-        validation=lambda w: graph.seen(w.problem, "validation"),
+use rule train as likelihood with:
     output:
-        model=paths.likelihood(S, "{problem}", "{likelihood}", "{seed}"),
-        curves=paths.curves(paths.likelihood(S, "{problem}", "{likelihood}", "{seed}")),
+        model=paths.artifact(S, "likelihoods", "{problem}", "{likelihood}", "{seed}"),
+        curves=paths.curves(paths.artifact(S, "likelihoods", "{problem}", "{likelihood}", "{seed}")),
     log:
-        paths.log(paths.likelihood(S, "{problem}", "{likelihood}", "{seed}")),
+        paths.log(paths.artifact(S, "likelihoods", "{problem}", "{likelihood}", "{seed}")),
     benchmark:
-        paths.benchmark(paths.likelihood(S, "{problem}", "{likelihood}", "{seed}"))
+        paths.benchmark(paths.artifact(S, "likelihoods", "{problem}", "{likelihood}", "{seed}"))
     wildcard_constraints:
-        problem=leading(graph.likelihoods()),
-    # The longest jobs, and others wait for them: they start as soon as they can.
-    priority: 50
-    conda:
-        "../../envs/learn.yaml"
-    threads: study.threads
-    resources:
-        mem_mb=4000,
-        runtime=1440,
+        problem=leading(graph.trained("likelihoods")),
     params:
-        job=lambda w: plan.likelihood_job(w.problem, w.likelihood, int(w.seed)),
-        code=lambda w: graph.code("train", w.problem, likelihood=w.likelihood),
-    script:
-        "../scripts/train.py"
+        **named(lambda w: plan.train_job(w.problem, "likelihoods", w.likelihood, int(w.seed))),
+        code=lambda w: graph.code("train", w.problem, likelihoods=w.likelihood),

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from pullback.core.joblog import job_log
-from pullback.readers.read import read
+from pullback.problems.read import read
+from pullback.study.base import job_text
 
 with job_log(snakemake.log[0]):
     read(
-        snakemake.params.job,
+        job_text(snakemake.params),
         [Path(file) for file in snakemake.input.files],
         [Path(file) for file in snakemake.input.get("models", [])],
         Path(snakemake.output.shard),

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from pullback.core.joblog import job_log
 from pullback.report.page import write_report
+from pullback.study.base import job_text
 
 with job_log(snakemake.log[0]):
     write_report(
-        snakemake.params.job,
+        job_text(snakemake.params),
         metrics=[Path(p) for p in snakemake.input.metrics],
         costs=[Path(p) for p in snakemake.input.costs],
         examples=[Path(p) for p in snakemake.input.examples],

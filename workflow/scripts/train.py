@@ -4,11 +4,12 @@ from pathlib import Path
 
 from pullback.core.joblog import job_log
 from pullback.methods.train import train
+from pullback.study.base import job_text
 from pullback.study.paths import checkpoints
 
 with job_log(snakemake.log[0]):
     train(
-        snakemake.params.job,
+        job_text(snakemake.params),
         train=[Path(p) for p in snakemake.input.train],
         validation=[Path(p) for p in snakemake.input.validation],
         artifact=Path(snakemake.output.model),

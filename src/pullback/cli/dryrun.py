@@ -4,17 +4,32 @@ The jobs and the reasons come from Snakemake's graph, built with the repository'
 are those of a run. Nothing is written but Snakemake's folder ``.snakemake``, as in any dry run.
 """
 
+import ast
 import io
+import json
 import logging
 import os
+from collections.abc import Iterable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pullback.cli.common import Refused
 from pullback.core.optional import MissingExtraError, require
-from pullback.study.provenance import SOURCE
+from pullback.study.provenance import SCRIPTS, SOURCE
+
+
+class Params(NamedTuple):
+    """Params of a job: its text, its code (module -> digest), and what else there is."""
+
+    job: dict[str, Any]
+    code: dict[str, str]
+    other: frozenset[str]
+
+
+NO_PARAMS = Params({}, {}, frozenset())
 
 
 @dataclass(frozen=True)
@@ -30,8 +45,8 @@ class Job:
         newer: inputs that are newer than its outputs and have another content.
         incomplete: whether a run that was killed left its outputs behind.
         environment: whether its software environment changed.
-        params: its params now, as Snakemake records them.
-        old_params, old_inputs: params and inputs of its last run; None where there is no record.
+        params: its params now.
+        old, old_inputs: params and inputs of its last run; None where there is no record.
     """
 
     rule: str
@@ -41,16 +56,20 @@ class Job:
     benchmark: str
     threads: int
     gpus: int
-    priority: int
     after: tuple[int, ...]
     runs: bool
     missing: tuple[str, ...] = ()
     newer: tuple[str, ...] = ()
     incomplete: bool = False
     environment: bool = False
-    params: tuple[str, ...] = ()
-    old_params: tuple[str, ...] | None = None
+    params: Params = NO_PARAMS
+    old: Params | None = None
     old_inputs: tuple[str, ...] | None = None
+
+    @property
+    def is_page(self) -> bool:
+        """Whether its params hold the whole study."""
+        return "problem" not in self.wildcards
 
 
 def find_snakefile() -> Path:
@@ -154,11 +173,10 @@ def _jobs(workflow: Any) -> list[Job]:
             "benchmark": str(job.benchmark or ""),
             "threads": int(job.threads),
             "gpus": int(job.resources.get("gpu", 0) or 0),
-            "priority": int(job.rule.priority),
             "after": tuple(sorted(numbers[other] for other in dag.dependencies[job] if other in numbers)),
             "runs": job in running,
             "missing": tuple(name for name in map(str, job.output) if not os.path.exists(name)),
-            "old_params": _recorded(records.params(job.output[0])),
+            "old": None if (old := records.params(job.output[0])) is None else _params(old),
         }
         if job in running:
             reason = dag.reason(job)
@@ -167,8 +185,8 @@ def _jobs(workflow: Any) -> list[Job]:
                 # Nothing else forces a job here.
                 "incomplete": not dag.forcefiles.isdisjoint(job.output),
                 "environment": bool(reason.software_stack_changed),
-                "params": tuple(map(repr, job.non_derived_params)),
-                "old_inputs": _recorded(records.input(job.output[0])),
+                "params": _params(map(repr, job.non_derived_params)),
+                "old_inputs": None if (inputs := records.input(job.output[0])) is None else tuple(map(str, inputs)),
             }
         found.append(Job(**common))
     return found
@@ -181,5 +199,19 @@ def _source(file: Any) -> str:
     return str(get_flag_value(file, "sourcecache_entry") or file)
 
 
-def _recorded(values: list[Any] | None) -> tuple[str, ...] | None:
-    return None if values is None else tuple(map(str, values))
+def _params(recorded: Iterable[str]) -> Params:
+    """Params as Snakemake records them: texts of Python values, of which each names what it holds."""
+    values = [_value(text) for text in recorded]
+    job = {name: value for part in values if isinstance(part, dict) for name, value in part.items()}
+    texts = frozenset(str(value) for value in values if not isinstance(value, dict))
+    manifests = [text for text in texts if SCRIPTS in text]
+    return Params(job, json.loads(manifests[0]) if manifests else {}, texts.difference(manifests))
+
+
+@cache
+def _value(text: str) -> Any:
+    """The value of a recorded param. Thousands of jobs have few different ones."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import json
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -94,35 +93,11 @@ class History:
 
 
 def _wall(jobs: Sequence[Job], numbers: Sequence[int], seconds: Callable[[int], float], cores: int) -> float:
-    """When the last of some jobs ends, if each starts as soon as its inputs and its threads are there."""
-    chosen = set(numbers)
-    waits = {number: sum(other in chosen for other in jobs[number].after) for number in numbers}
-    next_ones: dict[int, list[int]] = {number: [] for number in numbers}
+    """The least time that some jobs take together: of all their work on all cores, and of the longest chain of jobs."""
+    work, ends = 0.0, dict.fromkeys(numbers, 0.0)
     for number in numbers:
-        for other in jobs[number].after:
-            if other in chosen:
-                next_ones[other].append(number)
-    ready = [(-jobs[number].priority, number) for number in numbers if not waits[number]]
-    heapq.heapify(ready)
-    running: list[tuple[float, int]] = []
-    now, free = 0.0, cores
-    while ready or running:
-        kept: list[tuple[int, int]] = []
-        # Of many that want more threads than are free, the first few are looked at.
-        while ready and free and len(kept) < 50:
-            item = heapq.heappop(ready)
-            threads = min(jobs[item[1]].threads, cores)
-            if threads <= free:
-                free -= threads
-                heapq.heappush(running, (now + seconds(item[1]), item[1]))
-            else:
-                kept.append(item)
-        for item in kept:
-            heapq.heappush(ready, item)
-        now, done = heapq.heappop(running)
-        free += min(jobs[done].threads, cores)
-        for number in next_ones[done]:
-            waits[number] -= 1
-            if not waits[number]:
-                heapq.heappush(ready, (-jobs[number].priority, number))
-    return now
+        work += seconds(number) * min(jobs[number].threads, cores)
+        ends[number] = seconds(number) + max(
+            (ends[other] for other in jobs[number].after if other in ends), default=0.0
+        )
+    return max(work / cores, *ends.values(), 0.0)

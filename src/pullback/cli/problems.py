@@ -88,8 +88,8 @@ def _settings(plan: Plan) -> Iterator[Finding]:
 
 def _shifts(plan: Plan) -> Iterator[Finding]:
     """Whether shifts are of this y, and whether its truth can be simulated with other settings."""
-    from pullback.problems.simulate import Resimulation, check_shift
-    from pullback.study.families import SimulatorShift
+    from pullback.problems.derive import Resimulation, check_shift
+    from pullback.study.shifts import SimulatorShift
 
     for problem, made in _made(plan):
         for name, family in plan.study.problems[problem].families.items():

@@ -123,6 +123,11 @@ class Scaling:
         """The fields of x and y as far as they are known here: names, shapes and transforms; units are 1."""
         return _field("x", self._x, self.x_shape), _field("y", self._y, self.y_shape)
 
+    @property
+    def x_columns(self) -> tuple[Column, ...]:
+        """The columns of x in the order of networks' quantities; one without a name where x is an array."""
+        return tuple(self._x)
+
     def encode_y(self, y: np.ndarray) -> np.ndarray:
         """Observations (..., *y) in physical units as networks see them, (..., *y_shape), float32."""
         return self._encode(y, self._y, "y")

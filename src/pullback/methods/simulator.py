@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pullback.core.atomic import write_whole
-from pullback.problems.base import Problem
+from pullback.problems.base import Problem, simulate
 
 RECORD = "simulator.json"
 
@@ -31,7 +31,7 @@ class CountedSimulator:
 
     def __call__(self, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Observations y (event, *y) of x (event, *x), and which simulations succeeded (event,)."""
-        y, ok = self._problem.forward(x, rng)
+        y, ok = simulate(self._problem, x, rng)
         self.cost["simulator_calls"] += len(x)
         self.cost["failed_simulations"] += int(len(x) - ok.sum())
         write_whole(self._record, json.dumps(self.cost).encode())

@@ -52,7 +52,7 @@ def train(
     """Train one method, prior or likelihood on the seen families.
 
     Args:
-        job: `Plan.train_job`, `Plan.prior_job` or `Plan.likelihood_job`.
+        job: `Plan.train_job`.
         train, validation: index files of the seen families' splits.
         artifact: the model that is written.
         curves: the CSV of loss curves that is written.

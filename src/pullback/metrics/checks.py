@@ -16,6 +16,7 @@ from pullback.metrics.bootstrap import Replicas, percentile_interval
 from pullback.metrics.floors import DIRECTIONS, Distances
 from pullback.metrics.metric import Measured, Metric
 from pullback.metrics.sample import Space, normalised
+from pullback.problems import base
 from pullback.problems.base import Problem
 
 if TYPE_CHECKING:
@@ -42,13 +43,13 @@ def simulate(problem: Problem, x: np.ndarray, rng: np.random.Generator) -> tuple
     it is compared with are conditional on success too.
     """
     x, _ = problem.x.project(np.asarray(x, np.float32))
-    y, ok = problem.forward(x, rng)
+    y, ok = base.simulate(problem, x, rng)
     y, ok = np.array(y), np.array(ok, bool)
     for _ in range(ATTEMPTS if problem.fail == "redraw" else 0):
         again = np.flatnonzero(~ok)
         if not len(again):
             break
-        y[again], ok[again] = problem.forward(x[again], rng)
+        y[again], ok[again] = base.simulate(problem, x[again], rng)
     return y.reshape(len(y), -1), ok
 
 
@@ -70,7 +71,7 @@ def fold_back(
     a distance between samples of one distribution falls as n^-1/2.
 
     Args:
-        problem: gives `forward`; x is a vector, so that this is cheap.
+        problem: has a forward process; x is a vector, so that this is cheap.
         field: of y.
         y: observations (event, component).
         one: one draw of each event (event, component of x).
@@ -117,7 +118,7 @@ def misfit(
     """|F(draw) - y| / |y| for some draws of some events; y on the common scale where units differ.
 
     Args:
-        problem: gives `forward`.
+        problem: has a forward process.
         field: of y.
         y: observations (event, component).
         x: draws (event, draw, *x).

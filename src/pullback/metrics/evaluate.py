@@ -19,7 +19,7 @@ from pullback.metrics.case import Case, EvaluationError, refuse_foreign
 from pullback.metrics.metric import Measured, Metric, built_in, load_metrics
 from pullback.metrics.sample import normalised
 from pullback.metrics.table import COLUMNS, COST_COLUMNS, Result, write_table
-from pullback.problems.base import problem_of
+from pullback.problems.base import can_simulate, problem_of
 
 
 def _result(job: dict[str, Any], case: Case, infer: str, seed: int) -> Result:
@@ -145,7 +145,7 @@ def evaluate(
             f"the job lists {len(results)} results, found {len(posteriors)} posteriors; give one for each, in order"
         )
     simulated = problem_of(parsed["problem"])
-    problem = simulated if hasattr(simulated, "forward") else None
+    problem = simulated if can_simulate(simulated) else None
     asked = load_metrics(parsed["evaluation"]["metrics"], parsed.get("folder", "."))
     measured = list(dict.fromkeys([*built_in(), *asked]))
     observed = checks.SeenObservations([Path(path) for path in seen], parsed["evaluation"]["swd_events"])

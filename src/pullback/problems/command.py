@@ -86,7 +86,7 @@ class Command:
             self._run(self.options.prior, folder, n=n, seed=int(rng.integers(2**31)))
             return self._load(folder / "x.npy", (n, *self.x.shape))
 
-    def forward(self, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def simulate(self, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Observations (event, *y) that the command wrote; a row that is not finite is a failed simulation."""
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)

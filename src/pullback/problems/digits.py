@@ -28,13 +28,15 @@ from pydantic import model_validator
 
 from pullback.core.optional import require
 from pullback.ensembles.fields import Field
+from pullback.problems.linear import Identity
 from pullback.problems.reweighting import choose
 from pullback.readers.idx import IdxError, read_idx
-from pullback.study.base import Number, outside_path
-from pullback.study.families import Family, NoiseShift
+from pullback.study.base import Number, ends, outside_path
 from pullback.study.kinds import Message, Package, Parameters, SimulatorSettings
+from pullback.study.shifts import NoiseShift
 
 if TYPE_CHECKING:
+    from pullback.study.families import Family
     from pullback.study.model import Problem as StudyProblem
 
 FROM, TO = 9, 6
@@ -105,9 +107,8 @@ class DigitsParams(Parameters):
 
     @model_validator(mode="after")
     def _on_the_way(self) -> "DigitsParams":
-        ends = [self.alpha] if isinstance(self.alpha, float) else [v for pair in self.alpha.intervals for v in pair]
-        if not all(0 <= end <= 1 for end in ends):
-            raise ValueError(f"alpha is a share of the way: found {ends}, wanted values in [0, 1]")
+        if not all(0 <= end <= 1 for end in ends(self.alpha)):
+            raise ValueError(f"alpha is a share of the way: found {ends(self.alpha)}, wanted values in [0, 1]")
         return self
 
 
@@ -135,7 +136,7 @@ class Digits:
             yield Package("sklearn", "scikit-learn", "images", "frames between digits")
 
     @staticmethod
-    def complete(family: Family) -> Family:
+    def complete(family: "Family") -> "Family":
         """Families that are not seen never use an image that training used, unless they say so."""
         if family.events_from or "digits" in family.params:
             return family
@@ -199,11 +200,29 @@ class Digits:
         alpha, pools = self._prior(params)
         return self.frames(np.stack([pool[rng.integers(len(pool), size=n)] for pool in pools], axis=1), alpha)
 
-    def forward(self, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Observations (event, row, column), exactly 0 where a pixel was lost; every simulation succeeds."""
-        noisy = x + np.sqrt(self.options.noise_variance) * rng.standard_normal(x.shape)
-        kept = rng.random(x.shape) < self.options.keep
-        return np.where(kept, noisy, 0.0), np.ones(len(x), bool)
+    def apply(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The frames (event, row, column) themselves, before noise and loss."""
+        return x, np.ones(len(x), bool)
+
+    def observe(self, signal: np.ndarray, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Observations (event, row, column), exactly 0 where a pixel was lost."""
+        noisy = signal + np.sqrt(self.options.noise_variance) * rng.standard_normal(signal.shape)
+        kept = rng.random(signal.shape) < self.options.keep
+        return np.where(kept, noisy, 0.0)
+
+    def observed(self, y: np.ndarray) -> np.ndarray:
+        """Which pixels (event, row, column) were kept: those that are not exactly 0."""
+        return y != 0
+
+    @property
+    def noise_covariance(self) -> float:
+        """s^2, of each pixel that was kept."""
+        return self.options.noise_variance
+
+    @cached_property
+    def linear(self) -> Identity:
+        """y = x on the pixels that were kept. Which they are, `observed`, is known from y and does not depend on x."""
+        return Identity(self.x.shape)
 
     def log_likelihood(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """log p(y|x), y and x (..., row, column), broadcast over leading axes.

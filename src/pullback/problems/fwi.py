@@ -6,12 +6,13 @@ nodes: simulating a draw again adds no error of its own.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from pullback.ensembles.fields import Coordinate, Field
+from pullback.problems.base import Pullback
 from pullback.problems.noise import with_noise
 from pullback.simulators.acquisition import (
     Acquisition,
@@ -162,16 +163,15 @@ class Fwi:
             aspect=(a.offset_cells - 1) / (a.depth_cells - 1),
         )
 
-    def forward(self, x: np.ndarray, rng: np.random.Generator | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Shot gathers of velocity models, with the problem's noise.
+    def apply(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Shot gathers of velocity models, free of noise.
 
         Args:
             x: (event, depth, offset), m/s.
-            rng: of the noise; without it gathers are free of noise.
 
         Returns:
-            y (event, source, time, receiver) float32, amplitudes relative to the source's; ok (event,) bool, False
-            for a model that is not finite (a diverged particle of a method) or blew up: its y is NaN.
+            Gathers (event, source, time, receiver) float32, amplitudes relative to the source's; ok (event,) bool,
+            False for a model that is not finite (a diverged particle of a method) or blew up: its gathers are NaN.
 
         Raises:
             VelocityError: models of the wrong shape or outside the problem's velocities. Methods project theirs first.
@@ -180,35 +180,33 @@ class Fwi:
 
         x = np.asarray(x)
         self._check_velocities(x)
-        y, ok = shared_engine(self.acquisition).batch(self.finer(x))
-        if rng is not None and self.options.noise:
-            y = with_noise(y, self.options.noise, rng)
-        return y, ok
+        return shared_engine(self.acquisition).batch(self.finer(x))
 
-    def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Shot gathers as `forward` gives them, free of noise."""
-        return self.forward(x)
+    def observe(self, signal: np.ndarray, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Gathers with white noise relative to each event's root mean square, where ``noise`` says so."""
+        return with_noise(signal, self.options.noise, rng) if self.options.noise else signal
 
-    def gradient(
-        self, x: np.ndarray, objective: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """An objective of the gathers without noise and its derivative by x, by the adjoint of the simulation.
+    def linearize(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, Pullback]:
+        """Gathers and ok as `apply`, and the derivative by the adjoint of the simulation: two more simulations a call.
 
         Args:
             x: (event, depth, offset), m/s.
-            objective: of y (event, source, time, receiver) and the events' indices (event,): values (event,), and
-                their derivative by y; called with some of the events at a time, those alone that can be simulated.
 
         Returns:
-            Values (event,), derivatives (event, depth, offset) by m/s, ok (event,); NaN where ok is False.
+            Gathers, ok, and the map from cotangents (event, source, time, receiver) to derivatives (event, depth,
+            offset) by m/s, NaN where ok is False.
         """
         from pullback.simulators.acoustic import shared_engine
 
         x = np.asarray(x)
         self._check_velocities(x)
-        value, slope, ok = shared_engine(self.acquisition).gradient(self.finer(x), objective)
+        signal, ok, pullback = shared_engine(self.acquisition).linearize(self.finer(x))
         depth, offset = self._finer
-        return value, depth.T @ slope @ offset, ok
+        return signal, ok, lambda cotangent: depth.T @ pullback(cotangent) @ offset
+
+    def vjp(self, x: np.ndarray, cotangent: np.ndarray) -> np.ndarray:
+        """The derivative (event, depth, offset) of sum(cotangent * gathers) by m/s; NaN where the simulation failed."""
+        return self.linearize(x)[2](cotangent)
 
     def finer(self, x: np.ndarray) -> np.ndarray:
         """x (event, depth, offset) on the nodes of the simulation, float64, by linear interpolation."""

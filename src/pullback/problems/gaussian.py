@@ -19,15 +19,18 @@ Exact posterior
 """
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field as Option
 from pydantic import model_validator
 
+from pullback.core.arrays import as_float64, log
 from pullback.core.particles import effective_size, invert, relative
 from pullback.ensembles.fields import Field
-from pullback.study.base import Number
+from pullback.problems.linear import Matrix
+from pullback.study.base import Number, ends
 from pullback.study.kinds import Message, Parameters, SimulatorSettings
 
 if TYPE_CHECKING:
@@ -71,9 +74,8 @@ class GaussianParams(Parameters):
 
     @model_validator(mode="after")
     def _is_correlation(self) -> "GaussianParams":
-        ends = [self.gamma] if isinstance(self.gamma, float) else [v for pair in self.gamma.intervals for v in pair]
-        if not all(-1 <= end <= 1 for end in ends):
-            raise ValueError(f"gamma is a correlation: found {ends}, wanted values in [-1, 1]")
+        if not all(-1 <= end <= 1 for end in ends(self.gamma)):
+            raise ValueError(f"gamma is a correlation: found {ends(self.gamma)}, wanted values in [-1, 1]")
         return self
 
 
@@ -91,6 +93,7 @@ class Gaussian:
     arrays: frozenset[str] = frozenset()
     block = 1000
     fail = "error"
+    autograd = True
 
     def __init__(self, options: GaussianSimulator):
         d = options.dimension
@@ -100,6 +103,11 @@ class Gaussian:
         """s_d: standard deviation of the noise of one component as a fraction of |x|."""
         self.x = Field.vector("x", [f"x{i}" for i in range(1, d + 1)], "1")
         self.y = Field.vector("y", [f"y{i}" for i in range(1, d + 1)], "1")
+
+    @cached_property
+    def linear(self) -> Matrix:
+        """y = x M without its noise."""
+        return Matrix(self.matrix.T)
 
     @staticmethod
     def check(problem: "StudyProblem") -> Iterator[Message]:
@@ -130,21 +138,31 @@ class Gaussian:
         """Draws (n, d)."""
         return self.mean(params) + self.from_normals(rng.standard_normal((n, self.dimension)), params)
 
-    def forward(self, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Observations (event, d); every simulation succeeds."""
-        scale = self.noise * np.linalg.norm(x, axis=-1, keepdims=True)
-        return x @ self.matrix + scale * rng.standard_normal(x.shape), np.ones(len(x), bool)
+    def log_prior(self, x: np.ndarray, params: dict[str, Any]) -> np.ndarray:
+        """log p(x) (...,) of x (..., d), by the autoregression; none where |gamma| = 1."""
+        (x,) = as_float64(x)
+        gamma, off = float(params["gamma"]), x - as_float64(self.mean(params), x)[0]
+        step, variance = off[..., 1:] - gamma * off[..., :-1], 1 - gamma**2
+        if not variance > 0:
+            raise ValueError(f"the prior has a density for |gamma| < 1, found {gamma:g}")
+        squared = off[..., 0] ** 2 + (step**2).sum(-1) / variance
+        return -squared / 2 - 0.5 * self.dimension * np.log(2 * np.pi) - 0.5 * (self.dimension - 1) * np.log(variance)
 
-    def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def apply(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The mean x M of the observations (event, d)."""
-        return x @ self.matrix, np.ones(len(x), bool)
+        return self.linear.apply(x), np.ones(len(x), bool)
+
+    def observe(self, signal: np.ndarray, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Observations (event, d). The noise grows with |x|: it has no one covariance, the likelihood knows it."""
+        scale = self.noise * np.linalg.norm(x, axis=-1, keepdims=True)
+        return signal + scale * rng.standard_normal(x.shape)
 
     def log_likelihood(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """log p(y|x), broadcast over the leading axes of y (..., d) and x (..., d)."""
-        y, x = np.asarray(y, np.float64), np.asarray(x, np.float64)
+        y, x = as_float64(y, x)
         variance = self.noise**2 * (x**2).sum(-1)
-        squared = ((y - x @ self.matrix) ** 2).sum(-1)
-        return -squared / (2 * variance) - 0.5 * self.dimension * np.log(2 * np.pi * variance)
+        squared = ((y - self.linear.apply(x)) ** 2).sum(-1)
+        return -squared / (2 * variance) - 0.5 * self.dimension * log(2 * np.pi * variance)
 
     def pairwise_log_likelihood(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """log p(y_i|x_p), (event, particle), of y (event, d) and x (particle, d).

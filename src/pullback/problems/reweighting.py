@@ -4,11 +4,16 @@ Exact as the sample grows. What it is worth for one event is the effective numbe
 one, the answer is a single truth that happens to lie near.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
 from pullback.core.particles import effective_size, invert, relative
+from pullback.problems.base import Problem
+
+VALUES = 1 << 24
+"""Numbers that a likelihood without a fast form broadcasts at once: 128 MB in float64."""
 
 PAIRS = 250_000
 """(event, truth) pairs that are weighted together: what fits into a cache."""
@@ -16,9 +21,26 @@ PAIRS = 250_000
 NEGLIGIBLE = -50.0
 """A log weight this far below the largest counts as none; computing such small numbers is slow."""
 
+LogLikelihood = Callable[[np.ndarray], np.ndarray]
+"""Observations y (event, *y) -> log p(y_i|x_p) (event, particle), of particles that it was made for."""
+
+
+def pairwise(problem: Problem, x: np.ndarray) -> LogLikelihood:
+    """The problem's own likelihood of particles x (particle, *x), by `pairwise_log_likelihood` where it has one."""
+    own = getattr(problem, "pairwise_log_likelihood", None)
+    if own is not None:
+        return lambda y: own(y, x)
+
+    def of(y: np.ndarray) -> np.ndarray:
+        rows = max(1, VALUES // max(x.size, len(x) * math.prod(y.shape[1:])))
+        starts = range(0, max(1, len(y)), rows)
+        return np.concatenate([problem.log_likelihood(y[i : i + rows, None], x[None]) for i in starts])
+
+    return of
+
 
 def choose(
-    log_likelihood: Callable[[np.ndarray], np.ndarray],
+    log_likelihood: LogLikelihood,
     y: np.ndarray,
     log_weight: np.ndarray,
     draws: int,

@@ -12,8 +12,7 @@ import numpy as np
 
 from pullback.ensembles.sets import nominal
 from pullback.problems.base import Problem
-from pullback.problems.pairwise import exact
-from pullback.problems.reweighting import choose
+from pullback.problems.reweighting import choose, pairwise
 
 
 class TruePriorError(ValueError):
@@ -94,6 +93,6 @@ class ByTruth:
         own = getattr(self.problem, "posterior_from_truth", None)
         if own is not None:
             return own(y, self.truth, self.log_weight, draws, rng)
-        index, ess = choose(exact(self.problem, self.truth), y, self.log_weight, draws, rng)
+        index, ess = choose(pairwise(self.problem, self.truth), y, self.log_weight, draws, rng)
         possible = (index >= 0).reshape(*index.shape, *(1,) * (self.truth.ndim - 1))
         return np.where(possible, self.truth[index], np.nan), ess

@@ -18,8 +18,8 @@ from pullback.readers.jets import X_FIELD, Y_FIELD
 from pullback.readers.root import Branches, RootFiles
 from pullback.simulators import detector
 from pullback.simulators.collider_settings import PT_MIN_TRUTH, UnfoldingParams, UnfoldingSimulator
-from pullback.study.families import NoiseShift, ScaleShift
 from pullback.study.kinds import Message
+from pullback.study.shifts import NoiseShift, ScaleShift
 
 if TYPE_CHECKING:
     from pullback.study.model import Problem as StudyProblem
@@ -95,7 +95,7 @@ class Unfolding:
         self.options = options
         self.block = options.block
 
-    def forward(self, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def simulate(self, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Reconstructed jets y (event, 3) of truth jets x (event, 4) that were kept, and which could be made (event,).
 
         Below 20 GeV and beyond |eta| = 4.5 the detector's formulas do not hold: not ok, y is NaN.

@@ -1,7 +1,7 @@
 """What a reader of outside files is given, and what it gives.
 
 A format is one file of this package: a `ReaderSpec` whose ``open`` gives the events of one file. The driver of all of
-them is `pullback.readers.read`.
+them is `pullback.problems.read`.
 """
 
 from collections.abc import Iterable, Mapping

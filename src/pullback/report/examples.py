@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 
 from pullback.ensembles.fields import Field
+from pullback.report.files import ReportError
 from pullback.report.style import Series
-from pullback.report.tables import ReportError
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from pullback.report import calibration, figures, gathers, maps, pictures, plots
 from pullback.report.diagnosis import Line, diagnose
 from pullback.report.drawing import Drawing
 from pullback.report.examples import Example, read_examples, with_coordinates
+from pullback.report.files import write_text
 from pullback.report.lines import LINE_COLUMNS, Plot, calls_of_a_draw, make_plots, trained_ranges
-from pullback.report.receipt import versions, write_text
+from pullback.report.receipt import versions
 from pullback.report.seeds import SEED_COLUMNS, seed_rows
 from pullback.report.style import INK, LABEL_TEXT, ROLE_TEXT, ROLES, Series, main_metric, make_series, number
 from pullback.report.tables import (

@@ -11,9 +11,8 @@ from typing import Any
 
 import h5py
 
-from pullback.core.atomic import atomic
 from pullback.ensembles.stale_files import refuse_stale_files
-from pullback.report.tables import ReportError
+from pullback.report.files import ReportError, write_text
 
 PACKAGES = (
     *(
@@ -92,11 +91,6 @@ def write_receipt(job: str, data: list[Path], models: list[Path], lock: str, out
         "machine": machine(),
     }
     write_text(out, json.dumps(receipt, indent=1, sort_keys=True, allow_nan=False) + "\n")
-
-
-def write_resolved(job: str, out: Path) -> None:
-    """Write the study as it runs (``Plan.resolved()``), for people: indented."""
-    write_text(out, json.dumps(json.loads(job), indent=1, sort_keys=True) + "\n")
 
 
 def _name(path: Path) -> str:
@@ -186,13 +180,3 @@ def _gpu() -> str | None:
     import torch
 
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file under a temporary name in the same folder and rename it.
-
-    Raises:
-        StoreError: the folder is not writable.
-    """
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

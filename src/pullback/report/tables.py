@@ -9,14 +9,11 @@ from typing import Any
 from pullback.core.optional import require
 from pullback.metrics.metric import words
 from pullback.metrics.table import COST_COLUMNS
+from pullback.report.files import ReportError
 from pullback.report.seeds import Measured, measure
 from pullback.report.style import ROLES, Series, interval, number
 
 _NUMBERS = {"value", "low", "high", "floor", "n", "n_observed", *COST_COLUMNS[5:]}
-
-
-class ReportError(ValueError):
-    """An input that the report cannot show; the message names the file, what was found and what is wanted."""
 
 
 def read_csv(paths: Iterable[Path], wanted: Sequence[str]) -> Any:

@@ -35,10 +35,6 @@ LAYER_REFLECTION, LAYER_POWER = 1e-4, 2
 which the damping rises. Of powers 2 and 3 and 1e-3 to 1e-6 the best for 8 to 15 nodes, -46 to -66 dB for point sources
 at 1500 to 4500 m/s (test_acoustic.reflected); with 20 and more a steeper rise would gain what nobody hears."""
 
-Objective = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""Of shot gathers (event, source, time, receiver) and the indices of their events (event,): a number for each event
-(event,), and its derivative by the gathers."""
-
 
 class SimulationError(ValueError):
     """A simulation that was asked for alone and has no result."""
@@ -54,7 +50,7 @@ class AcousticEngine:
 
     Attributes:
         checks: the numbers of the pre-flight checks.
-        calls: simulations so far, of one model with all its shots; a gradient counts three, a Born field two.
+        calls: simulations so far, of one model with all its shots; a derivative counts two more, a Born field two.
         segment: steps between checkpoints of a gradient: even, so that the adjoint's two time levels meet across
             segments. The default takes what `KEPT` allows, or keeps the fewest fields.
 
@@ -182,61 +178,54 @@ class AcousticEngine:
         self.calls += len(velocities)
         return out
 
-    def gradient(self, velocities: np.ndarray, objective: Objective) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The derivative of an objective of the gathers by the velocities, exact for the discrete scheme.
+    def linearize(self, velocities: np.ndarray) -> tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+        """Shot gathers as `batch`, and their transposed derivative by the velocities, exact for the discrete scheme.
 
-        The field is kept at checkpoints and recomputed from them, so memory grows with the number of steps up to `KEPT`
-        and with its square root beyond. The damping of a sponge is held at what the model has.
+        Fields are kept at checkpoints, for each event as long as the pullback lives, and recomputed between them:
+        memory grows with the number of steps up to `KEPT` and with its square root beyond. The damping of a sponge is
+        held at what the model has.
 
         Args:
             velocities: (event, depth, offset), m/s.
-            objective: called with some of the events at a time, and with those alone that can be simulated.
 
         Returns:
-            Values (event,), derivatives (event, depth, offset) by m/s, and ok (event,); NaN where ok is False.
+            y and ok as `batch`, and the pullback: of cotangents (event, source, time, receiver) the derivative (event,
+            depth, offset) by m/s of sum(cotangent * y), NaN where ok is False.
         """
         a, velocities = self.acquisition, self._checked(velocities)
-        value = np.full(len(velocities), np.nan)
-        slope = np.full(velocities.shape, np.nan)
+        y = np.full((len(velocities), *a.data_shape), np.nan, dtype=self.dtype)
         ok = self._can_run(velocities)
+        kept = []
         for events in self._batches(ok):
-            y, good, segments = self._forward_with_checkpoints(velocities[events])
+            y[events], good, segments = self._forward_with_checkpoints(velocities[events])
             ok[events] = good
-            if not good.all():
-                # A model that blew up shares its batch with sound ones: these are done again without it.
-                for event in events[good]:
-                    alone = functools.partial(_of_event, objective, event)
-                    part = self.gradient(velocities[[event]], alone)
-                    value[event], slope[event] = part[0][0], part[1][0]
-                continue
-            value[events], residual = objective(y, events)
-            by_alpha = self._backward(velocities[events], self._spread(residual), segments)
-            slope[events] = by_alpha * 2 * velocities[events] * (a.time_step / a.spacing) ** 2
-        _, ok = self._counted(slope, ok, 3)
-        return value, slope, ok
+            if good.any():
+                kept.append((events[good], segments))
+        y, ok = self._counted(y, ok, 1)
 
-    def vjp(self, velocities: np.ndarray, cotangent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The derivative of sum(cotangent * y) by the velocities, for gathers y as `batch` gives them.
+        def pullback(cotangent: np.ndarray) -> np.ndarray:
+            slope = np.full(velocities.shape, np.nan)
+            for events, segments in kept:
+                by_alpha = self._backward(velocities[events], self._spread(cotangent[events]), segments)
+                slope[events] = by_alpha * 2 * velocities[events] * (a.time_step / a.spacing) ** 2
+            self.calls += 2 * len(velocities)
+            return slope
 
-        Args:
-            velocities: (event, depth, offset), m/s.
-            cotangent: (event, source, time, receiver).
-
-        Returns:
-            (event, depth, offset), and ok (event,); NaN where ok is False.
-        """
-        _, slope, ok = self.gradient(velocities, lambda y, events: (np.zeros(len(y)), cotangent[events]))
-        return slope, ok
+        return y, ok, pullback
 
     def _forward_with_checkpoints(self, velocities: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[Any]]:
-        """Gathers, which are good, and the fields before each segment of steps."""
+        """Gathers, which are good, and the fields of those before each segment of steps."""
         f, steps, count = self._fields("forward"), self.acquisition.steps, len(velocities)
         limit = self._load(f, velocities)
         segments = []
         for first in range(0, steps, self.segment):
             segments.append((first, {name: np.array(values) for name, values in _waves(f, count)}))
             self._apply("forward", f, count, first, min(first + self.segment, steps))
-        return *self._gathers(f["record"], count, limit), segments
+        y, good = self._gathers(f["record"], count, limit)
+        if not good.all():
+            for _, state in segments:
+                state.update({name: _of_models(name, values, good) for name, values in state.items()})
+        return y, good, segments
 
     def _backward(self, velocities: np.ndarray, drive: np.ndarray, segments: list[Any]) -> np.ndarray:
         """The derivative by alpha (model, depth, offset) of the objective whose residual at the nodes is ``drive``."""
@@ -369,9 +358,9 @@ def _waves(f: dict[str, Any], count: int) -> list[tuple[str, Any]]:
     return found + [(name, f[name].data_with_halo[:count]) for name in memories]
 
 
-def _of_event(objective: Objective, event: int, y: np.ndarray, _: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The objective of one event that is simulated alone."""
-    return objective(y, np.array([event]))
+def _of_models(name: str, values: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Some models (model,) bool of what `_waves` gives by this name."""
+    return values[:, which] if name in ("u", "v") else values[which]
 
 
 def _ramp(a: Acquisition) -> np.ndarray:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -21,12 +22,18 @@ from pullback.registry import did_you_mean
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+.-]*$", max_length=60)]
 """A study's own name for a family, problem, prior, method or infer block: it becomes a piece of a path."""
 
-Capability = Literal["pairs", "prior", "forward", "likelihood", "gradient", "exact-posterior"]
-"""What a problem can give: recorded pairs (x, y); draws of x from a prior; F as a black box; log p(y|x); the derivative
-of an objective of F(x) by x; draws from p(x|y) under the true prior."""
+Capability = Literal[
+    "pairs", "prior", "forward", "signal", "likelihood", "gradient", "linear", "log-prior", "exact-posterior"
+]
+"""What a problem can give: recorded pairs (x, y); draws of x from a prior; F as a black box; F(x) without noise; log
+p(y|x); the derivative of F(x) by x; F as a linear operator; the density of a prior; draws from p(x|y) under the true
+prior."""
 
 Label = Literal["exact", "asymptotic", "approximate", "point estimate"]
 """What a method's draws are; printed beside every number."""
+
+Group = Literal["methods", "priors", "likelihoods"]
+"""What is trained: the key of a problem's block."""
 
 Split = Literal["train", "validation", "test", "reference"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test", "reference")
@@ -100,6 +107,11 @@ Number = float | Uniform
 """A parameter of a family: a value, or (in a sweep) a distribution of values."""
 
 
+def ends(number: Number) -> list[float]:
+    """The value, or the ends of the intervals that values are drawn from."""
+    return [number] if isinstance(number, float) else [end for interval in number.intervals for end in interval]
+
+
 class Sweep(Closed):
     """A seen family given as a distribution over priors: many ensembles in one file, each with its own parameters."""
 
@@ -118,6 +130,11 @@ def canonical(value: Any) -> str:
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def job_text(params: Iterable[Any]) -> str:
+    """A job's text from the params of its rule, of which each holds a part by name (`workflow_inputs.named`)."""
+    return canonical({name: value for part in params if isinstance(part, dict) for name, value in part.items()})
 
 
 def job_digest(job: str) -> str:

@@ -6,44 +6,7 @@ from pydantic import Field, model_validator
 
 from pullback.study.base import SPLITS, Closed, Name, Split, Sweep
 from pullback.study.kinds import Kind, ReaderSpec
-
-
-class NoiseShift(Closed):
-    """Gaussian noise added to y, its standard deviation relative to each event's root mean square."""
-
-    kind: Literal["noise"]
-    relative: float = Field(gt=0)
-
-
-class ScaleShift(Closed):
-    """y multiplied by a factor; of one named feature (an energy scale), or of everything when none is named."""
-
-    kind: Literal["scale"]
-    factor: float = Field(gt=0)
-    feature: str | None = None
-
-
-class MissingShift(Closed):
-    """A random fraction of entries along one dimension of y set to zero, drawn per event (dead receivers)."""
-
-    kind: Literal["missing"]
-    dimension: str = Field(description="dimension of y along which entries go missing, as in the file: receiver, time")
-    fraction: float = Field(gt=0, lt=1)
-
-
-class SimulatorShift(Closed):
-    """The truth simulated anew with other settings: a wrong wavelet, another border, a free surface, finer rock.
-
-    y keeps its shape. Where the change gives x another shape (`x_cells`), the same draws of the prior are made in that
-    shape, simulated, and judged against the truth as it was: what a coarse x leaves out becomes an error of the model.
-    """
-
-    kind: Literal["simulator"]
-    change: dict[str, Any] = Field(min_length=1, description="keys of the problem's `simulator` block, and new values")
-
-
-Shift = Annotated[NoiseShift | ScaleShift | MissingShift | SimulatorShift, Field(discriminator="kind")]
-
+from pullback.study.shifts import Shift
 
 ReaderKind = Annotated[ReaderSpec, Kind("readers")]
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, cast
 
 from pullback import registry
-from pullback.study.base import Split, canonical, job_digest
-from pullback.study.families import SimulatorShift
+from pullback.study.base import Group, Split, canonical, job_digest
 from pullback.study.layout import Layout
 from pullback.study.model import Study
+from pullback.study.shifts import SimulatorShift
 
 P = ParamSpec("P")
 
@@ -150,10 +150,7 @@ class Plan(Layout):
     def _digests_of_seen(self, problem: str, split: Split) -> list[str]:
         return [job_digest(self.index_job(problem, family, split)) for family in self.seen_with(problem, split)]
 
-    def _learning_inputs(self, problem: str) -> dict[str, list[str]]:
-        return {split: self._digests_of_seen(problem, split) for split in ("train", "validation")}
-
-    def _learn_job(self, problem: str, group: str, name: str, seed: int) -> dict[str, Any]:
+    def _learn_job(self, problem: str, group: Group, name: str, seed: int) -> dict[str, Any]:
         kind = getattr(self.study.problems[problem], group)[name].kind
         return {
             "address": [self.study.seed, problem, name, seed],
@@ -165,27 +162,11 @@ class Plan(Layout):
         }
 
     @_once
-    def train_job(self, problem: str, method: str, seed: int) -> str:
-        """Training of one method: everything of its instance but `infer`."""
-        spec = self.study.problems[problem].methods[method].model_dump(mode="json", exclude={"infer"})
-        inputs = self._learning_inputs(problem)
-        return canonical({**self._learn_job(problem, "methods", method, seed), "inputs": inputs, "method": spec})
-
-    @_once
-    def prior_job(self, problem: str, prior: str, seed: int) -> str:
-        """Training of one diffusion prior."""
-        spec = self.study.problems[problem].priors[prior].model_dump(mode="json")
-        inputs = self._learning_inputs(problem)
-        return canonical({**self._learn_job(problem, "priors", prior, seed), "inputs": inputs, "method": spec})
-
-    @_once
-    def likelihood_job(self, problem: str, likelihood: str, seed: int) -> str:
-        """Training of one likelihood."""
-        spec = self.study.problems[problem].likelihoods[likelihood].model_dump(mode="json")
-        inputs = self._learning_inputs(problem)
-        return canonical(
-            {**self._learn_job(problem, "likelihoods", likelihood, seed), "inputs": inputs, "method": spec}
-        )
+    def train_job(self, problem: str, group: Group, name: str, seed: int) -> str:
+        """Training of one method, prior or likelihood: everything of its instance but `infer`."""
+        spec = getattr(self.study.problems[problem], group)[name].model_dump(mode="json", exclude={"infer"})
+        inputs = {split: self._digests_of_seen(problem, split) for split in ("train", "validation")}
+        return canonical({**self._learn_job(problem, group, name, seed), "inputs": inputs, "method": spec})
 
     def _answer_job(self, problem: str, method: str, infer: str, seed: int, family: str) -> dict[str, Any]:
         """What the jobs of one inference on one family have in common."""
@@ -194,9 +175,9 @@ class Plan(Layout):
         likelihood = self.likelihood(problem, method, infer)
         inputs = {
             "ensemble": [job_digest(self.index_job(problem, family, "test"))],
-            "artifact": [job_digest(self.train_job(problem, method, seed))] if spec.trains else [],
-            "prior": [job_digest(self.prior_job(problem, prior, seed))] if prior else [],
-            "likelihood": [job_digest(self.likelihood_job(problem, likelihood, seed))] if likelihood else [],
+            "artifact": [job_digest(self.train_job(problem, "methods", method, seed))] if spec.trains else [],
+            "prior": [job_digest(self.train_job(problem, "priors", prior, seed))] if prior else [],
+            "likelihood": [job_digest(self.train_job(problem, "likelihoods", likelihood, seed))] if likelihood else [],
             "seen": self._digests_of_seen(problem, "train") if self.answers_from_pairs(problem, method) else [],
             "reference": [job_digest(self.index_job(*head)) for head in self.reference(problem, method, family)],
         }

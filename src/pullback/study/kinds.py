@@ -350,12 +350,15 @@ class Review(NamedTuple):
 
 CAPABILITIES: dict[Capability, tuple[str, ...]] = {
     "prior": ("sample_prior",),
-    "forward": ("forward",),
+    "forward": ("simulate", "apply"),
+    "signal": ("apply",),
     "likelihood": ("log_likelihood",),
-    "gradient": ("gradient",),
+    "gradient": ("vjp", "linear", "autograd"),
+    "linear": ("linear",),
+    "log-prior": ("log_prior",),
     "exact-posterior": ("exact_posterior",),
 }
-"""Capability -> the methods of a problem's class that give it, one of which is enough."""
+"""Capability -> the names in a problem's class that give it, one of which is enough."""
 
 
 class ProblemKind:

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import cast
 
 from pullback.study.base import SPLITS, Capability, Split
-from pullback.study.families import Family, SimulatorShift
+from pullback.study.families import Family
 from pullback.study.kinds import ReaderSpec
 from pullback.study.model import Study, family_files, family_models, parameter_files, resolve_fallback
+from pullback.study.shifts import SimulatorShift
 
 
 class Layout:

@@ -3,6 +3,8 @@
 Each function takes values or Snakemake wildcards (``"{family}"``); all paths are relative to the working directory.
 """
 
+from pullback.study.base import Group
+
 RESULTS = "results"
 
 SHARD_DIGITS = 3
@@ -32,19 +34,10 @@ def warmup(study: str, problem: str) -> str:
     return f"{RESULTS}/{study}/ensembles/{problem}/preflight.json"
 
 
-def prior(study: str, problem: str, prior: str, seed: int | str) -> str:
-    """A trained diffusion prior."""
-    return f"{RESULTS}/{study}/priors/{problem}/{prior}/seed-{seed}.pt"
-
-
-def likelihood(study: str, problem: str, likelihood: str, seed: int | str) -> str:
-    """A trained likelihood."""
-    return f"{RESULTS}/{study}/likelihoods/{problem}/{likelihood}/seed-{seed}.pt"
-
-
-def model(study: str, problem: str, method: str, seed: int | str) -> str:
-    """A trained method."""
-    return f"{RESULTS}/{study}/models/{problem}/{method}/seed-{seed}.pt"
+def artifact(study: str, group: Group, problem: str, name: str, seed: int | str) -> str:
+    """A trained method, diffusion prior or likelihood, by the key of the problem's block that it stands under."""
+    folder = "models" if group == "methods" else group
+    return f"{RESULTS}/{study}/{folder}/{problem}/{name}/seed-{seed}.pt"
 
 
 def curves(artifact: str) -> str:

@@ -8,9 +8,10 @@ from pydantic import ValidationError
 from pullback.registry import did_you_mean
 from pullback.study import figures as study_figures
 from pullback.study.base import Uniform, is_distribution
-from pullback.study.families import Family, SimulatorShift
+from pullback.study.families import Family
 from pullback.study.kinds import Message, MethodSpec, SimulatorSettings
 from pullback.study.model import Problem, Study, resolve_fallback
+from pullback.study.shifts import SimulatorShift
 
 
 def errors(study: Study) -> Iterator[str]:

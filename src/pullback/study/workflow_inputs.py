@@ -3,21 +3,23 @@
 Everything is lists of paths relative to the working directory; a list is empty where a job does without.
 """
 
+import json
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pullback import registry
 from pullback.study import paths
-from pullback.study.base import Split, job_digest
+from pullback.study.base import Group, Split, job_digest
 from pullback.study.config import StudyError, check_stem, load_study, read_study
-from pullback.study.families import SimulatorShift
 from pullback.study.job_params import Plan
 from pullback.study.model import Study
-from pullback.study.provenance import SOURCE, Node, class_node, file_digest, manifest
+from pullback.study.provenance import SOURCE, file_digest, manifest
+from pullback.study.shifts import SimulatorShift
 
 
 def open_study(config: dict[str, Any], files: Iterable[Path | str], overridden: bool = False) -> Plan:
@@ -110,6 +112,34 @@ def leading(heads: Iterable[tuple[str, ...]]) -> str:
     return f"(?=(?:{ahead})[/.])(?:{one_of(head[0] for head in heads)})"
 
 
+PARAMS = ("simulator", "params", "method", "infer", "evaluation", "families", "study", "inputs")
+"""Parts of a job's text that are a param each; what is left of it is the param ``job``."""
+
+
+def named(text: Callable[[Any], str]) -> dict[str, Callable[[Any], dict[str, Any]]]:
+    """The params of a rule that make up a job's text, for ``**named(...)`` under ``params:``.
+
+    Snakemake compares params as a set of values, whichever name each has, and prints the values that differ. So every
+    value says its name, and only the changed part of a job's text is printed: ``before: {'infer': {'steps': 50}} now:
+    {'infer': {'steps': 20}}``.
+
+    Args:
+        text: a job's text (a method of `Plan`) for the wildcards.
+    """
+
+    def part(name: str) -> Callable[[Any], dict[str, Any]]:
+        return lambda wildcards: _parts(text(wildcards))[name]
+
+    return {name: part(name) for name in ("job", *PARAMS)}
+
+
+@cache
+def _parts(job: str) -> dict[str, dict[str, Any]]:
+    rest = json.loads(job)
+    parts = {name: {name: rest.pop(name)} if name in rest else {} for name in PARAMS}
+    return {"job": rest, **parts}
+
+
 class Graph:
     """Files and code of a plan's jobs.
 
@@ -147,41 +177,37 @@ class Graph:
         return [file] if (file := getattr(module, "__file__", None)) else []
 
     def code(
-        self,
-        script: str,
-        problem: str = "",
-        family: str = "",
-        method: str = "",
-        prior: str = "",
-        likelihood: str = "",
-        infer: str = "",
-        reader: str = "",
+        self, script: str, problem: str = "", family: str = "", infer: str = "", reader: str = "", **names: str
     ) -> str:
-        """The manifest of what a job runs: its script, the problem's code, the method's and the user's own files."""
-        roots: list[Node] = []
+        """The manifest of what a job runs: its script, the code of its problem and kinds, and the user's own files.
+
+        Args:
+            script: the script's stem.
+            problem, family, infer, reader: names in the study, and a kind; empty where the job runs nothing of it.
+            names: of the job's ``methods``, ``priors`` or ``likelihoods``.
+        """
+        roots: list[str] = []
         own: tuple[tuple[str, str], ...] = ()
         if problem:
             spec = self.study.problems[problem]
             own = self._own_files[problem, ""]
-            if spec.kind in registry.BUILT_IN["problems"]:
-                roots.append(class_node(registry.BUILT_IN["problems"][spec.kind]))
+            roots += filter(None, [registry.BUILT_IN["problems"].get(spec.kind)])
         if family:
             own += self._own_files[problem, family]
         if infer:
-            roots += map(class_node, self.study.problems[problem].methods[method].infer[infer].modules)
-            likelihood = self.plan.likelihood(problem, method, infer) or ""
-        for group, name in (("methods", method), ("priors", prior), ("likelihoods", likelihood)):
-            if name:
-                settings = getattr(self.study.problems[problem], group)[name]
-                if settings.kind in registry.BUILT_IN[group]:
-                    roots += [class_node(registry.BUILT_IN[group][settings.kind]), class_node(settings.code)]
-                own += _digests(f"{group} '{name}': the file", self._kind_file(group, settings.kind))
+            roots += self.study.problems[problem].methods[names["methods"]].infer[infer].modules
+            if likelihood := self.plan.likelihood(problem, names["methods"], infer):
+                names["likelihoods"] = likelihood
+        for group, name in names.items():
+            settings = getattr(self.study.problems[problem], group)[name]
+            if settings.kind in registry.BUILT_IN[group]:
+                roots += [registry.BUILT_IN[group][settings.kind], settings.code]
+            own += _digests(f"{group} '{name}': the file", self._kind_file(group, settings.kind))
         if reader:
-            if reader in registry.BUILT_IN["readers"]:
-                roots.append(class_node(registry.BUILT_IN["readers"][reader]))
+            roots += filter(None, [registry.BUILT_IN["readers"].get(reader)])
             own += _digests(f"readers '{reader}': the file", self._kind_file("readers", reader))
         if script in ("evaluate", "report"):
-            roots += map(class_node, registry.BUILT_IN["metrics"].values())
+            roots += registry.BUILT_IN["metrics"].values()
             asked = [self.study.problems[problem]] if problem else self.study.problems.values()
             for kind in dict.fromkeys(kind for spec in asked for kind in spec.evaluation.metrics):
                 own += _digests(f"metric '{kind}': the file", self._kind_file("metrics", kind))
@@ -252,41 +278,24 @@ class Graph:
 
     # Learning
 
-    def trained(self) -> list[tuple[str, str]]:
-        """(problem, method) of the methods that train."""
+    def trained(self, group: Group) -> list[tuple[str, str]]:
+        """(problem, name) of the methods, priors or likelihoods that train."""
         return [
-            (p, m) for p, spec in self.study.problems.items() for m, method in spec.methods.items() if method.trains
+            (problem, name)
+            for problem, spec in self.study.problems.items()
+            for name, settings in getattr(spec, group).items()
+            if settings.trains
         ]
-
-    def priors(self) -> list[tuple[str, str]]:
-        """(problem, prior) of every diffusion prior."""
-        return [(p, name) for p, spec in self.study.problems.items() for name in spec.priors]
-
-    def likelihoods(self) -> list[tuple[str, str]]:
-        """(problem, likelihood) of every learned likelihood."""
-        return [(p, name) for p, spec in self.study.problems.items() for name in spec.likelihoods]
 
     def artifacts(self) -> list[str]:
         """Every trained prior, likelihood and method, of every seed."""
-        seeds = range(self.study.seeds)
-        made = [paths.prior(self.name, p, name, seed) for p, name in self.priors() for seed in seeds]
-        made += [paths.likelihood(self.name, p, name, seed) for p, name in self.likelihoods() for seed in seeds]
-        return made + [paths.model(self.name, p, name, seed) for p, name in self.trained() for seed in seeds]
-
-    def artifact(self, problem: str, method: str, seed: int | str) -> list[str]:
-        """What a method learned, where it trains."""
-        trains = self.study.problems[problem].methods[method].trains
-        return [paths.model(self.name, problem, method, seed)] if trains else []
-
-    def prior(self, problem: str, method: str, seed: int | str) -> list[str]:
-        """The prior that a method is guided by, where it uses one."""
-        prior = self.study.problems[problem].methods[method].prior_name
-        return [paths.prior(self.name, problem, prior, seed)] if prior else []
-
-    def likelihood(self, problem: str, method: str, infer: str, seed: int | str) -> list[str]:
-        """The learned likelihood that an inference is refined with, where there is one."""
-        name = self.plan.likelihood(problem, method, infer)
-        return [paths.likelihood(self.name, problem, name, seed)] if name else []
+        groups: tuple[Group, ...] = ("priors", "likelihoods", "methods")
+        return [
+            paths.artifact(self.name, group, *head, seed)
+            for group in groups
+            for head in self.trained(group)
+            for seed in range(self.study.seeds)
+        ]
 
     # Answering
 
@@ -294,14 +303,21 @@ class Graph:
         """Training ensembles of a method that answers from the pairs themselves, without training on them first."""
         return self.seen(problem, "train") if self.plan.answers_from_pairs(problem, method) else []
 
+    def _artifact(self, group: Group, problem: str, name: str | None, seed: int | str) -> list[str]:
+        return [paths.artifact(self.name, group, problem, name, seed)] if name else []
+
     def needed_to_infer(
         self, problem: str, method: str, infer: str, seed: int | str, family: str
     ) -> dict[str, list[str]]:
         """What an inference reads beside the observations, by name; in one call, for a study has many inferences."""
+        spec = self.study.problems[problem].methods[method]
+        learned: dict[str, tuple[Group, str | None]] = {
+            "artifact": ("methods", method if spec.trains else None),
+            "prior": ("priors", spec.prior_name),
+            "likelihood": ("likelihoods", self.plan.likelihood(problem, method, infer)),
+        }
         return {
-            "artifact": self.artifact(problem, method, seed),
-            "prior": self.prior(problem, method, seed),
-            "likelihood": self.likelihood(problem, method, infer, seed),
+            **{kind: self._artifact(group, problem, name, seed) for kind, (group, name) in learned.items()},
             "seen": self.seen_at_inference(problem, method),
             "reference": [paths.ensemble(self.name, *head) for head in self.plan.reference(problem, method, family)],
             "preflight": self.preflight_of_inference(problem, method),

@@ -18,7 +18,7 @@ or the best of a few other straight lines, if it fits the first band better. The
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
@@ -29,6 +29,7 @@ from pullback.core.seeding import generator
 from pullback.ensembles.fields import Field
 from pullback.methods.base import Context, Method, PosteriorSamples
 from pullback.methods.live_traces import live
+from pullback.problems.base import Pullback, linearize
 from pullback.study.base import Capability, Label, Name
 from pullback.study.kinds import Infer, Message, MethodSpec, PointInfer
 
@@ -77,7 +78,9 @@ class LbfgsSpec(MethodSpec):
     infer: Mapping[Name, LbfgsInfer] = Option(default={"default": LbfgsInfer()}, min_length=1)
 
     def check(self, problem: "StudyProblem") -> Iterator[Message]:
-        """Without seen families there is no mean profile to start from."""
+        """Waves have x on a grid; without seen families there is no mean profile to start from."""
+        if problem.spec.arrays is not None and "x" not in problem.spec.arrays:
+            yield f"it inverts x on a grid (depth, offset), and x of problem kind '{problem.kind}' is a vector"
         if any(family.role == "seen" for family in problem.families.values()):
             return
         for name, descent in self.infer.items():
@@ -91,8 +94,8 @@ class LbfgsSpec(MethodSpec):
 
 log = logging.getLogger("pullback")
 
-SIMULATIONS = 3
-"""Simulations in one value with its derivative: the field, its recomputation from checkpoints, the adjoint."""
+ADJOINT = 2
+"""Simulations in one derivative beside the field itself: its recomputation from checkpoints, and the adjoint."""
 
 TRUTHS = 2000
 """Truths of each seen family in the mean profile."""
@@ -183,7 +186,7 @@ class Lbfgs(Method[None]):
         return scale
 
     def _count(self, descent: "Descent") -> None:
-        self.cost.simulator_calls += SIMULATIONS * descent.evaluations
+        self.cost.simulator_calls += descent.evaluations + ADJOINT * descent.derivatives
         self.cost.failed_simulations += descent.failed
 
     def _best_start(self, observed: np.ndarray) -> np.ndarray:
@@ -215,7 +218,7 @@ class Descent:
     """Objective of one observation in one frequency band, and its minimisation.
 
     Args:
-        problem: gives `gradient`.
+        problem: gives the derivative of its signal.
         observed: y (source, time, receiver), or with other axes beside time.
         corner: of the low-pass filter in Hz, or None.
         infer: weights of the regularisation, most iterations.
@@ -230,25 +233,24 @@ class Descent:
         self.live = live(problem.y, observed)
         self.observed = self._filtered(observed)
         self.power = float((self.observed**2).sum()) or 1.0
-        self.evaluations, self.failed, self.wall = 0, 0, np.inf
+        self.evaluations, self.derivatives, self.failed, self.wall = 0, 0, 0, np.inf
         self.best, self.misfit, self.end = np.inf, np.nan, np.empty(0)
 
     def scale(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """s (depth, offset) at a model, with maximum 1; all 1 where the simulation fails or y does not depend on x."""
-        h, inside = np.zeros(self.problem.x.shape), np.clip(x, self.low, self.low + self.width)
+        h = np.zeros(self.problem.x.shape)
+        _, ok, pullback = self._linearize(np.clip(x, self.low, self.low + self.width))
+        if not ok:
+            return np.ones_like(h)
         for _ in range(PROBES):
-            w = self._filtered(rng.standard_normal(self.observed.shape))[None]
-            _, slope, ok = self._gradient(inside, lambda y, events, w=w: (np.zeros(1), w))
-            if not ok:
-                return np.ones_like(h)
-            h += slope**2
+            h += pullback(self._filtered(rng.standard_normal(self.observed.shape))) ** 2
         h += FLOOR * h.max()
         return np.sqrt(h.min() / h) if h.min() > 0 else np.ones_like(h)
 
     def least(self, models: list[np.ndarray]) -> np.ndarray | None:
         """The model (depth, offset) with the least J; None where none can be simulated."""
         for x in models:
-            self._value(np.clip((x - self.low) / self.width, 0, 1).ravel())
+            self._evaluate(np.clip((x - self.low) / self.width, 0, 1).ravel())
         return self.low + self.width * self.end if self.end.size else None
 
     def run(self, x: np.ndarray, scale: np.ndarray) -> Descended:
@@ -260,8 +262,8 @@ class Descent:
 
         def value(x: np.ndarray) -> tuple[float, np.ndarray]:
             # The bound itself, where rounding would go beyond it.
-            found, slope = self._value(np.minimum(s * x, 1.0))
-            return found, s * slope
+            found, slope = self._evaluate(np.minimum(s * x, 1.0))
+            return found, s * slope()
 
         minimize(
             value,
@@ -273,31 +275,36 @@ class Descent:
         )
         return Descended(self.low + self.width * self.end, self.misfit)
 
-    def _gradient(self, x: np.ndarray, objective: Any) -> tuple[float, np.ndarray, bool]:
-        """The problem's own of one model (depth, offset), counted."""
-        value, slope, ok = self.problem.gradient(x[None], objective)
+    def _linearize(self, x: np.ndarray) -> tuple[np.ndarray, bool, Pullback]:
+        """Signal, ok and pullback of one model (depth, offset), counted."""
+        signal, ok, pullback = linearize(self.problem, x[None])
         self.evaluations += 1
         self.failed += not ok[0]
-        return float(value[0]), slope[0], bool(ok[0])
 
-    def _value(self, scaled: np.ndarray) -> tuple[float, np.ndarray]:
-        """J and its derivative by the scaled x, flat; a large value where the simulation fails."""
+        def counted(cotangent: np.ndarray) -> np.ndarray:
+            self.derivatives += 1
+            slope: np.ndarray = pullback(cotangent[None])[0]
+            return slope
+
+        return signal[0], bool(ok[0]), counted
+
+    def _evaluate(self, scaled: np.ndarray) -> tuple[float, Callable[[], np.ndarray]]:
+        """J and a function for its gradient in the scaled x (flat); J is a large constant where the simulation fails."""
         x = scaled.reshape(self.problem.x.shape)
-        value, slope, ok = self._gradient(self.low + self.width * x, self._residual)
+        y, ok, pullback = self._linearize(self.low + self.width * x)
         if not ok:
-            return self.wall, np.zeros_like(scaled)
+            return self.wall, lambda: np.zeros_like(scaled)
+        # H is its own transpose.
+        residual = self._filtered(y) - self.observed
+        value = float((residual**2).sum() / (2 * self.power))
         smooth, smooth_slope = roughness(x, self.infer.tv, self.infer.tikhonov)
         total = value + smooth
         if np.isinf(self.wall):
             self.wall = WALL * total
         if total < self.best:
             self.best, self.misfit, self.end = total, float(np.sqrt(2 * value)), x.copy()
-        return total, (self.width * slope + smooth_slope).ravel()
-
-    def _residual(self, y: np.ndarray, events: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """|H (F(x) - y)|^2 / (2 |H y|^2) and its derivative by F(x); H is its own transpose."""
-        residual = self._filtered(y[0]) - self.observed
-        return np.array([(residual**2).sum() / (2 * self.power)]), (self._filtered(residual) / self.power)[None]
+        by_signal = self._filtered(residual) / self.power
+        return total, lambda: (self.width * pullback(by_signal) + smooth_slope).ravel()
 
     def _filtered(self, y: np.ndarray) -> np.ndarray:
         y = y.astype(np.float64) * self.live

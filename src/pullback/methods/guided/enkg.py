@@ -11,7 +11,7 @@ Their released code, which is followed here, normalises the step: with A_jk = <G
 
     x_j <- x_j - (guidance / |A|_F) sum_k A_jk (x_k - mean x),   deviations of the *noisy* particles.
 
-No noise is added (G is the problem's `predict`, where it has one), no derivative taken, no covariance of the
+No noise is added (G is the problem's `apply`, where it has one), no derivative taken, no covariance of the
 measurement noise used: the step is invariant to the scale of the data and to its noise level, so that the particles
 concentrate more than a posterior does. The matrix in
 front of the deviations has Frobenius norm = guidance, so its rows have mean norm guidance / sqrt(N): the step depends
@@ -34,6 +34,7 @@ from pullback.diffusion.schedule import VarianceExploding
 from pullback.methods.guided.base import DiffusionMethod, Particles
 from pullback.methods.guided.spec import EnkgInfer
 from pullback.methods.live_traces import live
+from pullback.problems.base import simulate
 
 log = logging.getLogger("pullback")
 
@@ -179,5 +180,6 @@ class EnKG(DiffusionMethod):
 
     def _predict(self, x: np.ndarray, where: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """G(x), free of noise where the problem can give it: noise of their own would set particles apart."""
-        predict = getattr(self.problem, "predict", None)
-        return predict(x) if predict else self.problem.forward(x, generator(*self.context.address, "forward", *where))
+        if hasattr(self.problem, "apply"):
+            return self.problem.apply(x)
+        return simulate(self.problem, x, generator(*self.context.address, "forward", *where))

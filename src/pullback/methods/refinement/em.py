@@ -11,7 +11,7 @@ import numpy as np
 
 from pullback.core.particles import resample
 from pullback.methods.amortised.spec import Refine
-from pullback.problems.pairwise import LogLikelihood
+from pullback.problems.reweighting import LogLikelihood
 
 PAIRS = 1 << 20
 """Pairs (event, particle) whose likelihood is computed at once."""

@@ -52,7 +52,7 @@ from pullback.methods.refinement.em import (
     ratios,
 )
 from pullback.methods.refinement.kernel import Coordinates, bandwidth
-from pullback.problems.pairwise import LogLikelihood, exact
+from pullback.problems.reweighting import LogLikelihood, pairwise
 from pullback.study.kinds import Infer
 
 log = logging.getLogger("pullback")
@@ -102,7 +102,7 @@ class Refined(Method[RefinedState]):
         self.inner = inner
         self.cost = inner.cost
         self.block = inner.block
-        self.at: Callable[[np.ndarray], LogLikelihood] = lambda x: exact(self.problem, x)
+        self.at: Callable[[np.ndarray], LogLikelihood] = lambda x: pairwise(self.problem, x)
         if likelihood is not None:
             from pullback.methods.likelihood import load_likelihood
 

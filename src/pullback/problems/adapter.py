@@ -1,0 +1,186 @@
+"""A problem as differentiable functions of x as networks see it: written once for DPS, AFDPS, HMC, VI and their like.
+
+    z -> x = decode(z), within the problem's bounds -> signal = F(x) -> log p(y|x)
+
+Tensors keep their type and device. A problem that is written in torch (``autograd``) is differentiated by torch
+throughout; one that gives ``linear``, ``vjp`` or ``linearize`` enters as one autograd function, whose backward pass is
+its own derivative, once.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pullback.ensembles.scaling import Scaling
+from pullback.problems.base import Problem, linearize
+
+
+class AdapterError(ValueError):
+    """A function that a problem does not give; the message says what it would need."""
+
+
+class Differentiable:
+    """Functions of z (event, *x_shape) of one problem.
+
+    Args:
+        problem: gives its signal and a derivative; see `pullback.problems.base.Problem`.
+        scaling: of the network or prior that z belongs to.
+
+    Attributes:
+        signals, derivatives: events simulated, and events of which a derivative was taken, so far.
+    """
+
+    def __init__(self, problem: Problem, scaling: Scaling):
+        self.problem: Any = problem
+        self.scaling = scaling
+        self.signals = self.derivatives = 0
+        self._low, self._high = problem.x.low, problem.x.high
+
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """x (event, *x) in physical units, clipped to the problem's bounds; y (event, *y) where x has angles."""
+        fine = z.isfinite().flatten(1).all(1).reshape(-1, *(1,) * (z.ndim - 1))
+        # What is not finite is left out before the map: 0 times the derivative of a NaN would be NaN again.
+        x = torch.where(fine, _decode(self.scaling, torch.where(fine, z, 0.0), y), torch.nan)
+        for bound, clip in ((self._low, torch.maximum), (self._high, torch.minimum)):
+            if bound is not None:
+                x = clip(x, x.new_tensor(bound))
+        return x
+
+    def apply(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """The signal (event, *y). NaN where a simulation failed or z is not finite; the derivative there is 0."""
+        return self._signal(self.decode(z, y))
+
+    def residual(self, z: Tensor, y: Tensor) -> Tensor:
+        """Observation minus signal (event, component of y), flat; 0 where a component was not observed.
+
+        In units of the noise where the problem gives its ``noise_covariance``: |residual|^2 / 2 is then -log p(y|x) but
+        for a term of y.
+        """
+        return self._residual(self._signal(self.decode(z, y)), y)
+
+    def log_likelihood(self, z: Tensor, y: Tensor) -> Tensor:
+        """log p(y|x) (event,), up to a term of y where Gaussian noise is all that is known.
+
+        Raises:
+            AdapterError: the problem gives neither a likelihood in torch nor the covariance of its noise.
+        """
+        x = self.decode(z, y)
+        if getattr(self.problem, "autograd", False) and hasattr(self.problem, "log_likelihood"):
+            self.signals += len(z)
+            value: Tensor = self.problem.log_likelihood(y.to(x.device), x).to(z)
+            return value
+        if getattr(self.problem, "noise_covariance", None) is None:
+            raise AdapterError(
+                f"{type(self.problem).__name__} has no likelihood that can be differentiated: give it `autograd = "
+                "True` with a `log_likelihood` of tensors, or `noise_covariance` where its noise is Gaussian and the "
+                "same for every x"
+            )
+        return -self._residual(self._signal(x), y).square().sum(1) / 2
+
+    def log_prior(self, z: Tensor, params: dict[str, Any], y: Tensor | None = None) -> Tensor:
+        """log density of z (event,) under the prior with these parameters: log p(x) + log |dx/dz|, -inf out of bounds.
+
+        Raises:
+            AdapterError: the problem gives no prior density in torch.
+        """
+        if not (getattr(self.problem, "autograd", False) and hasattr(self.problem, "log_prior")):
+            raise AdapterError(
+                f"{type(self.problem).__name__} has no prior density that can be differentiated: give it `autograd = "
+                "True` with a `log_prior` of tensors"
+            )
+        x, volume = _decode(self.scaling, z, y), _log_volume(self.scaling, z)
+        density = self.problem.log_prior(x, params).to(z) + volume
+        inside = (x == self.decode(z, y)).flatten(1).all(1)
+        return torch.where(inside, density, -torch.inf)
+
+    def _signal(self, x: Tensor) -> Tensor:
+        if getattr(self.problem, "autograd", False):
+            self.signals += len(x)
+            signal, ok = self.problem.apply(x)
+            ok = torch.as_tensor(ok, device=x.device).reshape(-1, *(1,) * (signal.ndim - 1))
+            return torch.where(ok, signal, torch.nan)
+        found: Tensor = _Signal.apply(x, self, torch.is_grad_enabled() and x.requires_grad)
+        return found
+
+    def _residual(self, signal: Tensor, y: Tensor) -> Tensor:
+        gap = (y.to(signal) - signal).flatten(1)
+        observed = getattr(self.problem, "observed", None)
+        if observed is not None:
+            seen = torch.as_tensor(observed(y.detach().cpu().numpy()), device=gap.device)
+            gap = torch.where(seen.flatten(1), gap, 0.0)
+        covariance = getattr(self.problem, "noise_covariance", None)
+        if covariance is None:
+            return gap
+        covariance = torch.as_tensor(covariance).to(gap)
+        if covariance.shape == (gap.shape[1],) * 2 and covariance.shape != self.problem.y.shape:
+            return torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), gap.T, upper=False).T
+        return gap / covariance.expand(self.problem.y.shape).flatten().sqrt()
+
+
+def _decode(scaling: Scaling, z: Tensor, y: Tensor | None) -> Tensor:
+    """x (event, *x) of z, as `Scaling.decode_x`, in the precision of z."""
+    values = _unscaled(scaling, z)
+    parts = []
+    for i, column in enumerate(scaling.x_columns):
+        v = values[..., i]
+        if column.transform == "log":
+            v = v.exp()
+        elif column.transform == "log1p":
+            v = v.expm1()
+        elif column.transform == "symlog":
+            # sign(v) expm1(|v|), in a form whose derivative at 0 is 1.
+            v = (v.relu().expm1() - (-v).clamp(min=0).expm1()) * column.scale
+        elif column.partner >= 0:
+            if y is None:
+                raise AdapterError(f"'{column.name}' of x is an angle relative to that of y: give y")
+            v = torch.remainder(v + y[..., column.partner].to(v) + torch.pi, 2 * torch.pi) - torch.pi
+        parts.append(v)
+    return torch.stack(parts, -1).reshape(z.shape)
+
+
+def _log_volume(scaling: Scaling, z: Tensor) -> Tensor:
+    """log |dx/dz| (event,)."""
+    values, parts = _unscaled(scaling, z), []
+    for i, column in enumerate(scaling.x_columns):
+        v = values[..., i]
+        slope = {"log": v, "log1p": v, "symlog": v.abs() + np.log(column.scale)}.get(column.transform, 0 * v)
+        parts.append((slope + np.log(column.std)).reshape(len(z), -1).sum(1))
+    return torch.stack(parts).sum(0)
+
+
+def _unscaled(scaling: Scaling, z: Tensor) -> Tensor:
+    """Transformed values (event, ..., column): of a vector one column for each quantity, of an array one for all."""
+    columns = scaling.x_columns
+    values = z if columns[0].name else z[..., None]
+    return values * z.new_tensor([c.std for c in columns]) + z.new_tensor([c.mean for c in columns])
+
+
+class _Signal(torch.autograd.Function):
+    """x (event, *x) -> signal (event, *y), by the problem's own derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, adapter: Differentiable, derivative: bool) -> Tensor:
+        array = x.detach().cpu().numpy()
+        fine = np.isfinite(array).reshape(len(array), -1).all(axis=1)
+        signal = np.full((len(array), *adapter.problem.y.shape), np.nan)
+        if derivative:
+            found, ok, ctx.pullback = linearize(adapter.problem, array[fine])
+        else:
+            found, ok = adapter.problem.apply(array[fine])
+        signal[fine] = np.where(np.reshape(ok, (-1, *(1,) * (found.ndim - 1))), found, np.nan)
+        fine[fine] = ok
+        ctx.ok, ctx.simulated, ctx.adapter = fine, np.isfinite(array).reshape(len(array), -1).all(axis=1), adapter
+        adapter.signals += int(ctx.simulated.sum())
+        return torch.as_tensor(signal).to(x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None, None]:
+        u = cotangent.cpu().numpy()
+        slope = np.zeros((len(u), *ctx.adapter.problem.x.shape))
+        slope[ctx.simulated] = ctx.pullback(u[ctx.simulated])
+        ctx.adapter.derivatives += int(ctx.simulated.sum())
+        slope[~ctx.ok] = 0
+        return torch.as_tensor(slope).to(cotangent), None, None
