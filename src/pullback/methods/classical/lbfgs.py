@@ -289,7 +289,7 @@ class Descent:
         return signal[0], bool(ok[0]), counted
 
     def _evaluate(self, scaled: np.ndarray) -> tuple[float, Callable[[], np.ndarray]]:
-        """J and a function for its gradient in the scaled x (flat); J is a large constant where the simulation fails."""
+        """J and a function for its gradient in the scaled x (flat); J is large and constant where F fails."""
         x = scaled.reshape(self.problem.x.shape)
         y, ok, pullback = self._linearize(self.low + self.width * x)
         if not ok:
