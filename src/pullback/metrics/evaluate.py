@@ -114,12 +114,12 @@ def evaluate(
     examples: Path,
     unfolded: Sequence[Path] = (),
 ) -> None:
-    """Judge one method on one problem and write its metrics, its cost and what the report draws of it.
+    """Evaluate one method on one problem and write its metrics, its cost and the arrays for the report.
 
     Args:
         job: `Plan.evaluate_job`.
         posteriors: an index file for each of the job's `results`, in their order.
-        ensembles: judged family -> index of its test split.
+        ensembles: evaluated family -> index of its test split.
         references: base family -> index of its reference split.
         seen: indices of the seen families' train split.
         metrics, cost: tables to write, CSV (columns: `pullback.metrics.table`).
@@ -161,7 +161,7 @@ def evaluate(
     with hdf5.create(examples) as file:
         names = {"problem": "problem_name", "method": "method", "method_kind": "method_kind", "returns": "returns"}
         file.attrs.update({name: parsed[key] for name, key in names.items()} | {"spec_digest": hdf5.spec_digest(job)})
-        for i in progress(order, total=len(order), label=f"judge {parsed['method']}"):
+        for i in progress(order, total=len(order), label=f"evaluate {parsed['method']}"):
             family = results[i][2]
             if case is None or case.name != family:
                 if case is not None:

@@ -32,11 +32,11 @@ REPLICAS = 100
 
 
 class Judged(NamedTuple):
-    """What is known of one unfolded distribution.
+    """Evaluation of one unfolded distribution.
 
     Attributes:
         rows: for the metrics table.
-        diagnostics: what the method noticed.
+        diagnostics: of the method.
         cost: of conditioning and unfolding.
         observed: number of observations that were unfolded.
     """

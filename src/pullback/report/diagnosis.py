@@ -141,9 +141,9 @@ def _noisy(results: _Results) -> Iterator[Finding]:
     floor = max((m.floor for _, m in results.of("misfit") if math.isfinite(m.floor)), default=0.0)
     if floor > max(NOISY, MORE_NOISE * results.seen_floor):
         yield (
-            f"the truth itself leaves {_percent(floor)} of its observations unexplained: noise, dead traces or another "
-            "simulator than the one that methods know, and nobody can fit better",
-            "training on observations with such flaws; look at the difference of the gathers for a pattern",
+            f"the truth leaves {_percent(floor)} of its observations unexplained: noise, dead traces or other "
+            "simulator settings than in training, so no method can fit better",
+            "training on observations with such noise or model errors; check the residual gathers for a pattern",
         )
 
 
@@ -154,7 +154,7 @@ def _misfit(results: _Results) -> Iterator[Finding]:
         advice = "; ".join([*dict.fromkeys(s.spec.misfit_advice for s in poor), *_of_problem(results, "misfit")])
         said = _named({s.label: share for s, share in poor.items()})
         least = (
-            "the truth does" if results.has_truth else "noise as in training would; how much these have is not known"
+            "the truth does" if results.has_truth else "noise as in training would; the noise of this family is unknown"
         )
         yield f"draws of {said} leave more of the observations unexplained than {least}", advice
     errors = dict(results.ranked("relative_l2_point"))

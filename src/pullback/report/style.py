@@ -24,9 +24,9 @@ ROLE_TEXT = {
 }
 LABEL_TEXT = {
     "exact": "draws from the posterior itself",
-    "asymptotic": "draws that tend to the exact posterior as the method is given more work",
+    "asymptotic": "draws that converge to the exact posterior with increasing computing effort",
     "approximate": "draws from an approximation (a trained model, a heuristic guidance): no guarantee",
-    "point estimate": "a single answer without uncertainty: its draws are copies",
+    "point estimate": "a single estimate without uncertainty: its draws are copies",
 }
 
 
