@@ -444,7 +444,7 @@ def test_figures_are_of_numbers_that_the_study_has():
         (
             "problems/waves",
             waves("seen", kind="netcdf", files={"train": ["a.nc"]}),
-            ["families.data.read.files: there is no test, and a family in the role 'seen' is judged on it"],
+            ["families.data.read.files: there are no test files; a family in the role 'seen' is evaluated on them"],
         ),
         ("problems/waves", waves("unseen", kind="netcdf", files={"test": []}), ["families.data.read.files.test"]),
         (

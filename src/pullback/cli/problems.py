@@ -162,8 +162,8 @@ def _draws(plan: Plan) -> Iterator[Finding]:
                 yield Finding(
                     WARNING,
                     f"{problem}.{name}",
-                    f"{count(most, 'draw')} of an event at most: a median is judged from {LEAST_DRAWS_POINT} on, "
-                    "so that it is in no table of point estimates",
+                    f"{count(most, 'draw')} of an event at most: a median needs {LEAST_DRAWS_POINT} or more, "
+                    "so that it is left out of tables of point estimates",
                 )
 
 

@@ -65,7 +65,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file atomically."""
+    """Write a file that is there with all of its content, or not at all."""
     with atomic(path) as temporary:
         temporary.write_bytes(content)
 

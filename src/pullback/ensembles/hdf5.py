@@ -241,7 +241,7 @@ def describe(file: h5py.File, field: Field) -> dict[str, str]:
 
 
 def field_to_json(field: Field) -> dict[str, Any]:
-    """A field as plain values, without coordinate values, which are variables of the file."""
+    """What is needed to make the field again, but for the coordinate values, which are variables of the file."""
     return {
         "name": field.name,
         "units": field.units,

@@ -50,7 +50,7 @@ class Inputs(NamedTuple):
 
 
 def load_method(plan: Mapping[str, Any], inputs: Inputs, stop: Callable[..., str | None], gpus: int) -> Method[Any]:
-    """The method of a job, with its settings, its trained artifact and, where it uses them, the prior's parameters.
+    """The method of a job, with its settings, what it learned and what it is told of the family.
 
     Args:
         plan: the job, parsed.

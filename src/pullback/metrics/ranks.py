@@ -117,7 +117,7 @@ def distance_from_uniform(u: np.ndarray, weight: np.ndarray | None = None) -> fl
 
 
 def effective(n: int, weight: np.ndarray | None) -> float:
-    """Effective sample size of weighted events."""
+    """Number of events of equal weight that know as much."""
     return float(n) if weight is None else float(weight.sum() ** 2 / (weight**2).sum())
 
 

@@ -32,11 +32,11 @@ REPLICAS = 100
 
 
 class Judged(NamedTuple):
-    """Evaluation of one unfolded distribution.
+    """What is known of one unfolded distribution.
 
     Attributes:
         rows: for the metrics table.
-        diagnostics: of the method.
+        diagnostics: what the method noticed.
         cost: of conditioning and unfolding.
         observed: number of observations that were unfolded.
     """

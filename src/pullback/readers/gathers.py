@@ -156,5 +156,5 @@ def velocities(path: Path, field: Field, units: str, values: np.ndarray, start: 
 
 
 def short(error: Exception) -> str:
-    """The error message of another library, shortened to one line."""
+    """What another library says, in a part of one line."""
     return " ".join(str(error).split())[:160]

@@ -37,7 +37,7 @@ def _once(text: Callable[Concatenate["Plan", P], str]) -> Callable[Concatenate["
 
 
 class Plan(Layout):
-    """The jobs of a study: the parameters of each, in addition to the layout."""
+    """The jobs of a study: the text of each, beside what it comes to."""
 
     def __init__(self, study: Study, folder: Path | str = "."):
         super().__init__(study, folder)

@@ -151,7 +151,7 @@ def _read_errors(here: str, problem: Problem, family: Family) -> Iterator[str]:
     else:
         yield from _lines(f"{here}.read", family.read.check(problem))
     if "test" not in family.read.files:
-        yield f"{here}.read.files: there is no test, and a family in the role '{family.role}' is judged on it"
+        yield f"{here}.read.files: there are no test files; a family in the role '{family.role}' is evaluated on them"
     if family.role == "seen":
         learns = problem.priors or problem.likelihoods or any(m.trains for m in problem.methods.values())
         for split in ("train", *(("validation",) if learns else ())):
