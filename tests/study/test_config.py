@@ -83,7 +83,7 @@ def changed(path: str, value):
 
 def test_a_study_that_is_right_is_read():
     study = load_study(BASE)
-    assert study.judged("toy") == ["half"]
+    assert study.evaluated("toy") == ["half"]
     assert study.seen("toy") == ["sweep"]
     assert study.problems["toy"].methods["ei"].train.steps == 10
 

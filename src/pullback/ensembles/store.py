@@ -59,7 +59,7 @@ class EnsembleWriter(PieceWriter):
         path: the final path.
         x: the field of the truth, or None for observations alone.
         y: the field of the observations.
-        spec: canonical JSON of what was asked.
+        spec: canonical JSON of the job.
         attributes: more attributes of the file.
         columns: extra variables with one value per event.
 
@@ -223,7 +223,7 @@ class PosteriorWriter(PieceWriter):
         draws: posterior draws of each event.
         ensemble: what was inferred from; its digest is kept, its arrays are not copied.
         ensemble_name: its path relative to the results.
-        spec: canonical JSON of what was asked.
+        spec: canonical JSON of the job.
         attributes: more attributes of the file.
     """
 

@@ -81,7 +81,7 @@ def write_unfolded(
         unfolded: the distribution; its diagnostics are added to ``diagnostics``.
         x: the field of the truth.
         ensemble: the observations that were unfolded; their digest is kept.
-        job: canonical JSON of what was asked.
+        job: canonical JSON of the job.
         cost: of conditioning and unfolding.
         diagnostics: of the conditioning.
         attributes: more attributes of the file.

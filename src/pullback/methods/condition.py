@@ -30,10 +30,10 @@ def condition(
         checkpoints: folder for finished sets and the method's own files; removed on success.
         code: digest of the code that this job runs.
         limit: minutes that a scheduler gives this job (`stopping.Clock`).
-        gpus: that were asked for; one is used.
+        gpus: number requested; one is used.
 
     Raises:
-        DeviceError: the GPUs are not those that were asked for.
+        DeviceError: the GPUs differ from those requested.
         Stopped: close to the limit, or on a signal; the same call goes on.
     """
     plan = json.loads(job)

@@ -36,7 +36,7 @@ def pieces(events: int, observed: int, set_size: int | str, block: int) -> Itera
     Args:
         events: number of events to infer.
         observed: number of observations; a set may contain more of them than are inferred.
-        set_size: ``"all"``, or observations of one set; the remainder is a set of its own.
+        set_size: ``"all"``, or observations of one set; the remainder is a separate set.
         block: most events of a piece.
     """
     for set_first, set_last in conditioning_sets(events, observed, set_size):
@@ -62,10 +62,10 @@ def infer(
         checkpoints: folder for the finished pieces of a long inference; removed on success. None keeps nothing.
         code: digest of the code that this job runs.
         limit: minutes that a scheduler gives this job (`stopping.Clock`).
-        gpus: that were asked for; one is used.
+        gpus: number requested; one is used.
 
     Raises:
-        DeviceError: the GPUs are not those that were asked for.
+        DeviceError: the GPUs differ from those requested.
         Stopped: close to the limit, or on a signal; the same call goes on.
     """
     plan = json.loads(job)

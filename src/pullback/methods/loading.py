@@ -56,10 +56,10 @@ def load_method(plan: Mapping[str, Any], inputs: Inputs, stop: Callable[..., str
         plan: the job, parsed.
         inputs: files.
         stop: as in `Context`.
-        gpus: that were asked for.
+        gpus: number requested.
 
     Raises:
-        DeviceError: the GPUs are not those that were asked for.
+        DeviceError: the GPUs differ from those requested.
         StaleFileError: a file was made for another config.
     """
     check_devices(gpus, plan["accelerator"])

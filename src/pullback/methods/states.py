@@ -49,7 +49,7 @@ def conditioning_sets(events: int, observed: int, set_size: int | str) -> Iterat
     Args:
         events: number of events to infer.
         observed: number of observations; a set may contain more of them than are inferred.
-        set_size: ``"all"``, or observations of one set; the remainder is a set of its own.
+        set_size: ``"all"``, or observations of one set; the remainder is a separate set.
     """
     size = observed if set_size == "all" else int(set_size)
     for first in range(0, events, size):

@@ -22,10 +22,10 @@ def unfold(job: str, inputs: Inputs, out: Path, limit: float | None = None, gpus
         inputs: files; with a state the ensemble is not conditioned on again.
         out: the HDF5 file.
         limit: minutes that a scheduler gives this job (`stopping.Clock`).
-        gpus: that were asked for; one is used.
+        gpus: number requested; one is used.
 
     Raises:
-        DeviceError: the GPUs are not those that were asked for.
+        DeviceError: the GPUs differ from those requested.
         StoreError: the result of the method is not a valid distribution.
     """
     plan = json.loads(job)

@@ -153,7 +153,7 @@ class SetTransformer(nn.Module):
         y_shape: shape of one observation; vectors enter by a linear map, images and gathers by a small CNN.
         k: size of the embedding.
         hidden, heads, inducing, layers: of the attention blocks.
-        size_input: whether the head is told the set's size.
+        size_input: whether the set's size is an input of the head.
     """
 
     def __init__(

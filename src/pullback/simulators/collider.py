@@ -232,7 +232,7 @@ def collide(job: str, out: Path) -> None:
 
     Args:
         job: JSON of `Plan.simulate_job`; ``events`` and ``block`` count collisions.
-        out: the ROOT file; it appears when it is whole.
+        out: the ROOT file; it appears when it is complete.
 
     Raises:
         ColliderError: settings that Pythia does not take.

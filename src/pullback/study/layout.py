@@ -178,7 +178,7 @@ class Layout:
     def answered(self, problem: str, method: str) -> list[str]:
         """The families on which a method runs, in the order of the study."""
         wanted = {family for _, _, family in self._answers(problem, method)}
-        return [family for family in self.study.judged(problem) if family in wanted]
+        return [family for family in self.study.evaluated(problem) if family in wanted]
 
     def results(self, problem: str, method: str) -> list[tuple[str, int, str]]:
         """(infer, seed, family) of every posterior of one method."""

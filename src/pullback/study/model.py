@@ -97,8 +97,8 @@ class Problem(Closed):
         return self._spec
 
     @property
-    def judged(self) -> list[str]:
-        """Names of the families that methods answer: every one with a test split."""
+    def evaluated(self) -> list[str]:
+        """Names of the families to infer and evaluate: all with a test split."""
         return [name for name, family in self.families.items() if "test" in family.splits]
 
     @property
@@ -140,14 +140,14 @@ class Study(Closed):
         """Names of the families that are trained on, in the order of the file."""
         return [name for name, family in self.problems[problem].families.items() if family.role == "seen"]
 
-    def judged(self, problem: str) -> list[str]:
-        """Names of the families that methods answer: every one with a test split."""
-        return self.problems[problem].judged
+    def evaluated(self, problem: str) -> list[str]:
+        """Names of the families to infer and evaluate: all with a test split."""
+        return self.problems[problem].evaluated
 
     def infer_families(self, problem: str, method: str, infer: str) -> list[str]:
         """The families on which one inference runs."""
         chosen = self.problems[problem].methods[method].infer[infer].families
-        return self.judged(problem) if chosen is None else chosen
+        return self.evaluated(problem) if chosen is None else chosen
 
 
 def family_files(family: Family, split: str) -> list[str]:

@@ -56,13 +56,13 @@ def _evaluation_errors(at: str, problem: Problem) -> Iterator[str]:
                 f"{', '.join(sorted(gives))}; leave it out"
             )
     for name in problem.evaluation.exact_families or []:
-        if name in problem.judged and "exact-posterior" not in gives and not _has_reference(problem, name):
+        if name in problem.evaluated and "exact-posterior" not in gives and not _has_reference(problem, name):
             yield (
                 f"{at}.evaluation.exact_families: problem kind '{problem.kind}' knows the posterior by its reference "
                 f"split, and '{name}' has none"
             )
-        if name not in problem.judged:
-            hint = did_you_mean(name, problem.judged)
+        if name not in problem.evaluated:
+            hint = did_you_mean(name, problem.evaluated)
             yield f"{at}.evaluation.exact_families: '{name}' has no test events here{hint}"
 
 
@@ -88,7 +88,7 @@ def _method_errors(here: str, at: str, problem: Problem, method: MethodSpec, see
         yield f"{here}: {said.format(' or '.join(method.needs_either))}"
     elif method.uses_reference(gives):
         for infer_name, infer in method.infer.items():
-            for name in problem.judged if infer.families is None else infer.families:
+            for name in problem.evaluated if infer.families is None else infer.families:
                 if not _has_reference(problem, name):
                     yield (
                         f"{here}.infer.{infer_name}: '{method.kind}' answers from the reference split, and '{name}' "
@@ -110,8 +110,8 @@ def _method_errors(here: str, at: str, problem: Problem, method: MethodSpec, see
         for family in sorted({name for name in chosen if chosen.count(name) > 1}):
             yield f"{here}.infer.{infer_name}.families: '{family}' is there twice: name it once"
         for family in chosen:
-            if family not in problem.judged:
-                hint = did_you_mean(family, problem.judged)
+            if family not in problem.evaluated:
+                hint = did_you_mean(family, problem.evaluated)
                 yield f"{here}.infer.{infer_name}.families: '{family}' has no test events here{hint}"
 
 

@@ -268,7 +268,7 @@ class Graph:
         """One split of the families that are trained on."""
         return [paths.ensemble(self.name, problem, family, split) for family in self.plan.seen_with(problem, split)]
 
-    def judged(self, problem: str, method: str) -> list[str]:
+    def evaluated(self, problem: str, method: str) -> list[str]:
         """The test split of the families on which a method runs."""
         return [paths.ensemble(self.name, problem, family, "test") for family in self.plan.answered(problem, method)]
 

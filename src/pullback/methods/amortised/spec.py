@@ -294,7 +294,7 @@ def _check_parameters(problem: "Problem") -> Iterator[Message]:
     first = next(iter(swept.values()), [])
     if any(names != first for names in swept.values()):
         yield "parameters", f"seen families sweep over different parameters ({swept}); they must be the same"
-    for name in problem.judged:
+    for name in problem.evaluated:
         params = families[families[name].events_from or name].params
         missing = [key for key in first if not isinstance(params.get(key), int | float)]
         if missing and families[name].role != "seen":
