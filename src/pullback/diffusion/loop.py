@@ -1,8 +1,8 @@
 """The default training loop: resumable, with an average of the weights, validation and the best checkpoint kept.
 
-Nothing here consumes a stream of random numbers: the sets and the noise of step s are addressed by (address, "train",
-s), so that a training killed anywhere and started again from a checkpoint is the uninterrupted one, bit for bit on a
-CPU. Under torchrun each process takes a share of every step (`diffusion.share`).
+Random numbers are addressed: the sets and the noise of step s come from (address, "train", s), so that a training that
+was killed and resumed from a checkpoint gives the same result as an uninterrupted one, bit for bit on a CPU. Under
+torchrun each process takes a share of every step (`diffusion.share`).
 """
 
 import logging
@@ -48,7 +48,7 @@ COLUMNS = ("step", "train_loss", "validation_loss", "learning_rate", "grad_norm"
 
 
 class TrainingError(ValueError):
-    """A training that cannot go on; the message says at which step and what to change."""
+    """The training diverged; the message gives the step and the remedy."""
 
 
 def learning_rate(step: int, train: Train) -> float:
@@ -144,7 +144,7 @@ def fit(
 
 
 class _Fit:
-    """One training: what must survive a kill is in ``state``, everything else is a function of the step."""
+    """One training: ``state`` is checkpointed, everything else is a function of the step."""
 
     def __init__(
         self,
