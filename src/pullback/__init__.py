@@ -4,7 +4,7 @@ From Python (docs/python.md):
 
     >>> from pullback import EIFM, open_ensemble, open_posterior
     >>> model = EIFM(k=8).fit(ensembles)              # a list of (x, y), one for each prior; or HDF5 ensembles
-    >>> draws = model.sample(y_new, draws=32)         # (event, draw, *x), conditioned on the whole set y_new
+    >>> draws = model.sample(y_new, draws=32)         # (event, draw, *x), conditioned on the set y_new
 
 Names are imported when they are first used: ``import pullback`` takes neither numpy nor torch.
 """

@@ -1,12 +1,12 @@
 """Kinds by name: problems, methods, priors, likelihoods, readers and metrics, built in or from outside.
 
-A study names a kind in one of three ways, which go through the same code and have the same rights:
+A study names a kind in one of three ways, which are equivalent:
 
 - a built-in name (`BUILT_IN`, name -> ``"module:Name"``);
 - the name of an entry point in the group ``pullback.<group>`` of an installed package;
 - ``./my.py:Name``, a file relative to the study's folder and a name in it.
 
-This module imports nothing of the package: what is named is imported when it is asked for.
+This module imports nothing of the package: kinds are imported when they are loaded.
 """
 
 import difflib
@@ -89,10 +89,10 @@ BUILT_IN: dict[str, dict[str, str]] = {
 
 
 class KindError(ValueError):
-    """A kind that is not there or cannot be loaded.
+    """An unknown kind, or one that cannot be loaded.
 
     Attributes:
-        group, kind: what was asked for.
+        group, kind: of the failed look-up.
     """
 
     def __init__(self, group: str, kind: str, reason: str):
@@ -106,7 +106,7 @@ def is_path(kind: str) -> bool:
 
 
 def file_of(kind: str, folder: Path | str = ".") -> Path | None:
-    """The user's file that a kind stands in, or None where it is built in or an entry point."""
+    """The user's file that defines a kind; None for built-in kinds and entry points."""
     return Path(folder) / kind.rpartition(":")[0] if is_path(kind) else None
 
 

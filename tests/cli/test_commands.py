@@ -285,7 +285,7 @@ def test_networks_that_cannot_take_a_truth_are_named(tmp_path):
     assert "angles.diffusion x has a periodic quantity" in text
     assert "angles.mixture phi of x is periodic" in text
     assert "maps.latent method 'hvae' models x that is a vector, found shape (5, 4)" in text
-    assert "waves.few 16 draws of an event at most: a median is judged from 32 on" in text
+    assert "waves.few 16 draws of an event at most: a median needs 32 or more" in text
     assert "5 problems, 1 warning" in text
 
 

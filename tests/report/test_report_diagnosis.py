@@ -63,8 +63,8 @@ def test_good_results_need_no_word():
         # 0.25 is what the truth leaves too.
         (
             {"misfit": {("cfm", "salt"): (0.25, 0.25), ("enkg", "salt"): (0.27, 0.25)}},
-            "the truth itself leaves 25 % of its observations unexplained",
-            "training on observations with such flaws",
+            "the truth leaves 25 % of its observations unexplained",
+            "training on observations with such noise or model errors",
         ),
         ({"relative_l2_point": {("cfm", "salt"): 0.2}}, "determine it: error of cfm (20 %)", "more shots, wider"),
         ({"coverage90": {("enkg", "salt"): 0.2}}, "over-confident: too few truths lie in 90 % intervals of enkg (20 %)",
@@ -90,7 +90,7 @@ def test_noise_that_was_trained_with_needs_no_word():
     assert said({"misfit": floors}) == []
     (line,) = said({"misfit": {**floors, ("cfm", "salt"): (0.42, 0.4)}})
     assert line.family.name == "salt"
-    assert "the truth itself leaves 40 %" in line.found[0]
+    assert "the truth leaves 40 %" in line.found[0]
 
 
 def test_without_a_truth_the_noise_is_that_of_training():
@@ -107,7 +107,7 @@ def test_without_a_truth_the_noise_is_that_of_training():
 
     assert of_the_line(0.42) == []
     (line,) = of_the_line(0.9)
-    assert "than noise as in training would; how much these have is not known" in line.found[0]
+    assert "than noise as in training would; the noise of this family is unknown" in line.found[0]
 
 
 def test_a_file_that_is_also_trained_on_has_no_distance():

@@ -215,7 +215,7 @@ def test_calibration_is_drawn_by_method_and_family(tmp_path):
     labels = [a["aria-label"] for a in page.all("svg") if a.get("role") == "img"]
     assert [name for name in labels if name.startswith("Rank histograms of cfm, random on γ = 0.0, γ = 0.5")]
     assert [name for name in labels if name.startswith("Expected coverage of cfm, random on γ = 0.0, γ = 0.5")]
-    assert text.count("is the truth one of the draws?") == 1
+    assert text.count("Calibration: ranks and expected coverage") == 1
     ids = [a["id"] for _, a in page.found if "id" in a]
     assert len(set(ids)) == len(ids)
 

@@ -83,7 +83,7 @@ def changed(path: str, value):
 
 def test_a_study_that_is_right_is_read():
     study = load_study(BASE)
-    assert study.judged("toy") == ["half"]
+    assert study.evaluated("toy") == ["half"]
     assert study.seen("toy") == ["sweep"]
     assert study.problems["toy"].methods["ei"].train.steps == 10
 
@@ -444,7 +444,7 @@ def test_figures_are_of_numbers_that_the_study_has():
         (
             "problems/waves",
             waves("seen", kind="netcdf", files={"train": ["a.nc"]}),
-            ["families.data.read.files: there is no test, and a family in the role 'seen' is judged on it"],
+            ["families.data.read.files: there are no test files; a family in the role 'seen' is evaluated on them"],
         ),
         ("problems/waves", waves("unseen", kind="netcdf", files={"test": []}), ["families.data.read.files.test"]),
         (

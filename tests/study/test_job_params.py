@@ -237,8 +237,8 @@ def test_judging_depends_on_the_families_that_a_method_answers(tmp_path):
     assert list(job["families"]) == ["salt"]
     assert (len(job["inputs"]["ensembles"]), len(job["inputs"]["references"])) == (1, 1)
     graph = Graph(before, Path("workflow/scripts"))
-    assert [path.split("/")[-2:] for path in graph.judged("waves", "few")] == [["salt", "test.h5"]]
-    assert len(graph.judged("waves", "random")) == 2
+    assert [path.split("/")[-2:] for path in graph.evaluated("waves", "few")] == [["salt", "test.h5"]]
+    assert len(graph.evaluated("waves", "random")) == 2
     families["flat"]["events"] = {"test": 20}
     after = Plan(load_study(config))
     changed = {

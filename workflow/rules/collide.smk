@@ -3,7 +3,7 @@
 
 rule collide:
     """Generate collisions, cluster jets, smear them, and write a ROOT file.
-    Truth and reconstructed jets stand side by side; matching is the reader's task."""
+    Contains truth and reconstructed jets; the reader matches them."""
     output:
         root=paths.collisions(S, "{problem}", "{family}", "{split}", "{shard}"),
     log:

@@ -2,12 +2,12 @@
 
 
 rule evaluate:
-    """Judge one method on one problem: all its inferences, seeds and families.
-    Draws are looked at in blocks; truth comes from the ensembles."""
+    """Evaluate one method on one problem: all its inferences, seeds and families.
+    Draws are read in blocks; truth comes from the ensembles."""
     input:
         posteriors=lambda w: graph.posteriors(w.problem, w.method),
         unfolded=lambda w: graph.unfolded(w.problem, w.method),
-        ensembles=lambda w: graph.judged(w.problem, w.method),
+        ensembles=lambda w: graph.evaluated(w.problem, w.method),
         references=lambda w: graph.references(w.problem, w.method),
         seen=lambda w: graph.seen(w.problem, "train"),
         preflight=lambda w: graph.preflight_of_evaluation(w.problem),

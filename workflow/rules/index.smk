@@ -33,7 +33,7 @@ ruleorder: index_posterior > infer
 
 rule index_posterior:
     """Join the parts of one inference into one posterior.
-    Costs are added up; draws stay where they are."""
+    Costs are summed; draws are not copied."""
     input:
         parts=lambda w: graph.parts(w.problem, w.method, w.infer, w.seed, w.family),
     output:

@@ -2,7 +2,7 @@
 
 
 rule condition:
-    """Compute once what all parts of an inference share, where that is costly: a prior refined on the set, a training.
+    """Compute the conditioning state that all parts of an inference share, where it is costly: a prior fitted to the set.
     Resumes when it was interrupted; the state is an artifact."""
     input:
         unpack(lambda w: graph.needed_to_infer(w.problem, w.method, w.infer, w.seed, w.family)),
@@ -29,8 +29,8 @@ rule condition:
 
 
 rule infer:
-    """Answer one piece of one family's observations with posterior draws.
-    The whole ensemble is read, for a method may condition on all of it; only the piece is written.
+    """Sample the posterior of one part of one family's observations.
+    Reads the full ensemble, because a method may condition on all of it; writes only the part.
     """
     input:
         unpack(lambda w: graph.needed_to_infer(w.problem, w.method, w.infer, w.seed, w.family)),

@@ -3,7 +3,7 @@
 
 rule resolve:
     """Write the study as it runs, with every default filled in.
-    Its name holds the digest of its text: a page that another config made is never taken for up to date."""
+    Its name contains the digest of its text, so that the page of another config is never considered up to date."""
     output:
         study=paths.resolved(S, "{digest}"),
     log:
@@ -27,8 +27,8 @@ rule resolve:
 
 
 rule report:
-    """Write the page: one self-contained HTML file, with every method beside every other.
-    And three tables: all metrics of every seed, their means over seeds, and what the study's figures show."""
+    """Write the page: one self-contained HTML file that compares all methods.
+    And three tables: all metrics of every seed, their means over seeds, and the data of the study's figures."""
     input:
         study=graph.resolved(),
         metrics=graph.metrics(),
@@ -80,7 +80,7 @@ rule report:
 
 
 rule receipt:
-    """Note what a rerun is compared with: config, versions, digests of data and models, seeds, device.
+    """Write the receipt, with which reruns are compared: config, versions, digests of data and models, seeds, device.
     One JSON file."""
     input:
         study=graph.resolved(),

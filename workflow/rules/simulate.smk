@@ -24,8 +24,8 @@ rule preflight:
 
 
 rule simulate:
-    """Draw truths from a family's prior and push them through the simulator.
-    Params hold all that a shard depends on, so that studies may share a cache."""
+    """Draw truths from a family's prior and simulate their observations.
+    Params contain everything that a shard depends on, so that studies can share a cache."""
     input:
         preflight=paths.warmup(S, "{problem}"),
     output:
@@ -54,8 +54,8 @@ benchmark_unless_cached(
 
 
 rule derive:
-    """Take another family's test observations, shifted, simulated otherwise, or without their truth.
-    The events and their ids stay those of the base family."""
+    """Derive test observations from another family: shifted, simulated with other settings, or without truth.
+    Events and ids are those of the base family."""
     input:
         base=lambda w: graph.base_ensemble(w.problem, w.family),
     output:

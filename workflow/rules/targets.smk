@@ -1,11 +1,11 @@
-# What can be asked for by name: snakemake --cores all ensembles | models | posteriors | metrics | report | all.
+# Targets by name: snakemake --cores all ensembles | models | posteriors | metrics | report | all.
 
 
 rule all:
-    """The whole study: the page, its tables and the receipt.
-    This is what a run makes when nothing else is asked for."""
+    """The study: the page, its tables and the receipt.
+    The default target."""
     input:
-        # Asked for by itself: Snakemake would not miss an intermediate file where the page is there.
+        # A separate input, because Snakemake ignores a missing intermediate file when the page exists.
         graph.resolved(),
         paths.report(S),
         paths.table(S),
@@ -27,15 +27,15 @@ rule ensembles:
 
 
 rule models:
-    """Everything that is trained: methods, diffusion priors and likelihoods.
-    With the ensembles that they learn from."""
+    """All trained artifacts: methods, diffusion priors and likelihoods.
+    With their training ensembles."""
     input:
         graph.artifacts(),
     localrule: True
 
 
 rule posteriors:
-    """The draws, and the unfolded truth distributions, of every method for every judged family.
+    """The draws, and the unfolded truth distributions, of every method for every evaluated family.
     Draws in parts are an HDF5 index over them."""
     input:
         graph.all_posteriors(),
@@ -44,7 +44,7 @@ rule posteriors:
 
 rule metrics:
     """The tidy table and the cost of every method.
-    The page puts them side by side."""
+    The page compares them."""
     input:
         graph.metrics(),
         graph.costs(),

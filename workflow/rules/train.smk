@@ -5,7 +5,7 @@
 
 rule train:
     """Train one method on the seen families of its problem; `prior` and `likelihood` train theirs in the same way.
-    Resumes when it was interrupted; threads come from the study, because they are part of the result.
+    Resumes when it was interrupted; threads come from the study, because results depend on them.
     """
     input:
         train=lambda w: graph.seen(w.problem, "train"),

@@ -1,4 +1,4 @@
-"""The command line: what would run and why, what it takes, whether it would fail, whether two runs agree; export.
+"""The command line: check, why, resources, compare, export.
 
 No command changes a file of a study. Each command is one file here; what it needs is imported when it runs, so that
 ``pullback --help`` answers at once, and no job of the workflow needs click.
@@ -31,7 +31,7 @@ Run the workflow itself with snakemake (or `make run`). Commands work in the fol
 )
 @click.version_option(package_name="pullback")
 def cli() -> None:
-    """Questions about a study of pullback, and its results in files. Nothing is run, nothing of a study is changed."""
+    """Check, explain, compare and export studies of pullback. No command runs a job or changes results."""
 
 
 for command in (check, why, resources, compare, export):

@@ -26,7 +26,7 @@ BLOCKS = {"families": "family", "methods": "method", "priors": "prior", "likelih
 
 
 class Cause(NamedTuple):
-    """One reason. Causes with the same ``what`` are one, and their ``names`` are said together.
+    """One reason. Causes with the same ``what`` are merged, with all their ``names``.
 
     Attributes:
         kind: ``key``, ``code``, ``file`` or ``made``.
@@ -108,7 +108,7 @@ class Why:
         return [job for job in self.jobs if not job.missing and job.old is None]
 
     def not_needed(self) -> list[str]:
-        """Results that are not there and that nothing asks for, because what was made from them is there."""
+        """Missing results that are not needed, because everything made from them exists."""
         return [name for job in self.jobs if not job.runs for name in job.missing]
 
     def _causes(self, job: Job) -> Iterator[Cause]:
@@ -191,7 +191,7 @@ class Why:
 def differences(old: Any, new: Any, path: Key = ()) -> Iterator[tuple[Key, Any, Any]]:
     """What differs between two records: the names that lead there, the value before and now (or ABSENT).
 
-    Options of another kind are another thing: there only the kind is said.
+    Where the kind changed, only the kind is listed.
     """
     if not (isinstance(old, dict) and isinstance(new, dict)):
         if old != new:

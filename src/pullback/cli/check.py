@@ -1,4 +1,4 @@
-"""``pullback check``: what would make a run fail, before it is queued."""
+"""``pullback check``: find what would make a run fail, before it is queued."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ cannot run."""
 @profile_option
 @click.pass_context
 def check(context: click.Context, study: Path, cores: int, profile: str | None) -> None:
-    """Look whether a run of STUDY could fail here: packages, compiler, GPU, outside files, disk, locks.
+    """Check that a run of STUDY can succeed here: packages, compiler, GPU, outside files, disk, locks.
 
-    One line each: ok, warning or problem, and what to do.
+    Prints one line for each check: ok, warning or problem, and the remedy.
     """
     plan = open_plan(study)
     from pullback.cli.dryrun import dry_run

@@ -1,4 +1,4 @@
-"""What all commands share: the study argument, how they refuse, how they write numbers and tables."""
+"""Shared parts of the commands: the study argument, errors, and the format of numbers and tables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ profile_option = click.option(
 
 
 class Refused(click.ClickException):
-    """A question that has no answer: one message, exit status 2."""
+    """A usage error or an invalid study: one-line message, exit status 2."""
 
     exit_code = REFUSED
 
@@ -48,7 +48,7 @@ def open_plan(study: Path) -> Plan:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: ``0.4 s``, ``12 min``, ``3 h 05 min``."""
+    """A duration as text: ``0.4 s``, ``12 min``, ``3 h 05 min``."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     if seconds < 100:

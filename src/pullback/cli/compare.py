@@ -1,4 +1,4 @@
-"""``pullback compare``: do two runs agree?"""
+"""``pullback compare``: compare two runs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def compare(context: click.Context, a: Path, b: Path, rtol: float, statistical: 
     """Compare two runs, given by their results folders (results/<study>) or their receipts.
 
     The study, the digests of data and models and the metrics must be equal. With --rtol or --statistical the metrics
-    decide, and digests and seeds may differ. Versions, commit and machine are told, and decide nothing.
+    decide, and digests and seeds may differ. Versions, commit and machine are printed but not compared.
     """
     runs = read_run(a), read_run(b)
     tolerant = bool(rtol) or statistical
@@ -68,7 +68,7 @@ def read_run(path: Path) -> Run:
     """A run from its receipt or its results folder.
 
     Raises:
-        Refused: there is no receipt, or it is none of ours.
+        Refused: there is no receipt, or the file is not a receipt of pullback.
     """
     receipt = path / "receipt.json" if path.is_dir() else path
     try:
@@ -98,7 +98,7 @@ Section = tuple[str, list[list[str]], bool]
 
 
 def _receipts(runs: tuple[Run, Run], tolerant: bool) -> Iterator[Section]:
-    """Each part of two receipts: its title, the rows that differ, and whether that makes the runs different."""
+    """Each part of two receipts: title, differing rows, and whether they make the runs different."""
     first, second = (run.receipt for run in runs)
     seeds = {"seed", "seeds"} if tolerant else set()
     study = _rows(first["study"], second["study"])

@@ -1,4 +1,4 @@
-"""What Snakemake would do: its own dry run, in this process, as plain values.
+"""Snakemake's dry run in this process, as plain values.
 
 The jobs and the reasons come from Snakemake's graph, built with the repository's Snakefile and profile, so that they
 are those of a run. Nothing is written but Snakemake's folder ``.snakemake``, as in any dry run.

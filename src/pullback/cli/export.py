@@ -1,4 +1,4 @@
-"""``pullback export``: what a run made, for other programs."""
+"""``pullback export``: results in formats of other programs."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ Exit status: 0 it is written; 2 wrong usage, or a file that cannot be exported."
 )
 @click.option("--draw", type=click.IntRange(0), default=0, show_default=True, help="Which, for SEG-Y.")
 def export(source: Path, target: Path, events: str | None, what: tuple[str, ...], draw: int) -> None:
-    """Write draws, their mean and standard deviation, truth and observations of events to a file of their own.
+    """Export draws, their mean and standard deviation, truth and observations to netCDF or SEG-Y.
 
-    FILE ends in .nc (netCDF: everything, with coordinates, units and where it came from) or .segy (of waves: one
+    FILE ends in .nc (netCDF: all variables, with coordinates, units and provenance) or .segy (of waves: one
     velocity map or the shot gathers of one event; for several events FILE-000.segy and so on, by row).
     """
     from pullback.core.atomic import StoreError

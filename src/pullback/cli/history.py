@@ -1,4 +1,4 @@
-"""What past runs took: the benchmark records of a study, and what they say of jobs to come."""
+"""Benchmark records of a study, and predictions for future jobs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Record(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """What some jobs are expected to take: of those with a record of their like."""
+    """Predicted cost of some jobs, from records of similar ones."""
 
     seconds: float
     wall_seconds: float
@@ -30,7 +30,7 @@ class Expected(NamedTuple):
 
 
 def read_records(path: str) -> list[Record]:
-    """The runs in one benchmark file (jsonl); what cannot be read is none."""
+    """The runs in one benchmark file (jsonl); unreadable lines are skipped."""
     try:
         lines = Path(path).read_text().splitlines() if path else []
         rows = [json.loads(line) for line in lines]
@@ -80,7 +80,7 @@ class History:
         return job.gpus or (own[-1].gpus or 0 if own else 0)
 
     def expected(self, jobs: Sequence[Job], numbers: Iterable[int], cores: int) -> Expected:
-        """What some of these jobs take together, in all and on some cores."""
+        """Predicted time of some jobs: total and on a number of cores."""
         chosen = list(numbers)
         seconds = {number: self.seconds(jobs[number]) for number in chosen}
         known = {number: value for number, value in seconds.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Where a key stands in a YAML file."""
+"""Line numbers of keys in a YAML file."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -10,14 +10,14 @@ MERGE = "tag:yaml.org,2002:merge"
 
 
 class Place(NamedTuple):
-    """A line of the file, and whether the key itself stands there (or only a key that it would be under)."""
+    """A line of the file, and whether the key itself is there (or only its parent)."""
 
     line: int
     is_there: bool
 
 
 class Lines:
-    """The places of a file's keys. A value given by an alias stands where its anchor is.
+    """Line numbers of the keys of a file; a value given by an alias has the line of its anchor.
 
     Args:
         path: a YAML file.
@@ -28,7 +28,7 @@ class Lines:
         self._root = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
 
     def find(self, key: Key) -> Place:
-        """The place of a key, given as the names that lead to it."""
+        """The line of a key, given by its path."""
         node, line = self._root, 1
         for name in key:
             pair = _pair(node, name)

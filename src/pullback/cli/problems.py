@@ -1,4 +1,4 @@
-"""What ``pullback check`` finds in a study's own problems: outside files, waves, shifts, networks, draws."""
+"""Checks of ``pullback check`` for the problems of a study: outside files, waves, shifts, networks, draws."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
 
 class Finding(NamedTuple):
-    """One line: how it is, of what, and what to do."""
+    """One line of the output: status, subject, remedy."""
 
     level: str
     of: str
@@ -162,8 +162,8 @@ def _draws(plan: Plan) -> Iterator[Finding]:
                 yield Finding(
                     WARNING,
                     f"{problem}.{name}",
-                    f"{count(most, 'draw')} of an event at most: a median is judged from {LEAST_DRAWS_POINT} on, "
-                    "so that it is in no table of point estimates",
+                    f"{count(most, 'draw')} of an event at most: a median needs {LEAST_DRAWS_POINT} or more, "
+                    "so that it is left out of tables of point estimates",
                 )
 
 

@@ -1,4 +1,4 @@
-"""``pullback resources``: memory, time and threads of each rule, as past runs used them."""
+"""``pullback resources``: memory, time and threads of each rule, from the benchmark records of past runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pullback why``: which jobs would run, and which line, function or file caused each."""
+"""``pullback why``: list the jobs that would run, and the line, function or file that caused each."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What every part builds on: atomic files, addressed random generators, stopping, logs, optional imports."""
+"""Utilities without domain knowledge: atomic files, addressed random generators, stopping, logs, optional imports."""

@@ -1,6 +1,6 @@
-"""Files that are whole or not there, and one line that says why one could not be written.
+"""Atomic writing of files (complete or absent), with one-line errors.
 
-A sealed file also tells whether a bit of it has changed since.
+A sealed file starts with its checksum, which detects changed bits.
 """
 
 import errno
@@ -27,7 +27,7 @@ DIGEST_BYTES = 32
 
 
 class DamagedError(ValueError):
-    """A sealed file that is cut short or changed."""
+    """A sealed file that is truncated or changed."""
 
 
 class StoreError(ValueError):
@@ -38,7 +38,7 @@ class StoreError(ValueError):
 def atomic(path: Path | str) -> Iterator[Path]:
     """A temporary path in the same folder, flushed to the disk and renamed to ``path`` on success, removed on failure.
 
-    What killed processes left of the same file is removed first.
+    Temporary files of killed processes for the same path are removed first.
 
     Raises:
         StoreError: the folder cannot be written or the disk is full.
@@ -124,7 +124,7 @@ def _alive(process: int) -> bool:
 
 
 def refusal(path: Path, error: OSError, written: int = 0) -> str:
-    """One line: which file could not be written, why, and what to do."""
+    """Error message of a failed write: file, cause, remedy."""
     why = error.strerror or str(error)
     # os.path answers where pathlib raises: behind a folder that nobody may enter.
     there = next((folder for folder in path.parents if os.path.exists(folder)), path.parent)
@@ -142,14 +142,14 @@ def refusal(path: Path, error: OSError, written: int = 0) -> str:
 
 
 def free_space(folder: Path) -> str:
-    """What is free on the file system of a folder, in words."""
+    """Free space on the file system of a folder, as text."""
     state = os.statvfs(folder)
     words = f"{size(shutil.disk_usage(folder).free)} are free on the file system of {folder}"
     return words + (", and no room for another file (inodes)" if state.f_files and not state.f_favail else "")
 
 
 def size(count: float) -> str:
-    """Bytes in words."""
+    """A number of bytes as text with a unit."""
     value = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
         if value < 1000:

@@ -1,4 +1,4 @@
-"""What one job says: a log file that tells what was decided, a progress bar, and one line when something is wrong."""
+"""Log of a job: a log file, a progress bar, and one-line errors on the terminal."""
 
 import logging
 import sys
@@ -33,7 +33,7 @@ def job_log(path: str) -> Iterator[None]:
         raise SystemExit(EXIT_STOPPED) from None
     except Exception as error:
         log.error("".join(traceback.format_exception(error)))
-        print(f"pullback: {error}\n(the whole story: {path})", file=sys.stderr)
+        print(f"pullback: {error}\n(details: {path})", file=sys.stderr)
         raise SystemExit(1) from None
     finally:
         handler.flush()
@@ -59,7 +59,7 @@ def log_files() -> list[str]:
 
 
 def progress(iterable: Iterable[Item], total: int | None = None, label: str = "") -> Iterator[Item]:
-    """Go through an iterable with a bar on a terminal, or a line in the log every 15 seconds elsewhere."""
+    """Iterate with a progress bar on a terminal, or with a line in the log every 15 seconds elsewhere."""
     if sys.stderr.isatty():
         yield from tqdm(iterable, total=total, desc=label, leave=False)
         return

@@ -1,4 +1,4 @@
-"""A job's log on a disk that may be full: it never takes the job down, and says once that it is cut short."""
+"""A log file that survives a full disk: the job continues, and one line on stderr reports the truncated log."""
 
 import logging
 import sys
@@ -14,12 +14,12 @@ class LogFile(logging.FileHandler):
     cut_short = False
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Where logging would print a traceback for every record."""
+        """Report the first failed write once, instead of a traceback for every record."""
         error = sys.exc_info()[1]
         self._say(error if isinstance(error, OSError) else OSError(str(error)))
 
     def flush(self) -> None:
-        """Write what is waiting."""
+        """Flush the file."""
         try:
             super().flush()
         except OSError as error:

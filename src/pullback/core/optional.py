@@ -1,4 +1,4 @@
-"""Optional parts: a missing one gets a single clear line."""
+"""Optional packages, with a one-line error when one is missing."""
 
 import importlib
 from types import ModuleType

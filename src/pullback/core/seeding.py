@@ -1,4 +1,4 @@
-"""Addressed randomness: a generator is made from *where* it is used, never consumed from a shared stream.
+"""Addressed random numbers: each generator is derived from an address (where it is used), without a shared stream.
 
 The address is a tuple such as ``(study seed, problem, family, split, block)`` for data or
 ``(study seed, problem, method, seed, stage)`` for methods. The same address always gives the same numbers, so data and
@@ -33,7 +33,7 @@ def event_normals(address: Address, event_ids: np.ndarray, shape: tuple[int, ...
     """Standard normals (event, *shape), float32, each event's from its own stream.
 
     Event ``i`` reads the Philox stream of ``address`` at a counter block that only its ``event_id`` names: its numbers
-    are the same whichever events stand beside it.
+    do not depend on the other events.
     """
     out = np.empty((len(event_ids), *shape), dtype=np.float32)
     for row, rng in zip(out, _event_generators(address, event_ids), strict=True):

@@ -1,7 +1,7 @@
-"""When a job must stop: the one place that knows the time limit and the signals of a scheduler.
+"""Stopping of jobs at the time limit or on a signal of the scheduler.
 
-A long job asks its clock after each piece of work. When it is due the job saves its state and raises `Stopped`, so that
-the same job, run again, goes on from there. Nothing that a job computes depends on when it was stopped.
+A long job polls its clock after each piece of work. When the clock is due, the job saves its state and raises
+`Stopped`; the same job, run again, continues from there. Results do not depend on when a job was stopped.
 """
 
 import os
@@ -30,7 +30,7 @@ class Stopped(Exception):  # noqa: N818 (no error: it goes on)
     """A job that stopped before its end; its state is saved.
 
     Args:
-        where: how far it came, "at step 1200 of 3000".
+        where: progress so far, "at step 1200 of 3000".
         reason: from `Clock.due`.
     """
 
@@ -44,7 +44,7 @@ class Clock:
     """Says when a job must stop: close to its time limit, or when a scheduler has sent a signal.
 
     As a context it catches SIGTERM and SIGUSR1 (in the main thread; elsewhere signals cannot be caught), and puts back
-    what was there before. SIGINT stays what it is.
+    what was there before. SIGINT is not changed.
 
     Args:
         limit_s: time limit that was asked for, in seconds. It counts inside a SLURM job only, where it is enforced,
@@ -80,7 +80,7 @@ class Clock:
         The limit is near when less than a tenth of it is left, or less than 30 s.
 
         Args:
-            next_s: seconds until one can ask again: a piece that would end too late is not begun.
+            next_s: seconds until the next poll: a piece that would end too late is not started.
         """
         if self._caught:
             return f"on {self._caught}"

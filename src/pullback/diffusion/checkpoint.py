@@ -1,7 +1,7 @@
-"""Files of tensors that are whole or not there: checkpoints of a training that may be killed, and finished artifacts.
+"""Atomic files of tensors: training checkpoints and trained models (artifacts).
 
-A checkpoint starts with the SHA-256 of the rest: a file cut short, or with one bit changed, is told from a good one
-before torch looks at it. Both kinds are read with ``weights_only=True``: files hold tensors and plain values, no code.
+A checkpoint starts with the SHA-256 of the rest: a truncated or changed file is detected before torch reads it. Both
+kinds are read with ``weights_only=True``: files hold tensors and plain values, no code.
 """
 
 import io
@@ -35,7 +35,7 @@ class Artifact(NamedTuple):
 
     Attributes:
         weights: tensors by name.
-        meta: plain values (numbers, strings, lists, dicts, tensors) that say what the model is.
+        meta: plain values (numbers, strings, lists, dicts, tensors) that describe the model.
     """
 
     weights: dict[str, torch.Tensor]
@@ -127,7 +127,7 @@ class Checkpoints:
             old.unlink(missing_ok=True)
 
     def newest(self) -> tuple[int, dict[str, Any]] | None:
-        """The newest good checkpoint (step, state), or None; a damaged one is logged and the one before is taken.
+        """The newest good checkpoint (step, state), or None; a damaged one is logged and skipped.
 
         Raises:
             CheckpointError: a good checkpoint that another training wrote.

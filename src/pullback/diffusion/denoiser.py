@@ -1,4 +1,4 @@
-"""Denoisers: E[x_0 | x_t], which is all that a sampler has to know of a prior.
+"""Denoisers: E[x_0 | x_t], the only quantity of a prior that a sampler needs.
 
 By Tweedie's formula the score of the noisy prior is (alpha E[x_0 | x_t] - x_t) / sigma^2. What networks predict are
 other combinations of the same two means, those of data and of noise:

@@ -1,4 +1,4 @@
-"""The GPUs that a job asked for, those that it got, and what to do when they differ."""
+"""Comparison of the GPUs requested by a job with those granted."""
 
 import logging
 import os
@@ -20,11 +20,11 @@ def granted() -> int | None:
 
 
 def check_devices(requested: int, accelerator: str, nodes: int = 1) -> int:
-    """Compare the GPUs that were asked for with those that are here, before any work is done.
+    """Compare requested GPUs with those granted and found, before any work is done.
 
-    Inside a SLURM job the numbers must be the same: a request that is not met is a mistake in the profile. Elsewhere
-    nobody grants GPUs, and the request says how many to use at most. A job that asks for none is not checked: inside an
-    interactive allocation it computes on the first that it finds, as on a workstation.
+    Inside a SLURM job the numbers must be the same: a request that is not met is a mistake in the profile. Outside
+        SLURM the request is an upper limit. A job without a request is not checked: inside an interactive allocation it
+        uses the first GPU found, as on a workstation.
 
     Args:
         requested: the resource ``gpu`` of the rule, which counts those of the whole job.
@@ -32,7 +32,7 @@ def check_devices(requested: int, accelerator: str, nodes: int = 1) -> int:
         nodes: of the job.
 
     Returns:
-        GPUs to compute on, on this node, when some were asked for; 0 otherwise.
+        Number of GPUs to use on this node if some were requested, else 0.
 
     Raises:
         DeviceError: the numbers differ, or the GPUs cannot be spread evenly over the nodes.

@@ -23,7 +23,7 @@ def pick_device(accelerator: str) -> torch.device:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Torch's global stream on the CPU begins at ``seed``, as for a network's first weights; then it is as before."""
+    """Context that seeds torch's global CPU generator, as for initial weights, and restores it afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -31,7 +31,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def numerics(threads: int, gpu: bool) -> Iterator[None]:
-    """This many threads and deterministic algorithms; what was set before comes back.
+    """Context with a number of threads and deterministic algorithms; restores the previous settings.
 
     On a GPU an operation without a deterministic form only warns: there a training is repeatable as far as CUDA allows.
     """

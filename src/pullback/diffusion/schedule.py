@@ -1,9 +1,10 @@
-"""Noise schedules: how much data and how much noise there is in x_t.
+"""Noise schedules: the amplitudes of data and noise in x_t.
 
     x_t = alpha_t x_0 + sigma_t n,   n ~ N(0, I)
 
 x_0 is data as networks see it (unit variance). A schedule is the pair (alpha, sigma) as a function of time, and the
-times that a sampler visits on its way from noise to data. Each has the time of its literature, which networks are told:
+times that a sampler visits on its way from noise to data. Each uses the time convention of its literature, which is an
+input of the networks:
 
 | schedule | alpha | sigma | noise at | data at |
 | --- | --- | --- | --- | --- |
@@ -72,8 +73,8 @@ class Ddpm(Schedule):
     - ``linear``: beta from 1e-4 to 0.02 scaled by 1000 / T, then alpha shifted and rescaled to end at 0 (their
       algorithm 1).
     - ``paper``: beta from 1e-4 to 0.02 whatever T: a reproduction of "The Ensemble Inverse Problem" (arXiv 2601.22029)
-      with T = 100, where alpha = 0.60 of the signal is still there when sampling starts from pure noise. Its samples
-      are biased by construction.
+      with T = 100, where alpha = 0.60 at t = 1 although sampling starts from pure noise: its samples are biased by
+      construction.
 
     Args:
         name: of the schedule.

@@ -1,6 +1,6 @@
-"""One training in several processes: what each does of a step, so that the step stays what it is in one process.
+"""Data-parallel training: the share of each process of a step, so that the result does not depend on their number.
 
-The sets of a step and its noise are drawn for the whole step, by the same address in every process; a process takes its
+The sets of a step and its noise are drawn for the full step, by the same address in every process; a process takes its
 share, the same number of sets as every other. Gradients are averaged over the processes, so that the training is that
 of one process up to the order in which float32 numbers are added.
 """
@@ -21,7 +21,7 @@ class Share:
     """The sets of a step that one process takes.
 
     Attributes:
-        sets: of the whole step.
+        sets: of the full step.
         rank, processes: which process of how many.
 
     Raises:
@@ -50,7 +50,7 @@ class Share:
 
 
 class Noise:
-    """Random numbers of one step's loss, the same for a set whichever process has it.
+    """Random numbers of one step's loss; those of a set do not depend on the process that has it.
 
     The first axis of every shape is the sets of this process.
 

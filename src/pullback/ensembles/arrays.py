@@ -1,4 +1,4 @@
-"""Ensembles as training and inference see them, and one of arrays in memory (of files: `store.EnsembleReader`)."""
+"""Ensembles: the protocol for training and inference, and ensembles in memory (files: `store.EnsembleReader`)."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,7 +11,7 @@ from pullback.ensembles.fields import Field, Transform
 
 
 class ArrayError(ValueError):
-    """Arrays that are no ensemble; the message says what was found and what was wanted."""
+    """Arrays that do not form an ensemble; the message says what was found and what was expected."""
 
 
 class Ensemble(Protocol):
@@ -25,7 +25,7 @@ class Ensemble(Protocol):
         theta: parameters of each ensemble's prior (ensemble, parameter), or None; `theta_names` names them.
         columns: variables with one row for each event: ``y``, ``event_id``, ``group`` and what else there is.
         digest: SHA-256 of the content.
-        attributes: plain values that describe the whole.
+        attributes: plain values that describe the ensemble.
     """
 
     path: Any
@@ -63,7 +63,7 @@ class ArrayEnsemble:
         event_id: number of each event (event,), which addresses its random numbers; 0, 1, ... by default.
         group: the unit of the bootstrap of each event (event,); each event is its own by default.
         theta: parameters of the prior (parameter,), where they are known.
-        name: what messages call it.
+        name: label in messages.
 
     Raises:
         ArrayError: arrays that are empty, not numeric, of unequal length, of another shape than the field, or with

@@ -1,4 +1,4 @@
-"""Digests of arrays, and one for all arrays of a file: the same whatever files they are cut into."""
+"""Digests of arrays, and a combined digest that is independent of the split into files."""
 
 import hashlib
 import json
@@ -19,6 +19,6 @@ def content_digest(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def combine_digests(digests: Mapping[str, str], shapes: Mapping[str, tuple[str, tuple[int, ...]]]) -> str:
-    """One digest for the arrays of a file, whatever files they are cut into."""
+    """One digest for the arrays of a file, independent of the split into files."""
     text = json.dumps([[name, digests[name], shapes.get(name)] for name in sorted(digests)])
     return hashlib.sha256(text.encode()).hexdigest()

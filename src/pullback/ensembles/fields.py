@@ -1,4 +1,4 @@
-"""What x and y are: dimension names, shape, units, and how networks see them."""
+"""Fields x and y: dimension names, shape, units, and transforms for networks."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""Events in groups (a collision, a shot line) that are drawn whole, because they are not independent."""
+"""Groups of dependent events (a collision, a shot line), resampled together in a cluster bootstrap."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ class Groups:
     """The members of each group.
 
     Args:
-        number: the group of each event (event,), integers from 0 on, none left out.
+        number: the group of each event (event,), consecutive integers from 0.
     """
 
     def __init__(self, number: np.ndarray):

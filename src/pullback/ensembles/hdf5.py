@@ -1,4 +1,4 @@
-"""HDF5 files that are whole, that xarray opens, and whose content has a digest.
+"""Atomic HDF5 files in netCDF4 layout (for xarray), with a digest of their content.
 
 Every file is netCDF4-style: dimension scales with real names, units on variables. It is written under a temporary
 name in the same folder and renamed at the end; while it is written, the bytes of each variable run through SHA-256.
@@ -33,7 +33,7 @@ DIMENSION_ONLY = b"This is a netCDF dimension but not a netCDF variable. %10d"
 
 
 class _Disk(io.RawIOBase):
-    """What HDF5 writes to: a file whose first error is kept for us and never told to HDF5.
+    """File object that HDF5 writes to; it stores the first error instead of raising it inside HDF5.
 
     HDF5 does not survive a write that fails: it tries again when each object is let go, h5py prints every try, loses
     some, and the process may crash at its end. What comes after the first error goes to memory, where HDF5 finds it
@@ -122,7 +122,7 @@ class NewFile(h5py.File):
 
 @contextmanager
 def create(path: Path | str, libver: Any = None) -> Iterator[NewFile]:
-    """A new HDF5 file that is there when the block ends well, and not otherwise.
+    """Context that creates an HDF5 file; it appears only when the block ends without an error.
 
     Raises:
         StoreError: the folder cannot be written or the disk is full.
@@ -255,7 +255,7 @@ def field_from_json(entry: Mapping[str, Any], file: h5py.File) -> Field:
 
 
 def mend(*files: Path) -> str:
-    """What makes damaged or missing files anew. A link leads into a cache, which would give the same file again."""
+    """Command that has damaged or missing files made again. The target of a link into a cache is removed too."""
     there = [str(name) for file in files if file.exists() for name in (file, *_linked(file))]
     return f"to have it made anew: rm {' '.join(there)}, and run again" if there else "run again to have it made"
 
@@ -266,7 +266,7 @@ def _linked(file: Path) -> list[Path]:
 
 @contextmanager
 def refuse_damage(path: Path, remedy: str) -> Iterator[None]:
-    """HDF5 and h5py raise many kinds of errors for a damaged file: they become one."""
+    """Context that turns the various errors of HDF5 and h5py for a damaged file into a StoreError."""
     try:
         yield
     except StoreError:
@@ -281,7 +281,7 @@ def open_any(path: Path | str, remedy: str | None = None) -> h5py.File:
 
     Args:
         path: the file.
-        remedy: what makes it anew, where that is more than removing it.
+        remedy: instruction to have it made again, where removing it is not enough.
 
     Raises:
         StoreError: there is no such file, or it is truncated or not HDF5.
@@ -301,12 +301,12 @@ def open_any(path: Path | str, remedy: str | None = None) -> h5py.File:
 
 
 def open_whole(path: Path | str, kinds: tuple[str, ...], index: Path | None = None) -> h5py.File:
-    """Open a file of ours for reading.
+    """Open an HDF5 file of pullback for reading.
 
     Args:
         path: the file.
-        kinds: what it may be.
-        index: the index that lists it, which is to be made anew together with it.
+        kinds: accepted file kinds.
+        index: the index that lists it, which must be made again together with it.
 
     Raises:
         StoreError: there is no such file, it is truncated or not HDF5, or it is not one of these kinds.
@@ -328,7 +328,7 @@ def open_whole(path: Path | str, kinds: tuple[str, ...], index: Path | None = No
 
 
 def spec_digest(spec: str) -> str:
-    """The digest of what was asked."""
+    """Digest of the job's parameters."""
     return hashlib.sha256(spec.encode()).hexdigest()
 
 
@@ -338,7 +338,7 @@ def stamp(file: h5py.File, kind: str, spec: str) -> None:
 
 
 def refuse_nan(name: str, array: np.ndarray, path: Path) -> None:
-    """NaN or infinity is an error wherever no flag announces it."""
+    """Raise StoreError for NaN or infinity in values without a success flag."""
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         bad = np.argwhere(~np.isfinite(array))
         raise StoreError(

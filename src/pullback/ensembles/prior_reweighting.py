@@ -1,4 +1,4 @@
-"""Priors that nobody gave: training ensembles reweighted in x.
+"""Prior augmentation: training ensembles reweighted in x.
 
 Reweighting the pairs (x, y) of one ensemble by any w(x) gives pairs of the prior p(x) w(x) with the same p(y|x): a new
 training prior at no cost in simulations, also one beyond the seen families. Here w is a Gaussian window along a random
@@ -6,8 +6,8 @@ direction,
 
     w(x) = exp(-(u.z - m)^2 / (2 tau^2)),   z = x standardised in its ensemble,
 
-which is bounded by 1, so that no few events carry a set. It narrows the ensemble along u (and moves it, for m other
-than 0); how much is set by the fraction of effective members that is left, (sum w)^2 / (n sum w^2).
+which is bounded by 1, so that weights are not concentrated on a few events. It narrows the ensemble along u (and shifts
+it for m other than 0); its width is set by the relative effective sample size, (sum w)^2 / (n sum w^2).
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ def window(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Weights (event,) of a random window over an ensemble, adding up to 1.
 
     The direction is uniform, the centre at the mean in half of the cases and otherwise a standard normal along u, the
-    fraction of effective members log-uniform between `LEAST_EFFECTIVE` and 1.
+    relative effective sample size log-uniform between `LEAST_EFFECTIVE` and 1.
 
     Args:
         x: truths of one ensemble (event, feature).

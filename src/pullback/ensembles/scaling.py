@@ -1,4 +1,4 @@
-"""How networks see x and y: a transform of each quantity, then standardisation on the seen training data."""
+"""Scaling of x and y for networks: a transform of each quantity, then standardisation on the seen training data."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal

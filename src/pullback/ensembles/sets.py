@@ -1,4 +1,4 @@
-"""Sets for training: members of one ensemble, truth and observation, drawn by address, from memory or from HDF5."""
+"""Training sets: members (x, y) of one ensemble, drawn at addressed random from memory or HDF5."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -53,7 +53,7 @@ class Sets(NamedTuple):
         return Sets(self.x[members], self.y[members], self.mask, self.theta, weight)
 
     def tensors(self, device: Any) -> dict[str, "Tensor"]:
-        """What there is, by name, on a device."""
+        """The arrays that are not None as tensors on a device, by name."""
         import torch
 
         found = {name: array for name, array in self._asdict().items() if array is not None}
@@ -73,7 +73,7 @@ class Parameters(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Events without regard to the ensemble that they are of.
+    """Events pooled over ensembles.
 
     Attributes:
         x: truths (event, *x), float32, physical units.
@@ -176,19 +176,19 @@ class TrainingData:
                 yield Pairs(x, y, weight)
 
     def use(self, scaling: Scaling) -> None:
-        """From now on ``sets`` gives x and y as networks see them."""
+        """Make ``sets`` return scaled x and y from now on."""
         self._scaling = scaling
         for family in (*self._families["train"], *self._families["validation"]):
             family.x = family.y = None
 
     @property
     def validation_families(self) -> int:
-        """How many there are to take turns."""
+        """Number of families with a validation split."""
         return len(self._families["validation"])
 
     @property
     def least_members(self) -> int:
-        """Of the smallest training ensemble."""
+        """Number of events of the smallest training ensemble."""
         return min(int(np.diff(family.source.offsets).min()) for family in self._families["train"])
 
     def fit_scaling(self, rng: np.random.Generator) -> Scaling:
@@ -233,7 +233,7 @@ class TrainingData:
             split: ``"train"`` or ``"validation"``.
             share: which of the sets are read and returned, for one of several processes; all are drawn.
             prior_reweighting: fraction of the sets that are reweighted in x, with replacement.
-            turn: whose turn it is in validation: the family of the first set.
+            turn: index of the family of the first set in validation.
 
         Raises:
             SetsError: reweighting of data that are not in memory, or of truths that are arrays.

@@ -1,4 +1,4 @@
-"""Files that are pieces of a whole: what shards, parts and the indices over them have in common."""
+"""Base classes of shards, parts of posteriors, and the index files over them."""
 
 import hashlib
 import json
@@ -62,7 +62,7 @@ class PieceWriter:
 
 
 class Piece(NamedTuple):
-    """One shard or part: its file, its rows of the whole."""
+    """One shard or part: its file and its rows in the index."""
 
     path: Path
     start: int
@@ -70,7 +70,7 @@ class Piece(NamedTuple):
 
 
 class PieceReader:
-    """Reads rows of a piece or of an index over pieces; verifies what stands behind an index."""
+    """Reads rows of a piece or of an index over pieces; verifies the files behind an index."""
 
     kinds: tuple[str, ...]
 
@@ -92,7 +92,7 @@ class PieceReader:
             self._describe()
 
     def _describe(self) -> None:
-        """Read what this kind of file tells of itself."""
+        """Read the attributes of this kind of file."""
 
     def made_by(self) -> dict[str, Any]:
         """The job that made the first piece: of the only one, or of the first that an index lists."""

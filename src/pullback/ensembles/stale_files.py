@@ -1,9 +1,8 @@
 """Stale files: results of another config, refused by every reader.
 
-A job's text names, under ``inputs``, the digest of the job that must have made each of its input files
-(`pullback.study.job_params`). A file carries the digest of its job's text. Snakemake, which goes by records in
-``.snakemake`` and by times, cannot see the difference when its records are lost: a copied folder, a main process that
-was killed.
+The parameters of a job contain, under ``inputs``, the digest of the job that must have made each of its input files
+(`pullback.study.job_params`). A file stores the digest of its job. Snakemake, which goes by records in ``.snakemake``
+and by times, cannot see the difference when its records are lost: a copied folder, a main process that was killed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ class StaleFileError(StoreError):
 
 
 def job_digest_of(path: Path) -> str | None:
-    """What an HDF5 file of ours was asked to be."""
+    """Digest of the job that made an HDF5 file of pullback."""
     with open_any(path) as file, refuse_damage(path, mend(path)):
         found = file.attrs.get("spec_digest")
     return None if found is None else str(found)[:JOB_DIGEST_DIGITS]
@@ -30,11 +29,11 @@ def job_digest_of(path: Path) -> str | None:
 def refuse_stale_files(
     job: Mapping[str, Any], reader: Callable[[Path], str | None] = job_digest_of, **inputs: Sequence[Path]
 ) -> None:
-    """Compare input files with what the study says now.
+    """Compare input files with the current study; refuse stale ones.
 
     Args:
         job: of the plan, parsed. One without ``inputs``, written by hand, refuses nothing.
-        reader: gives what a file was asked to be.
+        reader: returns the job digest of a file.
         inputs: name of the inputs, as in ``job["inputs"]`` -> files.
 
     Raises:

@@ -18,17 +18,17 @@ TABLE_ROWS = 16_384
 """Rows of a table that are read at once where some of them are wanted."""
 
 Noticed = Mapping[str, Mapping[int, float]]
-"""What an inference noticed, by name: a number for each set or piece of events, by its first event."""
+"""Diagnostics of an inference, by name: a number for each set or piece of events, by its first event."""
 
 
 def merge(into: dict[str, dict[int, float]], more: Noticed) -> None:
-    """Add what was noticed; a set or piece that is there already is not counted twice."""
+    """Merge diagnostics; sets or pieces that are present already are not counted twice."""
     for name, values in more.items():
         into.setdefault(name, {}).update(values)
 
 
 def add_cost(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
-    """Two costs together: memory is the larger, all else adds up."""
+    """Add two costs: the maximum of memory, the sum of all else."""
     keys = [*one, *(key for key in other if key not in one)]
     pairs = {key: (one.get(key, 0), other.get(key, 0)) for key in keys}
     return {key: max(pair) if key == "peak_memory_mb" else sum(pair) for key, pair in pairs.items()}
@@ -51,7 +51,7 @@ class EnsembleWriter(PieceWriter):
         path: the final path.
         x: the field of the truth, or None for observations alone.
         y: the field of the observations.
-        spec: canonical JSON of what was asked.
+        spec: canonical JSON of the job.
         attributes: more attributes of the file.
         columns: extra variables with one value per event, and their types.
 
@@ -130,14 +130,14 @@ def _write_sweep(file: h5py.File, offsets: np.ndarray, theta: np.ndarray, names:
 
 
 class EnsembleReader(PieceReader):
-    """A shard, or an index over shards.
+    """Reader of a shard or of an index over shards.
 
     Attributes:
         n: number of events.
         x, y: fields; x is None where there is no truth.
         offsets: first event of each ensemble and n, (ensemble + 1,).
         theta: parameters of each ensemble (ensemble, parameter), or None.
-        digest: of the content, whatever shards it is cut into.
+        digest: of the content, independent of the shards.
 
     Raises:
         StoreError: a file is missing, truncated, foreign or changed.
@@ -201,7 +201,7 @@ class PosteriorWriter(PieceWriter):
         draws: posterior draws of each event.
         ensemble: what was inferred from; its digest is kept, its arrays are not copied.
         ensemble_name: its path relative to the results.
-        spec: canonical JSON of what was asked.
+        spec: canonical JSON of the job.
         attributes: more attributes of the file.
     """
 
@@ -241,7 +241,7 @@ class PosteriorWriter(PieceWriter):
         )
 
     def finish(self, cost: Mapping[str, float], noticed: Noticed) -> None:
-        """What the inference cost and noticed; kept beside the content digest, not in it."""
+        """Store cost and diagnostics of the inference; they are not part of the content digest."""
         self._file.attrs["cost"] = json.dumps(dict(cost), sort_keys=True)
         _write_noticed(self._file, noticed)
 
@@ -268,7 +268,7 @@ class PosteriorReader(PieceReader):
 
     @property
     def diagnostics(self) -> dict[str, float]:
-        """What the inference noticed: the median over sets, or over pieces of events."""
+        """Diagnostics of the inference: the median over sets, or over pieces of events."""
         return {name: float(np.median(list(values.values()))) for name, values in self.noticed.items()}
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:

@@ -45,7 +45,7 @@ class Unfolded(NamedTuple):
         x: truth sample (sample, *x), float32, physical units; None where there are only bins.
         weight: (sample, replica), replica 0 nominal; the scale is free, for only their ratios count.
         bins: by feature.
-        diagnostics: numbers that belong in the report.
+        diagnostics: numbers for the report.
     """
 
     x: np.ndarray | None = None
@@ -55,9 +55,9 @@ class Unfolded(NamedTuple):
 
     @staticmethod
     def of(posterior: PosteriorReader) -> "Unfolded":
-        """The truth distribution that a posterior yields: every draw, the weights of an event's draws adding up to one.
+        """The truth distribution of a posterior: all draws, with weights that sum to one for each event.
 
-        An event whose draws all failed keeps no weight; it is counted where failures are.
+        An event without a successful draw has weight zero; it is counted as a failure.
         """
         ok = posterior.read("ok")
         weight = normalise(np.where(ok, posterior.read("log_weight"), -np.inf))
@@ -81,7 +81,7 @@ def write_unfolded(
         unfolded: the distribution; its diagnostics are added to ``diagnostics``.
         x: the field of the truth.
         ensemble: the observations that were unfolded; their digest is kept.
-        job: canonical JSON of what was asked.
+        job: canonical JSON of the job.
         cost: of conditioning and unfolding.
         diagnostics: of the conditioning.
         attributes: more attributes of the file.

@@ -1,13 +1,16 @@
 """One life cycle for every method: train (optional) -> condition (optional) -> sample and/or unfold.
 
-A method is made once per job from its spec, its problem and the settings of the inference. What it learns goes into one
-*artifact* file; what it computes from one ensemble is a *state*; posterior samples come in blocks of events, so that
-everything streams. Amortised models use all three, the oracle only ``sample``, EnKG ``sample`` with a prior's artifact.
+A method is made once per job from its spec, its problem and the settings of the inference. Training writes one
+*artifact* file; conditioning on one ensemble gives a *state*; posterior samples are made in blocks of events, so that
+memory stays bounded. Amortised models use all three steps, the oracle only ``sample``, EnKG ``sample`` with the
+artifact of a prior.
 """
 
 import copy
+import csv
+import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 
+from pullback.core.atomic import write_whole
 from pullback.ensembles.arrays import Ensemble
 from pullback.problems.base import Problem
 from pullback.study.kinds import Infer
@@ -36,7 +40,7 @@ class PosteriorSamples(NamedTuple):
     Attributes:
         x: (event, draw, *x), float32, physical units. A failed draw is NaN.
         log_weight: (event, draw), float64; zeros for equally weighted draws.
-        ok: (event, draw), bool; a failed draw stays and counts as a failure.
+        ok: (event, draw), bool; False for a failed draw, which is kept and counted.
         diagnostics: numbers about these draws that belong in the report; a family's is the median over its blocks.
     """
 
@@ -48,7 +52,7 @@ class PosteriorSamples(NamedTuple):
 
 @dataclass
 class Cost:
-    """What an inference used; summed over parts into the cost table. Seconds and memory are taken by the driver."""
+    """Cost of an inference, summed over parts for the cost table. The driver measures seconds and memory."""
 
     simulator_calls: int = 0
     network_calls: int = 0
@@ -58,7 +62,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Context:
-    """What a method may use besides its own settings.
+    """Run-time context of a method: address of its random numbers, threads, device, progress, stop.
 
     Attributes:
         address: (study seed, problem name, method name, seed): the root of all its random numbers.
@@ -78,19 +82,44 @@ class Context:
 
 @dataclass(frozen=True)
 class TrainPaths:
-    """Where training writes; what is None is not written.
+    """Output paths of a training; nothing is written where one is None.
 
     Attributes:
         artifact: final model, written under a temporary name and renamed at the end.
         curves: CSV of loss curves, written likewise.
         checkpoints: folder that belongs to exactly this training (named by its fingerprint); deleted on success.
-        asked: what the artifact was asked to be: kept in its meta values, from where inference compares it.
+        asked: digest of the training job, stored in the artifact's meta values; inference compares it.
     """
 
     artifact: Path | None = None
     curves: Path | None = None
     checkpoints: Path | None = None
     asked: str = ""
+
+    def write(
+        self, weights: dict[str, Any], meta: dict[str, Any], curves: Sequence[Mapping[str, float]] = ()
+    ) -> "Artifact":
+        """Write a finished training, and return its artifact.
+
+        Args:
+            weights: tensors by name.
+            meta: plain values (dicts, lists, numbers, text).
+            curves: rows of the loss curves, with ``step``, ``train_loss`` and ``validation_loss``, and any more
+                numbers under the same names in each.
+        """
+        from pullback.diffusion.checkpoint import Artifact, save_artifact
+
+        meta = {**meta, "asked": self.asked}
+        if self.curves:
+            text = io.StringIO()
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(curves[0] if curves else ("step", "train_loss", "validation_loss"))
+            for row in curves:
+                writer.writerow([v if isinstance(v, int) else f"{v:.8g}" for v in row.values()])
+            write_whole(self.curves, text.getvalue().encode())
+        if self.artifact:
+            save_artifact(self.artifact, weights, meta)
+        return Artifact({name: value.detach().cpu() for name, value in weights.items()}, meta)
 
 
 class Method(Generic[State]):
@@ -111,7 +140,7 @@ class Method(Generic[State]):
         self.cost = Cost()
 
     def using(self, settings: Infer) -> Self:
-        """The same method, what it learned and what it has cost included, with other settings of the inference."""
+        """A copy of the method, with its trained state and its cost, and other settings of the inference."""
         other = copy.copy(self)
         other.settings = settings
         return other
@@ -124,7 +153,8 @@ class Method(Generic[State]):
     def train(self, data: "TrainingData", job: TrainPaths) -> "Artifact | None":
         """Learn from the seen families and write the artifact; for methods whose Spec says ``trains``.
 
-        One whose artifact is tensors and plain values returns it: where ``job`` names no file, that is all there is.
+        ``job.write`` writes it beside the loss curves and returns it; where ``job`` names no file, the returned one is
+        the only copy.
 
         With several GPUs it runs once in each process of torchrun; the default loop shares the work among them.
         """
@@ -134,15 +164,15 @@ class Method(Generic[State]):
         """Read the trained artifact and/or the prior's. ``seen``: index files of the seen families' train split."""
 
     def set_prior_params(self, params: dict[str, Any]) -> None:
-        """The true parameters of the family's prior, for methods whose Spec is ``told``."""
+        """Pass the true parameters of the family's prior, for Specs with ``uses_prior_params``."""
         raise NotImplementedError(f"{type(self).__name__} takes no parameters of the prior")
 
     def set_reference(self, reference: Path) -> None:
-        """The family's independent truth, for methods to which it stands for the prior (``needs_either``)."""
+        """Pass the family's reference split, for methods that use it as a sample of the prior (``needs_either``)."""
         raise NotImplementedError(f"{type(self).__name__} takes no reference")
 
     def condition(self, ensemble: Ensemble, workdir: Path | None = None) -> State:
-        """What is computed once for one ensemble (set embedding, training on the ensemble ...).
+        """Compute the state of one ensemble, once (set embedding, fitted prior ...).
 
         Args:
             ensemble: the observations, all of one set.
@@ -151,7 +181,7 @@ class Method(Generic[State]):
         return None  # type: ignore[return-value]
 
     def pack(self, state: State) -> Any:
-        """A state as plain values (dicts, lists, numbers, text) and NumPy arrays, which rule `condition` keeps."""
+        """Serialise a state as plain values (dicts, lists, numbers, text) and NumPy arrays, for rule `condition`."""
         return state
 
     def unpack(self, packed: Any) -> State:
@@ -164,9 +194,9 @@ class Method(Generic[State]):
         raise NotImplementedError
 
     def unfold(self, state: State, ensemble: Ensemble) -> "Unfolded":
-        """The truth distribution, for methods whose Spec says ``unfolds``."""
+        """The truth distribution of the ensemble, for methods with ``unfolds``."""
         raise NotImplementedError
 
     def diagnostics(self, state: State) -> dict[str, float]:
-        """Numbers about one conditioning that belong in the report (distance from the training ensembles ...)."""
+        """Diagnostics of one conditioning for the report (distance from the training ensembles ...)."""
         return {}

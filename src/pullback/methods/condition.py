@@ -1,4 +1,4 @@
-"""What the rule `condition` calls: the states of one family's sets, computed once for all parts of an inference."""
+"""Driver of the rule `condition`: the states of one family's sets, computed once for all parts of an inference."""
 
 import logging
 import shutil
@@ -20,8 +20,7 @@ def condition(
 ) -> None:
     """Write the state of every conditioning set of one family.
 
-    A set that an earlier attempt finished is taken up; within a set the method goes on from the files that it keeps in
-    its ``workdir``.
+    Sets finished by an earlier attempt are reused; within a set the method continues from the files in its ``workdir``.
 
     Args:
         job: `Plan.condition_job`.
@@ -30,10 +29,10 @@ def condition(
         checkpoints: folder for finished sets and the method's own files; removed on success.
         code: digest of the code that this job runs.
         limit: minutes that a scheduler gives this job (`stopping.Clock`).
-        gpus: that were asked for; one is used.
+        gpus: number requested; one is used.
 
     Raises:
-        DeviceError: the GPUs are not those that were asked for.
+        DeviceError: the GPUs differ from those requested.
         Stopped: close to the limit, or on a signal; the same call goes on.
     """
     with opened(job, inputs, limit, gpus) as (plan, method, ensemble):

@@ -1,4 +1,4 @@
-"""What the rule `infer` calls: one part of one family's observations, answered by one method, streamed to a file."""
+"""Driver of the rule `infer`: posterior samples of one method for one part of a family, written block by block."""
 
 import logging
 import time
@@ -21,7 +21,7 @@ log = logging.getLogger("pullback")
 
 
 class Piece(NamedTuple):
-    """Events that are answered at once, all conditioned on the same set of observations."""
+    """A block of events that is sampled at once, conditioned on one set of observations."""
 
     first: int
     last: int
@@ -33,9 +33,9 @@ def pieces(events: int, observed: int, set_size: int | str, block: int) -> Itera
     """Cut a family's first ``events`` into sets and blocks; the same whatever the number of parts.
 
     Args:
-        events: events that are answered.
-        observed: observations there are; a set may hold more of them than are answered.
-        set_size: ``"all"``, or observations of one set; the remainder is a set of its own.
+        events: number of events to infer.
+        observed: number of observations; a set may contain more of them than are inferred.
+        set_size: ``"all"``, or observations of one set; the remainder is a separate set.
         block: most events of a piece.
     """
     for set_first, set_last in conditioning_sets(events, observed, set_size):
@@ -61,10 +61,10 @@ def infer(
         checkpoints: folder for the finished pieces of a long inference; removed on success. None keeps nothing.
         code: digest of the code that this job runs.
         limit: minutes that a scheduler gives this job (`stopping.Clock`).
-        gpus: that were asked for; one is used.
+        gpus: number requested; one is used.
 
     Raises:
-        DeviceError: the GPUs are not those that were asked for.
+        DeviceError: the GPUs differ from those requested.
         Stopped: close to the limit, or on a signal; the same call goes on.
     """
     with opened(job, inputs, limit, gpus) as (plan, method, reader):
@@ -102,10 +102,10 @@ def answer(
         method: loaded, with the settings of the inference.
         ensemble: the observations.
         out: the part that is written.
-        job: canonical JSON of what was asked, kept in the file.
+        job: canonical JSON of the job, stored in the file.
         part, parts: which of how many pieces of the events.
         attributes: more attributes of the file.
-        finished: the pieces that an earlier attempt answered, and where to keep new ones.
+        finished: the pieces finished by an earlier attempt, and storage for new ones.
         states: of the ensemble's sets, where they were computed before. The first part carries their cost.
 
     Raises:

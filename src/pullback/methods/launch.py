@@ -1,7 +1,7 @@
-"""Starts a training in several processes with torchrun, and tells it when to stop.
+"""Start a training in several processes with torchrun, and stop it before the time limit.
 
-The processes go on as long as their standard input is open: the driver closes it when its clock is due, and it closes
-by itself when the driver dies. They leave a note in a folder: that they stopped, or the first error of any of them.
+The processes run as long as their standard input is open. The driver closes it near the time limit; the system closes
+it when the driver dies. They write a file that says whether they stopped, or the first error of any of them.
 
 On several nodes of a SLURM job, ``srun`` starts one torchrun on each, and they meet at the first node. Exercised with
 CPU processes (gloo): one torchrun, and two that meet on one machine; not on two machines, and not with several GPUs.
@@ -33,7 +33,7 @@ PATIENCE_S = 60.0
 
 
 class LaunchError(RuntimeError):
-    """What one of the processes said, or that they ended without a word."""
+    """A training process failed; the message is its error, or that it ended without one."""
 
 
 def launch(arguments: Mapping[str, Any], folder: Path, clock: Clock, processes: int, nodes: int = 1) -> None:

@@ -1,9 +1,10 @@
-"""A learned likelihood p(y|x): a mixture of Gaussians with parameters from a network of x (Bishop 1994), by zuko.
+"""Learned likelihood p(y|x): a mixture density network (Bishop 1994), by zuko.
 
 Only the prior differs between the families of a problem, so one p(y|x) is learned on the pooled pairs of all seen
-families and holds for unseen ones, as long as their truths lie where there were pairs. x and y are as networks see
-them (`Scaling`): the density is per unit of the scaled y. A fixed transform of y has a Jacobian that does not depend on
-x, so that ratios of likelihoods, responsibilities and gains are those of the physical y; the values themselves are not.
+families and holds for unseen ones, as long as their truths lie in the support of the training pairs. x and y are as
+networks see them (`Scaling`): the density is per unit of the scaled y. A fixed transform of y has a Jacobian that does
+not depend on x, so that likelihood ratios, responsibilities and gains are the same as for the physical y, but absolute
+values are not.
 
 Of all pairs (y_i, x_p) the parameters are computed once for each particle. The exponent of each Gaussian,
 
@@ -43,7 +44,7 @@ class LikelihoodError(ValueError):
 
 
 class GmmLikelihood(Method[None]):
-    """The training of a likelihood, which is an artifact of its own."""
+    """Training of a likelihood, a separate artifact."""
 
     spec: GmmLikelihoodSpec
 
@@ -67,7 +68,7 @@ class GmmLikelihood(Method[None]):
 
 
 def refuse(x: Field, y: Field) -> None:
-    """Raise LikelihoodError for fields that a mixture of Gaussians is not for."""
+    """Raise LikelihoodError for fields that are arrays or have a periodic quantity."""
     for field in (x, y):
         if not field.is_vector:
             raise LikelihoodError(

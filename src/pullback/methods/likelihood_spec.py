@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class GmmLikelihoodSpec(LikelihoodSpec):
-    """A learned p(y|x), which no prior changes: a mixture of Gaussians whose parameters are a network of x (zuko)."""
+    """Learned p(y|x), independent of the prior: a mixture density network (zuko)."""
 
     code: ClassVar[str] = "pullback.methods.likelihood:GmmLikelihood"
 

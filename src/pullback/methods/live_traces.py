@@ -1,4 +1,4 @@
-"""Traces of a record that recorded nothing: no observation of anything, least of all of silence."""
+"""Mask of live traces: all-zero (dead) traces are excluded from the data."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ from pullback.ensembles.fields import Field
 
 
 def live(field: Field, y: np.ndarray) -> np.ndarray:
-    """Where one observation (*y,) is data: False along a receiver's trace that is zero at all times.
+    """Mask of live samples of one observation (*y,): False along traces that are zero at all times.
 
-    Only of gathers: elsewhere a quantity that is zero at all times may well have been measured.
+    Applies to shot gathers only: in other data a quantity can be zero at all times.
 
     Returns:
         bool, the shape of y with 1 in place of time; all True for a field without time and receivers.

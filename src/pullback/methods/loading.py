@@ -1,4 +1,4 @@
-"""A method as the rules `condition`, `infer` and `unfold` use it: its files, read, and its cost."""
+"""Loading of methods for the rules `condition`, `infer` and `unfold`, and measurement of their cost."""
 
 import hashlib
 import json
@@ -28,9 +28,9 @@ class Inputs(NamedTuple):
         artifact: the trained model, for methods that train.
         prior: the diffusion prior, for methods that use one.
         likelihood: the learned likelihood, for an inference that is refined with one.
-        state: what conditioning gave, where that is a job of its own.
-        seen: train indices of the seen families, for methods that answer from them.
-        reference: index of the family's reference split, for methods to which its truth stands for the prior.
+        state: the states, where conditioning is a separate job.
+        seen: train indices of the seen families, for methods that read them at inference.
+        reference: index of the family's reference split, for methods that use it as a sample of the prior.
     """
 
     ensemble: Path
@@ -61,10 +61,10 @@ def opened(
         job: canonical JSON.
         inputs: files.
         limit: minutes that a scheduler gives this job (`stopping.Clock`).
-        gpus: that were asked for; one is used.
+        gpus: number requested; one is used.
 
     Raises:
-        DeviceError: the GPUs are not those that were asked for.
+        DeviceError: the GPUs differ from those requested.
         StaleFileError: a file was made for another config.
     """
     plan = json.loads(job)
@@ -99,7 +99,7 @@ LEARNED = ("artifact", "prior", "likelihood", "state")
 
 
 def record_of(plan: Mapping[str, Any], inputs: Inputs, ensemble: EnsembleReader, code: str) -> dict[str, Any]:
-    """Everything that the numbers of a job depend on: the job, digests of all that it reads, and its code."""
+    """Record of everything that the results of a job depend on: the job, digests of its inputs, and its code."""
     found: dict[str, Any] = {"ensemble": ensemble.digest, "seen": [], "reference": []}
     for name, files in (("seen", inputs.seen), ("reference", [inputs.reference] if inputs.reference else [])):
         for path in files:
@@ -118,7 +118,7 @@ def _job_digest_of_artifact(path: Path) -> str | None:
 
 
 class Spent:
-    """What an attempt used, in all and since it was last asked."""
+    """Cost of an attempt: in total and since the last query."""
 
     def __init__(self, method: Method[Any]):
         self._method = method

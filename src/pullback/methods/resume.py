@@ -1,4 +1,4 @@
-"""The finished pieces of an inference that is not finished: kept now and then, taken up by a rerun."""
+"""Checkpoints of an inference: finished pieces are saved at intervals and reused by a rerun."""
 
 import io
 import json
@@ -42,7 +42,7 @@ class Finished:
         record: everything that its numbers depend on.
 
     Attributes:
-        cost: what the pieces that were taken up had cost, with all that was done for them.
+        cost: cost of the reused pieces.
         diagnostics: of the sets that they belong to, and their own: {name: {first event of the set or piece: value}}.
     """
 
@@ -74,7 +74,7 @@ class Finished:
             log.info("resumed: %d finished pieces from %s", len(self._taken), folder)
 
     def get(self, piece: int) -> Answer | None:
-        """A piece that was taken up, or None."""
+        """A reused piece, or None."""
         if piece not in self._taken:
             return None
         path, first, last = self._taken[piece]
@@ -84,7 +84,7 @@ class Finished:
         return Answer(PosteriorSamples(found["x"], found["log_weight"], found["ok"]), found["event_id"])
 
     def add(self, piece: int, answer: Answer) -> bool:
-        """Take a piece that was just answered; whether it is time to `save`."""
+        """Add a finished piece; returns whether it is time to `save`."""
         self._waiting[piece] = answer
         self._bytes += answer.chunk.x.nbytes
         now = time.monotonic()
@@ -96,7 +96,7 @@ class Finished:
         return False
 
     def save(self, cost: Mapping[str, float], diagnostics: Noticed) -> None:
-        """Keep what waits, with all that was spent and noticed since the last save."""
+        """Save the new pieces, with their cost and diagnostics."""
         self._saved = time.monotonic()
         if not self._waiting:
             return

@@ -1,4 +1,4 @@
-"""The file of what a method computed from one ensemble: one state for each conditioning set, with the cost of all.
+"""State files: one state for each conditioning set of an ensemble, and their total cost.
 
 A state is kept as plain values (dicts, lists, numbers, text) and NumPy arrays, as `Method.pack` gives them. In the file
 arrays are tensors, so that it is read with ``weights_only=True`` like every other artifact.
@@ -47,9 +47,9 @@ def conditioning_sets(events: int, observed: int, set_size: int | str) -> Iterat
     """The sets of observations that a family's first ``events`` are conditioned on, in order.
 
     Args:
-        events: events that are answered.
-        observed: observations there are; a set may hold more of them than are answered.
-        set_size: ``"all"``, or observations of one set; the remainder is a set of its own.
+        events: number of events to infer.
+        observed: number of observations; a set may contain more of them than are inferred.
+        set_size: ``"all"``, or observations of one set; the remainder is a separate set.
     """
     size = observed if set_size == "all" else int(set_size)
     for first in range(0, events, size):
@@ -57,7 +57,7 @@ def conditioning_sets(events: int, observed: int, set_size: int | str) -> Iterat
 
 
 def save_states(path: Path, states: States, job_digest: str = "") -> None:
-    """Write states, whole or not at all; ``job_digest`` says what the file was asked to be."""
+    """Write states, whole or not at all; ``job_digest`` is the digest of the job that makes the file."""
     from pullback.diffusion.checkpoint import save_artifact
 
     sets = [{"set": list(members), "state": _tensors(packed)} for members, packed in states.packed.items()]

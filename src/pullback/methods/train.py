@@ -59,12 +59,12 @@ def train(
         checkpoints: folder for the state of a training that is not finished; removed on success.
         code: `Graph.code`: what this job runs, piece by piece, JSON.
         limit: minutes that a scheduler gives this job (`stopping.Clock`).
-        gpus: that were asked for, on all nodes together; more than one train together, by torchrun.
-        nodes: that were asked for.
+        gpus: number requested, on all nodes together; more than one train together, by torchrun.
+        nodes: number requested.
         processes: on each node, which share the training; 0: one for each GPU.
 
     Raises:
-        DeviceError: the GPUs are not those that were asked for.
+        DeviceError: the GPUs differ from those requested.
         RunError: several processes for a training that only one can do.
         Stopped: close to the limit, or on a signal; the same call goes on.
     """
@@ -73,11 +73,11 @@ def train(
         devices = check_devices(gpus, plan["accelerator"], nodes)
         refuse_stale_files(plan, train=train, validation=validation)
         processes = processes or max(1, devices)
-        alone = spec_of(plan).alone
-        if alone and processes * nodes > 1:
+        reason = spec_of(plan).single_process_reason
+        if reason and processes * nodes > 1:
             raise RunError(
-                f"{plan['method']['kind']} trains in one process, as {alone}; found {processes * nodes} processes: ask "
-                "for one GPU"
+                f"{plan['method']['kind']} trains in one process, as {reason}; found {processes * nodes} processes: "
+                "ask for one GPU"
             )
         arguments = {
             "job": job,
@@ -115,7 +115,7 @@ def learn(
     problem = problem_of(plan["problem"])
     readers = {"train": [EnsembleReader(p) for p in train], "validation": [EnsembleReader(p) for p in validation]}
     try:
-        data = TrainingData(readers["train"], readers["validation"], spec.train.memory_mb)
+        data = TrainingData(readers["train"], readers["validation"], spec.memory_mb)
         # Not the number of processes: the training of one can go on in several.
         parts = {"job": plan, "data": data.digests, "code": json.loads(code), "threads": plan["threads"]}
         folder = checkpoint_folder(Path(checkpoints), parts, make=first)

@@ -1,4 +1,4 @@
-"""What the rule `unfold` calls: the truth distribution of one family, by one method, to one file."""
+"""Driver of the rule `unfold`: the truth distribution of one family, by one method, in one file."""
 
 import logging
 from collections.abc import Mapping
@@ -20,11 +20,11 @@ def unfold(job: str, inputs: Inputs, out: Path, limit: float | None = None, gpus
         inputs: files; with a state the ensemble is not conditioned on again.
         out: the HDF5 file.
         limit: minutes that a scheduler gives this job (`stopping.Clock`).
-        gpus: that were asked for; one is used.
+        gpus: number requested; one is used.
 
     Raises:
-        DeviceError: the GPUs are not those that were asked for.
-        StoreError: what the method returns is no distribution.
+        DeviceError: the GPUs differ from those requested.
+        StoreError: the result of the method is not a valid distribution.
     """
     with opened(job, inputs, limit, gpus) as (plan, method, ensemble):
         spent = Spent(method)

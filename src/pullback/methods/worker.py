@@ -1,4 +1,4 @@
-"""One of the processes of a training, as torchrun starts it: ``python -m pullback.methods.worker <job file>``."""
+"""Entry point of one training process under torchrun: ``python -m pullback.methods.worker <job file>``."""
 
 import json
 import os

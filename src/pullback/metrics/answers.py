@@ -1,4 +1,4 @@
-"""One posterior beside its family, streamed once: what every metric is computed from."""
+"""Input of all metrics: one posterior and its family, read once in blocks."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -33,7 +33,7 @@ SET_REPLICAS = 50
 
 @dataclass
 class Answers:
-    """One posterior and what it is compared with; arrays are of all its events unless said otherwise.
+    """One posterior and the reference data; arrays are of all its events unless said otherwise.
 
     Attributes:
         case: the family.

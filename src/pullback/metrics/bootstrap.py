@@ -1,6 +1,6 @@
-"""Intervals: the bootstrap by group.
+"""Bootstrap intervals: cluster bootstrap by group.
 
-A group (a collision, a shot line) is drawn whole because its events are not independent.
+A group (a collision, a shot line) is resampled as a unit because its events are not independent.
 """
 
 from functools import cached_property
@@ -11,7 +11,7 @@ from pullback.ensembles.groups import Groups
 
 LEVELS = (2.5, 97.5)
 MOST_GROUPS = 20_000
-"""More groups than this are joined into so many lots, drawn whole: the spread is the same, memory stays bounded."""
+"""Above this number groups are merged into as many clusters: the spread is the same, memory stays bounded."""
 
 
 class Replicas:

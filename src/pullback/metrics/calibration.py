@@ -1,4 +1,4 @@
-"""Scores of whole posteriors: point estimates, CRPS, coverage, spread. Vectorised over events and components."""
+"""Scores of posterior samples: point estimates, CRPS, coverage, spread. Vectorised over events and components."""
 
 from typing import TYPE_CHECKING
 

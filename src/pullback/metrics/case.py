@@ -1,4 +1,4 @@
-"""One judged family: its truth, observations, replicas, distances and floors, shared by all results on it."""
+"""One evaluated family: its truth, observations, replicas, distances and floors, shared by all results on it."""
 
 import logging
 import math
@@ -31,7 +31,7 @@ class EvaluationError(ValueError):
 
 
 class Case:
-    """One judged family: what all results on it are compared with.
+    """One evaluated family: the reference data of all results on it.
 
     Args:
         name: of the family.
@@ -117,7 +117,8 @@ class Case:
     def exact(self) -> Exact | None:
         """Exact posterior draws of the first events, where there are any.
 
-        Under a shift the observations do not come from the problem's own likelihood, and nobody knows the posterior.
+        Under a shift the observations do not come from the problem's own likelihood, and the exact posterior is
+        unknown.
         """
         chosen = self.evaluation["exact_families"]
         asked_for = self.evaluation["exact_events"] or self.evaluation["c2st_events"]

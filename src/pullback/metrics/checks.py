@@ -1,4 +1,4 @@
-"""Truth-free checks: what can be said about draws when only observations are known."""
+"""Checks without truth, for families of which only observations are known."""
 
 import logging
 from collections.abc import Iterator
@@ -62,12 +62,12 @@ def fold_back(
     address: seeding.Address,
     seeds: int,
 ) -> Measured:
-    """``fold_back_swd``: are draws, put through the forward process, distributed as what was observed?
+    """``fold_back_swd``: forward-folding check: the distance between folded draws and the observations.
 
-    One draw of each event is used. A small distance is needed, not enough: many truths fold to one distribution. A
-    failed draw or simulation enters as the corner of the observed range farthest from its event's observation. The
-    floor is the distance between two random halves of the observations over sqrt(2): halves have half the events, and
-    a distance between samples of one distribution falls as n^-1/2.
+    One draw of each event is used. A small distance is necessary but not sufficient: many truths fold to one
+    distribution. A failed draw or simulation enters as the corner of the observed range farthest from its event's
+    observation. The floor is the distance between two random halves of the observations over sqrt(2): halves have half
+    the events, and a distance between samples of one distribution falls as n^-1/2.
 
     Args:
         problem: has a forward process; x is a vector, so that this is cheap.
@@ -197,7 +197,7 @@ class SeenObservations:
     ) -> Measured | None:
         """``seen_swd``: sliced distance from observations to the nearest ensemble that was trained on.
 
-        It says how far outside its training priors a method works, whatever the method; on the scale of y. Samples of
+        It measures the distance from the training priors, independent of the method, on the scale of y. Samples of
         one prior are not 0 apart: a few thousand events lie about as far as the floor of a distance of that size.
 
         Args:

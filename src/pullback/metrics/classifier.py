@@ -7,8 +7,8 @@ many events no posterior need be drawn more than once. The classifier is that of
 z-scored, 5 folds, the mean accuracy on rows left out. Both rows of an event are in the same fold: rows that share y
 would otherwise leak from training to test.
 
-The accuracy is 1/2 where the two posteriors agree and 1 where every draw gives itself away. As an estimate it scatters
-a little below 1/2 too, and is printed so. The floor is the classifier's accuracy between two independent exact draws.
+The accuracy is 1/2 where the two posteriors agree and 1 where every draw is classified correctly. Estimates can lie
+slightly below 1/2 and are not clipped. The floor is the classifier's accuracy between two independent exact draws.
 """
 
 import warnings
@@ -40,13 +40,13 @@ def features(values: np.ndarray, field: Field) -> np.ndarray:
 
 
 def correct(y: np.ndarray, ours: np.ndarray, theirs: np.ndarray, address: seeding.Address) -> np.ndarray:
-    """How many of an event's two rows the classifier that did not see the event told rightly, as a share (event,).
+    """Fraction of an event's two rows that are classified correctly in cross-validation (event,).
 
     Args:
         y, ours, theirs: features (event, ...) of the observations and of one draw each of the two posteriors.
         address: of folds and of the classifiers' starts.
     """
-    require("sklearn", extra="judge")
+    require("sklearn", extra="evaluate")
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
 

@@ -1,4 +1,4 @@
-"""Where the truth stands among the draws of its event: ranks and coverage of a family's events, and their rows."""
+"""Calibration: ranks of the truth among the draws of its event, and expected coverage."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -120,7 +120,7 @@ SBC = Metric(
 TARP = Metric(
     "tarp_gap",
     "TARP: gap of expected coverage",
-    "largest gap over levels, whole posteriors; 95 % of exact samplers lie below 1.56 floors",
+    "largest gap over credibility levels, in all components jointly; 95 % of exact samplers lie below 1.56 floors",
     "lower",
     measure=credibility_rows,
 )

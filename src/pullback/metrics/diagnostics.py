@@ -1,4 +1,4 @@
-"""Numbers that methods report of themselves: one of each for a posterior, without an interval."""
+"""Diagnostics reported by methods: one number for each posterior, without an interval."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING

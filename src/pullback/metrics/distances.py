@@ -3,7 +3,7 @@
 In one dimension the optimal plan pairs quantiles, W_p^p = int_0^1 |F_u^-1(q) - F_v^-1(q)|^p dq; for two samples of one
 size without weights that is the mean over sorted values. The sliced distance is that of Bonneel et al. 2015 as POT
 defines it (``ot.sliced_wasserstein_distance``, which the tests compare with): root of the mean of W_2^2 over random
-directions. Written here: importing POT alone takes longer than evaluation a small family.
+directions. Written here: importing POT alone takes longer than evaluating a small family.
 """
 
 from collections.abc import Sequence

@@ -1,10 +1,10 @@
-"""The energy score of draws, the CRPS of whole vectors (Gneiting and Raftery 2007, eq. 22).
+"""The energy score of draws, the multivariate CRPS (Gneiting and Raftery 2007, eq. 22).
 
     ES = E|X - x| - E|X - X'| / 2
 
 for a truth x and independent draws X, X', in the Euclidean norm on the common scale of `pullback.metrics.sample.Space`.
-It is proper: on average no posterior has a lower one than the exact, so what a method has above it is a distance of
-posteriors and not of marginals.
+It is a proper scoring rule: the exact posterior minimises its expectation, so the excess of a method is a distance
+between posteriors, not between marginals.
 
 The second mean is over pairs of different draws and so unbiased for a finite number of them: all pairs, or above
 `ALL_PAIRS` draws those that stand at most `SHIFTS` places apart in the (independent) draws, which is also unbiased and

@@ -107,7 +107,7 @@ def failed_draws(answers: "Answers") -> Iterator[Measured]:
 FAILED_DRAWS = Metric(
     "failed_draws",
     "Failed draws",
-    "share of draws that could not be made; they count against the method",
+    "fraction of failed draws; they are scored as the farthest corner of the range",
     "lower",
     needs_truth=False,
     measure=failed_draws,

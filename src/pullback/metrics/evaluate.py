@@ -117,12 +117,12 @@ def evaluate(
     examples: Path,
     unfolded: Sequence[Path] = (),
 ) -> None:
-    """Judge one method on one problem and write its metrics, its cost and what the report draws of it.
+    """Evaluate one method on one problem and write its metrics, its cost and the arrays for the report.
 
     Args:
         job: `Plan.evaluate_job`.
         posteriors: an index file for each of the job's `results`, in their order.
-        ensembles: judged family -> index of its test split.
+        ensembles: evaluated family -> index of its test split.
         references: base family -> index of its reference split.
         seen: indices of the seen families' train split.
         metrics, cost: tables to write, CSV (columns: `pullback.metrics.table`).

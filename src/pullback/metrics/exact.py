@@ -1,4 +1,4 @@
-"""Posteriors measured against the exact one, where it is known (`problems.true_prior`).
+"""Comparison of posteriors with the exact one, where it is known (`problems.true_prior`).
 
 For the first events of a family draws are made from p(x|y) under the family's true prior; they are the same for every
 method. Against them stand
@@ -128,7 +128,7 @@ class Exact:
         prior: of the family.
         other: the same prior, for draws that are independent of those from ``prior`` (floors).
         y: observations (event, *y).
-        truth: of as many first events as are judged by moments and scores (event, component).
+        truth: of the first events that moments and scores use (event, component).
         space, field: of x.
         draws: of each event.
         address: of the random numbers.
@@ -296,14 +296,14 @@ def c2st_rows(answers: "Answers") -> Iterator[Measured]:
 POSTERIOR_MEAN_ERROR = Metric(
     "posterior_mean_error",
     "Posterior mean against the exact one",
-    "root mean square, in exact standard deviations, noise of finite draws taken off",
+    "root mean square, in exact standard deviations, corrected for the finite number of draws",
     "lower",
     measure=exact_rows,
 )
 POSTERIOR_COVARIANCE_ERROR = Metric(
     "posterior_covariance_error",
     "Posterior covariance against the exact one",
-    "relative Frobenius norm, noise of finite draws taken off",
+    "relative Frobenius norm, corrected for the finite number of draws",
     "lower",
     measure=exact_rows,
 )
@@ -326,7 +326,7 @@ CRPS_EXCESS = Metric(
 C2ST = Metric(
     "c2st",
     "C2ST against the exact posterior",
-    "accuracy of a classifier, 0.5 where it cannot tell",
+    "accuracy of a classifier; 0.5 where the two are indistinguishable",
     "lower",
     measure=c2st_rows,
 )

@@ -1,16 +1,16 @@
-"""Tests of accuracy with random points (TARP; Lemos et al. 2023, arXiv 2302.03026): coverage of whole posteriors.
+"""Tests of accuracy with random points (TARP; Lemos et al. 2023, arXiv 2302.03026): expected coverage of posteriors.
 
 Around a reference point r lies the ball that reaches to the truth, and the share f of an event's draws inside it. For
 an exact posterior f is uniform whatever r is, as long as r does not depend on the event's truth; if that holds for
 every r(y), the posterior is exact. The expected coverage probability at a level is the share of events with f below it;
 the row is the largest gap between the two, max |ECP(level) - level|, with ties and the finite number of draws treated
-as in `pullback.metrics.ranks`, whose floor it shares. It sees what no component shows alone: wrong correlations.
+as in `pullback.metrics.ranks`, whose floor it shares. It detects errors that no marginal shows: wrong correlations.
 
-Two sets of references, for references that do not look at y pass draws that do not look at y either:
+Two sets of references, because draws that ignore y pass the test with references that ignore y:
 
     ``tarp_gap``          uniform over the range of the truth, as in the paper; for arrays a truth of the same prior;
     ``tarp_gap.local``    the truth of the nearest observation in the family's reference split: far from most of the
-                          prior, and independent of the judged events (without that split, among these).
+                          prior, and independent of the evaluated events (without that split, among these).
 
 Distances are Euclidean in units of the truth's standard deviation, for truths, draws and references alike (sbi before
 0.26.1 left the references out of this, which hides bias), angles wrapped.
@@ -53,7 +53,7 @@ class Others(NamedTuple):
 def uniform_references(
     truth: np.ndarray, space: Space, field: Field, others: Others, address: seeding.Address
 ) -> np.ndarray:
-    """A reference for each event (event, component) that knows nothing of it.
+    """A reference for each event (event, component), independent of it.
 
     Args:
         truth: (event, component); only its range is used.

@@ -1,8 +1,8 @@
 """Distances of one family with their bootstrap intervals and sampling floors.
 
 The floor of a distance is the same distance between the truth of the test events and as many independent truths of
-the same prior (split ``reference``): no method can be told from a perfect one below it. Draws share their events with
-the truth, so an exact posterior can lie a little below its floor.
+the same prior (split ``reference``): below it a method cannot be distinguished from an exact one. Draws share their
+events with the truth, so an exact posterior can lie a little below its floor.
 """
 
 from collections.abc import Iterator
@@ -209,7 +209,7 @@ def distance_rows(answers: "Answers") -> Iterator[Measured]:
 SWD = Metric(
     "swd",
     "Sliced Wasserstein distance",
-    "distance between the clouds of draws and of truths",
+    "distance between the joint distributions of draws and of truths",
     "lower",
     counts="directions",
     measure=distance_rows,
@@ -217,7 +217,7 @@ SWD = Metric(
 W1 = Metric(
     "w1",
     "Wasserstein-1 distance",
-    "distance between the spectra of draws and of truths",
+    "distance between the marginal distributions of draws and of truths",
     "lower",
     measure=distance_rows,
 )

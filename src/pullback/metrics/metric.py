@@ -1,4 +1,4 @@
-"""A metric as one object: its name, title, unit, direction, and the function that computes it.
+"""A metric: name, title, unit, direction, and the function that computes it.
 
 A built-in metric stands beside its function and has a line in `pullback.registry`. One from outside is an entry point
 of the group ``pullback.metrics`` or ``./my.py:NAME`` beside the study, named in ``evaluation: {metrics: [...]}``:
@@ -55,7 +55,7 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class Metric:
-    """What is measured, how it is called, and which way is better.
+    """Definition of a metric.
 
     Rows of one metric are called ``name``, then a number (`counts`), then one of `OF_WHAT`, then ``.part``:
     ``mse_point``, ``swd500_draw``, ``w1_draw.pt``.
@@ -118,7 +118,7 @@ def event_scores(metrics: "Iterable[Metric]", sample: "Sample") -> Scores:
 
 
 class Words(NamedTuple):
-    """What the report says of the rows of one name."""
+    """Labels of the rows of one name in the report."""
 
     title: str
     better: Better
@@ -184,7 +184,7 @@ def _readings(stem: str) -> Iterator[tuple[str, str, str]]:
 
 
 def words(row: str) -> Words:
-    """What the report says of rows of a name; of a metric that nobody registered, the name itself."""
+    """Labels of the rows of a name in the report; for an unregistered metric, the name itself."""
     stem, _, part = row.partition(".")
     for name, number, of_what in _readings(stem):
         metric = _named(name)

@@ -1,4 +1,4 @@
-"""Simulation-based calibration: is the truth one of the draws? Ranks, and how far they are from uniform.
+"""Simulation-based calibration: ranks of the truth among the draws, and their distance from uniform.
 
 The truth of an event and the draws of its exact posterior are exchangeable: for any function f of x (and y) the rank of
 f(truth) among f(draws) is uniform (Cook, Gelman and Rubin 2006; Talts et al. 2018, arXiv 1804.06788). With ``less``
@@ -12,8 +12,8 @@ summary is a distance and not a p-value: the largest distance between the distri
     D = max_u |F_n(u) - u|,
 
 with its bootstrap interval by group. Its floor is what n exact events give on average, E[sqrt(n) D] = sqrt(pi/2) ln 2
-(Kolmogorov's law); 95 % of exact samplers lie below 1.56 floors. A p-value would only say whether n was large enough to
-see a defect that every approximate method has, and would be wrong for events of one group.
+(Kolmogorov's law); 95 % of exact samplers lie below 1.56 floors. A p-value would mainly measure n, because every
+approximate method has some defect, and would be wrong for dependent events.
 
 Ranks of components alone have blind spots. Draws of the prior that ignore y are calibrated, component by component; of
 functions of x and y, the log-likelihood sees that (Modrak et al. 2023, arXiv 2211.02383), as do distances to references
@@ -75,8 +75,8 @@ def quantity_names(field: Field, problem: Problem | None) -> list[str]:
 def quantities(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
     """What is ranked, of draws (quantity, event, draw) and of the truth (quantity, event).
 
-    Angles are taken about the circular mean of an event's draws and truth together: the truth stays one among equals. A
-    failed draw stands at the corner of the truth's range that is farthest from its event's truth.
+    Angles are taken about the circular mean of an event's draws and truth together: truth and draws stay exchangeable.
+    A failed draw is imputed as the corner of the truth's range that is farthest from its event's truth.
     """
     truth, space = sample.known
     field, problem = sample.field, sample.problem

@@ -1,4 +1,4 @@
-"""Draws of some events beside their truth, as metrics are given them: failures imputed, weights normalised.
+"""Draws of some events with their truth, as input of metrics: failures imputed, weights normalised.
 
 A failed draw counts. It enters every error and distance as the corner of the truth's range that is farthest from its
 event's truth; it is never dropped and no later draw takes its place.
@@ -95,8 +95,8 @@ class Space:
 def normalised(log_weight: np.ndarray, ok: np.ndarray) -> np.ndarray | None:
     """Weights of draws, summing to 1 over each event's; None when all are equal.
 
-    A failed draw keeps the vote 1/draws, so that failures are chosen as often as they happened; the rest is shared by
-    the log-weights. An event whose successful draws all have weight zero shares equally.
+    A failed draw keeps the weight 1/draws, so that failures are chosen at their frequency; the rest is divided
+    according to the log-weights. An event whose successful draws all have weight zero shares equally.
 
     Args:
         log_weight: (event, draw), -inf for a draw without a vote.
@@ -235,7 +235,7 @@ class Sample:
         return len(self.x)
 
     def rng(self, *name: str | int) -> np.random.Generator:
-        """A random generator of one's own: the same name gives the same numbers for every method."""
+        """A separate random generator by name; the same name gives the same numbers for every method."""
         return seeding.generator(*self.address, *name)
 
     @cached_property

@@ -1,6 +1,6 @@
 """Set encoders without attention: a mean over encoded members (DeepSets), and moments of the observations.
 
-Both average with weights of any sign, sum w f / sum w, and tell the head the set's (effective) size.
+Both average with weights of any sign, sum w f / sum w, with the (effective) size of the set as an input of the head.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ class DeepSets(nn.Module):
         y_shape: shape of one observation.
         k: size of the embedding.
         hidden: width of phi and rho.
-        size_input: whether the head is told the set's size.
+        size_input: whether the set's size is an input of the head.
     """
 
     def __init__(self, y_shape: Shape, k: int, hidden: int, size_input: bool = True):
@@ -75,7 +75,7 @@ class Moments(nn.Module):
         k: size of the embedding.
         moments: names in `MOMENTS`.
         hidden: of the perceptron.
-        size_input: whether the head is told the set's size.
+        size_input: whether the set's size is an input of the head.
     """
 
     def __init__(self, features: int, k: int, moments: Sequence[str], hidden: int, size_input: bool = True):

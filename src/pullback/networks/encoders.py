@@ -1,8 +1,8 @@
 """Small encoders that the networks share: of time, of one observation, of an observation on the grid of x.
 
 An observation is a vector (feature,), an image (height, width) or shot gathers (source, time, receiver); sources are
-channels. Convolutions shrink an array to a few cells and flatten them, so that *where* something arrives is kept: an
-average over time and receivers would lose travel times.
+channels. Convolutions shrink an array to a few cells and flatten them, which keeps arrival times and offsets: global
+average pooling would lose them.
 """
 
 import math

@@ -42,7 +42,7 @@ class ConvBlock(nn.Sequential):
 
 
 class InversionNet(nn.Module):
-    """f(y) for x on a 2-D grid; x, time and context that other networks take are not looked at.
+    """f(y) for x on a 2-D grid; the inputs x, time and context of other networks are ignored.
 
     Args:
         x_shape: (height, width) or (channel, height, width).
@@ -105,7 +105,7 @@ class InversionNet(nn.Module):
 
 
 class Critic(nn.Module):
-    """How real a model x (B, *x) looks, (B,): the critic of VelocityGAN (Zhang and Lin 2020).
+    """Score (B,) of models x (B, *x): the Wasserstein critic of VelocityGAN (Zhang and Lin 2020).
 
     Without the batch normalisation of OpenFWI's code: the penalty is on the gradient of each score by its own model,
     which normalisation over a batch would mix with the other models' (Gulrajani et al. 2017, section 4).
@@ -134,15 +134,15 @@ class Critic(nn.Module):
         return self.layers(as_image(x, self.x_shape))[:, 0]
 
 
-def gradient_penalty(critic: nn.Module, real: Tensor, made: Tensor, place: Tensor) -> Tensor:
-    """(|grad D| - 1)^2 between pairs of real and made models (B, *x), (B,) (Gulrajani et al. 2017, eq. 3).
+def gradient_penalty(critic: nn.Module, real: Tensor, generated: Tensor, fraction: Tensor) -> Tensor:
+    """(|grad D| - 1)^2 between pairs of real and generated models (B, *x), (B,) (Gulrajani et al. 2017, eq. 3).
 
     Args:
         critic: D.
-        real, made: (B, *x).
-        place: (B,) in [0, 1]: where between the two, 1 at the real model.
+        real, generated: (B, *x).
+        fraction: (B,) in [0, 1]: interpolation between the two, 1 at the real model.
     """
-    place = place.reshape(-1, *(1,) * (real.dim() - 1))
-    between = (place * real + (1 - place) * made).detach().requires_grad_()
+    fraction = fraction.reshape(-1, *(1,) * (real.dim() - 1))
+    between = (fraction * real + (1 - fraction) * generated).detach().requires_grad_()
     (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     return (slope.flatten(1).norm(dim=1) - 1).square()

@@ -13,9 +13,9 @@ class ResidualMlp(nn.Module):
     """f(x, t, y, context): residual blocks h + V gelu(g_l * U h + c_l), c_l made of time, observation and context.
 
     The condition enters every block: c_l is added, and the context alone multiplies (g_l, and likewise within c_l), so
-    that the map from y to x is one that the context can change as a whole (feature-wise modulation, Perez et al. 2018,
-    arXiv 1709.07871). Blocks start as the identity (V = 0, g = 1) and the output at zero, so that deep ones train
-    without normalisation layers, which would cost as much as the blocks at these widths.
+    that the context modulates the map from y to x (feature-wise modulation, Perez et al. 2018, arXiv 1709.07871).
+    Blocks start as the identity (V = 0, g = 1) and the output at zero, so that deep ones train without normalisation
+    layers, which would cost as much as the blocks at these widths.
 
     Args:
         x_shape: shape of x; more than one axis is flattened.

@@ -1,8 +1,8 @@
-"""What every set encoder shares: which members there are, what they weigh, and the head that reads the set's size.
+"""Parts that all set encoders share: mask, member weights, and the output head with the set's size as input.
 
-Averages over a set cannot see its size (a set copied a whole number of times gives the same pooled vector), and the
-embedding's trust in a small set should be less: the log of the size enters after pooling. With weights it is Kish's
-effective size, (sum w)^2 / sum w^2.
+Averages over a set do not depend on its size (repeating all members leaves the pooled vector unchanged), but the
+embedding of a small set is less certain: the log of the size enters after pooling. With weights it is Kish's effective
+size, (sum w)^2 / sum w^2.
 """
 
 import math
@@ -17,7 +17,7 @@ SIZE_SCALE = 0.25
 def members_weight(y: Tensor, mask: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Observations with padding zeroed, and the weight of each place (S, N), 0 in padding; None where all weigh 1.
 
-    What stands in a padded place is arbitrary: zeroed here, so that even a NaN there cannot spread.
+    Padded entries are arbitrary; they are set to zero so that NaN in them cannot propagate.
     """
     # On a GPU looking at the mask would wait for it.
     if weight is None and mask.device.type == "cpu" and bool(mask.all()):

@@ -10,7 +10,7 @@ attended to and the input of rFF are normalised (pre-LN: stable at larger learni
 are not, as published: for them the softmax average of y under scores q.y is the gradient of the log moment generating
 function, which for Gaussian observations is mean + covariance q, linear in the moments.
 
-A member of weight w attends as w copies of it would: a_j = w_j exp(s_j) / sum_i w_i exp(s_i), the average under the
+A member of weight w is equivalent to w copies: a_j = w_j exp(s_j) / sum_i w_i exp(s_i), the average under the
 reweighted ensemble. Weights may be negative, as those of next-to-leading-order event generators are: a member and its
 copy of opposite weight then cancel. The sum below can come close to zero for such sets; it is kept at least
 `LEAST_SHARE` of the sum of magnitudes.
@@ -153,7 +153,7 @@ class SetTransformer(nn.Module):
         y_shape: shape of one observation; vectors enter by a linear map, images and gathers by a small CNN.
         k: size of the embedding.
         hidden, heads, inducing, layers: of the attention blocks.
-        size_input: whether the head is told the set's size.
+        size_input: whether the set's size is an input of the head.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class SetTransformer(nn.Module):
         self.head = SetHead(SEEDS * hidden, hidden, k, size_input)
 
     def forward(self, y: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Embed sets of observations; entries where the mask is False are not looked at.
+        """Embed sets of observations; entries where the mask is False are ignored.
 
         Args:
             y: (S, N, *y).

@@ -1,4 +1,4 @@
-"""Settings of networks and set encoders, and which shapes they are for."""
+"""Settings of networks and set encoders, with checks of the shapes that they accept."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
@@ -48,7 +48,7 @@ class SetTransformer(Closed):
     heads: int = Field(default=4, ge=1)
     inducing: int = Field(default=16, ge=1)
     layers: int = Field(default=1, ge=1, description="ISAB layers before pooling")
-    size_input: bool = Field(default=True, description="tell the encoder the log of the set's size")
+    size_input: bool = Field(default=True, description="log of the set's size as an input of the encoder")
 
     @model_validator(mode="after")
     def _divides(self) -> "SetTransformer":
@@ -62,7 +62,7 @@ class DeepSets(Closed):
 
     kind: Literal["deep-sets"]
     hidden: int = Field(default=64, ge=1)
-    size_input: bool = Field(default=True, description="tell the encoder the log of the set's size")
+    size_input: bool = Field(default=True, description="log of the set's size as an input of the encoder")
 
 
 class Moments(Closed):
@@ -75,7 +75,7 @@ class Moments(Closed):
         description="of each feature of y as the networks see it; the correlation is of each pair",
     )
     hidden: int = Field(default=64, ge=1)
-    size_input: bool = Field(default=True, description="tell the encoder the log of the set's size")
+    size_input: bool = Field(default=True, description="log of the set's size as an input of the encoder")
 
 
 SetEncoder = Annotated[SetTransformer | DeepSets | Moments, Field(discriminator="kind")]

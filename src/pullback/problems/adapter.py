@@ -18,7 +18,7 @@ from pullback.problems.base import Problem, linearize
 
 
 class AdapterError(ValueError):
-    """A function that a problem does not give; the message says what it would need."""
+    """A function that the problem does not have; the message says what it needs."""
 
 
 class Differentiable:

@@ -1,4 +1,4 @@
-"""What a problem is to the rest of the package, and what follows from the methods that it has."""
+"""The interface of a problem: fields, methods and the capabilities that follow from them."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ class Problem(Protocol):
 
     A class needs ``x``, ``y`` and the methods of the capabilities that it has, no others; the capability stands behind
     each. It is made from the problem's ``simulator`` block. The class is loaded while the Snakefile is parsed: heavy
-    imports belong inside methods. What it says of itself for the study (``Settings``, ``Params``, ``check`` ...) is in
+    imports belong inside methods. What the study needs of the class (``Settings``, ``Params``, ``check`` ...) is in
     `pullback.study.kinds.ProblemKind`.
 
     The forward process is either ``apply`` and ``observe``, signal and noise apart, or ``simulate`` alone, for a black
@@ -86,7 +86,7 @@ class Problem(Protocol):
     def linearize(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, Pullback]:
         """Signal and ok as `apply`, and `vjp` at this x with the signal's work shared; it may be called often.
 
-        Optional beside ``vjp``, for a simulation that is dear. The pullback holds memory for each event.
+        Optional in addition to ``vjp``, for expensive simulations. The pullback holds memory for each event.
         """
         ...
 
@@ -127,8 +127,8 @@ class Problem(Protocol):
     ) -> tuple[np.ndarray, np.ndarray]:
         """As `exact_posterior`, by weighting an independent sample of the truth (truth, *x) with its log weights.
 
-        Optional beside ``likelihood``, for a problem whose symmetries make more of a truth; without it the sample is
-        weighted as it is (`pullback.problems.true_prior`).
+        Optional beside ``likelihood``, for a problem whose symmetries make more of a truth; without it the sample
+        itself is weighted (`pullback.problems.true_prior`).
         """
         ...
 

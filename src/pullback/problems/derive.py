@@ -1,4 +1,4 @@
-"""The job that takes another family's test events: shifted, simulated with other settings, or without their truth."""
+"""Driver of the rule `derive`: test events of another family, shifted, simulated again, or without truth."""
 
 import json
 import math

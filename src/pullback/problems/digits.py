@@ -137,7 +137,7 @@ class Digits:
 
     @staticmethod
     def complete(family: "Family") -> "Family":
-        """Families that are not seen never use an image that training used, unless they say so."""
+        """Fill in `digits`: families that are not seen use held-out images, unless set otherwise."""
         if family.events_from or "digits" in family.params:
             return family
         digits = "train" if family.role == "seen" else "held-out"
@@ -314,7 +314,7 @@ class Digits:
         return ((row[:, None] - row) ** 2 + (column[:, None] - column) ** 2).astype(np.float64)
 
     def preflight(self) -> dict[str, Any]:
-        """Numbers of images, and what is done to them; makes one pair's frames."""
+        """Numbers and preprocessing of images; computes the frames of one pair as a test."""
         self.frames(np.zeros((1, 2), int), 0.5)
         counts = {
             f"images of a {digit} ({which})": len(self.pool(digit, which))
@@ -349,7 +349,7 @@ def resized(images: np.ndarray, size: int) -> np.ndarray:
 def transport(a: np.ndarray, b: np.ndarray, cost: np.ndarray) -> Transport:
     """The optimal plan between two images (row, column), each as a distribution of mass; ``cost`` (pixel, pixel).
 
-    Only pixels with mass take part: the solver's time grows with the square of their number and more.
+    Only pixels with mass take part: the solver's time grows faster than the square of their number.
     """
     ot = require("ot", "images")
     a, b = a.ravel(), b.ravel()

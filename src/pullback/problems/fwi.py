@@ -1,8 +1,8 @@
 """Full-waveform inversion: velocity models x (depth, offset) and their shot gathers y (source, time, receiver), with
-white noise where ``noise`` says so.
+white noise if ``noise`` is set.
 
 What is simulated is exactly the x that is inferred, or with ``x_cells`` its linear interpolation to the simulation's
-nodes: simulating a draw again adds no error of its own.
+nodes: re-simulation of a draw adds no discretisation error.
 """
 
 import time
@@ -183,7 +183,7 @@ class Fwi:
         return shared_engine(self.acquisition).batch(self.finer(x))
 
     def observe(self, signal: np.ndarray, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Gathers with white noise relative to each event's root mean square, where ``noise`` says so."""
+        """Gathers with white noise relative to each event's root mean square, if ``noise`` is set."""
         return with_noise(signal, self.options.noise, rng) if self.options.noise else signal
 
     def linearize(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, Pullback]:

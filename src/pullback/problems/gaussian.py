@@ -14,7 +14,7 @@ Exact posterior
     With the variance of the noise held at v_k = s_d^2 r_k^2 the posterior would be a Gaussian G_k. Candidates come from
     a mixture of these over radii r_k, and are weighted by posterior / mixture. G_k(x) = p(x) N(y; x M, v_k I) / Z_k(y),
     so the prior cancels: weight = N(y; x M, v) / sum_k (w_k / Z_k) N(y; x M, v_k), a function of |x| and |y - x M|
-    alone, which is as good near |gamma| = 1 and in ten dimensions as anywhere. Written in coordinates w with
+    only; the proposal stays efficient near |gamma| = 1 and in ten dimensions. Written in coordinates w with
     x = mu + w B and B M (B M)^T = diag(lambda), all G_k are diagonal and need no decomposition of their own.
 """
 
@@ -80,7 +80,7 @@ class GaussianParams(Parameters):
 
 
 class Gaussian:
-    """The Gaussian problem with a known answer; in two dimensions that of the ensemble inverse problem paper.
+    """The Gaussian problem with a known posterior; in two dimensions that of the ensemble inverse problem paper.
 
     Prior, forward process, likelihood and posterior in closed form; see the module for the formulas.
 

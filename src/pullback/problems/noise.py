@@ -1,4 +1,4 @@
-"""White noise that follows the size of an event's observations."""
+"""White noise relative to the root mean square of an event's observations."""
 
 import numpy as np
 

@@ -23,7 +23,7 @@ def read(job: str, files: Sequence[Path | str], models: Sequence[Path | str], ou
         job: JSON of `Plan.read_job`.
         files: with the observations.
         models: with the truth, one for each of ``files``; none where it is in the same file, or not read.
-        out: the shard; it appears when it is whole.
+        out: the shard; it appears when it is complete.
 
     Raises:
         ReadError: whatever is wrong with a file; nothing is written.

@@ -21,14 +21,14 @@ MAX_ATTEMPTS = 100
 
 
 def simulate(job: str, out: Path | str) -> None:
-    """Simulate one shard: whole blocks, each from its own generator.
+    """Simulate one shard: an integer number of blocks, each with its own generator.
 
     Args:
         job: `Plan.simulate_job`.
         out: the shard.
 
     Raises:
-        SimulationError: a simulation failed and the problem says that this is an error, or too many did.
+        SimulationError: a simulation failed although the problem does not redraw failures, or too many failed.
         StoreError: an event is not finite.
     """
     spec = json.loads(job)

@@ -1,8 +1,8 @@
-"""The posterior under a family's true prior: no method but the oracle is told it, and all are judged against it.
+"""The posterior under a family's true prior: used by the oracle, and as the reference of the evaluation.
 
-Where the problem gives it: the problem's own, from the parameters of the prior. Where it gives the likelihood alone:
-the family's reference split, truth that is independent of the events that are judged, stands for the prior and is
-weighted by the likelihood, which is exact as the reference grows.
+Draws come from the problem's exact posterior, given the parameters of the prior. For a problem with only a likelihood,
+the family's reference split (truth independent of the evaluated events) is a sample of the prior and is weighted by the
+likelihood, which is exact as the reference grows.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from pullback.problems.reweighting import choose, pairwise
 
 
 class TruePriorError(ValueError):
-    """Truth that cannot stand for a prior."""
+    """A reference split that cannot be used as a prior (negative weights)."""
 
 
 class TruePrior(Protocol):
@@ -81,7 +81,7 @@ class ByTruth:
             return cls(problem, truth, np.log(weight))
 
     def halves(self) -> "tuple[ByTruth, ByTruth]":
-        """Two that share no truth: their draws are independent, what one is from the other is noise."""
+        """Two halves without a common truth: their draws are independent, so their difference is sampling noise."""
         middle = len(self.truth) // 2
         return (
             ByTruth(self.problem, self.truth[:middle], self.log_weight[:middle]),

@@ -112,9 +112,9 @@ class Unfolding:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draws x (event, draw, 4) of p(x|y) from other truth jets of the same prior, and their effective number.
 
-        Beams are equal and the detector is round: a truth jet stands for all its turns in phi and for its mirror image
-        in eta. The prior is then uniform in phi, so that phi given pT is a wrapped Gaussian about y's phi: it is drawn
-        and not looked for. Of a jet's (pT, |eta|, mass), chosen by p(pT', eta' | pT, eta), the effective number is what
+        Beams and detector are symmetric: each truth jet also represents its rotations in phi and its mirror image in
+        eta. The prior is then uniform in phi, so that phi given pT is a wrapped Gaussian about y's phi: it is drawn and
+        not looked for. Of a jet's (pT, |eta|, mass), chosen by p(pT', eta' | pT, eta), the effective number is what
         counts.
         """
         pool = np.concatenate([truth, truth * np.array([1, -1, 1, 1])]).astype(np.float64)
@@ -131,7 +131,7 @@ class Unfolding:
         return x.astype(np.float32), ess
 
     def preflight(self) -> dict[str, Any]:
-        """Versions of the packages that make and read collisions, and what the detector does to a few jets.
+        """Versions of the packages that make and read collisions, and the detector response of a few jets.
 
         Raises:
             pullback.core.optional.MissingExtraError: a package that reads ROOT files is not installed.

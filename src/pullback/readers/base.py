@@ -1,4 +1,4 @@
-"""What a reader of outside files is given, and what it gives.
+"""Interface of the readers of outside files.
 
 A format is one file of this package: a `ReaderSpec` whose ``open`` gives the events of one file. The driver of all of
 them is `pullback.problems.read`.
@@ -68,7 +68,7 @@ class Events:
 
     Attributes:
         blocks: in order, each read when it is asked for.
-        summary: what the file holds, for people: ``segy, 1 event``.
+        summary: summary for messages: ``segy, 1 event``.
         attributes: of the ensemble's file.
     """
 

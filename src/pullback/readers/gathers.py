@@ -1,6 +1,6 @@
-"""What readers of shot gathers have in common: their options, and comparing files with the fields of a problem.
+"""Base of the readers of shot gathers: options, and comparison of files with the fields of a problem.
 
-What a file says of shapes, places, times and units is compared when it is opened; values are read block by block.
+Shapes, positions, times and units are compared when a file is opened; values are read block by block.
 """
 
 import logging
@@ -44,7 +44,7 @@ class GatherFiles(ReaderSpec):
 
     @property
     def columns(self) -> dict[str, str]:
-        """Where an event stands: its file among those of the shard, its row in the file."""
+        """Origin of an event: its file among those of the shard, its row in the file."""
         return {"source_file": "int32", "source_entry": "int64"}
 
     def opened(self, stack: ExitStack, problem: Any, file: OutsideFile) -> Opened:

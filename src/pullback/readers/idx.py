@@ -15,7 +15,7 @@ GZIP = b"\x1f\x8b"
 
 
 class IdxError(ValueError):
-    """A file that is no whole idx file of the wanted kind."""
+    """A file that is not a complete idx file of the expected kind."""
 
 
 def read_idx(path: Path | str, axes: int) -> np.ndarray:
@@ -34,7 +34,7 @@ def read_idx(path: Path | str, axes: int) -> np.ndarray:
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
         said = getattr(error, "strerror", None) or error
-        raise IdxError(f"{path}: cannot be read ({said}); give a whole idx file, gzipped or not") from None
+        raise IdxError(f"{path}: cannot be read ({said}); give a complete idx file, gzipped or not") from None
     if len(content) < 4 or content[:2] != b"\0\0" or not content[3]:
         raise IdxError(f"{path}: is no idx file (begins with {content[:4].hex(' ') or 'nothing'}); give one of MNIST's")
     if content[2] != UNSIGNED_BYTE or content[3] != axes:

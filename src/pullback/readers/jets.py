@@ -78,7 +78,7 @@ def all_pairs(counts_a: np.ndarray, counts_b: np.ndarray) -> tuple[np.ndarray, n
 
 
 def pair_one_to_one(a: np.ndarray, b: np.ndarray, distances: np.ndarray) -> np.ndarray:
-    """Which of the candidate pairs (a, b) (pair,) are taken when the nearest is always taken first.
+    """Greedy one-to-one matching: mask of the candidate pairs (a, b) (pair,) chosen in order of distance.
 
     Each jet is in at most one pair. Pairs that are mutually nearest are taken together in one pass, which gives what
     taking them one by one gives; of equal distances the earlier candidate goes first.

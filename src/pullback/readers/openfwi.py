@@ -26,7 +26,7 @@ class OpenFwiFiles(GathersAndModels):
     kind: Literal["openfwi"] = Option(description="gathers (event, 5, 1000, 70), models (event, 1, 70, 70)")
 
     def opened(self, stack: ExitStack, problem: Any, file: OutsideFile) -> Opened:
-        """Compare the files, which say nothing but shapes, with what is known of OpenFWI's record."""
+        """Compare the shapes of the files with OpenFWI's acquisition (the files have no metadata)."""
         o = FwiSimulator(preset="openfwi")
         _compare_record(file.path, problem.y, o)
         _compare_physics(file.path, problem.acquisition, o)

@@ -98,7 +98,7 @@ class RootFiles(ReaderSpec):
 
     @property
     def columns(self) -> dict[str, str]:
-        """Where a jet stands in its file, unless collisions are numbered (files may then be cut anyhow); the weight."""
+        """File and entry of a jet, unless collisions are numbered; the event weight."""
         place = {} if self.event else {"source_entry": "int64", "source_index": "int32"}
         return {**place, "weight": "float64"} if self.weight else place
 
@@ -122,7 +122,7 @@ class RootFiles(ReaderSpec):
             yield Events(_Selection(self, file, table).blocks(), summary, found)
 
     def job_digest(self, path: Path) -> str | None:
-        """What a file of `pullback.simulators.collider` was asked to be: it holds its job."""
+        """The job digest of a file of `pullback.simulators.collider`."""
         with require("uproot", "hep").open(path) as file:
             found = file.get("settings")
             return job_digest(canonical(json.loads(str(found))["job"])) if found is not None else None
@@ -181,7 +181,7 @@ class _Selection:
         return Block(reco.features[rows, :3], x, (group << bits) | jet, group, columns)
 
     def _jets(self, branches: Branches, start: int, stop: int) -> Jets:
-        """Jets of some entries in GeV and radians; without a mass branch they are massless."""
+        """Jets of some entries in GeV and radians; massless without a mass branch."""
         flat, counts = self.table.lists(branches.names, start, stop)
         features = np.zeros((len(flat[0]), 4))
         features[:, : len(flat)] = np.stack(flat, axis=1)

@@ -5,9 +5,9 @@ Offsets are SourceX (73-76), GroupX (81-84) and CDP_X (181-184), of a section th
 follows each, with the coordinate scalar (71-72: negative divides, positive multiplies, 0 is 1); depths are SourceDepth
 (49-52) below SourceSurfaceElevation (45-48) and minus ReceiverGroupElevation (41-44) with the scalar of 69-70. The
 first sample is at DelayRecordingTime (109-110) with the scalar of 215-216: milliseconds, of a section in depth metres.
-The sample interval (3217-3218) is in microseconds, of a section in depth in millimetres, as is common. A whole number
-of them is rarely exact: files written here also hold the interval as the double of rev 2 (3273-3280), which is read
-where the two agree.
+The sample interval (3217-3218) is in microseconds, of a section in depth in millimetres, as is common. An integer
+number of microseconds is rarely exact: files written here also hold the interval as the double of rev 2 (3273-3280),
+which is read where the two agree.
 """
 
 import logging
@@ -74,7 +74,7 @@ def read_model(path: Path | str, spacing: tuple[float, float] | None = None) -> 
         spacing: m between nodes (depth, offset), in place of what the headers say.
 
     Raises:
-        SegyError: it is damaged, holds NaN, or its headers say nothing sensible about distances.
+        SegyError: it is damaged, holds NaN, or its headers contain no valid distances.
         pullback.core.optional.MissingExtraError: segyio is not installed.
     """
     lines = (("CDP_X", "CDP_Y"), ("GroupX", "GroupY"), ("SourceX", "SourceY"))
@@ -134,7 +134,7 @@ def read_gathers(path: Path | str, acquisition: Acquisition) -> np.ndarray:
     a delay of 0 is taken sample by sample, with a warning.
 
     Raises:
-        SegyError: it is damaged, holds NaN, or was not recorded as the acquisition says; the first difference is told.
+        SegyError: it is damaged, holds NaN, or does not match the acquisition; the message has the first difference.
         pullback.core.optional.MissingExtraError: segyio is not installed.
     """
     with headers.opened(path) as file:
@@ -186,7 +186,7 @@ def read_gathers(path: Path | str, acquisition: Acquisition) -> np.ndarray:
 
 
 def write_model(path: Path | str, section: Section, title: str = "") -> None:
-    """Write a section in depth, one trace for each offset: whole, or not at all.
+    """Write a section in depth atomically, one trace for each offset.
 
     Raises:
         SegyError: nodes are so far apart in depth that the header cannot say it.
@@ -206,7 +206,7 @@ def write_model(path: Path | str, section: Section, title: str = "") -> None:
 
 
 def write_gathers(path: Path | str, gathers: np.ndarray, acquisition: Acquisition, title: str = "") -> None:
-    """Write shot gathers (source, time, receiver) of an acquisition: whole, or not at all.
+    """Write shot gathers (source, time, receiver) of an acquisition atomically.
 
     Raises:
         SegyError: they have another shape, or samples are so far apart that the header cannot say it.

@@ -1,4 +1,4 @@
-"""What SEG-Y's headers say, and whether a file is one that can be used (by segyio): see `segy` for the bytes."""
+"""SEG-Y headers and their validation (by segyio); see `segy` for the byte positions."""
 
 import struct
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ EXACT_INTERVAL = 3272
 
 
 class SegyError(ReadError):
-    """A SEG-Y file that cannot be used as it is; the message says what was found, wanted and to be done."""
+    """An unusable SEG-Y file; the message says what was found, what was expected and the remedy."""
 
 
 @contextmanager

@@ -22,7 +22,7 @@ PLAUSIBLE = (100.0, 12_000.0)
 
 
 class VelocityFileError(ValueError):
-    """A file of velocities that cannot be used as it is; the message says what was found, wanted and to be done."""
+    """An unusable velocity file; the message says what was found, what was expected and the remedy."""
 
 
 def read_section(options: Tiles) -> Section:
@@ -43,7 +43,7 @@ def read_section(options: Tiles) -> Section:
             if not isinstance(values, np.ndarray):
                 raise ValueError("it holds several")
         except (OSError, ValueError, EOFError) as error:
-            raise VelocityFileError(f"{path}: not a whole array of numbers ({error}); save it again") from None
+            raise VelocityFileError(f"{path}: not a complete array of numbers ({error}); save it again") from None
     elif kind in (".bin", ".raw"):
         values = _raw(path, options)
     elif kind in (".nc", ".h5", ".hdf5"):
@@ -161,7 +161,7 @@ def sample_tiles(
 ) -> np.ndarray:
     """Tiles at random places of a section, interpolated linearly to the nodes of x.
 
-    A tile covers ``stretch`` times the extent, and is told as if it covered the extent. Where the file's nodes are
+    A tile covers ``stretch`` times the extent and is compressed to the extent. Where the file's nodes are
     closer than those of x, the section is first smoothed over the distance between the nodes of x.
 
     Args:

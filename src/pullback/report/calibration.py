@@ -20,7 +20,7 @@ _LEFT, _GAP = 1.5, 0.16
 def drawings(
     key: str, families: Sequence[Family], series: Sequence[Series], examples: Sequence[Example]
 ) -> list[Drawing]:
-    """Rank histograms of every method on every family, and coverage curves; none where nothing was ranked.
+    """Rank histograms of every method on every family, and coverage curves; none where there are no ranks.
 
     Of many families some are drawn, evenly spaced in their order; the tables hold all.
     """
@@ -126,9 +126,9 @@ def _coverage(
             axes.set_ylabel("coverage − level")
     alt = f"Expected coverage of {', '.join(m.label for m in methods)} on {', '.join(f.title for f in families)}"
     caption = (
-        "TARP (Lemos et al. 2023): expected coverage of whole posteriors minus the credibility level, by distance to "
+        "TARP (Lemos et al. 2023): expected coverage of posteriors minus the credibility level, by distance to "
         "random references; first seed. Uniform references are those of the paper; local ones, truths of other events "
-        "with a similar observation, also catch draws that ignore the observation. An exact posterior lies at 0, at "
+        "with a similar observation, also detect draws that ignore the observation. An exact posterior lies at 0, at "
         "each level within the grey band with 95 % probability." + said
     )
     return finish(figure, key, alt, caption)

@@ -1,6 +1,6 @@
-"""Why results are poor and what to try: one line for each family, made of numbers that stand in the tables.
+"""Diagnosis of poor results: one hint for each family, from numbers in the tables.
 
-A threshold is where a reader should look, not a test; each is far beyond what the intervals of good results do.
+Thresholds are heuristic, not tests; each lies far outside the intervals of good results.
 """
 
 import math
@@ -36,7 +36,7 @@ FAILED = 0.01
 
 @dataclass(frozen=True)
 class Line:
-    """What stands out in one family (None: in the simulation of all), and what to try."""
+    """A finding in one family (None: in the simulation of all), and a hint."""
 
     family: Family | None
     found: list[str]
@@ -61,7 +61,7 @@ class _Results:
         return self.family.role != "observed"
 
     def ranked(self, metric: str) -> list[tuple[Series, Measured]]:
-        """Results of methods: no baselines and no bounds."""
+        """Results of methods, without baselines and bounds."""
         return [(s, m) for s, m in self.of(metric) if not s.spec.baseline and s.competes]
 
 
@@ -77,7 +77,7 @@ def diagnose(
     preflight: Mapping[str, Any],
     advice: Mapping[str, str],
 ) -> list[Line]:
-    """Lines for the simulation's own warnings, then for every family with something to say.
+    """Lines for the simulation's own warnings, then for every family with a finding.
 
     Args:
         rows: metrics of one problem.
@@ -141,9 +141,9 @@ def _noisy(results: _Results) -> Iterator[Finding]:
     floor = max((m.floor for _, m in results.of("misfit") if math.isfinite(m.floor)), default=0.0)
     if floor > max(NOISY, MORE_NOISE * results.seen_floor):
         yield (
-            f"the truth itself leaves {_percent(floor)} of its observations unexplained: noise, dead traces or another "
-            "simulator than the one that methods know, and nobody can fit better",
-            "training on observations with such flaws; look at the difference of the gathers for a pattern",
+            f"the truth leaves {_percent(floor)} of its observations unexplained: noise, dead traces or other "
+            "simulator settings than in training, so no method can fit better",
+            "training on observations with such noise or model errors; check the residual gathers for a pattern",
         )
 
 
@@ -154,7 +154,7 @@ def _misfit(results: _Results) -> Iterator[Finding]:
         advice = "; ".join([*dict.fromkeys(s.spec.misfit_advice for s in poor), *_of_problem(results, "misfit")])
         said = _named({s.label: share for s, share in poor.items()})
         least = (
-            "the truth does" if results.has_truth else "noise as in training would; how much these have is not known"
+            "the truth does" if results.has_truth else "noise as in training would; the noise of this family is unknown"
         )
         yield f"draws of {said} leave more of the observations unexplained than {least}", advice
     errors = dict(results.ranked("relative_l2_point"))

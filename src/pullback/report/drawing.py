@@ -1,4 +1,4 @@
-"""What every figure of the report shares: style, axes at fixed places, and the way into the page as inline SVG."""
+"""Shared parts of the report's figures: style, axes at fixed positions, conversion to inline SVG."""
 
 import html
 import io
@@ -52,7 +52,7 @@ _STYLE = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """A finished figure: inline SVG, what it shows for those who cannot see it, and what to look for."""
+    """A finished figure: inline SVG, alternative text, and caption."""
 
     svg: str
     alt: str
@@ -62,14 +62,14 @@ class Drawing:
 @contextmanager
 def style() -> Iterator[None]:
     """Matplotlib settings of the report, without touching anybody else's."""
-    matplotlib = require("matplotlib", extra="judge")
+    matplotlib = require("matplotlib", extra="evaluate")
     with matplotlib.rc_context(_STYLE):
         yield
 
 
 def new_figure(width: float, height: float) -> Any:
     """A figure of a size in inches, outside pyplot: nothing stays in memory and no display is needed."""
-    require("matplotlib", extra="judge")
+    require("matplotlib", extra="evaluate")
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
@@ -79,7 +79,7 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def axes_at(figure: Any, left: float, bottom: float, width: float, height: float, **more: Any) -> Any:
-    """Axes whose frame stands at a place given in inches from the lower left corner."""
+    """Axes whose frame has a position in inches from the lower left corner."""
     across, up = figure.get_size_inches()
     return figure.add_axes((left / across, bottom / up, width / across, height / up), **more)
 

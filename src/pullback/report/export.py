@@ -1,4 +1,4 @@
-"""What a run made, for other programs: one netCDF file that stands alone, or velocity maps and gathers as SEG-Y."""
+"""Export of results: one self-contained netCDF file, or velocity models and gathers as SEG-Y."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -33,7 +33,7 @@ ROWS = 64
 
 
 class ExportError(ValueError):
-    """What is asked for is not in the file, or does not fit the format."""
+    """A requested variable is not in the file, or does not fit the format."""
 
 
 class Source:
@@ -103,7 +103,7 @@ class Source:
         return found
 
     def wanted(self, what: Sequence[str]) -> list[str]:
-        """All that there is, in place of nothing."""
+        """The requested variables; all when none is given."""
         if what:
             return [name for name in KINDS if name in what and self.field(name)]
         truth = ["truth"] if self.events.x else []
@@ -251,7 +251,7 @@ def _spacing(field: Field) -> tuple[float, float]:
 
 
 def _acquisition(source: Source) -> Acquisition:
-    """Who shot where, from the settings that the observations were made with."""
+    """Acquisition geometry, from the simulator settings of the observations."""
     job = source.events.made_by()
     shift = job.get("shift") or {}
     if shift.get("kind") == "simulator":

@@ -1,4 +1,4 @@
-"""Do answers explain their observation? The observed gather beside that of a draw of each method, and what is left."""
+"""Data fit: the observed gather, the re-simulated gather of one draw of each method, and the residual."""
 
 import textwrap
 from collections.abc import Sequence

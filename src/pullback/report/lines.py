@@ -1,4 +1,4 @@
-"""What the figures of a study draw: results of the tables as lines, each over the quantity that the figure names."""
+"""Lines of a study's figures: results of the tables against the quantity that a figure names."""
 
 import math
 import re
@@ -63,7 +63,7 @@ class Result:
 
 @dataclass
 class Line:
-    """Results that differ in nothing but x, or one without x: a reference that is drawn from end to end."""
+    """Results that differ only in x, or one result without x, drawn as a horizontal reference line."""
 
     label: str
     results: list[Result] = field(default_factory=list)

@@ -12,7 +12,7 @@ from pullback.report.style import TRUTH, Series, with_unit
 
 
 def cases(answers: Sequence[Answer]) -> list[list[tuple[Answer, int]]]:
-    """Answers to the same observation side by side: groups of (answer, event), in the order of observations."""
+    """Examples of all methods for the same observation: groups of (example, event), in the order of observations."""
     groups: dict[bytes, list[tuple[Answer, int]]] = {}
     for series, example in answers:
         if example.y is None:

@@ -56,7 +56,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class MethodCard:
-    """What is said about one method of one problem."""
+    """Description of one method of one problem."""
 
     series: Series
     meaning: str
@@ -182,7 +182,7 @@ def _render(
     seeds: str,
     drawn: str,
 ) -> str:
-    jinja2 = require("jinja2", extra="judge")
+    jinja2 = require("jinja2", extra="evaluate")
     here = Path(__file__).parent
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(here),
@@ -265,7 +265,7 @@ def _in_units(examples: Sequence[Example], spec: Problem, folder: str) -> list[E
 
 
 def problem_families(spec: Problem, metrics: Any, examples: Sequence[Example]) -> list[Family]:
-    """Families that were judged or drawn: by role, then parameter, then the study's name."""
+    """Families that were evaluated or drawn: by role, then parameter, then the study's name."""
     # The evaluation knows which files were there, and so whose events these are.
     known = {example.family: (example.title, example.role, example.shift) for example in examples}
     for row in metrics[["family", "role", "shift"]].drop_duplicates("family").itertuples(index=False):
@@ -364,7 +364,7 @@ def _curves(paths: Sequence[Path]) -> list[tuple[str, str, str, Any]]:
     found = []
     for path in paths:
         frame = read_csv([path], ("step", "train_loss", "validation_loss"))
-        pandas = require("pandas", extra="judge")
+        pandas = require("pandas", extra="evaluate")
         for column in ("step", "train_loss", "validation_loss"):
             frame[column] = pandas.to_numeric(frame[column], errors="coerce")
         parts = ("", "", "", *Path(path).parts)
@@ -384,7 +384,7 @@ def _curve_figure(key: str, curves: Sequence[tuple[str, str, str, Any]], series:
 
 
 def _failures(metrics: Any, costs: Any) -> list[str]:
-    """Sentences about what went wrong and was counted; empty when nothing did."""
+    """Messages about failures that were counted; empty when there are none."""
     said = []
     for row in metrics[metrics["value"] > 0].itertuples(index=False):
         alarm = words(row.metric).metric.alarm

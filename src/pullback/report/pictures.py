@@ -66,7 +66,7 @@ def spectra(key: str, answers: Sequence[Answer]) -> Drawing | None:
             "ratio; the grey band is the statistical uncertainty of the truth, coloured bands that of each answer. "
             f"Bins with fewer than {_LEAST_EVENTS} true events have no ratio."
             if has_truth
-            else "There is no truth: the ratio shows how each method changes what was observed."
+            else "Without truth: the ratio shows the change with respect to the observations."
         )
         return finish(figure, key, alt, caption)
 

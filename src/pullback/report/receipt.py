@@ -1,4 +1,4 @@
-"""The receipt of a run: everything that a rerun is compared with, in one JSON file."""
+"""The receipt of a run: everything that a rerun must reproduce, in one JSON file."""
 
 import hashlib
 import json
@@ -148,7 +148,7 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 
 
 def machine() -> dict[str, Any]:
-    """Where and when: processor, cores, memory, GPU, host, time."""
+    """The machine and time of the run: processor, cores, memory, GPU, host, time."""
     from datetime import UTC, datetime
 
     return {
@@ -170,7 +170,7 @@ def _processor() -> str:
 
 
 def _gpu() -> str | None:
-    """The name of the first GPU that torch sees; torch is asked only where it is installed."""
+    """The name of the first GPU that torch sees; None without torch."""
     from importlib.util import find_spec
 
     if find_spec("torch") is None:

@@ -1,14 +1,14 @@
-"""Several seeds as one number: mean over repeats of training and inference, and how well it is known.
+"""Averages over seeds: mean over repeats of training and inference, and its interval.
 
-All seeds are judged on the same test events, so that two things are uncertain and add in quadrature: what another
-training would give, s / sqrt(S) with s the standard deviation over S seeds, and what other events would give, the
-interval [low_i, high_i] of each seed. The events are common to all seeds: their part does not shrink with S.
+All seeds are evaluated on the same test events. Two independent contributions add in quadrature: the variation between
+trainings, s / sqrt(S) with s the standard deviation over S seeds, and the variation with the test events, the interval
+[low_i, high_i] of each seed. The events are common to all seeds: their part does not shrink with S.
 
     low  = v - sqrt( mean_i (v_i - low_i)^2  + (t s / sqrt(S))^2 )
     high = v + sqrt( mean_i (high_i - v_i)^2 + (t s / sqrt(S))^2 ),    v = mean_i v_i,
 
 t the 97.5 % quantile of Student's law with S - 1 degrees of freedom: 12.7 for two seeds, 4.30 for three, 2.78 for five.
-Wide with few seeds, and right. One seed says nothing about another: its interval is that of the events alone.
+Intervals are therefore wide for few seeds. With one seed the interval covers the test events only.
 """
 
 import math
@@ -37,7 +37,7 @@ class Measured:
 
     Attributes:
         value: mean over seeds.
-        low, high: 95 % interval; with several seeds, of what another training and other events would give.
+        low, high: 95 % interval; with several seeds it covers the variation between trainings and between test events.
         floor: mean over seeds of the sampling floor (NaN: none).
         n: events.
         seeds: values of the seeds.
@@ -85,8 +85,7 @@ def grouped(rows: Iterable[dict[str, Any]], *names: str) -> dict[tuple[Any, ...]
 def measure(rows: Sequence[dict[str, Any]], competes: bool = True) -> Measured | None:
     """Rows of one metric, method, inference and family (one per seed) as one number; None where there is none.
 
-    A seed that failed (infinite) is not left out of a mean that the others would then look good in: that is infinite,
-    without an interval.
+    If one seed failed (infinite value), the mean is infinite and has no interval.
     """
     rows = [row for row in rows if not math.isnan(row["value"])]
     if not rows:

@@ -1,4 +1,4 @@
-"""How the report speaks: one colour per method everywhere, words for metrics, numbers with sensible digits."""
+"""Style of the report: one colour per method, labels of metrics, rounding of numbers."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -18,15 +18,15 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 ROLES = ("seen", "unseen", "observed")
 ROLE_TEXT = {
-    "seen": "Seen: trained on this prior, judged on other events of it",
+    "seen": "Seen: trained on this prior, evaluated on other events of it",
     "unseen": "Unseen: this prior is for evaluation only",
-    "observed": "Observed: only the observations are used, there is no truth to compare with",
+    "observed": "Observed: real data, without a truth",
 }
 LABEL_TEXT = {
     "exact": "draws from the posterior itself",
-    "asymptotic": "draws that tend to the exact posterior as the method is given more work",
+    "asymptotic": "draws that converge to the exact posterior with increasing computing effort",
     "approximate": "draws from an approximation (a trained model, a heuristic guidance): no guarantee",
-    "point estimate": "a single answer without uncertainty: its draws are copies",
+    "point estimate": "a single estimate without uncertainty: its draws are copies",
 }
 
 
@@ -40,7 +40,7 @@ class Series:
         label: what is printed; the inference is named only where the method has several.
         index: number of the series in the whole report, what the toggles act on.
         colour, marker: the colour belongs to the method, the marker to method and inference.
-        spec: of the kind: what it knows, and what to change where its results are poor.
+        spec: of the kind: capabilities and hints for poor results.
     """
 
     method: str
@@ -55,7 +55,7 @@ class Series:
 
     @property
     def competes(self) -> bool:
-        """Whether the series may be marked best: a method that is told the true prior may not."""
+        """Whether the series may be marked best: a method that uses the true prior does not compete."""
         return not self.spec.uses_true_prior
 
 

@@ -22,7 +22,7 @@ def read_csv(paths: Iterable[Path], wanted: Sequence[str]) -> Any:
     Raises:
         ReportError: a file is missing, empty or lacks a wanted column.
     """
-    pandas = require("pandas", extra="judge")
+    pandas = require("pandas", extra="evaluate")
     frames = []
     for path in paths:
         try:
@@ -38,7 +38,7 @@ def read_csv(paths: Iterable[Path], wanted: Sequence[str]) -> Any:
 
 def as_numbers(frame: Any) -> Any:
     """A copy in which the columns that hold numbers are numbers; what is no number becomes NaN."""
-    pandas = require("pandas", extra="judge")
+    pandas = require("pandas", extra="evaluate")
     frame = frame.copy()
     for name in _NUMBERS & set(frame.columns):
         frame[name] = pandas.to_numeric(frame[name], errors="coerce")
@@ -57,8 +57,8 @@ def rows_by_metric(metrics: Any) -> Rows:
 def best(cells: Sequence[Measured | None], better: str) -> int | None:
     """Position of the best value, or None unless its interval is disjoint from that of every other candidate.
 
-    Candidates compete (bounds do not), have an interval, and were judged on as many events as the others: those
-    judged on fewer are shown, not ranked. A single candidate is not marked.
+    Candidates compete (bounds do not), have an interval, and were evaluated on as many events as the others: those
+    evaluated on fewer are shown, not ranked. A single candidate is not marked.
 
     Args:
         cells: one for each column of a row.
@@ -185,7 +185,7 @@ def _row(family: Family, cells: Sequence[Measured | None], mark: int | None) -> 
 
 def _cell(measured: Measured | None, marked: bool, most: float, floor: float) -> Cell:
     if measured is None:
-        return Cell("–", tip="not judged on this family")
+        return Cell("–", tip="not evaluated on this family")
     m = measured
     if m.failed:
         return Cell("failed", tip=f"too many draws, or their simulations, failed; {count(m.n)} events")
@@ -283,7 +283,7 @@ def truth_free(by_metric: Rows, series: Sequence[Series], families: Sequence[Fam
 
 
 def read_check(metric: str, measured: Measured, seen: Sequence[Measured]) -> tuple[str, bool | None]:
-    """A plain-word reading, and whether it is good (None: it cannot be said).
+    """A verbal interpretation, and whether it is good (None: undecided).
 
     A check with a limit of its own is compared with that; the others with their floor, then with the largest value on
     seen families.

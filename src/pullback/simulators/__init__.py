@@ -1,1 +1,1 @@
-"""Waves, geology, collisions, detectors; no learning code."""
+"""Physics simulators: waves, geology, collisions, detectors."""

@@ -1,7 +1,7 @@
 r"""Shot gathers of 2-D velocity models: the constant-density acoustic wave equation on Devito.
 
-`propagators` has the scheme and its operators; here are the arrays, the order of the calls and what can go wrong. With
-its sponge and a border of 120 cells a real OpenFWI record is met to 7e-4: outside the border the field is zero, in
+`propagators` has the scheme and its operators; this module allocates arrays, calls them in order and handles failures.
+With its sponge and a border of 120 cells a real OpenFWI record is met to 7e-4: outside the border the field is zero, in
 OpenFWI's programme it wraps around, and with the wrap the same scheme meets the record to rounding (1e-5). Velocities
 are continued into the border from the edge of the model.
 
@@ -37,7 +37,7 @@ at 1500 to 4500 m/s (test_acoustic.reflected); with 20 and more a steeper rise w
 
 
 class SimulationError(ValueError):
-    """A simulation that was asked for alone and has no result."""
+    """The simulation of a single model failed."""
 
 
 class AcousticEngine:
@@ -107,7 +107,7 @@ class AcousticEngine:
         return y[0]
 
     def batch(self, velocities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Shot gathers of many models; each is the same as if it were alone.
+        """Shot gathers of many models; each result is independent of the batch.
 
         Args:
             velocities: (event, depth, offset), m/s.

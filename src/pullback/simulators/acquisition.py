@@ -1,4 +1,4 @@
-"""Who shoots where, for how long and how finely: the settings of an acoustic simulation.
+"""Acquisition geometry, record and discretisation: the settings of an acoustic simulation.
 
 Distances are in metres, times in seconds. The velocity model is a grid of nodes (depth, offset); both start at 0 m, and
 sources and receivers may lie between nodes.
@@ -27,11 +27,11 @@ good up to half the Nyquist wavenumber, four points per wavelength."""
 
 
 class AcquisitionError(ValueError):
-    """Settings of a wave simulation that cannot work, or a velocity model that it cannot take."""
+    """Invalid settings of a wave simulation, or an invalid velocity model."""
 
 
 class VelocityError(ValueError):
-    """A velocity model that is not one of these settings."""
+    """A velocity model with the wrong shape or velocities outside the settings."""
 
 
 def cfl_limit(space_order: int, dimensions: int = 2) -> float:
@@ -88,7 +88,8 @@ class Acquisition:
         spacing: m between nodes, the same in both directions.
         time_step: s.
         samples, output_interval: recorded samples, and s between them; sample k is the field at time (k + 1)
-            output_interval. An interval that is no whole number of time steps is met by a quintic spline.
+            output_interval. If the interval is not a multiple of the time step, records are interpolated by a quintic
+            spline.
         wavelet: of every source.
         absorbing_cells: absorbing nodes on each side; velocities are continued into them from the edge.
         boundary: sponge (that of the OpenFWI data) or pml.
@@ -116,7 +117,7 @@ class Acquisition:
 
     @property
     def scheme(self) -> Scheme:
-        """What its operator is compiled for, in float32."""
+        """The scheme for which its operator is compiled, in float32."""
         return Scheme(self.space_order, self.boundary, self.free_surface)
 
     @property
@@ -151,7 +152,7 @@ class Acquisition:
 
     @property
     def output_every(self) -> int | None:
-        """Time steps between recorded samples; None when that is no whole number."""
+        """Time steps between recorded samples; None when that is not an integer."""
         ratio = self.output_interval / self.time_step
         return round(ratio) if abs(ratio - round(ratio)) < 1e-9 * ratio and ratio >= 0.5 else None
 
@@ -187,8 +188,8 @@ class Acquisition:
     def nodes(self, positions: Sequence[tuple[float, float]]) -> Nodes:
         """The nodes that positions (depth, offset) in m touch, as indices of the padded grid, and their weights.
 
-        Between nodes a Kaiser-windowed sinc carries a position (Hicks 2002). What it would read above a free surface is
-        read below it with the other sign.
+        Between nodes a Kaiser-windowed sinc carries a position (Hicks 2002). Values above a free surface are mirrored
+        with the opposite sign (odd symmetry).
         """
         weights: list[dict[tuple[int, int], float]] = []
         for depth, offset in positions:
@@ -228,7 +229,7 @@ def whole_samples(record_length: float, output_interval: float) -> int:
     """Samples of a record, both in s.
 
     Raises:
-        AcquisitionError: they are no whole number.
+        AcquisitionError: the number is not an integer.
     """
     samples = record_length / output_interval
     if abs(samples - round(samples)) > 1e-6 * samples:

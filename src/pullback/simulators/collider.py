@@ -1,10 +1,11 @@
 """Proton collisions by Pythia 8, jets by fastjet, a smearing detector, written as a ROOT file like NanoAOD.
 
 Collisions come in random blocks. One Pythia instance makes all blocks of a shard: its generator is re-seeded from the
-block's address before each block, and nothing else in it remembers earlier collisions (``PhaseSpace:increaseMaximum``
-is off), so that a block is the same wherever it is made. Truth jets are anti-kt jets (Cacciari, Salam, Soyez,
+block's address before each block, and its other state does not depend on earlier collisions
+(``PhaseSpace:increaseMaximum`` is off), so that a block is reproducible in any shard. Truth jets are anti-kt jets
+(Cacciari, Salam, Soyez,
 0802.1189) of all visible final particles; prompt electrons and muons, photons radiated from them, and all neutrinos
-take no part.
+are excluded.
 """
 
 import json
@@ -231,7 +232,7 @@ def collide(job: str, out: Path) -> None:
 
     Args:
         job: JSON of `Plan.simulate_job`; ``events`` and ``block`` count collisions.
-        out: the ROOT file; it appears when it is whole.
+        out: the ROOT file; it appears when it is complete.
 
     Raises:
         ColliderError: settings that Pythia does not take.

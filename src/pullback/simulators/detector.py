@@ -1,6 +1,6 @@
 """A detector as smearing of each jet: p(y|x) in closed form.
 
-The formulas are those of the object smearing that stands behind the published jet-unfolding benchmarks (an ATLAS-like
+The formulas are those of the object smearing of the published jet-unfolding benchmarks (an ATLAS-like
 detector; jet resolution from ATLAS 1910.04482), with pT in GeV, for a jet x = (pT, eta, phi, mass)::
 
     pT'  ~ N(mu, s),  mu = pT (0.00639 sqrt(pT - 20) + 0.6),  s = pT sqrt(11.09 / pT^2 + 0.504 / pT + 0.0009)

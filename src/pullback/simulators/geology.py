@@ -1,9 +1,9 @@
-"""Velocity models of made-up geology: priors of the fwi problem.
+"""Velocity models of synthetic geology: priors of the fwi problem.
 
-The layered families follow how those of OpenFWI (Deng et al. 2022) look: a stack of constant layers, interfaces that
-share one shape, faults that shift whole blocks. The generator of OpenFWI is not public; ranges here are relative to
+The layered families resemble those of OpenFWI (Deng et al. 2022): a stack of constant layers, interfaces that
+share one shape, faults that shift blocks. The generator of OpenFWI is not public; ranges here are relative to
 the model's size and stated below, so a model of 32 and one of 70 cells look alike. All velocities are in m/s, inside
-[low, high]; layers have whole numbers, as in OpenFWI.
+[low, high]; layers have integer velocities, as in OpenFWI.
 
 flat
     Horizontal layers, each at least a twelfth of the depth (less when there are ten or more); velocities uniform in
@@ -30,14 +30,15 @@ lens
     to .6 depth that follows the layers, down to a level contact .06 to .2 depth below the crest, velocity is lower by
     12 to 35 percent (and not below the slowest allowed).
 thrust
-    Curved layers cut by a fault that dips 15 to 35 degrees, left or right; what lies above it has moved up by .12 to
+    Curved layers cut by a fault that dips 15 to 35 degrees, left or right; the hanging wall has moved up by .12 to
     .35 depth, so that old, fast rock rests on young, slow rock.
 water
     Water (1500 m/s, or the slowest velocity allowed) down to a curved bottom at .1 to .3 depth; curved layers below, no
     slower than water plus a tenth of the range.
 
-Rock is drawn, not cells: nodes that two grids share have the same velocity, so a finer grid shows the same section.
-Everything is drawn for all n models at once from one generator, so models depend on n as well as on the generator.
+Geology is drawn in continuous coordinates: nodes that two grids share have the same velocity, so a finer grid samples
+the same model. Everything is drawn for all n models at once from one generator, so models depend on n as well as on the
+generator.
 """
 
 from collections.abc import Callable
@@ -54,7 +55,7 @@ CREST_NODES = 1025
 
 @dataclass(frozen=True)
 class Ground:
-    """What every generator is told: sizes, offset over depth, layers (least, most), their order, bounds in m/s."""
+    """Input of every generator: sizes, offset over depth, layers (least, most), their order, bounds in m/s."""
 
     n: int
     depth: int
@@ -83,7 +84,7 @@ class Ground:
 
 
 class GeologyError(ValueError):
-    """A geology that cannot be made."""
+    """An unknown geology, or impossible layers or bounds."""
 
 
 def sample(

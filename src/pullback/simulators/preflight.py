@@ -1,7 +1,7 @@
-"""What can be known of a wave simulation before it runs: stability, dispersion, border, record.
+"""Pre-flight checks of a wave simulation: stability, numerical dispersion, absorbing boundary, record.
 
 Numbers are exact for the scheme, not rules of thumb: the CFL limit comes from the Fourier symbol of the stencil and
-includes what the border takes from it; dispersion is that of the discrete wave equation.
+includes its reduction by the absorbing boundary; dispersion is that of the discrete wave equation.
 """
 
 import math
@@ -52,13 +52,13 @@ def phase_velocity_error(space_order: int, courant: float, points_per_wavelength
 
 
 def check(a: Acquisition) -> dict[str, Any]:
-    """Look at settings before anything is simulated.
+    """Check settings before anything is simulated.
 
     Returns:
         Plain numbers for the report, by name with units, and ``warnings``, a list of sentences.
 
     Raises:
-        AcquisitionError: what cannot work, with the numbers and a remedy.
+        AcquisitionError: invalid settings, with the numbers and a remedy.
     """
     if a.space_order not in STENCILS:
         raise AcquisitionError(f"space order {a.space_order}: there are {sorted(STENCILS)}")

@@ -74,7 +74,7 @@ adjoint: mu, recorded at the sources. image: mu through a segment that was kept,
 
 @dataclass(frozen=True)
 class Scheme:
-    """What an operator is compiled for."""
+    """Discretisation for which an operator is compiled."""
 
     space_order: int
     boundary: Boundary
@@ -211,7 +211,7 @@ class Propagator:
         return out
 
     def strips(self, task: Task, border: int, cells: int) -> dict[str, int]:
-        """How thick the strips of the matched layer are, by the operator's argument names: the layer and a stencil.
+        """Thickness of the strips of the matched layer, by the operator's argument names: layer plus stencil.
 
         Along rows whole vectors, for the layer's coefficients are zero behind it; but in a section of few ``cells`` not
         as far as the layer of the other side, which would be stepped twice.

@@ -61,7 +61,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class FwiSimulator(SimulatorSettings):
-    """2-D constant-density acoustic waves. `preset` fills what is not given; the checks print what was used."""
+    """2-D constant-density acoustic waves. `preset` gives defaults; the pre-flight checks print the values used."""
 
     preset: Literal["compact", "openfwi", "fwi32", "marmousi"] = Field(
         default="compact", description="settings that hold where nothing else is given"
@@ -171,7 +171,7 @@ class Tiles(Closed):
 
 
 class FwiParams(Parameters):
-    """A kind of geology; unset numbers take the generator's documented ranges."""
+    """Parameters of synthetic geology; defaults are the documented ranges of the generator."""
 
     geology: Literal[
         "flat",

@@ -1,4 +1,4 @@
-"""Source wavelets: the Ricker wavelet, and one that the user recorded or estimated."""
+"""Source wavelets: Ricker, and wavelets from files (recorded or estimated)."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +15,7 @@ FAINT = BANDWIDTH**2 * np.exp(1 - BANDWIDTH**2)
 
 
 class WaveletError(ValueError):
-    """A wavelet that cannot drive a simulation."""
+    """An invalid wavelet."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Ricker:
 
     @property
     def frequency_max(self) -> float:
-        """Highest frequency that matters, Hz."""
+        """Highest frequency with significant amplitude, Hz."""
         return BANDWIDTH * self.frequency
 
     def length(self, time_step: float) -> int:
@@ -42,7 +42,7 @@ class Ricker:
         return self.length(time_step) // 2 * time_step
 
     def sampled(self, time_step: float, steps: int) -> np.ndarray:
-        """The wavelet at times 0, time_step, ...: (steps,) float64, peak 1; what lies behind it is zero."""
+        """The wavelet at times 0, time_step, ...: (steps,) float64, peak 1; zero after its end."""
         length = self.length(time_step)
         t = (np.arange(length) - length // 2) * time_step
         b = (np.pi * self.frequency * t) ** 2
@@ -108,7 +108,7 @@ class Recorded:
 
     @property
     def frequency_max(self) -> float:
-        """The last frequency whose amplitude is not faint, Hz."""
+        """Highest frequency with significant amplitude, Hz."""
         frequencies, amplitudes = self._spectrum
         return float(frequencies[np.flatnonzero(amplitudes >= FAINT * amplitudes.max())[-1]])
 

@@ -1,4 +1,4 @@
-"""The study: one config file as typed models, the catalogue of kinds, and where every file of a run stands."""
+"""The study: its config file as typed models, the base classes of kinds, and the paths of all files of a run."""
 
 from pullback.study.config import StudyError, load_study, read_study
 from pullback.study.model import Study

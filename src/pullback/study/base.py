@@ -1,4 +1,4 @@
-"""Pieces that every part of a study is made of: closed models, names, distributions of parameters, capabilities."""
+"""Base types of the study: closed models, names, distributions of parameters, capabilities."""
 
 import hashlib
 import json
@@ -43,7 +43,7 @@ JOB_DIGEST_DIGITS = 16
 
 
 class Closed(BaseModel):
-    """A model that refuses unknown keys and cannot be changed after it is read."""
+    """An immutable model that refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

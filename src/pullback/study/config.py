@@ -14,7 +14,7 @@ CONFIG_VERSION = 2
 
 
 class StudyError(ValueError):
-    """A study that cannot run; the message names the file, the key, what was found and what is allowed."""
+    """An invalid study; the message names the file, the key, what was found and what is allowed."""
 
 
 def _clean_path(raw: Any, location: tuple[str | int, ...], missing: bool) -> str:
@@ -83,7 +83,7 @@ def load_study(raw: dict[str, Any], folder: Path | str = ".", source: str = "the
         source: the name of the file, for messages.
 
     Raises:
-        StudyError: with one line for each thing that is wrong.
+        StudyError: with one line for each error.
     """
     if not isinstance(raw, dict):
         raise StudyError(f"{source} cannot run:\n  the file holds {type(raw).__name__}, wanted a mapping of keys")

@@ -1,4 +1,4 @@
-"""How results are judged: numbers of directions, replicas and draws; what is compared with the exact posterior."""
+"""Evaluation settings: numbers of directions, bootstrap replicas and draws; comparison with the exact posterior."""
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -7,7 +7,7 @@ from pullback.study.base import Closed, Name
 
 
 class EvaluationSettings(Closed):
-    """Settings of the evaluate rule."""
+    """Settings of the evaluation (rule `evaluate`)."""
 
     bootstrap: int = Field(default=200, ge=0, description="bootstrap replicas, by group, for 95 % intervals")
     directions: int = Field(default=500, ge=1, description="directions of the larger sliced Wasserstein distance")

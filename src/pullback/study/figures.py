@@ -23,7 +23,7 @@ Patterns = list[str]
 
 class Figure(Closed):
     """One metric against one quantity: a panel for each family, unless x runs over families, and a line for the
-    results that differ in nothing but x."""
+    results that differ only in x."""
 
     title: str = Field(default="", description="headline; made of y and x when not given")
     y: str = Field(description="a metric, such as swd_draw or energy_score_excess")
@@ -71,7 +71,7 @@ def family_numbers(problem: "Problem", family: str) -> dict[str, float]:
 
 
 def errors(figures: Sequence[Figure], problems: "Mapping[str, Problem]") -> Iterator[str]:
-    """What is wrong with the figures of a study, one line each."""
+    """Errors in the figures of a study, one line each."""
     for position, figure in enumerate(figures):
         at = f"figures[{position}]"
         taken = [problem for name, problem in problems.items() if figure.takes(problems=name)]

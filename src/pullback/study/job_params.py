@@ -1,12 +1,11 @@
-"""What each job of a study reads of it.
+"""The parameters of each job of a study.
 
 A job gets exactly the part of the study that its result depends on, as one canonical JSON text: editing a key of the
 study reruns the jobs whose text it changes, and no other.
 
-The text also says, under ``inputs``, what the files that the job reads were asked to be: the digest of the text of the
-job that makes each. A file carries the digest of its own job, so that one which an older config left behind, however
-it came here, is told from the one that this study means (`pullback.ensembles.stale_files`). Digests of texts that hold
-digests reach all the way up: another noise level changes what a metric was asked to be.
+The text also contains, under ``inputs``, the digest of the job that makes each of the files that the job reads. A file
+stores the digest of its own job, so that readers detect files of an older config (`pullback.ensembles.stale_files`).
+The digests are chained: a changed noise level of the simulator changes the digest of every metric that depends on it.
 """
 
 import json
@@ -176,7 +175,7 @@ class Plan(Layout):
 
     @once
     def condition_job(self, problem: str, method: str, infer: str, seed: int, family: str) -> str:
-        """Conditioning on one family's sets, where it is a job of its own; settings of sampling alone are left out."""
+        """Conditioning on one family's sets, where it is a separate job; without settings of sampling."""
         job = self._answer_job(problem, method, infer, seed, family)
         apart = self.study.problems[problem].methods[method].infer[infer].sampling_only
         job["infer"] = {key: value for key, value in job["infer"].items() if key not in apart}
@@ -226,7 +225,7 @@ class Plan(Layout):
 
     @once
     def evaluate_job(self, problem: str, method: str) -> str:
-        """EvaluationSettings of one method on one problem: all its inferences, seeds and the families that it answers.
+        """Evaluation of one method on one problem: all its inferences, seeds and families.
 
         ``results`` lists, in the order of the inputs, the (infer, seed, family) of each posterior, and ``unfolded``
         those of each unfolded distribution, where there are any.
@@ -291,12 +290,12 @@ class Plan(Layout):
 
     @once
     def report_job(self) -> str:
-        """The study as it runs, and what the examples of each (problem, method) were asked to be."""
+        """The study as it runs, and the digests of the jobs of the examples."""
         examples = [job_digest(self.evaluate_job(*pair)) for pair in self.every_method()]
         return canonical({"inputs": {"examples": examples}, **json.loads(self.resolved())})
 
     @once
     def receipt_job(self) -> str:
-        """The study as it runs, and what its ensembles were asked to be."""
+        """The study as it runs, and the digests of the jobs of its ensembles."""
         data = [job_digest(self.index_job(*head)) for head in self.every_split()]
         return canonical({"inputs": {"data": data}, **json.loads(self.resolved())})

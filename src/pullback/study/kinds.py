@@ -1,4 +1,4 @@
-"""What every kind says of itself, for the parts that know no concrete kind.
+"""Base classes of kinds: what the generic code knows of methods, priors, likelihoods, readers and problems.
 
 A method, prior or likelihood is a Spec: a closed pydantic model of its options with class attributes (what it needs,
 what it returns) and ``code``, the class that does the work. A reader is a Spec that reads files itself. A problem is
@@ -32,7 +32,7 @@ def folder_of(info: ValidationInfo) -> str:
 
 
 def load_kind(group: str, kind: Any, info: ValidationInfo) -> Any:
-    """What the registry has for a kind of the study, or an error that names the kinds that there are."""
+    """The Spec of a kind from the registry, or an error that lists the known kinds."""
     try:
         return registry.load(group, str(kind), folder_of(info))
     except registry.KindError as error:
@@ -41,17 +41,17 @@ def load_kind(group: str, kind: Any, info: ValidationInfo) -> Any:
 
 
 def _each_kind(group: str, handler: GetJsonSchemaHandler) -> list[dict[str, Any]]:
-    """A schema for each built-in kind of a group, and one for kinds from outside."""
-    built_in = registry.BUILT_IN[group]
+    """A schema for each known kind of a group, and one for kinds given by path."""
+    known = registry.kinds(group)
     each: list[dict[str, Any]] = [
         {
             "allOf": [handler(registry.load(group, kind).__pydantic_core_schema__)],
             "properties": {"kind": {"const": kind}},
             "required": ["kind"],
         }
-        for kind in built_in
+        for kind in known
     ]
-    outside = {"type": "string", "not": {"enum": list(built_in)}}
+    outside = {"type": "string", "not": {"enum": list(known)}}
     return [*each, {"type": "object", "properties": {"kind": outside}, "required": ["kind"]}]
 
 
@@ -99,7 +99,7 @@ class Infer(Closed):
     draws: int = Field(default=32, ge=1, description="posterior draws of each event")
     max_events: int | None = Field(default=None, ge=1, description="the first events only; n is printed")
     set_size: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
-        default="all", description="observations in a conditioning set: the whole ensemble, or disjoint blocks of n"
+        default="all", description="observations in a conditioning set: all of the ensemble, or disjoint blocks of n"
     )
     families: list[Name] | None = Field(default=None, description="only these families; every one when not given")
     parts: int = Field(default=1, ge=1, description="pieces (jobs) that one family's events are cut into")
@@ -109,7 +109,7 @@ class Infer(Closed):
 
     @property
     def costly_condition(self) -> bool:
-        """Whether these settings make conditioning a job of its own."""
+        """Whether these settings make conditioning a separate job."""
         return False
 
     @property
@@ -132,7 +132,7 @@ class Infer(Closed):
         return ()
 
     def wrap(self, method: Any, likelihood: Path | None) -> Any:
-        """The method that answers: the loaded one, or one around it."""
+        """The method to run: the loaded one, or a wrapper around it."""
         return method
 
 
@@ -155,7 +155,7 @@ class KindSpec(Closed):
     kind: str
 
     def build(self, problem: Any, context: Any, *settings: "Infer") -> Any:
-        """The object that does the work; ``settings`` are those of the inference, where there is one."""
+        """Construct the method, prior or likelihood; ``settings`` are those of the inference, where there is one."""
         made = registry.load_object(self.code) if isinstance(self.code, str) else self.code
         return made(self, problem, context, *settings)
 
@@ -167,8 +167,13 @@ class KindSpec(Closed):
         """Raise ValueError where it cannot learn truths or observations of these fields."""
 
     @property
-    def alone(self) -> str:
-        """Why one process alone can train it; empty where several can."""
+    def memory_mb(self) -> int:
+        """Most memory for the events that it learns from, in megabytes; more are read when they are needed."""
+        return int(getattr(getattr(self, "train", None), "memory_mb", 2000))
+
+    @property
+    def single_process_reason(self) -> str:
+        """Reason why training needs a single process; empty where several can share it."""
         return ""
 
 
@@ -180,16 +185,16 @@ class MethodSpec(KindSpec):
         needs_either: one of these is enough, the first that the problem has.
         returns: what the draws are.
         trains: whether it has an artifact of its own.
-        reads_seen: whether it answers from the seen pairs themselves, without training on them first.
+        reads_seen: whether inference reads the seen pairs directly, without a training.
         needs_seen: whether there must be seen families.
-        uses_true_prior: whether it knows the true prior: shown beside the others, never ranked among them.
-        baseline: whether it answers independently of the observation.
+        uses_true_prior: whether it uses the true prior: shown in the report but not ranked.
+        baseline: whether its draws are independent of the observation.
         advice: what to change where its intervals are too narrow.
         misfit_advice: what to change where its draws do not explain their observations.
         colour: in figures, #RRGGBB; the next free one when empty.
         samples: whether it yields posterior samples (rule `infer`).
-        unfolds: whether it yields the truth distribution (rule `unfold`), which is that of a whole ensemble.
-        costly_condition: whether conditioning is a job of its own, whose state all parts of an inference read (rule
+        unfolds: whether it yields the truth distribution of an ensemble (rule `unfold`).
+        costly_condition: whether conditioning is a separate job, whose state all parts of an inference read (rule
             `condition`).
     """
 
@@ -221,11 +226,11 @@ class MethodSpec(KindSpec):
         return getattr(self, "prior", None)
 
     def uses_set(self, infer: Infer) -> bool:
-        """Whether an answer depends on the set of observations that y is a member of."""
+        """Whether the draws depend on the set of observations that y is a member of."""
         return False
 
     def uses_reference(self, capabilities: frozenset[str]) -> bool:
-        """Whether the family's reference split stands for its prior."""
+        """Whether the family's reference split is used as a sample of its prior."""
         return "likelihood" in self.needs_either and "exact-posterior" not in capabilities
 
     @classmethod
@@ -342,7 +347,7 @@ class Parameters(Closed):
 
 
 class Review(NamedTuple):
-    """What a simulator says of its settings without a simulation: warnings, and its numbers in one line."""
+    """Checks of a simulator's settings without a simulation: warnings, and a one-line summary."""
 
     warnings: list[str]
     summary: str
@@ -362,7 +367,7 @@ CAPABILITIES: dict[Capability, tuple[str, ...]] = {
 
 
 class ProblemKind:
-    """A problem's class as the study sees it.
+    """Description of a problem's class for the study.
 
     Args:
         cls: the class.
@@ -372,11 +377,11 @@ class ProblemKind:
         Params: model of a family's parameters, or None: they are the user's own.
         arrays: which of x and y are arrays; None where only the problem itself knows.
         periodic: quantities of x that networks see relative to y.
-        unlearnable: why p(y|x) cannot be learned as a density of vectors; empty where nothing is known against it.
+        unlearnable: reason why p(y|x) cannot be learned as a density of vectors; empty where it can.
         resimulates: whether a shift can simulate the truth again with other settings.
         compiles: whether its simulator needs a C compiler.
         reads: what outside records its families may be read from.
-        advice: what the report tells to try where a family's observations are unlike those in training (``outside``),
+        advice: hints of the report where a family's observations are unlike those in training (``outside``),
             where draws do not explain them (``misfit``), and where they do not determine the truth (``undetermined``).
     """
 

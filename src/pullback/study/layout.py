@@ -1,4 +1,4 @@
-"""What a study comes to: its families as they run here, their splits, shards and files, and who answers what."""
+"""The contents of a study: families used on this machine, their splits, shards and files, results of each method."""
 
 import math
 from pathlib import Path
@@ -33,7 +33,7 @@ class Layout:
         return self._families[problem, family]
 
     def title(self, problem: str, family: str) -> str:
-        """What a family is called for readers; without the outside files of its events it says whose stand in."""
+        """Title of a family in reports; names the fallback family where its files are missing."""
         title = self.family(problem, family).title or family
         while base := self.family(problem, family).events_from:
             if base == self.study.problems[problem].families[family].fallback:
@@ -87,7 +87,7 @@ class Layout:
         return self.study.problems[problem].methods[method].infer[infer].parts
 
     def base(self, problem: str, family: str) -> str:
-        """The family whose reference and parameters stand for this one: itself, or the one it takes events from."""
+        """The family with the reference split and parameters of this one: itself, or the source of its events."""
         while base := self.family(problem, family).events_from:
             family = base
         return family
@@ -160,25 +160,25 @@ class Layout:
         return self.study.problems[problem].methods[method].infer[infer].learned_likelihood
 
     def answers_from_pairs(self, problem: str, method: str) -> bool:
-        """Whether a method answers from the seen pairs themselves, without training on them first."""
+        """Whether inference of a method reads the seen pairs directly, without a training."""
         return self.study.problems[problem].methods[method].reads_seen
 
     def costly(self, problem: str, method: str, infer: str) -> bool:
-        """Whether the conditioning of an inference is a job of its own, whose state its parts share."""
+        """Whether the conditioning of an inference is a separate job, whose state its parts share."""
         spec = self.study.problems[problem].methods[method]
         return spec.costly_condition or spec.infer[infer].costly_condition
 
     def reference(self, problem: str, method: str, family: str) -> list[tuple[str, str, Split]]:
-        """The split (problem, family, split) whose truth stands for the prior, where a method answers from one."""
+        """The split (problem, family, split) whose truth a method uses as a sample of the prior."""
         spec = self.study.problems[problem]
         if not spec.methods[method].uses_reference(self.gives(problem)):
             return []
         return [(problem, self.base(problem, family), "reference")]
 
     def answered(self, problem: str, method: str) -> list[str]:
-        """The families that a method answers, in the order of the study."""
+        """The families on which a method runs, in the order of the study."""
         wanted = {family for _, _, family in self._answers(problem, method)}
-        return [family for family in self.study.judged(problem) if family in wanted]
+        return [family for family in self.study.evaluated(problem) if family in wanted]
 
     def results(self, problem: str, method: str) -> list[tuple[str, int, str]]:
         """(infer, seed, family) of every posterior of one method."""

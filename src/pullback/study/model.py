@@ -57,7 +57,7 @@ class Problem(Closed):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """The frame, with the options of each built-in kind's simulator."""
+        """The frame, with the options of each known kind's simulator."""
         found = handler(schema)
         made = handler.resolve_ref_schema(found)
         made["allOf"] = [
@@ -65,10 +65,10 @@ class Problem(Closed):
                 "if": {"properties": {"kind": {"const": kind}}},
                 "then": {"properties": {"simulator": handler(settings.__pydantic_core_schema__)}},
             }
-            for kind in registry.BUILT_IN["problems"]
+            for kind in registry.kinds("problems")
             if (settings := problem_kind(kind).Settings)
         ]
-        made["properties"]["kind"]["examples"] = list(registry.BUILT_IN["problems"])
+        made["properties"]["kind"]["examples"] = list(registry.kinds("problems"))
         return found
 
     @field_validator("kind")
@@ -88,22 +88,22 @@ class Problem(Closed):
         return problem_kind(info.data["kind"], folder_of(info)).settings(values, info.context)
 
     def model_post_init(self, context: Any) -> None:
-        """Keep what the kind says of itself."""
+        """Store the description of the kind (`ProblemKind`)."""
         self._spec = problem_kind(self.kind, (context or {}).get("folder", "."))
 
     @property
     def spec(self) -> ProblemKind:
-        """What the kind says of itself."""
+        """The description of the kind."""
         return self._spec
 
     @property
-    def judged(self) -> list[str]:
-        """Names of the families that methods answer: every one with a test split."""
+    def evaluated(self) -> list[str]:
+        """Names of the families to infer and evaluate: all with a test split."""
         return [name for name, family in self.families.items() if "test" in family.splits]
 
     @property
     def uses_likelihood(self) -> bool:
-        """Whether a method answers by the problem's own likelihood, or evaluation compares with it."""
+        """Whether a method or the evaluation uses the problem's own likelihood."""
         return (
             any("likelihood" in method.needs_either for method in self.methods.values())
             or any(infer.uses_likelihood for method in self.methods.values() for infer in method.infer.values())
@@ -118,7 +118,7 @@ class Problem(Closed):
 
 
 class Study(Closed):
-    """One config file, complete in what it runs."""
+    """A study: one self-contained config file."""
 
     config_version: Literal[2] = Field(description="version of this file format")
     study: Name = Field(description="name of the study and of its results folder: the file's stem")
@@ -140,14 +140,14 @@ class Study(Closed):
         """Names of the families that are trained on, in the order of the file."""
         return [name for name, family in self.problems[problem].families.items() if family.role == "seen"]
 
-    def judged(self, problem: str) -> list[str]:
-        """Names of the families that methods answer: every one with a test split."""
-        return self.problems[problem].judged
+    def evaluated(self, problem: str) -> list[str]:
+        """Names of the families to infer and evaluate: all with a test split."""
+        return self.problems[problem].evaluated
 
     def infer_families(self, problem: str, method: str, infer: str) -> list[str]:
-        """The judged families that one inference runs on."""
+        """The families on which one inference runs."""
         chosen = self.problems[problem].methods[method].infer[infer].families
-        return self.judged(problem) if chosen is None else chosen
+        return self.evaluated(problem) if chosen is None else chosen
 
 
 def family_files(family: Family, split: str) -> list[str]:
@@ -170,7 +170,7 @@ def parameter_files(problem: Problem, family: Family) -> list[str]:
 
 
 def resolve_fallback(problem: Problem, family: Family) -> Family:
-    """The family as it runs here: `fallback` where outside files (of `read`, of its parameters) are missing."""
+    """The family used on this machine: `fallback` where outside files (of `read`, of its parameters) are missing."""
     if family.fallback is None:
         return family
     read = family.read.files if family.read else {}

@@ -1,4 +1,4 @@
-"""Where every file of a run stands. The workflow, the package and the tests take paths from here and nowhere else.
+"""Paths of all files of a run, the only definition for workflow, package and tests.
 
 Each function takes values or Snakemake wildcards (``"{family}"``); all paths are relative to the working directory.
 """
@@ -62,7 +62,7 @@ def posterior(study: str, problem: str, method: str, infer: str, seed: int | str
 
 
 def state(study: str, problem: str, method: str, infer: str, seed: int | str, family: str) -> str:
-    """What a method computed from one family's observations, shared by the parts of an inference."""
+    """The states of one family's sets, shared by the parts of an inference."""
     return f"{RESULTS}/{study}/states/{problem}/{method}/{infer}/seed-{seed}/{family}.pt"
 
 
@@ -112,7 +112,7 @@ def resolved(study: str, digest: str) -> str:
 
 
 def receipt(study: str) -> str:
-    """What a rerun is compared with: config, versions, digests, seeds, device, JSON."""
+    """The receipt: config, versions, digests, seeds, device, JSON."""
     return f"{RESULTS}/{study}/receipt.json"
 
 

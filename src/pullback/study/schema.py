@@ -1,6 +1,7 @@
 """The JSON schema of a study file, made from the models: editors complete and check a study with it.
 
-``python -m pullback.study.schema`` writes ``workflow/schemas/study.schema.json``; a test says when it is out of date. A
+``python -m pullback.study.schema`` writes ``workflow/schemas/study.schema.json``; a test fails when it is out of date.
+A
 study names it in its first line: ``# yaml-language-server: $schema=../workflow/schemas/study.schema.json``.
 """
 
@@ -26,7 +27,7 @@ def study_schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """The file as it should be."""
+    """The text of the schema file."""
     return json.dumps(study_schema(), indent=2, ensure_ascii=False) + "\n"
 
 

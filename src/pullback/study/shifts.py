@@ -1,4 +1,4 @@
-"""Shifts: what changes the test observations of a family, and nothing else."""
+"""Shifts: modifications of the test observations of a family."""
 
 from typing import Annotated, Any, Literal
 
@@ -31,10 +31,10 @@ class MissingShift(Closed):
 
 
 class SimulatorShift(Closed):
-    """The truth simulated anew with other settings: a wrong wavelet, another border, a free surface, finer rock.
+    """Model error: the truth simulated again with other settings (wavelet, absorbing boundary, free surface, finer x).
 
     y keeps its shape. Where the change gives x another shape (`x_cells`), the same draws of the prior are made in that
-    shape, simulated, and judged against the truth as it was: what a coarse x leaves out becomes an error of the model.
+    shape, simulated, and compared with the original truth: the detail missing from a coarse x becomes a model error.
     """
 
     kind: Literal["simulator"]

@@ -1,4 +1,4 @@
-"""Cross-field validation of a study: what the types of its keys cannot say."""
+"""Cross-field validation of a study."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ from pullback.study.shifts import SimulatorShift
 
 
 def errors(study: Study) -> Iterator[str]:
-    """One line for each thing that is wrong."""
+    """Error messages, one line each."""
     for name, problem in study.problems.items():
         at = f"problems.{name}"
         yield from _family_errors(at, problem)
@@ -56,13 +56,13 @@ def _evaluation_errors(at: str, problem: Problem) -> Iterator[str]:
                 f"{', '.join(sorted(gives))}; leave it out"
             )
     for name in problem.evaluation.exact_families or []:
-        if name in problem.judged and "exact-posterior" not in gives and not _has_reference(problem, name):
+        if name in problem.evaluated and "exact-posterior" not in gives and not _has_reference(problem, name):
             yield (
                 f"{at}.evaluation.exact_families: problem kind '{problem.kind}' knows the posterior by its reference "
                 f"split, and '{name}' has none"
             )
-        if name not in problem.judged:
-            hint = did_you_mean(name, problem.judged)
+        if name not in problem.evaluated:
+            hint = did_you_mean(name, problem.evaluated)
             yield f"{at}.evaluation.exact_families: '{name}' has no test events here{hint}"
 
 
@@ -88,7 +88,7 @@ def _method_errors(here: str, at: str, problem: Problem, method: MethodSpec, see
         yield f"{here}: {said.format(' or '.join(method.needs_either))}"
     elif method.uses_reference(gives):
         for infer_name, infer in method.infer.items():
-            for name in problem.judged if infer.families is None else infer.families:
+            for name in problem.evaluated if infer.families is None else infer.families:
                 if not _has_reference(problem, name):
                     yield (
                         f"{here}.infer.{infer_name}: '{method.kind}' answers from the reference split, and '{name}' "
@@ -110,8 +110,8 @@ def _method_errors(here: str, at: str, problem: Problem, method: MethodSpec, see
         for family in sorted({name for name in chosen if chosen.count(name) > 1}):
             yield f"{here}.infer.{infer_name}.families: '{family}' is there twice: name it once"
         for family in chosen:
-            if family not in problem.judged:
-                hint = did_you_mean(family, problem.judged)
+            if family not in problem.evaluated:
+                hint = did_you_mean(family, problem.evaluated)
                 yield f"{here}.infer.{infer_name}.families: '{family}' has no test events here{hint}"
 
 
@@ -151,7 +151,7 @@ def _read_errors(here: str, problem: Problem, family: Family) -> Iterator[str]:
     else:
         yield from _lines(f"{here}.read", family.read.check(problem))
     if "test" not in family.read.files:
-        yield f"{here}.read.files: there is no test, and a family in the role '{family.role}' is judged on it"
+        yield f"{here}.read.files: there are no test files; a family in the role '{family.role}' is evaluated on them"
     if family.role == "seen":
         learns = problem.priors or problem.likelihoods or any(m.trains for m in problem.methods.values())
         for split in ("train", *(("validation",) if learns else ())):

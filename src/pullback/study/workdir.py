@@ -1,4 +1,4 @@
-"""Whether a folder can take a run: one line here, where Snakemake would stop with a traceback of its own."""
+"""Checks of the working directory before a run, with one-line errors instead of Snakemake's tracebacks."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ LEAST_FREE_BYTES = 1_000_000
 
 
 def check_place() -> None:
-    """What every run needs, a dry one too.
+    """Check what every run needs, including dry runs: results folder, Snakemake's records, disk space.
 
     Raises:
         StudyError: the results are no folder, Snakemake cannot keep its records, or the disk is full.
@@ -25,7 +25,7 @@ def check_place() -> None:
     results = Path(paths.RESULTS)
     if results.is_symlink() and not results.exists():
         raise StudyError(
-            f"{results} is a link to {os.readlink(results)}, which is not there: mount it, or mend the link"
+            f"{results} is a link to {os.readlink(results)}, which does not exist: mount it, or correct the link"
         )
     if results.exists() and not results.is_dir():
         raise StudyError(f"{results} is a file, wanted a folder: move it away and run again")
@@ -35,7 +35,7 @@ def check_place() -> None:
 
 
 def check_writable(study: str) -> None:
-    """What a run needs that makes something.
+    """Check that the results folder is writable.
 
     Raises:
         StudyError: a folder of the study's results, or one that it would be made in, is not writable.

@@ -31,7 +31,7 @@ def open_study(config: dict[str, Any], files: Iterable[Path | str], overridden: 
         overridden: whether keys were also given on the command line; the file alone is checked otherwise.
 
     Raises:
-        StudyError: when the study cannot run, or stands in more than one file.
+        StudyError: when the study is invalid, or given in more than one file.
     """
     found = [Path(os.path.relpath(file)) for file in files]
     if len(found) != 1:
@@ -70,7 +70,7 @@ DEFAULT_RATE = (100, 1)
 
 
 def choose_when_jobs_end(scheduler: Any) -> None:
-    """Take away Snakemake's default limit of the rate of jobs; one that the user gave stays.
+    """Remove Snakemake's default limit of the job rate; a limit set by the user stays.
 
     Under any limit each job that ends leaves a timer that looks at all ready jobs again every second, for the rest of
     the run: of a study with 470 jobs Snakemake itself came to take a core and more. Without a limit jobs are chosen
@@ -85,7 +85,7 @@ def choose_when_jobs_end(scheduler: Any) -> None:
 
 
 def benchmark_unless_cached(workflow: Any, rule: str, path: str) -> None:
-    """Give a rule a benchmark, unless ``--cache`` is given: Snakemake lets no rule have both, nor one of them say so.
+    """Give a rule a benchmark, unless ``--cache`` is given: Snakemake does not allow both in one rule.
 
     Args:
         workflow: Snakemake's, where the rule is defined without a benchmark.
@@ -268,8 +268,8 @@ class Graph:
         """One split of the families that are trained on."""
         return [paths.ensemble(self.name, problem, family, split) for family in self.plan.seen_with(problem, split)]
 
-    def judged(self, problem: str, method: str) -> list[str]:
-        """The test split of the families that a method answers."""
+    def evaluated(self, problem: str, method: str) -> list[str]:
+        """The test split of the families on which a method runs."""
         return [paths.ensemble(self.name, problem, family, "test") for family in self.plan.answered(problem, method)]
 
     def references(self, problem: str, method: str) -> list[str]:
@@ -300,7 +300,7 @@ class Graph:
     # Answering
 
     def seen_at_inference(self, problem: str, method: str) -> list[str]:
-        """Training ensembles of a method that answers from the pairs themselves, without training on them first."""
+        """Training ensembles of a method whose inference reads the seen pairs directly."""
         return self.seen(problem, "train") if self.plan.answers_from_pairs(problem, method) else []
 
     def _artifact(self, group: Group, problem: str, name: str | None, seed: int | str) -> list[str]:
@@ -324,7 +324,7 @@ class Graph:
         }
 
     def state(self, problem: str, method: str, infer: str, seed: int | str, family: str) -> list[str]:
-        """The state that the parts of an inference share, where conditioning is a job of its own."""
+        """The state that the parts of an inference share, where conditioning is a separate job."""
         costly = self.plan.costly(problem, method, infer)
         return [paths.state(self.name, problem, method, infer, seed, family)] if costly else []
 
@@ -338,7 +338,7 @@ class Graph:
         ]
 
     def conditioned(self) -> list[tuple[str, str, str]]:
-        """(problem, method, infer) of the inferences whose conditioning is a job of its own."""
+        """(problem, method, infer) of the inferences whose conditioning is a separate job."""
         return [head for head in self.inferences() if self.plan.costly(*head)]
 
     def sampled(self) -> list[tuple[str, str, str]]:

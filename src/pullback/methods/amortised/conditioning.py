@@ -1,4 +1,4 @@
-"""From an ensemble of observations to what a model is conditioned on: its members, their embedding, how far it lies."""
+"""Conditioning sets of amortised models: members, bootstrap resamples, and the distance from the training sets."""
 
 import logging
 import math
@@ -40,9 +40,9 @@ class Members(NamedTuple):
 
 
 def read_members(ensemble: Ensemble, scaling: Scaling, rng: np.random.Generator) -> Members:
-    """The members of a set; of one above MAX_MEMBERS or MAX_VALUES that many, chosen by ``rng``.
+    """The members of a set; above MAX_MEMBERS or MAX_VALUES a random subset, chosen by ``rng``.
 
-    They are read in pieces: what is held at once is the chosen members and one piece.
+    They are read in pieces, so that memory holds the chosen members and one piece.
     """
     most = min(MAX_MEMBERS, max(1, MAX_VALUES // math.prod(scaling.y_shape)))
     chosen = np.arange(ensemble.n)
@@ -72,7 +72,7 @@ def read_members(ensemble: Ensemble, scaling: Scaling, rng: np.random.Generator)
 def repeated(members: Members, size: int) -> Members:
     """A set repeated up to ``size`` members, the last copy cut: the published treatment of small sets.
 
-    Whole copies leave every average as it is, so this tells an encoder nothing but the size; a cut copy biases it.
+    Complete copies change no average, so the encoder gains no information but the size; a truncated copy biases it.
     """
     return members if len(members.y) >= size else members.take(np.arange(size) % len(members.y))
 
@@ -86,10 +86,10 @@ def resampled(members: Members, rng: np.random.Generator) -> Members:
 
 
 def signature(embedding: Tensor, y: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
-    """What a set is recognised by, (set, k + 2 features): its embedding, mean and standard deviation of its members.
+    """Features for the distance between sets, (set, k + 2 features): embedding, mean and standard deviation of members.
 
-    Attention averages are bounded, so that a set far outside may share its embedding with one at the edge: the moments
-    tell them apart. An array counts as one feature.
+    Attention averages are bounded, so that a set far outside may have the embedding of one at the edge; the moments
+    distinguish them. An array counts as one feature.
 
     Args:
         embedding: (set, k).

@@ -7,15 +7,16 @@ reading: the Neural Statistician (Edwards and Storkey 2017, arXiv 1606.02185) wi
     z ~ p(z | y, c)                      the event's latent, learned; q(z | x, y, c) in training
     x ~ N(m(z, y, c), diag s^2(z, y, c))
 
-All laws are Gaussians with diagonal covariance. q(c|Y) looks at the observations alone, for truth is not there when it
-is used. For a set of N members the bound on log p(x_1 ... x_N | Y), per member, is
+All laws are Gaussians with diagonal covariance. q(c|Y) depends on the observations only, because the truth is unknown
+at inference. For a set of N members the bound on log p(x_1 ... x_N | Y), per member, is
 
     E_q [ log p(x|z,y,c) - KL(q(z|x,y,c) || p(z|y,c)) ] - KL(q(c|Y) || N(0, I)) / N.
 
-In training a component of the last term counts at least FREE_NATS (still a bound, a lower one): else the loss would be
-rid of c long before the set encoder learns to say something with it.
+In training a component of the last term counts at least FREE_NATS (still a bound, a lower one): otherwise the posterior
+of c collapses to the prior before the set encoder has learned (posterior collapse).
 
-A draw takes c ~ q(c|Y), z ~ p(z|y,c) and x ~ p(x|z,y,c), so that what the set leaves open about its prior is in it.
+A draw takes c ~ q(c|Y), z ~ p(z|y,c) and x ~ p(x|z,y,c), so that draws include the uncertainty of the set about its
+prior.
 """
 
 import math
@@ -118,7 +119,7 @@ class HvaeNet(nn.Module):
 def negative_elbo(
     model: HvaeNet, sets: dict[str, Tensor], noise: Noise, latent: int, targets: int | None
 ) -> tuple[Tensor, Tensor]:
-    """Minus the bound of the first ``targets`` members of each set (all when None), given the whole set.
+    """Minus the bound of the first ``targets`` members of each set (all when None), given the full set.
 
     Returns:
         The sum over members, times their weights where they have any, and the sum of weights.
@@ -137,7 +138,7 @@ def negative_elbo(
 
 
 class Hvae(AmortisedModel):
-    """The hierarchical VAE: another network, loss and sampler in the life of an amortised model."""
+    """The hierarchical VAE as an amortised model with its own network, loss and sampler."""
 
     spec: HvaeSpec  # type: ignore[assignment]
     model: HvaeNet  # type: ignore[assignment]

@@ -3,14 +3,14 @@
 A model is a path (flow matching, DDPM, none; `paths`) x a context e beside y x a network. The context is
 
 - nothing (``cfm``, ``cddpm``, ``regression``): the posterior under the mixture of the seen priors;
-- the true parameters of the prior (the same with ``parameters: true``): what a perfect set encoder would know;
+- the true parameters of the prior (the same kinds with ``parameters: true``): an ideal set encoder;
 - the embedding of the set Y that y is a member of (``ei-fm``, ``ei-ddpm``; arXiv 2601.22029): only the prior differs
-  between training ensembles, so what e can tell the network is the prior, also one that it was not trained on. The
-  set encoder is a Set Transformer, a mean over encoded members, or moments (GDDPM, arXiv 2406.01507).
+    between training ensembles, so e encodes the prior and can generalise to unseen ones. The set encoder is a Set
+    Transformer, a mean over encoded members, or moments (GDDPM, arXiv 2406.01507).
 
-Targets are members of their own set, in training and in inference. Each step encodes a set once and uses some or all of
-its members as targets; members are in random order, so the first ones are a random choice. Event weights enter the
-averages over the set and the loss.
+Each event is a member of the set that it is conditioned on, in training and in inference. A training step encodes a set
+once and uses some or all of its members as targets; members are in random order, so the first ones are a random choice.
+Event weights enter the averages over the set and the loss.
 """
 
 import logging
@@ -46,7 +46,7 @@ ARRAY_ROWS = 128
 
 
 class ModelError(ValueError):
-    """A model that does not fit what is asked of it."""
+    """The model does not match the study or the family."""
 
 
 class ConditionalNet(nn.Module):
@@ -55,8 +55,8 @@ class ConditionalNet(nn.Module):
     Args:
         spec: of the method.
         x_shape, y_shape: of truth and observation as networks see them.
-        theta: mean and standard deviation of the parameters of the training priors, (2, parameter), when it is told
-            them.
+        theta: mean and standard deviation of the parameters of the training priors, (2, parameter), for a model with
+            ``parameters``.
     """
 
     theta: Tensor | None
@@ -79,7 +79,7 @@ class ConditionalNet(nn.Module):
 
 
 def target_weights(sets: dict[str, Tensor], targets: int | None) -> Tensor:
-    """What each of the first ``targets`` members counts in a loss (set * target,): its weight, 0 in padding."""
+    """Weight of each of the first ``targets`` members in a loss (set * target,): its weight, 0 in padding."""
     share = sets["mask"] * sets["weight"] if "weight" in sets else sets["mask"]
     return share[:, :targets].flatten()
 
@@ -135,7 +135,7 @@ class ModelState(NamedTuple):
 
 
 class AmortisedModel(Method[ModelState]):
-    """cFM, cDDPM, EI-FM, EI-DDPM, GDDPM, regression: see the module."""
+    """The amortised methods cFM, cDDPM, EI-FM, EI-DDPM, GDDPM and regression (see the module)."""
 
     spec: Amortised
     settings: AmortisedInfer
@@ -222,7 +222,7 @@ class AmortisedModel(Method[ModelState]):
         self.use(model)
 
     def use(self, artifact: Artifact) -> None:
-        """Answer with this model, which `train` returned or a file holds."""
+        """Use this trained model for inference."""
         weights, meta = artifact
         self.scaling = Scaling.from_dict(meta["scaling"])
         self.trained_sizes = tuple(meta["set_size"])
@@ -243,13 +243,14 @@ class AmortisedModel(Method[ModelState]):
         """
         if missing := [name for name in self.parameters if name not in params]:
             raise ModelError(
-                f"the family's params do not state {', '.join(missing)}, which the model was told in training: do so"
+                f"the family's params do not state {', '.join(missing)}, on which the model was "
+                "conditioned in training: add them"
             )
         self.theta = np.array([[float(params[name]) for name in self.parameters]], np.float32)
 
     @torch.no_grad()
     def condition(self, ensemble: Observations, workdir: Path | None = None) -> ModelState:
-        """Embed a set of observations, as it is or resampled; or take the parameters that were told."""
+        """Embed a set of observations, or its bootstrap resamples; or use the given parameters of the prior."""
         if self.model.encoder is None:
             context = None
             if self.model.theta is not None:
@@ -338,11 +339,12 @@ class AmortisedModel(Method[ModelState]):
         return np.concatenate(pieces)
 
     def diagnostics(self, state: ModelState) -> dict[str, float]:
-        """How far a set is from what was trained on, for a model with a set encoder.
+        """Distance of a set from the training sets, for a model with a set encoder.
 
         ``embedding_distance``: of the set's signature (its embedding, the mean over resamples, and the mean and
         standard deviation of its members) to the nearest of training sets, in units of the 95 % quantile of the same
-        distance among the training sets; above 1 the set is unlike all of them. Event weights count in all of these.
+        distance among the training sets; above 1 the set lies outside the training distribution. Event weights count in
+        all of these.
         ``set_size``: its members;
         ``set_size_outside``: 1 when that is outside the range of sizes in training, else 0.
         """

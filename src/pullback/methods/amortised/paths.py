@@ -1,7 +1,7 @@
-"""Paths to x that a network is trained on, and how draws are made with it: one class each.
+"""Paths from noise to x: training targets of the network and sampling with it, one class each.
 
-A path gives training points (x_t, t, what the network should say there) and turns a trained network into draws. t is in
-[0, 1] for every path. Both sides see the observation, so that a path may begin there instead of in noise.
+A path gives training points (x_t, t, target) and samples with a trained network. t is in
+[0, 1] for every path. Both depend on the observation, so that a path may start from it instead of from noise.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ SOLVERS: dict[str, Callable[[Denoiser], Sampler]] = {"euler": Euler, "midpoint":
 
 
 class Path(Protocol):
-    """What a path does."""
+    """Interface of a path."""
 
     def point(self, x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
         """x_t (S, T, *x), t (S, T) and the target (S, T, *x) for data x (S, T, *x) with observations y (S, T, *y)."""
@@ -42,7 +42,7 @@ class Path(Protocol):
 def spread_times(noise: Noise, x: Tensor) -> Tensor:
     """Times (S, T) in [0, 1), each uniform, those of a set evenly spread: less noise in the loss than independent ones.
 
-    Members stand in random order, so that times say nothing about them (Kingma et al. 2021, arXiv 2107.00630, app. I).
+    Members are in random order, so that times are independent of them (Kingma et al. 2021, arXiv 2107.00630, app. I).
     """
     sets, targets = x.shape[:2]
     return (noise.uniform((sets, 1)) + torch.arange(targets, device=x.device) / targets) % 1
@@ -82,7 +82,7 @@ class DiffusionPath:
 
 
 class DirectPath:
-    """No path: the network gives E[x | y] from y alone, least squares."""
+    """No path: least-squares regression of E[x | y] on y."""
 
     def point(self, x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
         """See `Path`."""

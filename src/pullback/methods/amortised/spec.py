@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 
 class Refine(Closed):
-    """Refinement outside the training priors, by expectation maximisation on the set that is answered.
+    """Refinement outside the training priors, by expectation maximisation on the set of observations.
 
-    The draws of the method are particles of a prior; their weights are fitted to the set, and draws are made anew.
+    The draws of the method are particles of a prior; their weights are fitted to the set, and new draws are sampled.
     """
 
     code: ClassVar[str] = "pullback.methods.refinement.refine:Refined"
@@ -74,9 +74,9 @@ class Refine(Closed):
 
 
 class AmortisedInfer(Infer):
-    """What every model of draws p(x | y, context) has beside its sampler."""
+    """Settings of an inference that all amortised models share."""
 
-    refine: Refine | None = Field(default=None, description="fit the prior to the set that is answered")
+    refine: Refine | None = Field(default=None, description="fit the prior to the set of observations")
     bootstrap: int = Field(
         default=0,
         ge=0,
@@ -109,11 +109,11 @@ class AmortisedInfer(Infer):
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """What refines, where it does."""
+        """Code of the refinement, where there is one."""
         return (Refine.code,) if self.refine else ()
 
     def wrap(self, method: Any, likelihood: Path | None) -> Any:
-        """The refined method, where it is to be refined."""
+        """The method, wrapped in the refinement where there is one."""
         return registry.load_object(Refine.code)(method, likelihood) if self.refine else method
 
     def check(self, problem: "Problem") -> Iterator[Message]:
@@ -153,7 +153,7 @@ class Amortised(MethodSpec):
     train: Train = Train()
 
     def uses_set(self, infer: Infer) -> bool:
-        """A refinement fits the prior to the set."""
+        """Whether draws depend on the set: refinement fits the prior to it."""
         return bool(infer.modules)
 
     def check_fields(self, x: Any, y: Any) -> None:
@@ -178,7 +178,7 @@ class ParameterContext(Amortised):
 
     parameters: bool = Field(
         default=False,
-        description="condition on the true parameters of the prior (cFM-gamma): what a perfect set encoder would give",
+        description="condition on the true parameters of the prior (cFM-gamma): an ideal set encoder",
     )
 
     @property
@@ -187,7 +187,7 @@ class ParameterContext(Amortised):
         return self.parameters
 
     def check(self, problem: "Problem") -> Iterator[Message]:
-        """Parameters must be stated; what belongs to a set encoder has no effect here."""
+        """Check that parameters are stated, and refuse options of a set encoder."""
         yield from super().check(problem)
         if self.parameters:
             yield from _check_parameters(problem)
@@ -226,12 +226,12 @@ class Flow(Amortised):
 
 
 class Diffusion(Amortised):
-    """Path: a DDPM. `schedule: paper` with `diffusion_steps: 100` reproduces the published one, its bias included."""
+    """Path: a DDPM. `schedule: paper` with `diffusion_steps: 100` reproduces the published schedule with its bias."""
 
     schedule: Literal["cosine", "linear", "paper"] = Field(
         default="cosine",
         description="cosine, or linear scaled to the number of steps: both end in pure noise and predict v; paper: "
-        "linear, not scaled, predicts the noise (a labelled reproduction)",
+        "linear, not scaled, predicts the noise (reproduces arXiv 2601.22029)",
     )
     diffusion_steps: int = Field(default=1000, ge=2, description="T")
     infer: Mapping[Name, DdpmInfer] = Field(default={"default": DdpmInfer()}, min_length=1)
@@ -258,7 +258,7 @@ class EiDdpmSpec(Diffusion, SetContext):
 
 
 class RegressionSpec(Amortised):
-    """The direct learned inverse: a network that maps y to x, on the union of the seen priors.
+    """Direct regression: a network that maps y to x, trained on the union of the seen families.
 
     With `network: {kind: inversion-net}` and `loss: l1-l2` it is InversionNet as OpenFWI trains it.
     """
@@ -274,8 +274,8 @@ class RegressionSpec(Amortised):
     infer: Mapping[Name, PointInfer] = Field(default={"default": PointInfer()}, min_length=1)
 
     @property
-    def alone(self) -> str:
-        """Why one process alone can train it; empty where several can."""
+    def single_process_reason(self) -> str:
+        """Reason why training needs a single process; empty where several can share it."""
         inversion_net = isinstance(self.network, InversionNet)
         return "inversion-net normalises over all events of a step" if inversion_net else ""
 
@@ -294,7 +294,7 @@ def _check_parameters(problem: "Problem") -> Iterator[Message]:
     first = next(iter(swept.values()), [])
     if any(names != first for names in swept.values()):
         yield "parameters", f"seen families sweep over different parameters ({swept}); they must be the same"
-    for name in problem.judged:
+    for name in problem.evaluated:
         params = families[families[name].events_from or name].params
         missing = [key for key in first if not isinstance(params.get(key), int | float)]
         if missing and families[name].role != "seen":

@@ -1,9 +1,9 @@
 """VelocityGAN: InversionNet trained against a critic (Zhang and Lin 2020; the baseline of OpenFWI, Deng et al. 2022).
 
 The generator's loss is l1 |x - G(y)| + l2 |x - G(y)|^2 - D(G(y)), the critic's D(G(y)) - D(x) + 10 (|grad D| - 1)^2 (a
-Wasserstein critic with gradient penalty, Gulrajani et al. 2017). Of every ``critic_steps + 1`` steps the last trains
-the generator, the others the critic. What is kept is the generator whose validation error (l1 + l2, no critic) is
-least; it gives a point estimate.
+Wasserstein critic with gradient penalty, Gulrajani et al. 2017). In each cycle of ``critic_steps + 1`` steps the last
+one trains the generator, the others the critic. The generator with the least validation error (l1 + l2, without the
+critic) is kept; it gives a point estimate.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ PENALTY = 10.0
 
 
 class GanNet(ConditionalNet):
-    """A generator and its critic; how many turns were taken is among the weights, so that a checkpoint knows it."""
+    """A generator and its critic; the step counter is a buffer, so that checkpoints contain it."""
 
     turn: Tensor
 
@@ -34,13 +34,13 @@ class GanNet(ConditionalNet):
         self.register_buffer("turn", torch.zeros((), dtype=torch.long))
 
     def next_is_generators(self) -> bool:
-        """Count a turn; whether it is the generator's."""
+        """Count a step; returns whether it trains the generator."""
         self.turn += 1
         return int(self.turn) % (self.critic_steps + 1) == 0
 
 
 class VelocityGan(AmortisedModel):
-    """See the module."""
+    """VelocityGAN as an amortised model (see the module)."""
 
     spec: VelocityGanSpec  # type: ignore[assignment]
 
@@ -58,11 +58,11 @@ class VelocityGan(AmortisedModel):
             if model.training and not model.next_is_generators():
                 each = critic_loss(model, x, y, noise.uniform(there.shape)[there])
             else:
-                made = generate(model, x, y)
-                gap = (made - x).flatten(1)
+                generated = generate(model, x, y)
+                gap = (generated - x).flatten(1)
                 each = l1 * gap.abs().mean(dim=1) + l2 * gap.square().mean(dim=1)
                 if model.training:
-                    each = each - judgement(model, made)
+                    each = each - critic_score(model, generated)
             return (each * share).sum(), share.sum()
 
         return loss
@@ -73,21 +73,22 @@ def generate(model: GanNet, x: Tensor, y: Tensor) -> Tensor:
     return model.network(x, torch.zeros(1, device=x.device), y)
 
 
-def critic_loss(model: GanNet, x: Tensor, y: Tensor, place: Tensor) -> Tensor:
-    """The critic's loss (B,) on truths x (B, *x) and what the generator, which learns nothing here, makes of y (B, *y).
+def critic_loss(model: GanNet, x: Tensor, y: Tensor, fraction: Tensor) -> Tensor:
+    """The critic's loss (B,) on truths x (B, *x) and models generated from y (B, *y); no gradient to the generator.
 
     Args:
         model: both.
         x, y: pairs.
-        place: (B,) uniform in [0, 1): where between the two the penalty is taken.
+        fraction: (B,) uniform in [0, 1): interpolation between real and generated models at which the penalty is
+            evaluated.
     """
     with torch.no_grad():
-        made = generate(model, x, y)
-    return model.critic(made) - model.critic(x) + PENALTY * gradient_penalty(model.critic, x, made, place)
+        generated = generate(model, x, y)
+    return model.critic(generated) - model.critic(x) + PENALTY * gradient_penalty(model.critic, x, generated, fraction)
 
 
-def judgement(model: GanNet, made: Tensor) -> Tensor:
-    """D of made models (B,); the critic, which learns nothing here, gets no gradient."""
+def critic_score(model: GanNet, generated: Tensor) -> Tensor:
+    """Scores D of generated models (B,), without gradients of the critic."""
     weights = {name: weight.detach() for name, weight in model.critic.named_parameters()}
-    scores: Tensor = torch.func.functional_call(model.critic, weights, (made,))
+    scores: Tensor = torch.func.functional_call(model.critic, weights, (generated,))
     return scores

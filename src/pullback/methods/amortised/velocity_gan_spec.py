@@ -14,7 +14,7 @@ from pullback.study.kinds import PointInfer
 class VelocityGanSpec(Amortised):
     """VelocityGAN (Zhang and Lin 2020): a direct inverse trained against a Wasserstein critic.
 
-    Of every `critic_steps` + 1 training steps one is the generator's: it needs that many times a regression's `steps`.
+    One of `critic_steps` + 1 training steps updates the generator: give it that many times the `steps` of a regression.
     """
 
     returns: ClassVar[Label] = "point estimate"
@@ -22,12 +22,12 @@ class VelocityGanSpec(Amortised):
 
     network: ImageNetwork = InversionNet()  # type: ignore[assignment]
     l1: float = Field(default=100.0, ge=0, description="weight of the absolute error, in standard deviations of x")
-    l2: float = Field(default=100.0, ge=0, description="weight of the squared error; the critic's word has weight 1")
+    l2: float = Field(default=100.0, ge=0, description="weight of the squared error; the critic's score has weight 1")
     critic_steps: int = Field(default=5, ge=1, description="steps of the critic before each of the generator's")
     critic_width: int = Field(default=32, ge=4, description="channels of the critic's first layer")
     infer: Mapping[Name, PointInfer] = Field(default={"default": PointInfer()}, min_length=1)
 
     @property
-    def alone(self) -> str:
-        """Why one process alone can train it."""
+    def single_process_reason(self) -> str:
+        """Reason why training needs a single process."""
         return "its generator and its critic learn in turns"

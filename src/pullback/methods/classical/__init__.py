@@ -1,1 +1,1 @@
-"""References that learn nothing."""
+"""Classical and reference methods without training."""

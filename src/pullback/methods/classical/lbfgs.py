@@ -1,20 +1,20 @@
-r"""Full-waveform inversion as geophysicists do it: one model, by L-BFGS from a smooth start, low frequencies first.
+r"""Deterministic full-waveform inversion: L-BFGS from a smooth initial model, with frequency continuation.
 
 For each observation the misfit
 
     J(x) = |H (F(x) - y)|^2 / (2 |H y|^2) + tv mean sqrt(|grad x|^2 + eps^2) + tikhonov mean |grad x|^2 / 2
 
-is made small by L-BFGS-B within the problem's bounds, x in units of their width and grad in differences between
-neighbours. H keeps the frequencies below a corner, which rises from band to band (Bunks et al. 1995), so that early
-steps see waves too long to be off by more than half a cycle; of traces of y that are all zero, which are dead, it keeps
-nothing. The derivative of |F(x) - y|^2 is that of the simulator, by its adjoint.
+is minimised by L-BFGS-B within the problem's bounds, x in units of their width and grad in differences between
+neighbours. H is a low-pass filter whose corner frequency rises from band to band (Bunks et al. 1995), to avoid cycle
+skipping in early iterations; it sets dead (all-zero) traces of y to zero. The gradient of |F(x) - y|^2 comes from the
+adjoint of the simulator.
 
-Nodes near a source, and those of the edge, which go on into the border, move the data a hundred times as much as deep
-ones. L-BFGS works on x / s, s = (h + max h / 100)^(-1/2), with h the diagonal of J^T H^2 J (J = dF/dx) at the start,
-the mean of (J^T H w)^2 over random data w ~ N(0, I).
+The data are a hundred times as sensitive to nodes near a source, and to edge nodes, which extend into the absorbing
+boundary, as to deep nodes. L-BFGS is therefore preconditioned: it works on x / s, s = (h + max h / 100)^(-1/2), with h
+the diagonal of J^T H^2 J (J = dF/dx) at the start, the mean of (J^T H w)^2 over random data w ~ N(0, I).
 
 The start is a profile with depth: the mean over the training truths of the seen families, smoothed, or a straight line;
-or that of a few more straight lines which fits the observation's first band better. Nothing of the answer is in it.
+or the best of a few other straight lines, if it fits the first band better. The truth of the observation is not used.
 """
 
 import logging
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class LbfgsInfer(PointInfer):
-    """Descent of the waveform misfit by L-BFGS-B, band after band."""
+    """Settings of L-BFGS: frequency bands, initial model, regularisation."""
 
     lowpass_hz: list[Annotated[float, Option(gt=0)] | None] = Option(
         default=[2.0, 3.0, 5.0, 8.0, 14.0],
@@ -67,7 +67,7 @@ class LbfgsInfer(PointInfer):
 
 
 class LbfgsSpec(MethodSpec):
-    """Full-waveform inversion by L-BFGS with the adjoint of the simulator, low frequencies first."""
+    """Full-waveform inversion by L-BFGS with the adjoint of the simulator and frequency continuation."""
 
     needs: ClassVar[frozenset[Capability]] = frozenset({"pairs", "forward", "gradient"})
     returns: ClassVar[Label] = "point estimate"
@@ -117,7 +117,7 @@ WALL = 1e3
 
 
 class LbfgsError(ValueError):
-    """A problem that is not one of waves; the message says what is missing."""
+    """The problem has no regular grid or no evenly sampled time axis; the message says which."""
 
 
 class Descended(NamedTuple):
@@ -128,7 +128,7 @@ class Descended(NamedTuple):
 
 
 class Lbfgs(Method[None]):
-    """One model for each observation; its spread says nothing."""
+    """L-BFGS inversion: one model (a point estimate) for each observation."""
 
     block = 1
     settings: LbfgsInfer
@@ -202,7 +202,7 @@ class Lbfgs(Method[None]):
         return first if found is None else found
 
     def start(self) -> np.ndarray:
-        """The model without regard to the observation (depth, offset)."""
+        """Initial model (depth, offset); the same for every observation."""
         from scipy.ndimage import gaussian_filter
 
         depth, offset = self.problem.x.shape
@@ -215,7 +215,7 @@ class Lbfgs(Method[None]):
 
 
 class Descent:
-    """The misfit of one observation in one band, and the way down.
+    """Objective of one observation in one frequency band, and its minimisation.
 
     Args:
         problem: gives the derivative of its signal.
@@ -237,7 +237,7 @@ class Descent:
         self.best, self.misfit, self.end = np.inf, np.nan, np.empty(0)
 
     def scale(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """s (depth, offset) at a model, its largest 1; all 1 where that cannot be simulated or moves no data."""
+        """s (depth, offset) at a model, with maximum 1; all 1 where the simulation fails or y does not depend on x."""
         h = np.zeros(self.problem.x.shape)
         _, ok, pullback = self._linearize(np.clip(x, self.low, self.low + self.width))
         if not ok:
@@ -289,7 +289,7 @@ class Descent:
         return signal[0], bool(ok[0]), counted
 
     def _evaluate(self, scaled: np.ndarray) -> tuple[float, Callable[[], np.ndarray]]:
-        """J, and what gives its derivative by the scaled x, flat; a wall where the simulation fails."""
+        """J and a function for its gradient in the scaled x (flat); J is large and constant where F fails."""
         x = scaled.reshape(self.problem.x.shape)
         y, ok, pullback = self._linearize(self.low + self.width * x)
         if not ok:

@@ -1,7 +1,7 @@
-"""The posterior under the true prior, which no other method is told: the best that any method can do.
+"""Reference method: the posterior under the true prior of each family, an upper bound for all other methods.
 
-Where the problem gives the exact posterior, its draws; where it gives the likelihood alone, those from the family's
-reference split (`problems.true_prior`).
+Draws come from the problem's exact posterior or, for a problem with only a likelihood, from the family's reference
+split weighted by it (`problems.true_prior`).
 """
 
 from collections.abc import Mapping
@@ -24,15 +24,15 @@ class ExactInfer(Infer):
     pool: int = Field(
         default=64,
         ge=8,
-        description="weighted candidates that each draw is chosen from; a reference is used whole",
+        description="weighted candidates that each draw is chosen from; a reference split is used completely",
     )
 
 
 class OracleSpec(MethodSpec):
-    """The posterior under the true prior: the best one can do.
+    """The posterior under the true prior: an upper bound for all other methods.
 
-    The problem's own exact posterior (as `pool` grows); of a problem that gives only the likelihood, the reference
-    split of the family that is answered, weighted by it (as the reference grows).
+    The problem's own exact posterior (as `pool` grows); for a problem with only a likelihood, the family's reference
+    split weighted by it (as the reference grows).
     """
 
     needs: ClassVar[frozenset[Capability]] = frozenset()

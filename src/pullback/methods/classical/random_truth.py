@@ -1,4 +1,4 @@
-"""The answer of someone who has not looked: truths of the seen families, drawn at random for every observation."""
+"""Baseline that ignores y: training truths of the seen families, drawn at random for every observation."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from pullback.study.kinds import Infer, MethodSpec
 
 
 class RandomTruthSpec(MethodSpec):
-    """Answers every observation with truths drawn at random from the seen families: the least a method must beat."""
+    """Baseline that ignores y: truths drawn at random from the seen families."""
 
     needs: ClassVar[frozenset[Capability]] = frozenset({"pairs"})
     returns: ClassVar[Label] = "approximate"
@@ -36,13 +36,13 @@ a sweep's ensembles stand one after the other."""
 
 
 class RandomTruthError(ValueError):
-    """Truths that cannot be drawn from."""
+    """The training truths cannot be sampled (no positive weight)."""
 
 
 class RandomTruth(Method[None]):
     """Every draw takes a seen family uniformly, then one of its training truths in proportion to the event weights.
 
-    A negative weight takes away from its neighbours what one draw alone cannot show: it counts as 0.
+    Negative weights count as 0: they cancel neighbouring events, which single draws cannot represent.
     """
 
     def load(self, artifact: Path | None, prior: Path | None, seen: list[Path]) -> None:

@@ -1,7 +1,7 @@
-"""What methods with a diffusion prior share: reading it, calling it in batches that are counted, noise by event.
+"""Base of methods with a diffusion prior: loading it, counting its calls, and addressed noise for each event.
 
 A method subclasses `DiffusionMethod` and writes ``answer``. Guidance of the mean is a `Denoiser` around ``self.prior``,
-by its ``vjp``; guidance of the state stands between two steps of a `Sampler` (as in `enkg`).
+by its ``vjp``; guidance of the state acts between two steps of a `Sampler` (as in `enkg`).
 """
 
 from collections.abc import Mapping
@@ -26,11 +26,11 @@ NETWORK_ROWS = 256
 
 
 class Particles(NamedTuple):
-    """The answer to one observation.
+    """Posterior particles of one observation.
 
     Attributes:
         x: (draw, *x), as networks see it.
-        log_weight: (draw,), finite where ok; None where all weigh alike.
+        log_weight: (draw,), finite where ok; None for equal weights.
         ok: (draw,), False for a particle that died; None where none did.
         diagnostics: numbers about this answer that belong in the report.
     """
@@ -58,7 +58,7 @@ class Counted(Denoiser):
 
 
 class DiffusionMethod(Method[None]):
-    """A method whose draws for one observation are made of a diffusion prior.
+    """A method that samples each observation with a diffusion prior.
 
     Attributes:
         prior: the denoiser, differentiable in x_t; its schedule has the range of noise levels.

@@ -1,8 +1,8 @@
 """A diffusion prior p(x) with EDM preconditioning, trained on the truth of the seen families.
 
-It is an artifact of its own that every guided method of a study shares. Its meta values say all that a sampler has to
-know: the kind of prediction, the range of noise levels in units of the scaled x, the scaling, and digests of the data
-it was trained on.
+It is a separate artifact that all guided methods of a study share. Its meta values contain everything a sampler needs:
+the kind of prediction, the range of noise levels in units of the scaled x, the scaling, and digests of the data it was
+trained on.
 """
 
 from functools import partial

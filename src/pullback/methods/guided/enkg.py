@@ -49,7 +49,7 @@ Simulate = Callable[[np.ndarray, int, int], tuple[np.ndarray, np.ndarray]]
 
 
 class EnkgError(ValueError):
-    """A run that cannot go on; the message says where and why."""
+    """The guidance cannot continue (all simulations failed); the message says where and why."""
 
 
 def frobenius_norm(guidance: float, particles: int, rescale: bool) -> float:
@@ -67,10 +67,10 @@ def enkg_update(
         predicted: G(phi(x)), (N, m).
         observed: y, (m,).
         norm: Frobenius norm of the update matrix, `frobenius_norm`.
-        ok: particles with a valid prediction (N,); the others neither move nor count. All when None.
+        ok: particles with a valid prediction (N,); the others are left out and stay unchanged. All when None.
 
     Returns:
-        New particles (N, d), float64. Where all valid predictions agree there is no direction: nobody moves.
+        New particles (N, d), float64. Particles stay unchanged where all valid predictions agree (zero update matrix).
     """
     x = np.array(x, dtype=np.float64)
     valid = np.ones(len(x), dtype=bool) if ok is None else ok
@@ -151,7 +151,7 @@ class EnKG(DiffusionMethod):
     settings: EnkgInfer
 
     def answer(self, y: np.ndarray, event_id: int) -> Particles:
-        """One run for one observation; dead traces are no data."""
+        """Posterior particles of one observation; dead traces are excluded."""
         recorded = np.broadcast_to(live(self.problem.y, y), y.shape)
 
         def simulate(z: np.ndarray, level: int, update: int) -> tuple[np.ndarray, np.ndarray]:

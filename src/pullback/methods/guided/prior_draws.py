@@ -1,4 +1,4 @@
-"""Unguided draws of a diffusion prior: what a guided method would answer without looking at the observation."""
+"""Unguided draws of a diffusion prior: the baseline of guided methods, independent of y."""
 
 import numpy as np
 import torch
@@ -15,6 +15,6 @@ class PriorDraws(DiffusionMethod):
 
     @torch.no_grad()
     def answer(self, y: np.ndarray, event_id: int) -> Particles:
-        """Draws for one observation, which is not used."""
+        """Draws for one observation, independent of it."""
         schedule, noise = self.prior.schedule, self.noise("prior-draws", event_id, self.settings.draws)
         return Particles(Euler(self.prior)(schedule.sigma_max * noise, schedule.times(self.settings.levels)))

@@ -53,7 +53,7 @@ class EnkgInfer(DiffusionInfer):
 
 
 class EnkgSpec(MethodSpec):
-    """Ensemble Kalman diffusion guidance: a diffusion prior and the simulator as a black box, no derivative of it."""
+    """Ensemble Kalman diffusion guidance: a diffusion prior and the simulator as a black box (derivative-free)."""
 
     needs: ClassVar[frozenset[Capability]] = frozenset({"forward"})
     returns: ClassVar[Label] = "approximate"
@@ -67,7 +67,7 @@ class EnkgSpec(MethodSpec):
 
 
 class PriorDrawsSpec(MethodSpec):
-    """Unguided draws of the diffusion prior: what EnKG would answer without looking at the observation."""
+    """Unguided draws of the diffusion prior: the baseline of EnKG, independent of y."""
 
     needs: ClassVar[frozenset[Capability]] = frozenset({"pairs"})
     returns: ClassVar[Label] = "approximate"

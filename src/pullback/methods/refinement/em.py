@@ -1,6 +1,6 @@
 """Unbinned expectation maximisation: weights of particles, a discrete prior, from likelihoods of observations.
 
-What one iteration is, and why it is stopped early, stands in `refine`.
+See `refine` for the iteration and its early stopping.
 """
 
 import math
@@ -32,7 +32,7 @@ class Pairs(NamedTuple):
     Attributes:
         ratio: L(y_i|x_p) / max_q L(y_i|x_q), (event, particle), float32. Events that no particle explains are left out.
         offset: log max_q L(y_i|x_q), (event,).
-        share: what each of these events counts, (event,), float32, sum 1.
+        share: normalised weight of each of these events, (event,), float32, sum 1.
     """
 
     ratio: np.ndarray
@@ -116,11 +116,11 @@ def equal(x: np.ndarray) -> Sample:
 
 
 class Fit(NamedTuple):
-    """What the held-out members chose.
+    """Numbers of iterations chosen on the held-out members (early stopping).
 
     Attributes:
         iterations: in each round.
-        gain: what the fit adds to the predictive log likelihood of a held-out member, in nats.
+        gain: gain of the predictive log-likelihood of a held-out member, in nats.
     """
 
     iterations: list[int]

@@ -1,6 +1,7 @@
 """Kernel smoothing of samples that keeps their mean and covariance (Liu & West 2001, section 10.3.1).
 
-Adding noise of covariance h^2 S to a sample of covariance S would widen it; drawn towards its mean first it is not:
+Adding noise of covariance h^2 S to a sample of covariance S would widen it; shrinkage towards the mean compensates
+this:
 
     z' = m + sqrt(1 - h^2) (z - m) + h S^1/2 eps,    eps ~ N(0, I).
 

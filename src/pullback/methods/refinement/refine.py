@@ -1,28 +1,30 @@
 """Refinement outside the training priors: the prior of one set of observations, fitted by expectation maximisation.
 
-An amortised posterior is as good as its notion of the prior, and that ends where the training priors end. The
-likelihood p(y|x) does not. So the draws of any method for a set Y become particles {x_p} with weights w_p, a discrete
-prior, and the weights are fitted to Y by the unbinned Richardson-Lucy iteration, which is the EM algorithm for the
-nonparametric maximum likelihood estimate of a mixing distribution (Laird 1978; Vardi, Shepp & Kaufman 1985):
+An amortised posterior is only valid for priors near the training priors; the likelihood p(y|x) holds for every prior.
+The draws of any method for a set Y are therefore used as particles {x_p} with weights w_p, a discrete prior, and the
+weights are fitted to Y by the unbinned Richardson-Lucy iteration, which is the EM algorithm for the nonparametric
+maximum likelihood estimate of a mixing distribution (Laird 1978; Vardi, Shepp & Kaufman 1985):
 
     r_ip = w_p L(y_i|x_p) / sum_q w_q L(y_i|x_q),        w_p <- mean_i r_ip.
 
-It raises the likelihood of Y in every step, and its limit is a few spikes: early stopping is the regulariser. Of the
-members of the set a fraction is held out; the number of iterations is that after which the predictive log likelihood
-of the held-out members, mean_i log sum_p w_p L(y_i|x_p), is greatest (particles come from the other members only). Then
-particles are resampled by their weights, moved by a kernel that keeps their covariance (`kernel`), and another
-round of EM begins: smoothed EM (Silverman et al. 1990). A round that does not raise the predictive likelihood is not
-made. What was chosen, iterations in each round, is at the end done again **with all members and all particles**.
+Every step increases the likelihood of Y, and the limit is a distribution on a few particles: early stopping regularises
+it. Of the members of the set a fraction is held out; the number of iterations is that after which the predictive log
+likelihood of the held-out members, mean_i log sum_p w_p L(y_i|x_p), is greatest (particles come from the other members
+only). Then particles are resampled by their weights, moved by a kernel that keeps their covariance (`kernel`), and
+another
+round of EM begins: smoothed EM (Silverman et al. 1990). Rounds end when the predictive likelihood stops increasing. The
+chosen numbers of iterations are finally repeated **with all members and all particles**.
 
 Draws for an event come from r_i, moved by the same kernel with the covariance and the effective number of its own
 particles. The posterior is approximate: it is that of the fitted prior.
 
-Particles are drawn under the set itself also where `bootstrap` resamples it: one draw of each member would be under the
-first resample. How uncertain the embedding is does not matter to a prior that is fitted to the set again.
+Particles are drawn with the embedding of the original set, also with `bootstrap` (with one draw of each member they
+would all use the first resample). The uncertainty of the embedding is irrelevant here, because the prior is fitted to
+the set again.
 
 Event weights count in all averages over the set (and in how much an event's draws count as particles).
 
-Members of a set beyond `members` and held-out ones are answered like all others: draws need only r_i.
+Members beyond `members` and held-out ones are sampled like all others: draws need only r_i.
 """
 
 import logging
@@ -73,15 +75,15 @@ class RefinedState(NamedTuple):
         inner: the state of the method whose draws were refined.
         sample: the fitted prior.
         likelihood: of its particles.
-        begun: the particles before the fit, (particle, *x).
-        coordinates: in which draws are moved, those of ``begun``; None where they are not.
+        initial: the particles before the fit, (particle, *x).
+        coordinates: in which draws are moved, those of ``initial``; None where they are not moved.
         diagnostics: numbers of the fit.
     """
 
     inner: Any
     sample: Sample
     likelihood: LogLikelihood
-    begun: np.ndarray
+    initial: np.ndarray
     coordinates: Coordinates | None
     diagnostics: dict[str, float]
 
@@ -114,7 +116,7 @@ class Refined(Method[RefinedState]):
         return self.settings.refine
 
     def using(self, settings: Infer) -> Self:
-        """The same with other settings, for the method whose draws are refined as well."""
+        """A copy with other settings, also of the wrapped method."""
         other = super().using(settings)
         other.inner = self.inner.using(settings)
         return other
@@ -133,7 +135,7 @@ class Refined(Method[RefinedState]):
         counts = _weights(ensemble, chosen)
         sample, owner = self._particles(at_set, y, event_id, counts, settings.particles, address)
         held_out = _held_out(group, settings.holdout, generator(*address, "held out"))
-        begun, coordinates = sample.x, self._coordinates(sample.x)
+        initial, coordinates = sample.x, self._coordinates(sample.x)
 
         def move(sample: Sample, number: int) -> Sample:
             rng = generator(*address, "move", number)
@@ -171,18 +173,20 @@ class Refined(Method[RefinedState]):
             "refine_particles": float(effective_size(sample.weight.astype(np.float64))),
             **_ess(found.ratio, sample.weight),
         }
-        return RefinedState(inner, sample, likelihood, begun, coordinates, noticed)
+        return RefinedState(inner, sample, likelihood, initial, coordinates, noticed)
 
     def pack(self, state: RefinedState) -> dict[str, Any]:
         """The fitted prior, the particles before the fit, and the inner method's state."""
         inner = self.inner.pack(state.inner)
-        return {"inner": inner, **state.sample._asdict(), "begun": state.begun, "diagnostics": state.diagnostics}
+        return {"inner": inner, **state.sample._asdict(), "initial": state.initial, "diagnostics": state.diagnostics}
 
     def unpack(self, packed: dict[str, Any]) -> RefinedState:
         """The inverse of `pack`."""
-        sample, begun = Sample(packed["x"], packed["weight"]), packed["begun"]
+        sample, initial = Sample(packed["x"], packed["weight"]), packed["initial"]
         inner = self.inner.unpack(packed["inner"])
-        return RefinedState(inner, sample, self.at(sample.x), begun, self._coordinates(begun), packed["diagnostics"])
+        return RefinedState(
+            inner, sample, self.at(sample.x), initial, self._coordinates(initial), packed["diagnostics"]
+        )
 
     def _particles(
         self,
@@ -246,7 +250,7 @@ class Refined(Method[RefinedState]):
         return chunk
 
     def diagnostics(self, state: RefinedState) -> dict[str, float]:
-        """What the inner method notices, and of the fit:
+        """Diagnostics of the inner method, and of the fit:
 
         ``refine_iterations``, ``refine_rounds``: of EM, and how many rounds they were made in. ``refine_gain``: of the
         predictive log likelihood of a held-out member, in nats; a difference, so that the units of y do not matter.
