@@ -62,8 +62,8 @@ def versions() -> dict[str, str | None]:
 def write_receipt(job: str, data: list[Path], models: list[Path], lock: str, out: Path) -> None:
     """Write the receipt.
 
-    Everything that a rerun must reproduce stands under its own key; where and when the run was made, and on what,
-    stands under ``machine``, which a comparison leaves out.
+    Everything that a rerun must reproduce has its own key; machine, time and place of the run are under ``machine``,
+    which comparisons ignore.
 
     Args:
         job: ``Plan.receipt_job()``.
