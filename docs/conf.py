@@ -50,11 +50,15 @@ html_show_sourcelink = False
 
 
 LITERAL = re.compile(r"(``.+?``|`[^`]+`)")
+BULLET = re.compile(r" *\* ")
 MARKUP = re.compile(r"([*|\\])|(?<=\w)(_)(?!\w)")
 
 
 def plain(line: str) -> str:
-    """A line of a docstring as reStructuredText: `code` is a literal, and no other character is markup."""
+    """A line of a docstring as reStructuredText: `code` is a literal, a star begins an item, nothing else is markup."""
+    bullet = BULLET.match(line)
+    if bullet:
+        return bullet[0] + plain(line[bullet.end() :])
     parts = LITERAL.split(line)
     for i, part in enumerate(parts):
         if i % 2:

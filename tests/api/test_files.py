@@ -10,7 +10,6 @@ from pullback import open_ensemble, open_posterior
 from pullback.core.atomic import StoreError
 from pullback.ensembles.fields import Coordinate, Field
 from pullback.ensembles.store import (
-    Column,
     EnsembleReader,
     EnsembleWriter,
     PosteriorWriter,
@@ -32,7 +31,7 @@ def study(tmp_path, monkeypatch):
     x, y = rng.standard_normal((N, 2)).astype(np.float32), rng.standard_normal((N, 4)).astype(np.float32)
     data = tmp_path / "results" / "data"
     for i, some in enumerate((slice(0, 7), slice(7, N))):
-        with EnsembleWriter(data / f"{i}.h5", x=X, y=Y, spec="{}", columns={"weight": Column("f4")}) as writer:
+        with EnsembleWriter(data / f"{i}.h5", x=X, y=Y, spec="{}", columns={"weight": "f4"}) as writer:
             ids = np.arange(N)[some]
             writer.append(y[some], ids, x=x[some], group=ids // 2, weight=1.0 + ids)
     index_ensemble(json.dumps({"family": "a"}), [data / "0.h5", data / "1.h5"], data / "test.h5")

@@ -15,7 +15,7 @@ from pullback.api.models import NotFittedError
 from pullback.diffusion.checkpoint import ArtifactError
 from pullback.ensembles.arrays import ArrayEnsemble, ArrayError, field_of
 from pullback.ensembles.sets import SetsError, TrainingData
-from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, PosteriorReader
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.methods.base import Context
 from pullback.methods.guided.edm import load_prior
 from pullback.methods.infer import answer
@@ -89,7 +89,7 @@ def write(path, means, events, weight=False):
     x, y = (np.concatenate(parts) for parts in zip(*(pairs(mean, events) for mean in means), strict=True))
     columns = {"weight": np.linspace(0.5, 1.5, len(x), dtype=np.float32)} if weight else {}
     fields = {"x": field_of("x", x), "y": field_of("y", y)}
-    with EnsembleWriter(path, **fields, spec="{}", columns={name: Column("f4") for name in columns}) as writer:
+    with EnsembleWriter(path, **fields, spec="{}", columns=dict.fromkeys(columns, "f4")) as writer:
         writer.append(y, np.arange(len(x)), x=x, **columns)
     return path
 

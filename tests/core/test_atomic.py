@@ -18,7 +18,6 @@ from pullback.ensembles import hdf5
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter, index_ensemble
 from pullback.metrics.table import COST_COLUMNS, write_table
-from pullback.report.receipt import write_text
 
 Y = Field.vector("y", ("pt", "eta"), ("GeV", "1"))
 FULL = (
@@ -152,7 +151,7 @@ WRITERS = {
     "index": index,
     "root": collisions,
     "table": lambda disk: write_table(disk / "a.csv", COST_COLUMNS, ({} for _ in range(100_000))),
-    "text": lambda disk: write_text(disk / "a.html", "a" * 10**6),
+    "text": lambda disk: write_whole(disk / "a.html", "a" * 10**6),
     "model": lambda disk: write_whole(disk / "a.pt", bytes(10**6)),
 }
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from pullback.core.particles import effective_size
 from pullback.core.seeding import generator
-from pullback.ensembles.prior_reweighting import LEAST_EFFECTIVE, effective_fraction, window
+from pullback.ensembles.prior_reweighting import LEAST_EFFECTIVE, window
 
 
 def gaussian(gamma, n=20_000):
@@ -17,7 +18,7 @@ def test_windows_leave_as_many_effective_members_as_they_should():
         weight = window(x, generator("w", i))
         assert weight.sum() == pytest.approx(1)
         assert weight.min() >= 0
-        found.append(effective_fraction(weight))
+        found.append(effective_size(weight) / len(weight))
     assert LEAST_EFFECTIVE * 0.99 < min(found) < 0.25
     assert max(found) > 0.9
     # Log-uniform: half lies below the geometric mean of the ends (binomial error 0.035).
@@ -35,7 +36,7 @@ def test_a_window_on_a_gaussian_gives_the_gaussian_of_the_product():
         change = np.linalg.inv(covariance) - np.linalg.inv(z_covariance)
         # Rank one and not negative: one eigenvalue is that of the window, the other zero up to the samples' noise.
         low, high = np.linalg.eigvalsh(change)
-        n = effective_fraction(weight) * len(x)
+        n = effective_size(weight)
         scale = np.linalg.eigvalsh(np.linalg.inv(covariance)).max()
         assert abs(low) < 10 * scale * np.sqrt(2 / n)
         narrower.append(high)

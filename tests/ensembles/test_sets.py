@@ -7,7 +7,7 @@ from pullback.core.seeding import generator
 from pullback.ensembles.fields import Field
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import SetsError, TrainingData
-from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 
 X = Field.vector("x", ["a"], "1")
 Y = Field.vector("y", ["b", "c"], "1")
@@ -156,7 +156,7 @@ def test_ensembles_without_truth_or_with_other_fields_are_refused(tmp_path):
 
 def weighted(path, weight):
     n = len(weight)
-    with EnsembleWriter(path, x=X, y=Y, spec="{}", columns={"weight": Column("float64")}) as writer:
+    with EnsembleWriter(path, x=X, y=Y, spec="{}", columns={"weight": "float64"}) as writer:
         writer.append(np.zeros((n, 2)), np.arange(n), x=np.arange(n)[:, None], weight=weight)
     return EnsembleReader(path)
 

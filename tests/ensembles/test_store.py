@@ -12,7 +12,6 @@ import xarray as xr
 from pullback.ensembles.fields import Coordinate, Field
 from pullback.ensembles.hdf5 import chunk_rows
 from pullback.ensembles.store import (
-    Column,
     EnsembleReader,
     EnsembleWriter,
     PosteriorReader,
@@ -39,7 +38,7 @@ def write_split(folder, cuts, block=10, sweep=True):
     shards = []
     for i, (first, last) in enumerate(cuts):
         path = folder / "train" / f"shard-{i:03d}.h5"
-        with EnsembleWriter(path, x=X, y=Y, spec="{}", columns={"weight": Column("float32")}) as writer:
+        with EnsembleWriter(path, x=X, y=Y, spec="{}", columns={"weight": "float32"}) as writer:
             for row in range(first, last, block):
                 rows = slice(row, min(row + block, last))
                 writer.append(y[rows], np.arange(N)[rows], x=x[rows], weight=np.ones(N)[rows])
@@ -58,7 +57,7 @@ def test_what_is_written_is_read(tmp_path):
         np.testing.assert_array_equal(reader.window(28, 33).read("event_id", 1), np.arange(29, 33))
         np.testing.assert_array_equal(reader.offsets, np.arange(0, 61, 10))
         np.testing.assert_array_equal(reader.theta[:, 0], np.arange(0, 60, 10))
-        assert (reader.n, reader.theta_names, reader.has_truth) == (N, ["gamma"], True)
+        assert (reader.n, reader.theta_names, reader.x is not None) == (N, ["gamma"], True)
         assert reader.y == Y
         assert reader.x.units == ("m/s",)
 

@@ -10,7 +10,7 @@ from pullback.diffusion.checkpoint import load_artifact
 from pullback.diffusion.settings import Train
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
-from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.methods.amortised import conditioning
 from pullback.methods.amortised import model as module
 from pullback.methods.amortised.conditioning import Members, distance_to_training, read_members, resampled, signature
@@ -209,7 +209,7 @@ def test_a_set_of_one_group_says_that_it_cannot_be_resampled(eifm, tmp_path, cap
 def test_weights_of_members_are_relative_as_in_training(eifm, tmp_path, monkeypatch):
     """Raw weights may be cross sections of any unit: their mean magnitude in the set is what training divides by."""
     weight = 1e-12 * np.array([1.0, -3.0] * 50)
-    with EnsembleWriter(tmp_path / "w.h5", x=X, y=Y, spec="{}", columns={"weight": Column("<f8")}) as writer:
+    with EnsembleWriter(tmp_path / "w.h5", x=X, y=Y, spec="{}", columns={"weight": "<f8"}) as writer:
         writer.append(np.zeros((100, 1)), np.arange(100), x=np.zeros((100, 1)), weight=weight)
     reader, scaling = EnsembleReader(tmp_path / "w.h5"), model_of(spec("ei-fm"), eifm).scaling
     members = read_members(reader, scaling, np.random.default_rng(0))
@@ -351,7 +351,7 @@ def test_a_weighted_set_that_follows_the_training_law_is_near(eifm, tmp_path):
     rng = np.random.default_rng(1)
     y = np.concatenate([10.5 + np.hypot(1, NOISE) * rng.standard_normal(64), 50 + rng.standard_normal(640)])[:, None]
     weight = np.repeat([2.0, 1e-9], [64, 640])
-    columns = {"weight": Column("<f8")}
+    columns = {"weight": "<f8"}
     with EnsembleWriter(tmp_path / "w.h5", x=X, y=Y, spec="{}", columns=columns) as writer:
         writer.append(y, np.arange(len(y)), x=y, weight=weight)
     model = model_of(spec("ei-fm"), eifm)

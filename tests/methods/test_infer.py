@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pullback.core.seeding import event_normals, generator
-from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, PosteriorReader
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.ensembles.unfolded import Unfolded
 from pullback.methods import base
 from pullback.methods.base import Context, Method, PosteriorSamples, TrainPaths
@@ -220,7 +220,7 @@ class TruthFree(Method[State]):
     block = 16
 
     def condition(self, ensemble, workdir=None):
-        assert not ensemble.has_truth
+        assert ensemble.x is None
         return State(ensemble.read("y").mean(0))
 
     def sample(self, state, y, event_id):
@@ -270,7 +270,7 @@ def test_random_truths_are_bounded_by_their_size(tmp_path, monkeypatch):
 
 
 def random_truth_of(path, x, weight):
-    columns = {"weight": Column("<f8")}
+    columns = {"weight": "<f8"}
     with EnsembleWriter(path, x=PROBLEM.x, y=PROBLEM.y, spec="{}", columns=columns) as writer:
         writer.append(np.zeros((len(x), 2), np.float32), np.arange(len(x)), x=x, weight=weight)
     method = random_truth.RandomTruth(None, PROBLEM, CONTEXT)

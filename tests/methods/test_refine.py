@@ -5,7 +5,7 @@ import pytest
 
 from pullback.core.seeding import generator
 from pullback.ensembles.fields import Field
-from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, PosteriorReader
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.methods.amortised.spec import AmortisedInfer, Refine
 from pullback.methods.base import Context, Method, PosteriorSamples
 from pullback.methods.infer import answer
@@ -180,7 +180,7 @@ def test_a_wrong_prior_is_corrected(tmp_path, gamma, believed):
 
 
 def weighted(path, x, y, weight):
-    with EnsembleWriter(path, x=PROBLEM.x, y=PROBLEM.y, spec="{}", columns={"weight": Column("float64")}) as writer:
+    with EnsembleWriter(path, x=PROBLEM.x, y=PROBLEM.y, spec="{}", columns={"weight": "float64"}) as writer:
         writer.append(y, np.arange(len(y)), x=x, weight=weight)
     return EnsembleReader(path)
 

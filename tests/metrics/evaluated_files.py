@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pullback.ensembles.fields import Field
-from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, PosteriorWriter
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorWriter
 from pullback.methods.base import PosteriorSamples
 
 SIMULATOR = """
@@ -68,7 +68,7 @@ def write_ensemble(
     weight: np.ndarray | None = None,
 ) -> Path:
     """An ensemble file."""
-    columns = {} if weight is None else {"weight": Column("f8")}
+    columns = {} if weight is None else {"weight": "f8"}
     more = {} if weight is None else {"weight": weight}
     with EnsembleWriter(path, x=None if x is None else fields[0], y=fields[1], spec="{}", columns=columns) as writer:
         writer.append(y, np.arange(len(y)), x=x, group=group, **more)

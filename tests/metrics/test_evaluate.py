@@ -171,7 +171,7 @@ def test_spectra_of_weighted_events_are_in_effective_ones(tmp_path, scale):
     weight = scale * np.where(np.arange(4000) % 2, 1.0, 3.0)
     replicas = Replicas(np.arange(4000), 200, rng, weight)
     with h5py.File(tmp_path / "e.h5", "w") as file:
-        examples.write_features(file, examples.Features(*PLANE, x, x, y), replicas)
+        examples.write_features(file, *PLANE, x, x, y, replicas)
         truth, error = file["a/truth"][()], file["a/unfolded_error"][()]
     # (sum w)^2 / sum w^2 = 4 / 5 of the events, and errors that follow from the number in each bin.
     assert truth.sum() == pytest.approx(0.996 * 3200, rel=0.01)

@@ -9,7 +9,7 @@ from scipy import stats
 
 from pullback.core.angles import wrap
 from pullback.ensembles.stale_files import StaleFileError
-from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter, PosteriorReader
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.methods.infer import infer
 from pullback.methods.loading import Inputs
 from pullback.problems.base import simulate
@@ -33,7 +33,7 @@ def jets(n, seed):
 def write(path, n, seed, weight=None, spec="{}"):
     x = jets(n, seed)
     y, _ = simulate(PROBLEM, x, np.random.default_rng(seed + 1))
-    columns = {} if weight is None else {"weight": Column("<f8")}
+    columns = {} if weight is None else {"weight": "<f8"}
     with EnsembleWriter(path, x=PROBLEM.x, y=PROBLEM.y, spec=spec, columns=columns) as writer:
         writer.append(y, np.arange(n), x=x, **({} if weight is None else {"weight": weight}))
     return path

@@ -182,10 +182,10 @@ def test_costs_are_summed_over_families_and_averaged_over_seeds():
         common | {"seed": s, "family": f, "seconds": t}
         for s, f, t in (("0", "f", 1), ("0", "g", 3), ("1", "f", 2), ("1", "g", 2))
     ]
-    (found,) = cost_rows(pandas.DataFrame(rows), make_series([("a", "default", "cfm", "approximate")]))
-    assert found.series.method == "a"
+    ((one, cells),) = cost_rows(pandas.DataFrame(rows), make_series([("a", "default", "cfm", "approximate")]))
+    assert one.method == "a"
     # 4 s, 10 MB, 200 events of 4 draws: 5 ms a draw; 2 network and 10 simulator calls for each seed.
-    assert found.cells == ["4.00", "10", "200", "4", "5.00", "2", "10", "0", "0"]
+    assert cells == ["4.00", "10", "200", "4", "5.00", "2", "10", "0", "0"]
 
 
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n"])

@@ -134,7 +134,7 @@ class Trained:
             train, held = hold_out(train, validation, generator("python", "validation", self.seed))
         else:
             held = list(given_ensembles(validation, "validation ensemble", how))
-        data = TrainingData(train, held, self.spec.train.memory_mb)
+        data = TrainingData(train, held, self.spec.memory_mb)
         spec = self._sized(data.least_members)
         context = self._context(progress, "train", self.seed)
         folder = None

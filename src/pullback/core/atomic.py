@@ -64,10 +64,14 @@ def atomic(path: Path | str) -> Iterator[Path]:
         raise StoreError(refusal(path, error, written)) from error
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is there with all of its content, or not at all."""
+def write_whole(path: Path | str, content: bytes | str) -> None:
+    """Write a file, text in UTF-8, atomically.
+
+    Raises:
+        StoreError: the folder cannot be written or the disk is full.
+    """
     with atomic(path) as temporary:
-        temporary.write_bytes(content)
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def write_sealed(path: Path, content: bytes) -> None:

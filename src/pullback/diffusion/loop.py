@@ -5,8 +5,6 @@ was killed and resumed from a checkpoint gives the same result as an uninterrupt
 torchrun each process takes a share of every step (`diffusion.share`).
 """
 
-import csv
-import io
 import logging
 import math
 import os
@@ -21,10 +19,9 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from torch import Tensor, nn
 
-from pullback.core.atomic import write_whole
 from pullback.core.seeding import generator, integer_seed
 from pullback.core.stopping import Stopped
-from pullback.diffusion.checkpoint import Artifact, CheckpointError, Checkpoints, save_artifact
+from pullback.diffusion.checkpoint import Artifact, CheckpointError, Checkpoints
 from pullback.diffusion.muon import Muon
 from pullback.diffusion.numerics import numerics, pick_device
 from pullback.diffusion.settings import Train
@@ -360,19 +357,11 @@ class _Fit:
             with torch.no_grad():
                 extra = finish(self.model) if finish else {}
             kept = {"step": self.best["step"], "validation_loss": self.best["loss"]}
-            meta = {**meta, **extra, "kept": kept, "asked": job.asked}
-            if job.curves:
-                write_whole(job.curves, self._curves())
-            if job.artifact:
-                save_artifact(job.artifact, weights, meta)
+            meta = {**meta, **extra, "kept": kept}
+            artifact = job.write(weights, meta, [dict(zip(COLUMNS, row, strict=True)) for row in self.rows])
             if self.checkpoints:
                 self.checkpoints.remove()
+        else:
+            artifact = Artifact({name: value.cpu() for name, value in weights.items()}, meta)
         self.fabric.barrier()
-        return Artifact({name: value.cpu() for name, value in weights.items()}, meta)
-
-    def _curves(self) -> bytes:
-        curves = io.StringIO()
-        writer = csv.writer(curves, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([[row[0], *(f"{value:.8g}" for value in row[1:])] for row in self.rows])
-        return curves.getvalue().encode()
+        return artifact

@@ -1,13 +1,12 @@
 """Ensembles: the protocol for training and inference, and ensembles in memory (files: `store.EnsembleReader`)."""
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from pullback.ensembles.digests import combine_digests
+from pullback.ensembles.digests import content_digest
 from pullback.ensembles.fields import Field, Transform
 
 
@@ -139,11 +138,7 @@ class ArrayEnsemble:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the content: that of a file with the same events."""
-        arrays = {name: np.ascontiguousarray(values) for name, values in self._variables.items()}
-        return combine_digests(
-            {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays.items()},
-            {name: (array.dtype.str, array.shape) for name, array in arrays.items()},
-        )
+        return content_digest(self._variables)
 
 
 def field_of(

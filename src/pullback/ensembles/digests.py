@@ -12,6 +12,12 @@ def array_digest(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
+def content_digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """One digest for some arrays: that of a file that holds them."""
+    shapes = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
+    return combine_digests({name: array_digest(array) for name, array in arrays.items()}, shapes)
+
+
 def combine_digests(digests: Mapping[str, str], shapes: Mapping[str, tuple[str, tuple[int, ...]]]) -> str:
     """One digest for the arrays of a file, independent of the split into files."""
     text = json.dumps([[name, digests[name], shapes.get(name)] for name in sorted(digests)])

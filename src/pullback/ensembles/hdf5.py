@@ -241,18 +241,8 @@ def describe(file: h5py.File, field: Field) -> dict[str, str]:
 
 
 def field_to_json(field: Field) -> dict[str, Any]:
-    """What is needed to make the field again, but for the coordinate values, which are variables of the file."""
-    return {
-        "name": field.name,
-        "units": field.units,
-        "features": field.features,
-        "dims": field.dims,
-        "shape": field.shape,
-        "transforms": field.transforms,
-        "low": field.low,
-        "high": field.high,
-        "coordinates": {name: coordinate.units for name, coordinate in field.coordinates.items()},
-    }
+    """A field as plain values, without coordinate values, which are variables of the file."""
+    return {**vars(field), "coordinates": {name: each.units for name, each in field.coordinates.items()}}
 
 
 def field_from_json(entry: Mapping[str, Any], file: h5py.File) -> Field:
@@ -340,6 +330,11 @@ def open_whole(path: Path | str, kinds: tuple[str, ...], index: Path | None = No
 def spec_digest(spec: str) -> str:
     """Digest of the job's parameters."""
     return hashlib.sha256(spec.encode()).hexdigest()
+
+
+def stamp(file: h5py.File, kind: str, spec: str) -> None:
+    """Say what a file is and what was asked, in its attributes."""
+    file.attrs.update(kind=kind, contract_version=CONTRACT_VERSION, spec=spec, spec_digest=spec_digest(spec))
 
 
 def refuse_nan(name: str, array: np.ndarray, path: Path) -> None:

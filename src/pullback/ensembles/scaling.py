@@ -1,6 +1,6 @@
 """Scaling of x and y for networks: a transform of each quantity, then standardisation on the seen training data."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -113,7 +113,7 @@ class Scaling:
                         "transform 'linear'"
                     )
                 partner = y_field.features.index(column.name)
-                column = Column(**{**asdict(column), "partner": partner})
+                column = replace(column, partner=partner)
                 values = wrap(values - np.asarray(y[..., partner], dtype=np.float64))
             columns_x.append(_fit_column(column, values, "x"))
         y_shape = (len(columns_y),) if y_field.is_vector else y_field.shape
@@ -224,9 +224,9 @@ def _fit_column(column: Column, values: np.ndarray, field: str) -> Column:
     scale = 1.0
     if column.transform == "symlog":
         scale = float(np.sqrt(np.mean(np.square(values), dtype=np.float64))) or 1.0
-    column = Column(**{**asdict(column), "scale": scale})
+    column = replace(column, scale=scale)
     seen = _transform(values, column, field)
     mean = float(np.mean(seen, dtype=np.float64))
     std = float(np.std(seen, dtype=np.float64))
     tiny = 1e-7 * max(abs(mean), 1e-30)
-    return Column(**{**asdict(column), "mean": mean, "std": std if std > tiny else 1.0})
+    return replace(column, mean=mean, std=std if std > tiny else 1.0)

@@ -3,10 +3,11 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import h5py
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from pullback.core.atomic import StoreError
 from pullback.ensembles import hdf5
 from pullback.ensembles.digests import array_digest, combine_digests
+from pullback.ensembles.stale_files import job_digest_of, refuse_stale_files
 
 READ_ROWS = 65_536
 
@@ -28,12 +30,7 @@ class PieceWriter:
         self._creating = hdf5.create(self.path, libver=("earliest", "v110"))
         self._file = self._creating.__enter__()
         self._file.attrs.update(attributes)
-        self._file.attrs.update(
-            kind=self.kind,
-            contract_version=hdf5.CONTRACT_VERSION,
-            spec=spec,
-            spec_digest=hdf5.spec_digest(spec),
-        )
+        hdf5.stamp(self._file, self.kind, spec)
         self._events = hdf5.Appender(self._file)
 
     @property
@@ -49,7 +46,8 @@ class PieceWriter:
         return self
 
     def _finish(self) -> str:
-        raise NotImplementedError
+        """Write what stands beside the events; the content digest."""
+        return self._events.finish()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -158,81 +156,88 @@ class PieceReader:
         self.close()
 
 
+Reader = TypeVar("Reader", bound=PieceReader)
+
+
 def _is_event_variable(data: h5py.Dataset) -> bool:
     return data.name != "/event" and bool(data.dims[0].keys()) and data.dims[0][0].name == "/event"
 
 
-class PieceIndex:
-    """A context that opens an index file over pieces, with virtual variables, and offers their common digest."""
+@contextmanager
+def piece_index(
+    job: str, inputs: str, reader: type[Reader], paths: Sequence[Path | str], out: Path | str
+) -> Iterator[tuple[h5py.File, list[Reader], dict[str, np.ndarray]]]:
+    """An index file over pieces, with virtual variables, that is being written.
 
-    def __init__(self, spec: str, kind: str, readers: Sequence[Any], out: Path | str, names: Mapping[str, Any]):
-        self.spec, self.kind, self.readers, self.out, self.names = spec, kind, readers, Path(out), names
+    The pieces are read through once: their content gets one digest that does not depend on where it was cut.
 
-    def __enter__(self) -> tuple[h5py.File, Any]:
-        first = self.readers[0]
-        for reader in self.readers[1:]:
-            if reader.columns != first.columns or reader.attributes["fields"] != first.attributes["fields"]:
-                raise StoreError(f"{reader.path}: its variables differ from those of {first.path}; rerun both")
-        digests = {name: self._digest(name) for name in first.columns}
-        total = sum(reader.n for reader in self.readers)
-        self._creating = hdf5.create(self.out, libver="v110")
-        file = self.file = self._creating.__enter__()
-        file.attrs.update(self.names)
-        file.attrs.update(
-            kind=self.kind,
-            contract_version=hdf5.CONTRACT_VERSION,
-            spec=self.spec,
-            spec_digest=hdf5.spec_digest(self.spec),
-            events=total,
-        )
-        relative = [os.path.relpath(reader.path, self.out.parent) for reader in self.readers]
+    Args:
+        job: JSON of the names that become attributes of the file.
+        inputs: name of the pieces in the job's ``inputs``.
+        reader: of a piece.
+        paths: pieces, in order.
+        out: the index file.
+
+    Yields:
+        The file, the open pieces, and a dict for arrays that the content digest is to hold beside the variables.
+
+    Raises:
+        StoreError: a piece is missing, damaged, not like the others, or of another config; no index is written.
+    """
+    names = json.loads(job)
+    refuse_stale_files(names, job_digest_of, **{inputs: [Path(path) for path in paths]})
+    names.pop("inputs", None)
+    readers = [reader(path) for path in paths]
+    first, out = readers[0], Path(out)
+    for other in readers[1:]:
+        if other.columns != first.columns or other.attributes["fields"] != first.attributes["fields"]:
+            raise StoreError(f"{other.path}: its variables differ from those of {first.path}; rerun both")
+    digests = {name: _digest(name, readers) for name in first.columns}
+    total = sum(each.n for each in readers)
+    with hdf5.create(out, libver="v110") as file, ExitStack() as stack:
+        for each in readers:
+            stack.callback(each.close)
+        file.attrs.update(names)
+        hdf5.stamp(file, first.kinds[-1], job)
+        file.attrs.update(events=total, fields=first.attributes["fields"])
+        relative = [os.path.relpath(each.path, out.parent) for each in readers]
         for name in first.columns:
-            self._virtual(name, total, relative)
+            _virtual(file, name, total, readers, relative)
         text = h5py.string_dtype()
-        rows = self.readers
         file.create_dataset("shard_path", data=np.array(relative, dtype=object), dtype=text)
-        file.create_dataset("shard_digest", data=np.array([row.digest for row in rows], dtype=object), dtype=text)
-        file.create_dataset("shard_events", data=np.array([row.n for row in rows], np.int64))
-        file.create_dataset("shard_bytes", data=np.array([row.path.stat().st_size for row in rows], np.int64))
+        file.create_dataset("shard_digest", data=np.array([each.digest for each in readers], dtype=object), dtype=text)
+        file.create_dataset("shard_events", data=np.array([each.n for each in readers], np.int64))
+        file.create_dataset("shard_bytes", data=np.array([each.path.stat().st_size for each in readers], np.int64))
         for name in ("shard_path", "shard_digest", "shard_events", "shard_bytes"):
             hdf5.attach(file, file[name], ("shard",))
         shapes = {name: (file[name].dtype.str, file[name].shape) for name in first.columns}
+        extra: dict[str, np.ndarray] = {}
+        yield file, readers, extra
+        digests |= {name: array_digest(array) for name, array in extra.items()}
+        file.attrs["content_digest"] = combine_digests(digests, shapes)
 
-        def digest(extra: Mapping[str, np.ndarray]) -> str:
-            return combine_digests(digests | {name: array_digest(array) for name, array in extra.items()}, shapes)
 
-        return file, digest
-
-    def _digest(self, name: str) -> str:
-        running = hashlib.sha256()
-        for block in self._blocks(name):
+def _digest(name: str, readers: Sequence[PieceReader]) -> str:
+    running = hashlib.sha256()
+    for reader in readers:
+        event_bytes = reader._file[name].dtype.itemsize * int(np.prod(reader._file[name].shape[1:], dtype=int))
+        rows = max(1, min(READ_ROWS, 64 * 1024**2 // max(event_bytes, 1)))
+        for start in range(0, reader.n, rows):
+            block = PieceReader.read(reader, name, start, start + rows)
             running.update(np.ascontiguousarray(block).tobytes())
-        return running.hexdigest()
+    return running.hexdigest()
 
-    def _blocks(self, name: str) -> Iterable[np.ndarray]:
-        for reader in self.readers:
-            event_bytes = reader._file[name].dtype.itemsize * int(np.prod(reader._file[name].shape[1:], dtype=int))
-            rows = max(1, min(READ_ROWS, 64 * 1024**2 // max(event_bytes, 1)))
-            for start in range(0, reader.n, rows):
-                yield PieceReader.read(reader, name, start, start + rows)
 
-    def _virtual(self, name: str, total: int, relative: list[str]) -> None:
-        first = self.readers[0]._file[name]
-        layout = h5py.VirtualLayout((total, *first.shape[1:]), first.dtype)
-        row = 0
-        for reader, path in zip(self.readers, relative, strict=True):
-            if reader.n:
-                layout[row : row + reader.n] = h5py.VirtualSource(path, name, (reader.n, *first.shape[1:]), first.dtype)
-            row += reader.n
-        data = self.file.create_virtual_dataset(name, layout)
-        scale_names = {"DIMENSION_LIST", "CLASS", "NAME", "_Netcdf4Dimid"}
-        data.attrs.update({key: value for key, value in first.attrs.items() if key not in scale_names})
-        if first.ndim == 1:
-            hdf5.attach(self.file, data, ("event",))
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for reader in self.readers:
-            reader.close()
-        self._creating.__exit__(kind, error, trace)
+def _virtual(file: h5py.File, name: str, total: int, readers: Sequence[PieceReader], relative: list[str]) -> None:
+    first = readers[0]._file[name]
+    layout = h5py.VirtualLayout((total, *first.shape[1:]), first.dtype)
+    row = 0
+    for reader, path in zip(readers, relative, strict=True):
+        if reader.n:
+            layout[row : row + reader.n] = h5py.VirtualSource(path, name, (reader.n, *first.shape[1:]), first.dtype)
+        row += reader.n
+    data = file.create_virtual_dataset(name, layout)
+    scale_names = {"DIMENSION_LIST", "CLASS", "NAME", "_Netcdf4Dimid"}
+    data.attrs.update({key: value for key, value in first.attrs.items() if key not in scale_names})
+    if first.ndim == 1:
+        hdf5.attach(file, data, ("event",))

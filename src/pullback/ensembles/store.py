@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ import numpy as np
 from pullback.core.atomic import StoreError
 from pullback.ensembles import hdf5
 from pullback.ensembles.fields import Field
-from pullback.ensembles.sharded import PieceIndex, PieceReader, PieceWriter
-from pullback.ensembles.stale_files import refuse_stale_files
+from pullback.ensembles.sharded import PieceReader, PieceWriter, piece_index
 
 Noticed = Mapping[str, Mapping[int, float]]
 """Diagnostics of an inference, by name: a number for each set or piece of events, by its first event."""
@@ -32,26 +30,6 @@ def add_cost(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, 
     return {key: max(pair) if key == "peak_memory_mb" else sum(pair) for key, pair in pairs.items()}
 
 
-__all__ = [
-    "Column",
-    "EnsembleReader",
-    "EnsembleWriter",
-    "PosteriorReader",
-    "PosteriorWriter",
-    "StoreError",
-    "index_ensemble",
-    "index_posterior",
-]
-
-
-@dataclass(frozen=True)
-class Column:
-    """An extra variable with one value per event."""
-
-    dtype: str
-    units: str = "1"
-
-
 class EnsembleWriter(PieceWriter):
     """Writes one shard, block by block.
 
@@ -61,7 +39,7 @@ class EnsembleWriter(PieceWriter):
         y: the field of the observations.
         spec: canonical JSON of the job.
         attributes: more attributes of the file.
-        columns: extra variables with one value per event.
+        columns: extra variables with one value per event, and their types.
 
     Raises:
         StoreError: from `append`, when values are not finite or shapes disagree; nothing is written then.
@@ -77,7 +55,7 @@ class EnsembleWriter(PieceWriter):
         y: Field,
         spec: str,
         attributes: Mapping[str, Any] = {},
-        columns: Mapping[str, Column] = {},
+        columns: Mapping[str, str] = {},
     ):
         super().__init__(path, spec, attributes)
         self._fields = [field for field in (y, x) if field is not None]
@@ -88,8 +66,8 @@ class EnsembleWriter(PieceWriter):
             self._events.variable(field.name, np.float32, field.dims, field.shape, **hdf5.describe(self._file, field))
         for name, long_name in (("event_id", "unique and stable number"), ("group", "unit of the bootstrap")):
             self._events.variable(name, np.int64, (), (), long_name=long_name)
-        for name, column in columns.items():
-            self._events.variable(name, column.dtype, (), (), units=column.units)
+        for name, dtype in columns.items():
+            self._events.variable(name, dtype, (), (), units="1")
 
     def append(
         self,
@@ -121,7 +99,7 @@ class EnsembleWriter(PieceWriter):
         if self._events.n == 0:
             raise StoreError(f"{self.path}: no events; nothing was written")
         if self._sweep is None:
-            return self._events.finish()
+            return super()._finish()
         offsets, theta, names = self._sweep
         _write_sweep(self._file, offsets, theta, names)
         return self._events.finish({"theta": theta, "ensemble_offset": offsets})
@@ -165,11 +143,6 @@ class EnsembleReader(PieceReader):
             self.theta_names = [name.decode() for name in self._file["parameter"][()]]
             self.offsets = self._file["ensemble_offset"][()]
 
-    @property
-    def has_truth(self) -> bool:
-        """Whether x is there."""
-        return self.x is not None
-
     def window(self, start: int, stop: int) -> "EnsembleReader":
         """A view of some events, as one ensemble; it shares the open files."""
         view = object.__new__(EnsembleReader)
@@ -183,8 +156,6 @@ class EnsembleReader(PieceReader):
 def index_ensemble(job: str, shards: Sequence[Path | str], out: Path | str) -> None:
     """Write one split of one family: a small file that shows the shards as one, with a digest of each.
 
-    The shards are read through once: their content gets one digest that does not depend on where it was cut.
-
     Args:
         job: `Plan.index_job`.
         shards: in order.
@@ -193,25 +164,18 @@ def index_ensemble(job: str, shards: Sequence[Path | str], out: Path | str) -> N
     Raises:
         StoreError: a shard is missing, damaged, not like the others, or of another config; no index is written.
     """
-    names = json.loads(job)
-    refuse_stale_files(names, shards=[Path(path) for path in shards])
-    names.pop("inputs", None)
-    readers = [EnsembleReader(path) for path in shards]
-    first = readers[0]
-    extra: dict[str, np.ndarray] = {}
-    if first.theta is not None:
-        starts = np.cumsum([0, *(reader.n for reader in readers)])
-        offsets = np.concatenate([r.offsets[:-1] + s for r, s in zip(readers, starts, strict=False)] + [starts[-1:]])
-        extra = {"theta": np.concatenate([r.theta for r in readers]), "ensemble_offset": offsets}  # type: ignore[misc]
-    with PieceIndex(job, "ensemble-index", readers, out, names) as (file, digest):
-        file.attrs["fields"] = readers[0].attributes["fields"]
+    with piece_index(job, "shards", EnsembleReader, shards, out) as (file, readers, extra):
+        first = readers[0]
         for field in (first.y, first.x):
             if field is not None:
                 file[field.name].attrs.update(hdf5.describe(file, field))
                 hdf5.attach(file, file[field.name], ("event", *field.dims))
-        if extra:
+        if first.theta is not None:
+            starts = np.cumsum([0, *(r.n for r in readers)])
+            offsets = [r.offsets[:-1] + start for r, start in zip(readers, starts, strict=False)]
+            extra["ensemble_offset"] = np.concatenate([*offsets, starts[-1:]])
+            extra["theta"] = np.concatenate([r.theta for r in readers])  # type: ignore[misc]
             _write_sweep(file, extra["ensemble_offset"], extra["theta"], first.theta_names)
-        file.attrs["content_digest"] = digest(extra)
 
 
 class PosteriorWriter(PieceWriter):
@@ -267,9 +231,6 @@ class PosteriorWriter(PieceWriter):
         self._file.attrs["cost"] = json.dumps(dict(cost), sort_keys=True)
         _write_noticed(self._file, noticed)
 
-    def _finish(self) -> str:
-        return self._events.finish()
-
 
 class PosteriorReader(PieceReader):
     """The draws for one family's events: ``x`` (event, draw, *x), ``log_weight``, ``ok``, ``event_id``."""
@@ -320,27 +281,21 @@ def index_posterior(job: str, parts: Sequence[Path | str], out: Path | str) -> N
     Raises:
         StoreError: a part is missing, damaged, of another config, or answers other observations than the first.
     """
-    names = json.loads(job)
-    refuse_stale_files(names, parts=[Path(path) for path in parts])
-    names.pop("inputs", None)
-    readers = [PosteriorReader(path) for path in parts]
-    for reader in readers[1:]:
-        if reader.ensemble_digest != readers[0].ensemble_digest:
-            raise StoreError(f"{reader.path}: answers other observations than {readers[0].path}; rerun the older part")
     cost: dict[str, float] = {}
-    for reader in readers:
-        cost = add_cost(cost, reader.cost)
-    with PieceIndex(job, "posterior-index", readers, out, names) as (file, digest):
-        for key in ("ensemble_name", "ensemble_digest", "fields"):
-            file.attrs[key] = readers[0].attributes[key]
-        noticed: dict[str, dict[int, float]] = {}
+    noticed: dict[str, dict[int, float]] = {}
+    with piece_index(job, "parts", PosteriorReader, parts, out) as (file, readers, _):
+        first = readers[0]
         for reader in readers:
+            if reader.ensemble_digest != first.ensemble_digest:
+                raise StoreError(f"{reader.path}: answers other observations than {first.path}; rerun the older part")
+            cost = add_cost(cost, reader.cost)
             merge(noticed, reader.noticed)
+        for key in ("ensemble_name", "ensemble_digest"):
+            file.attrs[key] = first.attributes[key]
         _write_noticed(file, noticed)
         file.attrs["cost"] = json.dumps(cost, sort_keys=True)
-        field = readers[0].x
+        field = first.x
         file["x"].attrs.update(hdf5.describe(file, field))
         hdf5.attach(file, file["x"], ("event", "draw", *field.dims))
         for name in ("log_weight", "ok"):
             hdf5.attach(file, file[name], ("event", "draw"))
-        file.attrs["content_digest"] = digest({})

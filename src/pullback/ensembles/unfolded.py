@@ -6,7 +6,6 @@ others show its statistical uncertainty. For each binned feature there is a grou
 cost and diagnostics.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pullback.core.atomic import StoreError
 from pullback.core.particles import normalise
 from pullback.ensembles import hdf5
-from pullback.ensembles.digests import combine_digests
+from pullback.ensembles.digests import content_digest
 from pullback.ensembles.fields import Field
-from pullback.ensembles.store import EnsembleReader, PosteriorReader, StoreError
+from pullback.ensembles.store import EnsembleReader, PosteriorReader
 
 KIND = "unfolded"
 
@@ -93,11 +93,8 @@ def write_unfolded(
     arrays = _checked(path, unfolded, x)
     with hdf5.create(path, libver=("earliest", "v110")) as file:
         file.attrs.update(attributes)
+        hdf5.stamp(file, KIND, job)
         file.attrs.update(
-            kind=KIND,
-            contract_version=hdf5.CONTRACT_VERSION,
-            spec=job,
-            spec_digest=hdf5.spec_digest(job),
             ensemble_name=str(ensemble.path),
             ensemble_digest=ensemble.digest,
             fields=json.dumps({"x": hdf5.field_to_json(x)}, sort_keys=True),
@@ -118,9 +115,7 @@ def write_unfolded(
             # Twice one dimension would be refused by xarray.
             hdf5.attach(group, group["covariance"], ("bin", "other_bin"))
             group["edges"].attrs["units"] = x.units[x.features.index(name)]
-        digests = {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays.items()}
-        shapes = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
-        file.attrs["content_digest"] = combine_digests(digests, shapes)
+        file.attrs["content_digest"] = content_digest(arrays)
 
 
 def _checked(path: Path, unfolded: Unfolded, x: Field) -> dict[str, np.ndarray]:

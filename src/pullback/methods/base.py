@@ -7,8 +7,10 @@ artifact of a prior.
 """
 
 import copy
+import csv
+import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 
+from pullback.core.atomic import write_whole
 from pullback.ensembles.arrays import Ensemble
 from pullback.problems.base import Problem
 from pullback.study.kinds import Infer
@@ -93,6 +96,31 @@ class TrainPaths:
     checkpoints: Path | None = None
     asked: str = ""
 
+    def write(
+        self, weights: dict[str, Any], meta: dict[str, Any], curves: Sequence[Mapping[str, float]] = ()
+    ) -> "Artifact":
+        """Write a finished training, and return its artifact.
+
+        Args:
+            weights: tensors by name.
+            meta: plain values (dicts, lists, numbers, text).
+            curves: rows of the loss curves, with ``step``, ``train_loss`` and ``validation_loss``, and any more
+                numbers under the same names in each.
+        """
+        from pullback.diffusion.checkpoint import Artifact, save_artifact
+
+        meta = {**meta, "asked": self.asked}
+        if self.curves:
+            text = io.StringIO()
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(curves[0] if curves else ("step", "train_loss", "validation_loss"))
+            for row in curves:
+                writer.writerow([v if isinstance(v, int) else f"{v:.8g}" for v in row.values()])
+            write_whole(self.curves, text.getvalue().encode())
+        if self.artifact:
+            save_artifact(self.artifact, weights, meta)
+        return Artifact({name: value.detach().cpu() for name, value in weights.items()}, meta)
+
 
 class Method(Generic[State]):
     """Base of every method; a subclass overrides what it needs.
@@ -125,8 +153,8 @@ class Method(Generic[State]):
     def train(self, data: "TrainingData", job: TrainPaths) -> "Artifact | None":
         """Learn from the seen families and write the artifact; for methods whose Spec says ``trains``.
 
-        A method whose artifact consists of tensors and plain values returns it; without a file in ``job`` this is the
-        only copy.
+        ``job.write`` writes it with the loss curves and returns it; without a file in ``job`` the returned artifact is
+        the only copy.
 
         With several GPUs it runs once in each process of torchrun; the default loop shares the work among them.
         """

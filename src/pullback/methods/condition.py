@@ -1,14 +1,13 @@
 """Driver of the rule `condition`: the states of one family's sets, computed once for all parts of an inference."""
 
-import json
 import logging
 import shutil
 import time
 from pathlib import Path
 
-from pullback.core.stopping import Clock, Stopped
-from pullback.ensembles.store import EnsembleReader, add_cost
-from pullback.methods.loading import Inputs, Spent, load_method, record_of
+from pullback.core.stopping import Stopped
+from pullback.ensembles.store import add_cost
+from pullback.methods.loading import Inputs, Spent, opened, record_of
 from pullback.methods.states import States, conditioning_sets, load_states, save_states
 from pullback.methods.train import checkpoint_folder
 from pullback.study.base import job_digest
@@ -36,32 +35,29 @@ def condition(
         DeviceError: the GPUs differ from those requested.
         Stopped: close to the limit, or on a signal; the same call goes on.
     """
-    plan = json.loads(job)
-    with Clock(None if limit is None else 60 * limit) as clock:
-        method = load_method(plan, inputs, clock.due, gpus)
-        with EnsembleReader(inputs.ensemble) as ensemble:
-            folder = checkpoint_folder(Path(checkpoints), record_of(plan, inputs, ensemble, code))
-            spent, settings = Spent(method), method.settings
-            events = min(ensemble.n, settings.max_events or ensemble.n)
-            sets = list(conditioning_sets(events, ensemble.n, settings.set_size))
-            states, longest = States({}, {}), 0.0
-            for number, members in enumerate(method.context.progress(sets, len(sets), "condition")):
-                kept = folder / f"set-{members[0]:09d}.pt"
-                if kept.exists():
-                    log.info("resumed: the set of events %d to %d from %s", *members, kept)
-                    found = load_states(kept)
-                else:
-                    if number and (reason := method.context.stop(longest)):
-                        raise Stopped(f"after set {number} of {len(sets)}", reason)
-                    began = time.perf_counter()
-                    workdir = kept.with_suffix("")
-                    workdir.mkdir(parents=True, exist_ok=True)
-                    state = method.condition(ensemble.window(*members), workdir)
-                    found = States({members: method.pack(state)}, spent.since_last())
-                    if len(sets) > 1:
-                        save_states(kept, found)
-                    longest = max(longest, time.perf_counter() - began)
-                states = States({**states.packed, **found.packed}, add_cost(states.cost, found.cost))
-        save_states(out, states, job_digest(job))
+    with opened(job, inputs, limit, gpus) as (plan, method, ensemble):
+        folder = checkpoint_folder(Path(checkpoints), record_of(plan, inputs, ensemble, code))
+        spent, settings = Spent(method), method.settings
+        events = min(ensemble.n, settings.max_events or ensemble.n)
+        sets = list(conditioning_sets(events, ensemble.n, settings.set_size))
+        states, longest = States({}, {}), 0.0
+        for number, members in enumerate(method.context.progress(sets, len(sets), "condition")):
+            kept = folder / f"set-{members[0]:09d}.pt"
+            if kept.exists():
+                log.info("resumed: the set of events %d to %d from %s", *members, kept)
+                found = load_states(kept)
+            else:
+                if number and (reason := method.context.stop(longest)):
+                    raise Stopped(f"after set {number} of {len(sets)}", reason)
+                began = time.perf_counter()
+                workdir = kept.with_suffix("")
+                workdir.mkdir(parents=True, exist_ok=True)
+                state = method.condition(ensemble.window(*members), workdir)
+                found = States({members: method.pack(state)}, spent.since_last())
+                if len(sets) > 1:
+                    save_states(kept, found)
+                longest = max(longest, time.perf_counter() - began)
+            states = States({**states.packed, **found.packed}, add_cost(states.cost, found.cost))
+    save_states(out, states, job_digest(job))
     shutil.rmtree(checkpoints, ignore_errors=True)
     log.info("cost: %s", ", ".join(f"{key} {value:.4g}" for key, value in states.cost.items()))

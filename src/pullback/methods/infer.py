@@ -1,6 +1,5 @@
 """Driver of the rule `infer`: posterior samples of one method for one part of a family, written block by block."""
 
-import json
 import logging
 import time
 from collections.abc import Iterator
@@ -9,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pullback.core.stopping import Clock, Stopped
+from pullback.core.stopping import Stopped
 from pullback.ensembles.arrays import Ensemble
 from pullback.ensembles.store import EnsembleReader, PosteriorWriter, add_cost, merge
 from pullback.methods.base import Method, PosteriorSamples
-from pullback.methods.loading import Inputs, Spent, load_method, record_of
+from pullback.methods.loading import Inputs, Spent, opened, record_of
 from pullback.methods.resume import Answer, Finished
 from pullback.methods.states import States, conditioning_sets, load_states
 from pullback.methods.train import checkpoint_folder
@@ -68,25 +67,22 @@ def infer(
         DeviceError: the GPUs differ from those requested.
         Stopped: close to the limit, or on a signal; the same call goes on.
     """
-    plan = json.loads(job)
-    with Clock(None if limit is None else 60 * limit) as clock:
-        method = load_method(plan, inputs, clock.due, gpus)
-        with EnsembleReader(inputs.ensemble) as reader:
-            finished = None
-            if checkpoints is not None:
-                record = record_of(plan, inputs, reader, code)
-                finished = Finished(checkpoint_folder(Path(checkpoints), record, make=False), record)
-            answer(
-                method,
-                reader,
-                out,
-                job,
-                part=plan["part"],
-                parts=plan["parts"],
-                attributes={"returns": method.spec.returns},
-                finished=finished,
-                states=load_states(inputs.state) if inputs.state else None,
-            )
+    with opened(job, inputs, limit, gpus) as (plan, method, reader):
+        finished = None
+        if checkpoints is not None:
+            record = record_of(plan, inputs, reader, code)
+            finished = Finished(checkpoint_folder(Path(checkpoints), record, make=False), record)
+        answer(
+            method,
+            reader,
+            out,
+            job,
+            part=plan["part"],
+            parts=plan["parts"],
+            attributes={"returns": method.spec.returns},
+            finished=finished,
+            states=load_states(inputs.state) if inputs.state else None,
+        )
 
 
 def answer(

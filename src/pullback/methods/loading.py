@@ -4,12 +4,14 @@ import hashlib
 import json
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pullback.core.joblog import progress
+from pullback.core.stopping import Clock
 from pullback.diffusion.devices import check_devices
 from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.ensembles.store import EnsembleReader
@@ -49,19 +51,31 @@ class Inputs(NamedTuple):
         return Inputs(Path(files.ensemble), seen=[Path(path) for path in files.get("seen", [])], **one)
 
 
-def load_method(plan: Mapping[str, Any], inputs: Inputs, stop: Callable[..., str | None], gpus: int) -> Method[Any]:
-    """The method of a job, with its settings, what it learned and what it is told of the family.
+@contextmanager
+def opened(
+    job: str, inputs: Inputs, limit: float | None, gpus: int
+) -> Iterator[tuple[dict[str, Any], Method[Any], EnsembleReader]]:
+    """Context with the parsed job, its method and its open ensemble, under the job's clock.
 
     Args:
-        plan: the job, parsed.
+        job: canonical JSON.
         inputs: files.
-        stop: as in `Context`.
-        gpus: number requested.
+        limit: minutes that a scheduler gives this job (`stopping.Clock`).
+        gpus: number requested; one is used.
 
     Raises:
         DeviceError: the GPUs differ from those requested.
         StaleFileError: a file was made for another config.
     """
+    plan = json.loads(job)
+    with Clock(None if limit is None else 60 * limit) as clock:
+        method = _load_method(plan, inputs, clock.due, gpus)
+        with EnsembleReader(inputs.ensemble) as ensemble:
+            yield plan, method, ensemble
+
+
+def _load_method(plan: Mapping[str, Any], inputs: Inputs, stop: Callable[..., str | None], gpus: int) -> Method[Any]:
+    """The method of a job, with its settings, its trained artifact and the parameters of the family that it uses."""
     check_devices(gpus, plan["accelerator"])
     reference = [inputs.reference] if inputs.reference else []
     refuse_stale_files(plan, ensemble=[inputs.ensemble], seen=inputs.seen, reference=reference)

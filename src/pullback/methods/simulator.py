@@ -34,5 +34,5 @@ class CountedSimulator:
         y, ok = simulate(self._problem, x, rng)
         self.cost["simulator_calls"] += len(x)
         self.cost["failed_simulations"] += int(len(x) - ok.sum())
-        write_whole(self._record, json.dumps(self.cost).encode())
+        write_whole(self._record, json.dumps(self.cost))
         return y, ok

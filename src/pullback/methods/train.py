@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pullback.core.atomic import atomic
+from pullback.core.atomic import write_whole
 from pullback.core.joblog import progress
 from pullback.core.stopping import Clock
 from pullback.diffusion.devices import check_devices
@@ -115,7 +115,7 @@ def learn(
     problem = problem_of(plan["problem"])
     readers = {"train": [EnsembleReader(p) for p in train], "validation": [EnsembleReader(p) for p in validation]}
     try:
-        data = TrainingData(readers["train"], readers["validation"], spec.train.memory_mb)
+        data = TrainingData(readers["train"], readers["validation"], spec.memory_mb)
         # Not the number of processes: the training of one can go on in several.
         parts = {"job": plan, "data": data.digests, "code": json.loads(code), "threads": plan["threads"]}
         folder = checkpoint_folder(Path(checkpoints), parts, make=first)
@@ -182,10 +182,8 @@ def checkpoint_folder(checkpoints: Path, parts: dict[str, Any], make: bool = Tru
 
 def write_record(folder: Path, parts: dict[str, Any]) -> None:
     """Make the folder of a job's state, with the record of what the job's numbers depend on."""
-    record = folder / FINGERPRINT
-    if not record.exists():
-        with atomic(record) as temporary:
-            temporary.write_text(canonical(parts))
+    if not (folder / FINGERPRINT).exists():
+        write_whole(folder / FINGERPRINT, canonical(parts))
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:

@@ -1,14 +1,12 @@
 """Driver of the rule `unfold`: the truth distribution of one family, by one method, in one file."""
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from pullback.core.stopping import Clock
-from pullback.ensembles.store import EnsembleReader, add_cost
+from pullback.ensembles.store import add_cost
 from pullback.ensembles.unfolded import write_unfolded
-from pullback.methods.loading import Inputs, Spent, load_method
+from pullback.methods.loading import Inputs, Spent, opened
 from pullback.methods.states import load_states
 
 log = logging.getLogger("pullback")
@@ -28,9 +26,7 @@ def unfold(job: str, inputs: Inputs, out: Path, limit: float | None = None, gpus
         DeviceError: the GPUs differ from those requested.
         StoreError: the result of the method is not a valid distribution.
     """
-    plan = json.loads(job)
-    with Clock(None if limit is None else 60 * limit) as clock, EnsembleReader(inputs.ensemble) as ensemble:
-        method = load_method(plan, inputs, clock.due, gpus)
+    with opened(job, inputs, limit, gpus) as (plan, method, ensemble):
         spent = Spent(method)
         before: Mapping[str, float] = {}
         if inputs.state is None:

@@ -8,7 +8,7 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from pullback.core.atomic import atomic
+from pullback.core.atomic import write_whole
 from pullback.core.joblog import log_to
 from pullback.core.stopping import Clock, Stopped
 from pullback.methods.launch import FAILED, STOPPED
@@ -32,8 +32,7 @@ def main(path: Path) -> int:
             learn(**asked["arguments"], stop=lambda: clock.due() or told_to_stop(), first=rank == 0)
         except Stopped as stopped:
             if rank == 0:
-                with atomic(path.parent / STOPPED) as temporary:
-                    temporary.write_text(json.dumps({"where": stopped.where, "reason": stopped.reason}))
+                write_whole(path.parent / STOPPED, json.dumps({"where": stopped.where, "reason": stopped.reason}))
         except Exception as error:
             # The first counts: the others fail because one is missing.
             with suppress(FileExistsError), (path.parent / FAILED).open("x") as stream:

@@ -103,7 +103,7 @@ class Answers:
     @cached_property
     def exact(self) -> Exact | None:
         """The exact posterior, where it is known and asked for."""
-        return self.case.exact()
+        return self.case.exact
 
     @cached_property
     def misfit(self) -> checks.Misfit | None:

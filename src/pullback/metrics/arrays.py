@@ -26,7 +26,7 @@ from pullback.metrics import classifier, distances, expected_coverage
 from pullback.metrics.energy import energy_scores
 from pullback.metrics.errors import root_of_ratio, spread_and_skill
 from pullback.metrics.ranks import distance_from_uniform, ranks, tie_breakers
-from pullback.metrics.sample import Sample
+from pullback.metrics.sample import Sample, deviation
 
 
 def _matrix(values: ArrayLike, name: str) -> np.ndarray:
@@ -135,10 +135,7 @@ def tarp(
         around = _matrix(references, "references")
         if around.shape != at.shape:
             raise ValueError(f"references have shape {np.shape(references)}, wanted that of truth {np.shape(truth)}")
-    spread = at.std(axis=0, dtype=np.float64)
-    return expected_coverage.coverage(
-        sample, around, np.where(spread > 0, spread, 1.0), tie_breakers((seed,), len(at), 1)[:, 0]
-    )
+    return expected_coverage.coverage(sample, around, deviation(at), tie_breakers((seed,), len(at), 1)[:, 0])
 
 
 def ks_distance(u: ArrayLike, weights: ArrayLike | None = None) -> float:

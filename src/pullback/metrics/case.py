@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from pullback.core import seeding
+from pullback.core.once import once
 from pullback.ensembles.store import EnsembleReader, PosteriorReader
+from pullback.ensembles.unfolded import UnfoldedReader
 from pullback.metrics import checks
 from pullback.metrics.bootstrap import Replicas
 from pullback.metrics.credibility import Credibility
@@ -45,18 +47,12 @@ class Case:
         self.name, self.role, self.title, self.shift = name, entry["role"], entry["title"], entry["shift"]
         self.evaluation = job["evaluation"]
         self.reader = EnsembleReader(ensemble)
-        self.known = self.reader.has_truth and self.role != "observed"
+        self.known = self.reader.x is not None and self.role != "observed"
         # The word is a part of what directions and replicas are drawn from: another one gives other numbers.
         self.address: seeding.Address = (job["seed"], job["problem_name"], "judging")
         self.base: str = entry["base"]
         self.params: dict[str, Any] | None = entry.get("params")
         self._reference = reference
-        self._replicas: dict[int, Replicas] = {}
-        self._distances: dict[int, Distances] = {}
-        self._truth_misfit: dict[int, checks.Misfit] = {}
-        self._seen: dict[int, Measured | None] = {}
-        self._credibility: dict[int, Credibility] = {}
-        self._exact: Exact | None = None
 
     def events_of_distance(self, n: int) -> int:
         """Events in a distance."""
@@ -79,13 +75,13 @@ class Case:
         assert self.reader.x is not None
         return label_range(self.reader.x, np.array([self.space.low, self.space.high]))
 
+    @once
     def replicas(self, n: int) -> Replicas:
         """Bootstrap over the first n events, the same for every method."""
-        if n not in self._replicas:
-            rng = seeding.generator(*self.address, self.base, "bootstrap", n)
-            weight = event_weights(self.reader, n)
-            self._replicas[n] = Replicas(self.reader.read("group", 0, n), self.evaluation["bootstrap"], rng, weight)
-        return self._replicas[n]
+        rng = seeding.generator(*self.address, self.base, "bootstrap", n)
+        return Replicas(
+            self.reader.read("group", 0, n), self.evaluation["bootstrap"], rng, event_weights(self.reader, n)
+        )
 
     def reference(self, n: int) -> tuple[np.ndarray, np.ndarray | None] | None:
         """Up to n independent truths of the same prior (event, component), and their event weights or None."""
@@ -95,30 +91,29 @@ class Case:
             k = min(n, other.n)
             return other.read("x", 0, k).reshape(k, -1), event_weights(other, k)
 
+    @once
     def distances(self, n: int) -> Distances:
         """Distances to the truth of the first n events."""
-        if n not in self._distances:
-            reference = self.reference(n)
-            if reference is not None and (k := len(reference[0])) < 0.9 * n:
-                log.warning("%s: the floor is of %d events, the distances of %d: it is too high", self.name, k, n)
-            self._distances[n] = Distances(
-                self.flat("x", 0, n),
-                self.space,
-                self.replicas(n),
-                (*self.address, "x"),
-                self.evaluation["directions"],
-                self.evaluation["direction_seeds"],
-                reference,
-            )
-        return self._distances[n]
+        reference = self.reference(n)
+        if reference is not None and (k := len(reference[0])) < 0.9 * n:
+            log.warning("%s: the floor is of %d events, the distances of %d: it is too high", self.name, k, n)
+        return Distances(
+            self.flat("x", 0, n),
+            self.space,
+            self.replicas(n),
+            (*self.address, "x"),
+            self.evaluation["directions"],
+            self.evaluation["direction_seeds"],
+            reference,
+        )
 
+    @once
     def credibility(self, n: int) -> Credibility:
         """What is ranked of the first n events."""
-        if n not in self._credibility:
-            address = (*self.address, self.name)
-            self._credibility[n] = Credibility(self.reader, n, self.space, self.problem, address, self._reference)
-        return self._credibility[n]
+        address = (*self.address, self.name)
+        return Credibility(self.reader, n, self.space, self.problem, address, self._reference)
 
+    @cached_property
     def exact(self) -> Exact | None:
         """Exact posterior draws of the first events, where there are any.
 
@@ -131,22 +126,20 @@ class Case:
         wanted = asked_for and (chosen is None or self.name in chosen)
         if not wanted or not self.known or self.shift != "none" or problem is None:
             return None
-        if self._exact is None:
-            priors = self._true_prior(problem)
-            if priors is None:
-                return None
-            assert self.reader.x is not None
-            events, other = (min(self.evaluation[key], self.reader.n) for key in ("exact_events", "c2st_events"))
-            self._exact = Exact(
-                *priors,
-                self.reader.read("y", 0, max(events, other)),
-                self.flat("x", 0, events),
-                self.space,
-                self.reader.x,
-                self.evaluation["exact_draws"],
-                (*self.address, self.name),
-            )
-        return self._exact
+        priors = self._true_prior(problem)
+        if priors is None:
+            return None
+        assert self.reader.x is not None
+        events, other = (min(self.evaluation[key], self.reader.n) for key in ("exact_events", "c2st_events"))
+        return Exact(
+            *priors,
+            self.reader.read("y", 0, max(events, other)),
+            self.flat("x", 0, events),
+            self.space,
+            self.reader.x,
+            self.evaluation["exact_draws"],
+            (*self.address, self.name),
+        )
 
     def _true_prior(self, problem: Problem) -> tuple[TruePrior, TruePrior] | None:
         """The family's prior twice, for draws that are independent of each other."""
@@ -157,29 +150,20 @@ class Case:
             return ByTruth.read(problem, self._reference).halves()
         return None
 
-    def truth_misfit(self, problem: Problem, n: int) -> checks.Misfit | None:
-        """The misfit of the truth itself for the first n events."""
-        if not self.known:
+    @once
+    def truth_misfit(self, n: int) -> checks.Misfit | None:
+        """The misfit of the truth itself for the first n events, where it is known and simulated."""
+        if not self.known or self.problem is None:
             return None
-        if n not in self._truth_misfit:
-            x = self.reader.read("x", 0, n)[:, None]
-            self._truth_misfit[n] = checks.misfit(
-                problem,
-                self.reader.y,
-                self.flat("y", 0, n),
-                x,
-                np.ones((n, 1), bool),
-                (*self.address, self.name, "truth"),
-            )
-        return self._truth_misfit[n]
+        x, y = self.reader.read("x", 0, n)[:, None], self.flat("y", 0, n)
+        address = (*self.address, self.name, "truth")
+        return checks.misfit(self.problem, self.reader.y, y, x, np.ones((n, 1), bool), address)
 
+    @once
     def distance_to_seen(self, n: int, seen: checks.SeenObservations) -> Measured | None:
         """How far the first n observations lie from those of the seen families."""
-        if n not in self._seen:
-            few = seen.events(n, math.prod(self.reader.y.shape))
-            weight = event_weights(self.reader, few)
-            self._seen[n] = seen.distance(self.reader.y, self.flat("y", 0, few), weight, self.address)
-        return self._seen[n]
+        few = seen.events(n, math.prod(self.reader.y.shape))
+        return seen.distance(self.reader.y, self.flat("y", 0, few), event_weights(self.reader, few), self.address)
 
 
 def event_weights(reader: EnsembleReader, n: int) -> np.ndarray | None:
@@ -199,6 +183,19 @@ def event_weights(reader: EnsembleReader, n: int) -> np.ndarray | None:
     return None if not weight.size or (weight == weight[0]).all() else weight
 
 
+def refuse_other_observations(case: Case, answer: PosteriorReader | UnfoldedReader) -> None:
+    """Check that a posterior or an unfolded distribution was made from this family's observations.
+
+    Raises:
+        EvaluationError: from others.
+    """
+    if answer.ensemble_digest != case.reader.digest:
+        raise EvaluationError(
+            f"{answer.path}: was made from observations with content {answer.ensemble_digest[:12]}, "
+            f"{case.reader.path} has {case.reader.digest[:12]}; rerun the inference"
+        )
+
+
 def refuse_foreign(case: Case, posterior: PosteriorReader) -> None:
     """Check that a posterior answers this family's observations.
 
@@ -207,11 +204,7 @@ def refuse_foreign(case: Case, posterior: PosteriorReader) -> None:
     """
     if posterior.n == 0:
         raise EvaluationError(f"{posterior.path}: holds no events; rerun this inference")
-    if posterior.ensemble_digest != case.reader.digest:
-        raise EvaluationError(
-            f"{posterior.path}: was made from observations with content {posterior.ensemble_digest[:12]}, "
-            f"{case.reader.path} has {case.reader.digest[:12]}; rerun the inference"
-        )
+    refuse_other_observations(case, posterior)
     ours = case.reader.read("event_id", 0, posterior.n)
     theirs = posterior.read("event_id")
     if not np.array_equal(ours, theirs):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pullback.core import seeding
+from pullback.core.once import once
+from pullback.core.particles import invert
 from pullback.ensembles.fields import Field
 from pullback.ensembles.hdf5 import FIELD_EVENT_BYTES
 from pullback.ensembles.store import EnsembleReader
@@ -171,29 +173,27 @@ class SeenObservations:
 
     def __init__(self, paths: list[Path], most: int):
         self.paths, self.most = paths, most
-        self._samples: dict[int, list[tuple[np.ndarray, np.ndarray | None]]] = {}
 
     def events(self, n: int, components: int) -> int:
         """How many of n observations of so many components are compared."""
         return max(1, min(n, self.most, SEEN_VALUES // components))
 
+    @once
     def _ensembles(self, n: int) -> list[tuple[np.ndarray, np.ndarray | None]]:
         """Up to n observations (event, component) of each ensemble, spread evenly over it, and their weights."""
-        if n not in self._samples:
-            found = []
-            for path in self.paths:
-                with EnsembleReader(path) as reader:
-                    last = len(reader.offsets) - 2
-                    for ensemble in np.unique(np.linspace(0, last, min(last + 1, SEEN_ENSEMBLES)).astype(int)):
-                        first, stop = (int(edge) for edge in reader.offsets[ensemble : ensemble + 2])
-                        rows = np.unique(np.linspace(first, stop - 1, min(stop - first, n)).astype(int))
-                        weight = read_rows(reader, "weight", rows)[:, 0] if "weight" in reader.columns else None
-                        if weight is not None and ((weight < 0).any() or not weight.any()):
-                            continue
-                        equal = weight is None or (weight == weight[0]).all()
-                        found.append((read_rows(reader, "y", rows), None if equal else weight))
-            self._samples[n] = found
-        return self._samples[n]
+        found = []
+        for path in self.paths:
+            with EnsembleReader(path) as reader:
+                last = len(reader.offsets) - 2
+                for ensemble in np.unique(np.linspace(0, last, min(last + 1, SEEN_ENSEMBLES)).astype(int)):
+                    first, stop = (int(edge) for edge in reader.offsets[ensemble : ensemble + 2])
+                    rows = np.unique(np.linspace(first, stop - 1, min(stop - first, n)).astype(int))
+                    weight = read_rows(reader, "weight", rows)[:, 0] if "weight" in reader.columns else None
+                    if weight is not None and ((weight < 0).any() or not weight.any()):
+                        continue
+                    equal = weight is None or (weight == weight[0]).all()
+                    found.append((read_rows(reader, "y", rows), None if equal else weight))
+        return found
 
     def distance(
         self, field: Field, y: np.ndarray, weight: np.ndarray | None, address: seeding.Address
@@ -269,9 +269,7 @@ def simulate_again(answers: "Answers") -> Misfit | None:
     which = np.tile(np.arange(draws), (n, 1))
     if weight is not None:
         rng = seeding.generator(*case.address, case.name, "resimulate")
-        total = np.cumsum(weight, axis=1)
-        places = rng.random((n, draws, 1)) * total[:, None, -1:]
-        which = np.minimum((total[:, None] <= places).sum(axis=2), posterior.draws - 1)
+        which = invert(np.cumsum(weight, axis=1), rng.random((n, draws)))
     rows = np.arange(n)[:, None]
     address = (*case.address, case.name)
     found = misfit(answers.problem, case.reader.y, case.flat("y", 0, n), x[rows, which], ok[rows, which], address)
@@ -283,9 +281,9 @@ def simulate_again(answers: "Answers") -> Misfit | None:
 def resimulated_rows(answers: "Answers") -> Iterator[Measured]:
     """Misfit and failures of draws that were simulated again."""
     found = answers.misfit
-    if found is not None and answers.problem is not None:
+    if found is not None:
         n = len(found.event)
-        yield from misfit_rows(found, answers.case.truth_misfit(answers.problem, n), answers.case.replicas(n))
+        yield from misfit_rows(found, answers.case.truth_misfit(n), answers.case.replicas(n))
 
 
 FOLD_BACK = Metric(

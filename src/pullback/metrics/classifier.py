@@ -18,6 +18,7 @@ import numpy as np
 from pullback.core import seeding
 from pullback.core.optional import require
 from pullback.ensembles.fields import Field
+from pullback.metrics.sample import deviation
 
 FOLDS = 5
 UNITS = 10
@@ -51,8 +52,7 @@ def correct(y: np.ndarray, ours: np.ndarray, theirs: np.ndarray, address: seedin
 
     n = len(y)
     both = np.concatenate([np.hstack([y, ours]), np.hstack([y, theirs])])
-    spread = both.std(axis=0)
-    both = (both - both.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    both = (both - both.mean(axis=0)) / deviation(both)
     label = np.repeat([0, 1], n)
     fold = seeding.generator(*address, "folds").permutation(n) % min(FOLDS, n)
     right = np.empty(2 * n)

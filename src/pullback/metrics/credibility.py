@@ -12,9 +12,8 @@ from pullback.core import seeding
 from pullback.ensembles.store import EnsembleReader
 from pullback.metrics import expected_coverage as tarp
 from pullback.metrics import ranks
-from pullback.metrics.bootstrap import Replicas
 from pullback.metrics.metric import Measured, Metric
-from pullback.metrics.sample import Sample, Space
+from pullback.metrics.sample import Sample, Space, deviation
 from pullback.problems.base import Problem
 
 if TYPE_CHECKING:
@@ -55,8 +54,7 @@ class Credibility:
 
     @cached_property
     def _scale(self) -> np.ndarray:
-        spread = self._truth.std(axis=0, dtype=np.float64)
-        return np.where(spread > 0, spread, 1.0)
+        return deviation(self._truth)
 
     @cached_property
     def _truth(self) -> np.ndarray:
@@ -95,11 +93,6 @@ class Credibility:
         ]
         return np.column_stack(found)
 
-    def rows(self, u: np.ndarray, replicas: Replicas) -> Iterator[Measured]:
-        """The distance of each column of u (event, metric) from uniform."""
-        for column, metric in zip(u.T, self.metrics, strict=True):
-            yield ranks.uniformity(metric, column, replicas)
-
     def write(self, group: h5py.Group, u: np.ndarray, weight: np.ndarray | None) -> None:
         """What the report draws: ``ranks`` (quantity, bin) and ``coverage`` (reference, level); see `examples`."""
         count = len(self.names)
@@ -112,7 +105,9 @@ class Credibility:
 def credibility_rows(answers: "Answers") -> Iterator[Measured]:
     """The distance of ranks, and of coverage, from uniform."""
     if answers.credibility is not None and answers.ranks is not None:
-        yield from answers.credibility.rows(answers.ranks, answers.case.replicas(len(answers.ranks)))
+        replicas = answers.case.replicas(len(answers.ranks))
+        for column, metric in zip(answers.ranks.T, answers.credibility.metrics, strict=True):
+            yield ranks.uniformity(metric, column, replicas)
 
 
 SBC = Metric(

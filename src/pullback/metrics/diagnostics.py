@@ -1,6 +1,6 @@
 """Diagnostics reported by methods: one number for each posterior, without an interval."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pullback.metrics.metric import Measured, Metric
@@ -9,14 +9,18 @@ if TYPE_CHECKING:
     from pullback.metrics.answers import Answers
 
 
-def diagnostic_rows(answers: "Answers") -> Iterator[Measured]:
-    """The posterior's diagnostics, those that have no `Metric` too."""
-    for name, value in answers.posterior.diagnostics.items():
-        yield Measured(name, float(value), None, None, None, answers.posterior.n, "1")
+def diagnostic_rows(diagnostics: Mapping[str, float], n: int) -> Iterator[Measured]:
+    """What a method noticed on n events, that which has no `Metric` too."""
+    for name, value in diagnostics.items():
+        yield Measured(name, float(value), None, None, None, n, "1")
+
+
+def _of_posterior(answers: "Answers") -> Iterator[Measured]:
+    return diagnostic_rows(answers.posterior.diagnostics, answers.posterior.n)
 
 
 def _diagnostic(name: str, title: str, description: str, **more: object) -> Metric:
-    return Metric(name, title, description, needs_truth=False, measure=diagnostic_rows, **more)  # type: ignore[arg-type]
+    return Metric(name, title, description, needs_truth=False, measure=_of_posterior, **more)  # type: ignore[arg-type]
 
 
 EMBEDDING_DISTANCE = _diagnostic(

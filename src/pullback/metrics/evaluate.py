@@ -1,88 +1,91 @@
 """Evaluation of one method on one problem: every inference, seed and family. Loads no torch."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
+from pullback.core import seeding
 from pullback.core.joblog import progress
 from pullback.ensembles import hdf5
 from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.ensembles.store import PosteriorReader, add_cost
+from pullback.ensembles.unfolded import UnfoldedReader
 from pullback.metrics import checks, unfolding
 from pullback.metrics import examples as drawn
 from pullback.metrics.answers import Answers
 from pullback.metrics.case import Case, EvaluationError, refuse_foreign
+from pullback.metrics.diagnostics import diagnostic_rows
 from pullback.metrics.metric import Measured, Metric, built_in, load_metrics
 from pullback.metrics.sample import normalised
-from pullback.metrics.table import COLUMNS, COST_COLUMNS, Result, write_table
+from pullback.metrics.table import COLUMNS, COST_COLUMNS, write_table
 from pullback.problems.base import can_simulate, problem_of
 
 
-def _result(job: dict[str, Any], case: Case, infer: str, seed: int) -> Result:
-    names: tuple[str, str, str, str] = (job["study"], job["problem_name"], job["method"], job["method_kind"])
-    return Result(*names, infer, seed, case.name, case.role, case.shift, job["returns"])
+class _Result(NamedTuple):
+    """One result of a method on a family: its columns of both tables, root of its random numbers, and its examples."""
+
+    case: Case
+    whose: dict[str, Any]
+    address: seeding.Address
+    file: h5py.File
+
+    @staticmethod
+    def of(job: dict[str, Any], case: Case, infer: str, seed: int, file: h5py.File) -> "_Result":
+        whose = {"study": job["study"], "problem": job["problem_name"], "infer": infer, "seed": seed}
+        whose |= {name: job[name] for name in ("method", "method_kind", "returns")}
+        whose |= {"family": case.name, "role": case.role, "shift": case.shift}
+        address = (job["seed"], job["problem_name"], job["method"], infer, seed, case.name)
+        return _Result(case, whose, address, file)
+
+    def group(self, kind: str) -> h5py.Group:
+        """Where the report finds the examples of this result, and of the posterior beside it."""
+        group = self.file.require_group("{infer}/{seed}/{family}".format(**self.whose))
+        if not group.attrs:
+            labels = {"title": self.case.title, "role": self.case.role, "shift": self.case.shift, "kind": kind}
+            group.attrs.update(labels)
+        return group
+
+    def rows(self, measured: Iterable[Measured]) -> list[dict[str, Any]]:
+        """Rows of the metrics table."""
+        return [{**self.whose, **each._asdict(), "n_observed": self.case.reader.n} for each in measured]
 
 
-def _group(file: h5py.File, case: Case, infer: str, seed: int, kind: str) -> h5py.Group:
-    labels = {"title": case.title, "role": case.role, "shift": case.shift, "kind": kind}
-    return drawn.start_group(file, infer, seed, case.name, labels)
-
-
-def _unfolded(
-    job: dict[str, Any],
-    case: Case,
-    result: tuple[str, int, str],
-    path: Path,
-    file: h5py.File,
-    costs: list[dict[str, Any]],
-) -> list[dict[str, Any]]:
+def _unfolded(result: _Result, path: Path, costs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of one unfolded distribution; its cost goes to that of the posterior beside it, if any."""
-    infer, seed, family = result
-    row = _result(job, case, infer, seed)
-    name = f"{infer}/{seed}/{family}"
-    group = file.get(name)
-    if group is None and case.reader.x is not None and case.reader.x.is_vector:
-        group = _group(file, case, infer, seed, "features")
-    address = (job["seed"], job["problem_name"], job["method"], infer, seed, family)
-    found = unfolding.judge(case, path, address, group)
-    beside = [c for c in costs if (c["infer"], c["seed"], c["family"]) == (infer, seed, family)]
+    case, reader = result.case, UnfoldedReader(path)
+    group = result.group("features") if case.reader.x is not None and case.reader.x.is_vector else None
+    rows = unfolding.judge(case, reader, result.address, group)
+    names = ("infer", "seed", "family")
+    beside = [cost for cost in costs if all(cost[name] == result.whose[name] for name in names)]
     if beside:
-        counts = {key: value for key, value in found.cost.items() if key != "events"}
+        counts = {key: value for key, value in reader.cost.items() if key != "events"}
         beside[0].update(add_cost({key: beside[0][key] for key in counts}, counts))
     else:
-        costs.append(row.cost_row(found.cost, found.observed, None))
-    noticed = [Measured(key, v, None, None, None, found.observed, "1") for key, v in found.diagnostics.items()]
-    return [row.row(measured, found.observed) for measured in [*found.rows, *noticed]]
+        costs.append({**result.whose, **reader.cost, "events": case.reader.n})
+    return result.rows([*rows, *diagnostic_rows(reader.diagnostics, case.reader.n)])
 
 
 def _posterior(
-    job: dict[str, Any],
-    case: Case,
-    result: tuple[str, int, str],
-    path: Path,
-    metrics: list[Metric],
-    seen: checks.SeenObservations,
-    file: h5py.File,
+    result: _Result, path: Path, metrics: list[Metric], seen: checks.SeenObservations
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The rows of one posterior for the metrics table and for the cost table; its examples go to the file."""
-    infer, seed, family = result
-    whose = _result(job, case, infer, seed)
+    case = result.case
     with PosteriorReader(path) as posterior:
         refuse_foreign(case, posterior)
-        address = (job["seed"], job["problem_name"], job["method"], infer, seed, family)
-        answers = Answers(case, posterior, metrics, address, job["returns"] == "point estimate", seen)
-        rows = [whose.row(row, case.reader.n) for row in answers.rows()]
-        group = _group(file, case, infer, seed, "features" if posterior.x.is_vector else "fields")
+        point = result.whose["returns"] == "point estimate"
+        answers = Answers(case, posterior, metrics, result.address, point, seen)
+        rows = result.rows(answers.rows())
+        group = result.group("features" if posterior.x.is_vector else "fields")
         _examples(answers, group)
         if answers.credibility is not None and answers.ranks is not None:
             answers.credibility.write(group, answers.ranks, case.replicas(len(answers.ranks)).weight)
         if answers.misfit is not None:
             drawn.write_resimulated(group, answers.misfit.event, answers.misfit.first)
-        return rows, whose.cost_row(posterior.cost, posterior.n, posterior.draws)
+        return rows, {**result.whose, **posterior.cost, "events": posterior.n, "draws": posterior.draws}
 
 
 def _examples(answers: Answers, group: h5py.Group) -> None:
@@ -92,8 +95,8 @@ def _examples(answers: Answers, group: h5py.Group) -> None:
         most = len(answers.one)
         unfolded = np.where(answers.one_ok[:, None], answers.one, np.nan)
         truth = case.flat("x", 0, most) if case.known else None
-        data = drawn.Features(posterior.x, reader.y, unfolded, truth, case.flat("y", 0, most))
-        drawn.write_features(group, data, case.replicas(most))
+        observed = case.flat("y", 0, most)
+        drawn.write_features(group, posterior.x, reader.y, unfolded, truth, observed, case.replicas(most))
         return
     n = min(case.evaluation["examples"], posterior.n)
     ok = posterior.read("ok", 0, n)
@@ -161,20 +164,21 @@ def evaluate(
     with hdf5.create(examples) as file:
         names = {"problem": "problem_name", "method": "method", "method_kind": "method_kind", "returns": "returns"}
         file.attrs.update({name: parsed[key] for name, key in names.items()} | {"spec_digest": hdf5.spec_digest(job)})
-        for i in progress(order, total=len(order), label=f"judge {parsed['method']}"):
-            family = results[i][2]
+        for i in progress(order, total=len(order), label=f"evaluate {parsed['method']}"):
+            infer, seed, family = results[i]
             if case is None or case.name != family:
                 if case is not None:
                     case.reader.close()
                 case = open_case(family)
-            found[i] = _posterior(parsed, case, results[i], Path(posteriors[i]), measured, observed, file)
+            result = _Result.of(parsed, case, infer, seed, file)
+            found[i] = _posterior(result, Path(posteriors[i]), measured, observed)
         if case is not None:
             case.reader.close()
         rows = [row for i in range(len(results)) for row in found[i][0]]
         costs = [found[i][1] for i in range(len(results))]
-        for result, path in zip(parsed.get("unfolded", []), unfolded, strict=True):
-            case = open_case(result[2])
-            rows += _unfolded(parsed, case, tuple(result), path, file, costs)
+        for (infer, seed, family), path in zip(parsed.get("unfolded", []), unfolded, strict=True):
+            case = open_case(family)
+            rows += _unfolded(_Result.of(parsed, case, infer, seed, file), path, costs)
             case.reader.close()
         write_table(metrics, COLUMNS, rows)
         write_table(cost, COST_COLUMNS, costs)

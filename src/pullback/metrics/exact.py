@@ -41,7 +41,7 @@ from pullback.metrics.bootstrap import Replicas, percentile_interval
 from pullback.metrics.energy import energy_scores
 from pullback.metrics.metric import Measured, Metric
 from pullback.metrics.ranks import LEAST_EVENTS
-from pullback.metrics.sample import Sample, Space
+from pullback.metrics.sample import Sample, Space, deviation
 from pullback.problems.true_prior import TruePrior
 
 if TYPE_CHECKING:
@@ -185,8 +185,7 @@ class Exact:
     @cached_property
     def scale(self) -> np.ndarray:
         """Standard deviation of the truth (component,)."""
-        spread = self.truth.std(axis=0, dtype=np.float64)
-        return np.where(spread > 0, spread, 1.0)
+        return deviation(self.truth)
 
     @cached_property
     def moments(self) -> Moments:

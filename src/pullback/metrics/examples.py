@@ -20,9 +20,6 @@ Either: ``misfit`` (event,), median over draws, for the events that were simulat
 and ``again`` (event, *y) holds the simulation of one draw of each, NaN where all failed.
 """
 
-from dataclasses import dataclass
-from typing import Any
-
 import h5py
 import numpy as np
 
@@ -32,17 +29,6 @@ from pullback.metrics.bootstrap import Replicas
 BINS = 30
 QUANTILES = (0.002, 0.998)
 POINTS = 2000
-
-
-@dataclass(frozen=True)
-class Features:
-    """One draw of each event beside truth and observation, flat (event, component); None where unknown."""
-
-    x: Field
-    y: Field
-    unfolded: np.ndarray
-    truth: np.ndarray | None
-    observed: np.ndarray
 
 
 def bin_edges(values: np.ndarray, logarithmic: bool) -> np.ndarray:
@@ -62,31 +48,46 @@ def _bins(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return (index[:, None] == np.arange(len(edges) - 1)).astype(np.float64)
 
 
-def write_features(group: h5py.Group, data: Features, replicas: Replicas) -> None:
-    """Histograms and points of a vector. Edges come from the truth or else the observation: one set for all methods."""
-    ones = np.ones(len(data.unfolded)) if replicas.weight is None else replicas.weight
+def write_features(
+    group: h5py.Group,
+    x: Field,
+    y: Field,
+    draws: np.ndarray,
+    truth: np.ndarray | None,
+    observed: np.ndarray,
+    replicas: Replicas,
+) -> None:
+    """Histograms and points of a vector. Edges come from the truth or else the observation: one set for all methods.
+
+    Args:
+        group: the result's group.
+        x, y: fields.
+        draws: one of each event (event, component), NaN where failed.
+        truth, observed: (event, component); no truth is None.
+        replicas: bootstrap over these events.
+    """
+    ones = np.ones(len(draws)) if replicas.weight is None else replicas.weight
     # So many weighted events count as many equal ones: what is read as a number of events is one.
     unit = ones.sum() / np.square(ones).sum()
-    for j, name in enumerate(data.x.features):
-        same = data.y.features.index(name) if name in data.y.features else None
-        observed = None if same is None else data.observed[:, same]
-        truth = None if data.truth is None else data.truth[:, j]
-        good = np.isfinite(data.unfolded[:, j])
-        unfolded = np.where(good, data.unfolded[:, j], -np.inf)
-        guide = truth if truth is not None else observed if observed is not None else unfolded[good]
+    for j, name in enumerate(x.features):
+        seen = observed[:, y.features.index(name)] if name in y.features else None
+        true = None if truth is None else truth[:, j]
+        good = np.isfinite(draws[:, j])
+        found = np.where(good, draws[:, j], -np.inf)
+        guide = true if true is not None else seen if seen is not None else found[good]
         if not len(guide):
             continue
-        edges = bin_edges(guide.astype(np.float64), data.x.transforms[j] in ("log", "log1p"))
+        edges = bin_edges(guide.astype(np.float64), x.transforms[j] in ("log", "log1p"))
         feature = group.create_group(name)
-        feature.attrs["unit"] = data.x.units[j]
+        feature.attrs["unit"] = x.units[j]
         feature["edges"] = edges
-        hits = unit * _bins(unfolded, edges)
+        hits = unit * _bins(found, edges)
         feature["unfolded"] = ones @ hits
         spread = replicas.sums(hits)
         if replicas.count:
             feature["unfolded_error"] = spread.std(axis=0)
-        if truth is not None:
-            true_hits = unit * _bins(truth, edges)
+        if true is not None:
+            true_hits = unit * _bins(true, edges)
             feature["truth"] = ones @ true_hits
             if replicas.count:
                 base = replicas.sums(true_hits)
@@ -96,13 +97,13 @@ def write_features(group: h5py.Group, data: Features, replicas: Replicas) -> Non
                 error = np.full(len(edges) - 1, np.nan)
                 error[known] = np.nanstd(ratio[:, known], axis=0)
                 feature["ratio_error"] = error
-        if observed is not None:
-            feature["observed"] = ones @ (unit * _bins(observed, edges))
-    if len(data.x.features) == 2:
-        good = np.isfinite(data.unfolded).all(axis=1)
-        group["points_draws"] = data.unfolded[good][:POINTS]
-        if data.truth is not None:
-            group["points_truth"] = data.truth[good][:POINTS]
+        if seen is not None:
+            feature["observed"] = ones @ (unit * _bins(seen, edges))
+    if len(x.features) == 2:
+        good = np.isfinite(draws).all(axis=1)
+        group["points_draws"] = draws[good][:POINTS]
+        if truth is not None:
+            group["points_truth"] = truth[good][:POINTS]
 
 
 def write_fields(
@@ -149,10 +150,3 @@ def write_resimulated(group: h5py.Group, misfit: np.ndarray, first: np.ndarray) 
     if "y" in group:
         shape = group["y"].shape
         group["again"] = first[: shape[0]].reshape(-1, *shape[1:])
-
-
-def start_group(file: h5py.File, infer: str, seed: int, family: str, attributes: dict[str, Any]) -> h5py.Group:
-    """The group of one result."""
-    group = file.create_group(f"{infer}/{seed}/{family}")
-    group.attrs.update(attributes)
-    return group

@@ -23,7 +23,7 @@ import numpy as np
 from pullback.core import seeding
 from pullback.ensembles.fields import Field
 from pullback.metrics.ranks import ranks
-from pullback.metrics.sample import Sample, Space
+from pullback.metrics.sample import Sample, Space, deviation
 
 KINDS = ("tarp_gap", "tarp_gap.local")
 
@@ -94,8 +94,7 @@ def local_references(y: np.ndarray, others: Others) -> np.ndarray:
     """
     from scipy.spatial import cKDTree
 
-    spread = y.std(axis=0)
-    scale = np.where(spread > 0, spread, 1.0)
+    scale = deviation(y)
     count = min(NEIGHBOURS, len(others.y)) if others.group is not None else 1
     near = cKDTree(others.y / scale).query(y / scale, k=count)[1].reshape(len(y), count)
     if others.group is None:

@@ -23,6 +23,7 @@ that follow y (`pullback.metrics.expected_coverage`).
 import numpy as np
 
 from pullback.core import seeding
+from pullback.core.particles import effective_size
 from pullback.ensembles.fields import Field
 from pullback.metrics.bootstrap import Replicas, distance_interval
 from pullback.metrics.metric import Measured
@@ -117,8 +118,8 @@ def distance_from_uniform(u: np.ndarray, weight: np.ndarray | None = None) -> fl
 
 
 def effective(n: int, weight: np.ndarray | None) -> float:
-    """Number of events of equal weight that know as much."""
-    return float(n) if weight is None else float(weight.sum() ** 2 / (weight**2).sum())
+    """Effective sample size of weighted events."""
+    return float(n if weight is None else effective_size(weight))
 
 
 def uniformity(metric: str, u: np.ndarray, replicas: Replicas) -> Measured:

@@ -13,12 +13,19 @@ from numpy.typing import ArrayLike
 
 from pullback.core import seeding
 from pullback.core.angles import wrap
+from pullback.core.particles import invert, relative
 from pullback.ensembles.fields import Field
 from pullback.metrics.calibration import SortedDraws
 from pullback.problems.base import Problem
 
 MOST_FEATURES = 16
 """Vectors with more features get no rows for each of them."""
+
+
+def deviation(sample: np.ndarray) -> np.ndarray:
+    """Standard deviation of each component of a sample (event, component), (component,); 1 of one that never varies."""
+    found = sample.std(axis=0, dtype=np.float64)
+    return np.where(found > 0, found, 1.0)
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,7 @@ class Space:
         low, high = sample.min(axis=0).astype(np.float64), sample.max(axis=0).astype(np.float64)
         if not field.is_vector:
             low, high = np.full(components, low.min()), np.full(components, high.max())
-        spread = sample.std(axis=0, dtype=np.float64)
-        scale = np.where(spread > 0, spread, 1.0) if mixed else np.ones(components)
+        scale = deviation(sample) if mixed else np.ones(components)
         unit = "1" if mixed else field.units[0]
         return Space(field.features, field.units, periodic, scale, unit, low, high)
 
@@ -66,7 +72,7 @@ class Space:
 
     def difference(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """a - b, wrapped for angles."""
-        return self._wrapped(a - b)
+        return self.canonical(a - b)
 
     def standard(self, values: np.ndarray) -> np.ndarray:
         """Values on the common scale, angles wrapped: what sliced distances compare."""
@@ -74,9 +80,6 @@ class Space:
 
     def canonical(self, values: np.ndarray) -> np.ndarray:
         """Values with angles in [-pi, pi)."""
-        return self._wrapped(values)
-
-    def _wrapped(self, values: np.ndarray) -> np.ndarray:
         if not self.periodic.any():
             return values
         values = np.array(values)
@@ -101,20 +104,17 @@ def normalised(log_weight: np.ndarray, ok: np.ndarray) -> np.ndarray | None:
     """
     if log_weight.size == 0 or (log_weight == log_weight[:, :1]).all():
         return None
-    masked = np.where(ok, log_weight, -np.inf)
-    top = masked.max(axis=1, keepdims=True)
-    weight = np.where(np.isfinite(top), np.exp(masked - np.where(np.isfinite(top), top, 0.0)), ok.astype(np.float64))
-    total = weight.sum(axis=1, keepdims=True)
-    share = ok.mean(axis=1, keepdims=True)
-    return np.where(ok, share * weight / np.where(total > 0, total, 1.0), 1.0 / ok.shape[1])
+    weight = relative(np.where(ok, log_weight, -np.inf))
+    weight = np.where(weight.any(axis=1, keepdims=True), weight, ok)
+    total = np.maximum(weight.sum(axis=1, keepdims=True), 1.0)
+    return np.where(ok, ok.mean(axis=1, keepdims=True) * weight / total, 1.0 / ok.shape[1])
 
 
 def chosen(weight: np.ndarray | None, events: int, uniform: np.ndarray) -> np.ndarray:
     """The draw of each event that `_draw` metrics judge: the first, or one by weight with ``uniform`` (event,)."""
     if weight is None:
         return np.zeros(events, np.int64)
-    below = np.cumsum(weight, axis=1) <= uniform[:, None] * weight.sum(axis=1, keepdims=True)
-    return np.minimum(below.sum(axis=1), weight.shape[1] - 1)
+    return invert(np.cumsum(weight, axis=1), uniform[:, None])[:, 0]
 
 
 @dataclass(frozen=True)
@@ -220,9 +220,10 @@ class Sample:
         log_weight = np.zeros(x.shape[:2])
         if weights is not None:
             weights = np.asarray(weights, np.float64)
-            if weights.shape != x.shape[:2] or not (weights >= 0).all():
+            if weights.shape != x.shape[:2] or not ((weights >= 0) & (weights < np.inf)).all():
                 raise ValueError(
-                    f"found weights of shape {weights.shape}, wanted {x.shape[:2]} (event, draw), none negative"
+                    f"found weights of shape {weights.shape}, wanted {x.shape[:2]} (event, draw), none negative or "
+                    "infinite"
                 )
             with np.errstate(divide="ignore"):
                 log_weight = np.log(weights)

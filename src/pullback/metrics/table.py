@@ -2,12 +2,10 @@
 
 import csv
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pullback.core.atomic import atomic
-from pullback.metrics.floors import Measured
 
 COLUMNS = (
     "study",
@@ -48,30 +46,6 @@ COST_COLUMNS = (
     "draws",
 )
 """Columns of the cost table: what inference used, summed over parts (memory: the largest)."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """Whose numbers these are: the first nine columns and the last."""
-
-    study: str
-    problem: str
-    method: str
-    method_kind: str
-    infer: str
-    seed: int
-    family: str
-    role: str
-    shift: str
-    returns: str
-
-    def row(self, measured: Measured, n_observed: int) -> dict[str, Any]:
-        """One row of the metrics table."""
-        return {**vars(self), **measured._asdict(), "n_observed": n_observed}
-
-    def cost_row(self, cost: Mapping[str, float], events: int, draws: int | None) -> dict[str, Any]:
-        """One row of the cost table; what was not counted is empty."""
-        return {**vars(self), **cost, "events": events, "draws": draws}
 
 
 def write_table(path: Path, columns: tuple[str, ...], rows: Iterable[Mapping[str, Any]]) -> None:

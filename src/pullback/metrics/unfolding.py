@@ -9,7 +9,6 @@ evenly in each bin, and chi^2 per bin with the stated covariance, after the trut
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -19,7 +18,7 @@ from pullback.core.particles import effective_size
 from pullback.ensembles.unfolded import Bins, Unfolded, UnfoldedReader
 from pullback.metrics import examples
 from pullback.metrics.bootstrap import distance_interval, percentile_interval
-from pullback.metrics.case import Case, EvaluationError
+from pullback.metrics.case import Case, EvaluationError, refuse_other_observations
 from pullback.metrics.distances import project, sliced_wasserstein, wasserstein_powers
 from pullback.metrics.floors import BOOTSTRAP_DIRECTIONS, Distances
 from pullback.metrics.metric import Measured, Metric
@@ -31,52 +30,31 @@ REPLICAS = 100
 """Replicas of the weights in an interval."""
 
 
-class Judged(NamedTuple):
-    """What is known of one unfolded distribution.
-
-    Attributes:
-        rows: for the metrics table.
-        diagnostics: what the method noticed.
-        cost: of conditioning and unfolding.
-        observed: number of observations that were unfolded.
-    """
-
-    rows: list[Measured]
-    diagnostics: dict[str, float]
-    cost: dict[str, float]
-    observed: int
-
-
-def judge(case: Case, path: Path, address: seeding.Address, group: h5py.Group | None) -> Judged:
-    """Measure one unfolded distribution and keep its spectra.
+def judge(case: Case, reader: UnfoldedReader, address: seeding.Address, group: h5py.Group | None) -> list[Measured]:
+    """The rows of one unfolded distribution; its spectra are kept.
 
     Args:
         case: the family.
-        path: of the unfolded distribution.
+        reader: of the unfolded distribution.
         address: root of the random choice of truths.
         group: where the report finds the spectra; None keeps none.
 
     Raises:
         EvaluationError: it was unfolded from other observations, or a nominal weight is negative.
     """
-    reader = UnfoldedReader(path)
-    if reader.ensemble_digest != case.reader.digest:
-        raise EvaluationError(
-            f"{path}: was made from observations with content {reader.ensemble_digest[:12]}, {case.reader.path} has "
-            f"{case.reader.digest[:12]}; rerun the inference"
-        )
+    refuse_other_observations(case, reader)
     n = case.events_of_distance(case.reader.n)
     found = reader.unfolded
     rows: list[Measured] = []
     if found.x is not None and found.weight is not None:
-        x, weight = _chosen(found.x.reshape(len(found.x), -1), found.weight, path, address)
+        x, weight = _chosen(found.x.reshape(len(found.x), -1), found.weight, reader.path, address)
         rows += _sample_rows(x, weight, case, n)
     if case.known:
         for name, bins in found.bins.items():
             rows += _bin_rows(name, bins, case, n)
-    if group is not None and case.reader.x is not None and case.reader.x.is_vector:
+    if group is not None:
         write_spectra(group, found, case, n)
-    return Judged(rows, reader.diagnostics, reader.cost, case.reader.n)
+    return rows
 
 
 def _chosen(x: np.ndarray, weight: np.ndarray, path: Path, address: seeding.Address) -> tuple[np.ndarray, np.ndarray]:

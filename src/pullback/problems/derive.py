@@ -12,7 +12,7 @@ from pullback.core.joblog import progress
 from pullback.core.seeding import generator
 from pullback.ensembles.fields import Field
 from pullback.ensembles.stale_files import refuse_stale_files
-from pullback.ensembles.store import Column, EnsembleReader, EnsembleWriter
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.problems.base import SimulationError, problem_of, simulate
 from pullback.problems.noise import with_noise
 from pullback.study.shifts import MissingShift, NoiseShift, ScaleShift, Shift, SimulatorShift
@@ -39,7 +39,7 @@ def derive(job: str, base: Path | str, out: Path | str) -> None:
     step = again.block if again else SHIFT_ROWS
     with EnsembleReader(base) as reader:
         extra = [name for name in reader.columns if name not in ("x", "y", "event_id", "group")]
-        columns = {name: Column(reader.read(name, 0, 1).dtype.str) for name in extra}
+        columns = {name: reader.read(name, 0, 1).dtype.str for name in extra}
         x = reader.x if spec["truth"] else None
         event_bytes = 4 * sum(math.prod(field.shape) for field in (reader.x, reader.y) if field)
         # A block that is simulated again may be drawn again, as a whole.

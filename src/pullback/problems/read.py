@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pullback.ensembles.stale_files import refuse_stale_files
-from pullback.ensembles.store import Column, EnsembleWriter
+from pullback.ensembles.store import EnsembleWriter
 from pullback.problems.base import problem_of
 from pullback.readers.base import OutsideFile
 from pullback.study.kinds import ReaderSpec, parse
@@ -41,9 +41,8 @@ def read(job: str, files: Sequence[Path | str], models: Sequence[Path | str], ou
         "source_files": json.dumps([Path(file).name for file in files]),
         "source_format": reader.kind,
     }
-    columns = {name: Column(dtype) for name, dtype in reader.columns.items()}
     x = problem.x if task["truth"] else None
-    with EnsembleWriter(out, x=x, y=problem.y, spec=job, attributes=attributes, columns=columns) as writer:
+    with EnsembleWriter(out, x=x, y=problem.y, spec=job, attributes=attributes, columns=reader.columns) as writer:
         for row, path in enumerate(files):
             model = Path(models[row]) if models else None
             number = task["first_file"] + row

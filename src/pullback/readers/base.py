@@ -16,6 +16,11 @@ class ReadError(ValueError):
     """Outside files that cannot be read into an ensemble: what was found, what was wanted, what to do."""
 
 
+def short(error: Exception) -> str:
+    """What another library says, in a part of one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+
+
 @dataclass(frozen=True)
 class OutsideFile:
     """One file of a split.

@@ -153,8 +153,3 @@ def velocities(path: Path, field: Field, units: str, values: np.ndarray, start: 
             f"{field.low[0]:g} to {field.high[0]:g}: {remedy}"
         )
     return values
-
-
-def short(error: Exception) -> str:
-    """What another library says, in a part of one line."""
-    return " ".join(str(error).split())[:160]

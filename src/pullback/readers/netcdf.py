@@ -8,8 +8,8 @@ import numpy as np
 from pydantic import Field as Option
 
 from pullback.ensembles.fields import Field
-from pullback.readers.base import OutsideFile, ReadError
-from pullback.readers.gathers import GatherFiles, Opened, Rows, compare_coordinate, compare_shape, short
+from pullback.readers.base import OutsideFile, ReadError, short
+from pullback.readers.gathers import GatherFiles, Opened, Rows, compare_coordinate, compare_shape
 from pullback.readers.section import spelled
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import Field as Option
 
 from pullback.ensembles.fields import Field
-from pullback.readers.base import OutsideFile, ReadError
-from pullback.readers.gathers import CLOSE, GathersAndModels, Opened, compare_coordinate, rows, short
+from pullback.readers.base import OutsideFile, ReadError, short
+from pullback.readers.gathers import CLOSE, GathersAndModels, Opened, compare_coordinate, rows
 from pullback.simulators.acquisition import Acquisition, evenly
 from pullback.simulators.wave_settings import FwiSimulator
 from pullback.simulators.wavelets import Ricker

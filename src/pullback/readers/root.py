@@ -176,7 +176,7 @@ class _Selection:
             group = (entry + start).astype(np.int64) | (np.int64(self.file.number) << ENTRY_BITS)
             columns = {"source_entry": (entry + start).astype(np.int64), "source_index": jet.astype(np.int32)}
         if spec.weight:
-            columns["weight"] = self._weight(spec.weight, start, stop)[entry]
+            columns["weight"] = table.numbers(spec.weight, start, stop).astype(np.float64)[entry]
             self._check_weight(columns["weight"])
         return Block(reco.features[rows, :3], x, (group << bits) | jet, group, columns)
 
@@ -240,9 +240,6 @@ class _Selection:
                 f"whole numbers from 0 to {largest - 1}; name another branch in `event`, or leave it out"
             )
         return numbers.astype(np.int64)
-
-    def _weight(self, name: str, start: int, stop: int) -> np.ndarray:
-        return self.table.numbers(name, start, stop).astype(np.float64)
 
     def _check_weight(self, weight: np.ndarray) -> None:
         if self.file.split in JUDGED and (weight < 0).any():

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pullback.core.optional import require
-from pullback.readers.base import ReadError
+from pullback.readers.base import ReadError, short
 
 CHUNK_ENTRIES = 50_000
 
@@ -36,7 +36,7 @@ class RootTable:
             self._file = uproot.open(self.path)
             kinds = {key.partition(";")[0]: kind for key, kind in self._file.classnames(recursive=True).items()}
         except Exception as error:
-            raise ReadError(f"{self.path}: cannot be opened as a ROOT file ({_short(error)}); is it damaged?") from None
+            raise ReadError(f"{self.path}: cannot be opened as a ROOT file ({short(error)}); is it damaged?") from None
         tables = {key: kind for key, kind in kinds.items() if kind in ("TTree", "TNtuple") or kind.endswith("RNTuple")}
         if tree not in tables:
             self._file.close()
@@ -76,7 +76,7 @@ class RootTable:
             values = self._table[name].array(entry_start=start, entry_stop=stop, library="ak")
         except Exception as error:
             raise ReadError(
-                f"{self.path}: branch '{name}' cannot be read ({_short(error)}); it is damaged, fetch or make it again"
+                f"{self.path}: branch '{name}' cannot be read ({short(error)}); it is damaged, fetch or make it again"
             ) from None
         if len(values) != stop - start:
             raise ReadError(
@@ -149,8 +149,3 @@ def _check_whole(path: Path) -> None:
     end = struct.unpack(">q" if version >= 1_000_000 else ">i", head[12 : 20 if version >= 1_000_000 else 16])[0]
     if size < end:
         raise ReadError(f"{path}: truncated, {size} bytes of {end}; fetch or make it again")
-
-
-def _short(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:120]}"

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pullback.report.drawing import WIDTH, Drawing, axes_at, finish, handle, legend, new_figure, style, tag
+from pullback.report.drawing import WIDTH, Drawing, axes_at, entry, finish, handle, legend, new_figure, style, tag
 from pullback.report.examples import Example
 from pullback.report.figures import shorten
 from pullback.report.style import INK, Series
@@ -155,10 +155,4 @@ def _levels(coverage: np.ndarray) -> np.ndarray:
 
 
 def _line_handles(names: Sequence[str]) -> list[Any]:
-    from matplotlib.lines import Line2D
-
-    dashes = [_LINES[i % len(_LINES)] for i in range(len(names))]
-    return [
-        Line2D([], [], color="#57606a", linewidth=1.2, linestyle=dash, label=name)
-        for name, dash in zip(names, dashes, strict=True)
-    ]
+    return [entry(name, "#57606a", 1.2, linestyle=_LINES[i % len(_LINES)]) for i, name in enumerate(names)]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pullback.core.optional import require
-from pullback.report.style import FAINT, INK, Series
+from pullback.report.style import FAINT, FLOOR, INK, Series
 
 WIDTH = 11.2
 """Inches (at 96 pixels each) of a figure that fills the page."""
@@ -119,20 +119,31 @@ def legend(figure: Any, handles: Sequence[Any], top: float, left: float = 0.62, 
     )
 
 
-def handle(series: Series, marker: bool = True) -> Any:
-    """The legend entry of a series."""
+def entry(label: str, colour: str, linewidth: float = 1.6, **style: Any) -> Any:
+    """A legend entry."""
     from matplotlib.lines import Line2D
 
-    return Line2D(
-        [],
-        [],
-        color=series.colour,
-        marker=series.marker if marker else "",
-        markersize=5,
-        linewidth=1.6,
-        label=series.label,
-        gid=f"series-{series.index}",
-    )
+    return Line2D([], [], color=colour, linewidth=linewidth, label=label, **style)
+
+
+def handle(series: Series, marker: bool = True) -> Any:
+    """The legend entry of a series."""
+    shape = series.marker if marker else ""
+    return entry(series.label, series.colour, marker=shape, markersize=5, gid=f"series-{series.index}")
+
+
+def floor_handle() -> Any:
+    """The legend entry of the sampling floor."""
+    return entry("sampling floor", FLOOR, 4)
+
+
+def sheet_of(figure: Any) -> Any:
+    """Axes over the whole figure, in inches: images put on it cost a fraction of axes for each."""
+    across, up = figure.get_size_inches()
+    sheet = axes_at(figure, 0, 0, across, up)
+    sheet.set(xlim=(0, across), ylim=(0, up))
+    sheet.set_axis_off()
+    return sheet
 
 
 def finish(figure: Any, key: str, alt: str, caption: str) -> Drawing:
@@ -162,8 +173,8 @@ def finish(figure: Any, key: str, alt: str, caption: str) -> Drawing:
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def log_axis(axis: Any, low: float, high: float) -> None:
-    """Ticks of a logarithmic axis from low to high: powers of ten, or 1, 2, 5 times them where there are few."""
+def log_axis(axes: Any, which: str, low: float, high: float) -> None:
+    """Make an axis, x or y, logarithmic from low to high: ticks at powers of ten, or 1, 2, 5 times them if few."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -181,9 +192,12 @@ def log_axis(axis: Any, low: float, high: float) -> None:
         digit = round(value / 10.0**exponent)
         return ("" if digit == 1 else f"{digit}·") + "10" + str(exponent).translate(_SUPERSCRIPTS)
 
+    axes.set(**{f"{which}scale": "log"})
+    axis = getattr(axes, f"{which}axis")
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(words))
+    axes.set(**{f"{which}lim": (low, high)})
 
 
 def limits(arrays: Sequence[np.ndarray], low: float = 0.5, high: float = 99.5) -> tuple[float, float]:

@@ -1,6 +1,5 @@
 """Arrays that evaluation keeps for the report: example posteriors of fields, spectra and points of vectors."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -112,19 +111,13 @@ def read_examples(paths: Iterable[Path]) -> list[Example]:
 
 
 def _file(file: h5py.File) -> Iterable[Example]:
-    common: dict[str, Any] = {name: _text(file.attrs, name) for name in ("problem", "method", "method_kind", "returns")}
+    common: dict[str, Any] = {name: file.attrs[name] for name in ("problem", "method", "method_kind", "returns")}
     for infer, seeds in sorted(file.items()):
         for seed, families in sorted(seeds.items(), key=lambda item: (len(item[0]), item[0])):
             for family, group in sorted(families.items()):
-                labels: dict[str, Any] = {
-                    "infer": infer,
-                    "seed": seed,
-                    "family": family,
-                    "title": _text(group.attrs, "title") or family,
-                    "role": _text(group.attrs, "role"),
-                    "shift": _text(group.attrs, "shift") or "none",
-                }
-                content = _fields(group) if _text(group.attrs, "kind") == "fields" else _features(group)
+                labels: dict[str, Any] = {"infer": infer, "seed": seed, "family": family}
+                labels |= {name: group.attrs[name] for name in ("title", "role", "shift")}
+                content = _fields(group) if group.attrs["kind"] == "fields" else _features(group)
                 yield Example(**common, **labels, **content, **_calibration(group))
 
 
@@ -134,7 +127,7 @@ _ORDER = ("pt", "eta", "phi", "mass", "energy", "e")
 
 def _features(group: h5py.Group) -> dict[str, Any]:
     spectra = [
-        Spectrum(name, _text(item.attrs, "unit"), **{part: item[part][...] for part in _PARTS if part in item})
+        Spectrum(name, item.attrs["unit"], **{part: item[part][...] for part in _PARTS if part in item})
         for name, item in group.items()
         if isinstance(item, h5py.Group)
     ]
@@ -144,14 +137,14 @@ def _features(group: h5py.Group) -> dict[str, Any]:
 
 
 def _calibration(group: h5py.Group) -> dict[str, Any]:
-    if "ranks" not in group or "coverage" not in group:
+    if "ranks" not in group:
         return {}
     ranks, coverage = group["ranks"], group["coverage"]
     return {
         "ranks": ranks[...],
-        "quantities": tuple(_list(ranks.attrs, "quantities")),
+        "quantities": tuple(ranks.attrs["quantities"]),
         "coverage": coverage[...],
-        "references": tuple(_list(coverage.attrs, "references")),
+        "references": tuple(coverage.attrs["references"]),
         "ranked": float(ranks.attrs["events"]),
     }
 
@@ -163,13 +156,13 @@ def _fields(group: h5py.Group) -> dict[str, Any]:
         **arrays,
         "x_axes": _axes(group, "x", arrays["mean"].shape[1:]),
         "y_axes": _axes(group, "y", arrays["y"].shape[1:]),
-        "x_unit": _text(group.attrs, "x_units"),
-        "y_unit": _text(group.attrs, "y_units"),
+        "x_unit": group.attrs["x_units"],
+        "y_unit": group.attrs["y_units"],
     }
 
 
 def _axes(group: h5py.Group, which: str, shape: tuple[int, ...]) -> tuple[Axis, ...]:
-    names = _list(group.attrs, f"{which}_dims") or [f"{which} axis {i}" for i in range(len(shape))]
+    names = group.attrs[f"{which}_dims"]
     return tuple(Axis(name, "", 0.0, float(size)) for name, size in zip(names, shape, strict=True))
 
 
@@ -196,18 +189,3 @@ def _physical(axes: tuple[Axis, ...], values: np.ndarray | None, field: Field) -
         half = (last - first) / (len(coordinate.values) - 1) / 2
         found.append(Axis(axis.name, coordinate.units, first - half, last + half))
     return tuple(found)
-
-
-def _text(attributes: h5py.AttributeManager, name: str) -> str:
-    value = attributes.get(name, "")
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _list(attributes: h5py.AttributeManager, name: str) -> list[str]:
-    value = attributes.get(name)
-    if value is None:
-        return []
-    if isinstance(value, str | bytes):
-        text = value if isinstance(value, str) else value.decode()
-        return [str(v) for v in json.loads(text)] if text.startswith("[") else text.split(",")
-    return [v.decode() if isinstance(v, bytes) else str(v) for v in value]

@@ -106,7 +106,7 @@ class Source:
         """The requested variables; all when none is given."""
         if what:
             return [name for name in KINDS if name in what and self.field(name)]
-        truth = ["truth"] if self.events.has_truth else []
+        truth = ["truth"] if self.events.x else []
         return [*(OF_DRAWS if self.draws else ()), *truth, "y"]
 
     def read(self, what: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:

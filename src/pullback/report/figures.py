@@ -7,7 +7,20 @@ from typing import Any
 import numpy as np
 
 from pullback.metrics.metric import words
-from pullback.report.drawing import WIDTH, Drawing, axes_at, finish, handle, legend, log_axis, new_figure, style, tag
+from pullback.report.drawing import (
+    WIDTH,
+    Drawing,
+    axes_at,
+    entry,
+    finish,
+    floor_handle,
+    handle,
+    legend,
+    log_axis,
+    new_figure,
+    style,
+    tag,
+)
 from pullback.report.seeds import Measured
 from pullback.report.style import FAINT, FLOOR, INK, ROLES, Series, with_unit
 from pullback.report.tables import Family
@@ -76,13 +89,6 @@ def generalisation(
         return finish(figure, key, alt, caption)
 
 
-def floor_handle() -> Any:
-    """The legend entry of the sampling floor."""
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], color=FLOOR, linewidth=4, label="sampling floor")
-
-
 def _against_parameter(
     axes: Any,
     name: str,
@@ -136,14 +142,10 @@ def _scale(axes: Any, which: str, values: Sequence[float]) -> None:
     good = [v for v in values if math.isfinite(v)]
     if not good:
         return
-    setter = getattr(axes, f"set_{which}lim")
     if min(good) > 0 and max(good) / min(good) > 10:
-        low, high = min(good) / 1.4, max(good) * 1.4
-        getattr(axes, f"set_{which}scale")("log")
-        log_axis(getattr(axes, f"{which}axis"), low, high)
-        setter(low, high)
+        log_axis(axes, which, min(good) / 1.4, max(good) * 1.4)
     else:
-        setter(min(0.0, *good) * 1.05, max(good) * 1.07)
+        axes.set(**{f"{which}lim": (min(0.0, *good) * 1.05, max(good) * 1.07)})
 
 
 def _list_height(rows: Sequence[tuple[Family, Any]]) -> float:
@@ -211,24 +213,8 @@ def training_curves(key: str, curves: Sequence[tuple[str, str, Any]]) -> Drawing
     wide = min(3.6, (WIDTH - 0.75 * columns) / columns)
     with style():
         figure = new_figure(columns * (wide + 0.75) + 0.1, 2.45 * lines + 0.35)
-        from matplotlib.lines import Line2D
-
-        legend(
-            figure,
-            [
-                Line2D([], [], color="#57606a", linewidth=0.9, alpha=0.6, label="training"),
-                Line2D(
-                    [],
-                    [],
-                    color="#57606a",
-                    linewidth=1.8,
-                    marker="o",
-                    markersize=4,
-                    label="validation, other ensembles",
-                ),
-            ],
-            0.05,
-        )
+        validation = entry("validation, other ensembles", "#57606a", 1.8, marker="o", markersize=4)
+        legend(figure, [entry("training", "#57606a", 0.9, alpha=0.6), validation], 0.05)
         for place, name in enumerate(names):
             row, column = divmod(place, columns)
             bottom = 2.45 * (lines - 1 - row) + 0.5
@@ -246,9 +232,7 @@ def training_curves(key: str, curves: Sequence[tuple[str, str, Any]]) -> Drawing
                 )
                 losses += [*train["train_loss"], *check["validation_loss"]]
             if losses and min(losses) > 0 and max(losses) > 4 * min(losses):
-                axes.set_yscale("log")
-                log_axis(axes.yaxis, min(losses) / 1.1, max(losses) * 1.1)
-                axes.set_ylim(min(losses) / 1.1, max(losses) * 1.1)
+                log_axis(axes, "y", min(losses) / 1.1, max(losses) * 1.1)
             axes.set_title(name, loc="left")
             axes.set_xlabel("step")
             axes.grid(axis="y")

@@ -3,23 +3,13 @@
 import json
 from pathlib import Path
 
-from pullback.core.atomic import atomic
+from pullback.core.atomic import write_whole
 
 
 class ReportError(ValueError):
     """An input that the report cannot show; the message names the file, what was found and what is wanted."""
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file under a temporary name in the same folder and rename it.
-
-    Raises:
-        StoreError: the folder is not writable.
-    """
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
 def write_resolved(job: str, out: Path) -> None:
     """Write the study as it runs (``Plan.resolved()``), for people: indented."""
-    write_text(out, json.dumps(json.loads(job), indent=1, sort_keys=True) + "\n")
+    write_whole(out, json.dumps(json.loads(job), indent=1, sort_keys=True) + "\n")

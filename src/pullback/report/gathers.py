@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pullback.report.drawing import WIDTH, Drawing, axes_at, finish, limits, new_figure, style, tag
+from pullback.report.drawing import WIDTH, Drawing, axes_at, finish, limits, new_figure, sheet_of, style, tag
 from pullback.report.examples import Answer
 from pullback.report.maps import colour_bar, line_or_map, middle_slice, shots_axis
 
@@ -34,12 +34,9 @@ def data_fit(key: str, case: Sequence[tuple[Answer, int]]) -> Drawing | None:
     side = min(SIDE, (WIDTH - LEFT - RIGHT) / (1 + len(shown)) - GAP)
     with style():
         figure = new_figure(LEFT + (1 + len(shown)) * (side + GAP) + RIGHT, 2 * side + GAP + 1.0)
-        across, up = figure.get_size_inches()
         upper = side + GAP + 0.52
         line_or_map(axes_at(figure, LEFT, upper, side, side), observed, axes, (-clip, clip), "gray", "observed")
-        sheet = axes_at(figure, 0, 0, across, up)
-        sheet.set(xlim=(0, across), ylim=(0, up))
-        sheet.set_axis_off()
+        sheet = sheet_of(figure)
         sheet.text(
             LEFT + side - 0.02, upper - GAP - side / 2, "simulated\n− observed", ha="right", va="center", fontsize=9
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pullback.metrics.metric import words
-from pullback.report.seeds import Measured, measure
+from pullback.report.seeds import Measured, grouped, measure
 from pullback.report.style import Series, with_unit
 from pullback.report.tables import Family, Rows
 from pullback.study.base import Uniform, canonical, did_you_mean, is_distribution
@@ -170,7 +170,9 @@ def _plot(
     results = []
     for name, found in taken.items():
         mine = [f for f in families[name] if figure.takes(families=f.name)]
-        lookup = {metric: _by_result(found.get(metric, ())) for metric in {figure.y, "seen_swd"}}
+        lookup = {
+            metric: grouped(found.get(metric, ()), "method", "infer", "family") for metric in {figure.y, "seen_swd"}
+        }
         results += list(_results(figure, study, name, mine, series, lookup, calls))
     drawn = [r for r in results if r.x is not None]
     if not drawn:
@@ -211,20 +213,13 @@ def _unit(rows: Mapping[str, Rows], metric: str, results: Sequence[Result]) -> s
     return next((unit for unit in sorted(found) if unit not in ("", "1")), "") if len(found) == 1 else ""
 
 
-def _by_result(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
-    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        found.setdefault((row["method"], row["infer"], row["family"]), []).append(row)
-    return found
-
-
 def _results(
     figure: Figure,
     study: Study,
     problem: str,
     families: Sequence[Family],
     series: Sequence[Series],
-    lookup: Mapping[str, Mapping[tuple[str, str, str], list[dict[str, Any]]]],
+    lookup: Mapping[str, Mapping[tuple[Any, ...], list[dict[str, Any]]]],
     calls: Calls,
 ) -> Iterator[Result]:
     methods = study.problems[problem].methods

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pullback.report.drawing import Drawing, axes_at, finish, limits, new_figure, style, tag
+from pullback.report.drawing import Drawing, axes_at, finish, limits, new_figure, sheet_of, style, tag
 from pullback.report.examples import Answer, Axis, Example
 from pullback.report.style import TRUTH, Series, with_unit
 
@@ -66,9 +66,7 @@ def panels(key: str, case: Sequence[tuple[Answer, int]]) -> Drawing:
         seen = axes_at(figure, _LEFT, top - _SIDE - 0.78 if has_truth else top, _SIDE, _SIDE)
         title = "observed gather" if any(a.name == "time" for a in gather_axes) else "observed"
         line_or_map(seen, gather, gather_axes, (-clip, clip), "gray", title)
-        sheet = axes_at(figure, 0, 0, *figure.get_size_inches())
-        sheet.set(xlim=(0, figure.get_size_inches()[0]), ylim=(0, figure.get_size_inches()[1]))
-        sheet.set_axis_off()
+        sheet = sheet_of(figure)
         for line, ((series, example), index) in enumerate(case):
             columns = _columns(example, index, left, (std_left, spread), (error_left, error), colour)
             _answer(sheet, left, columns, top - line * _STEP, series, example, index, line == 0)

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from pullback.core.atomic import write_whole
 from pullback.core.optional import require
 from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.metrics.metric import load_metrics, words
@@ -20,7 +21,6 @@ from pullback.report import calibration, figures, gathers, maps, pictures, plots
 from pullback.report.diagnosis import Line, diagnose
 from pullback.report.drawing import Drawing
 from pullback.report.examples import Example, read_examples, with_coordinates
-from pullback.report.files import write_text
 from pullback.report.lines import LINE_COLUMNS, Plot, calls_of_a_draw, make_plots, trained_ranges
 from pullback.report.receipt import versions
 from pullback.report.seeds import SEED_COLUMNS, seed_rows
@@ -28,9 +28,9 @@ from pullback.report.style import INK, LABEL_TEXT, ROLE_TEXT, ROLES, Series, mai
 from pullback.report.tables import (
     COST_HEADS,
     Check,
-    CostRow,
     Family,
     MetricTable,
+    Rows,
     as_numbers,
     collect,
     cost_rows,
@@ -79,7 +79,7 @@ class ProblemView:
     galleries: list[Gallery] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     curves: Drawing | None = None
-    costs: list[CostRow] = field(default_factory=list)
+    costs: list[tuple[Series, list[str]]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     preflight: list[tuple[str, str]] = field(default_factory=list)
     diagnosis: list[Line] = field(default_factory=list)
@@ -129,41 +129,43 @@ def write_report(
         + [(e.method, e.infer, e.method_kind, e.returns) for e in found],
         {method.kind: type(method) for problem in study.problems.values() for method in problem.methods.values()},
     )
-    problems = [
-        _problem(
-            position,
-            name,
-            spec,
-            numbers[numbers["problem"] == name],
-            cost[cost["problem"] == name],
-            _in_units([e for e in found if e.problem == name], spec, parsed["folder"]),
-            [c for c in loss if c[0] == name],
-            checks.get(name, {}),
-            series,
+    problems, rows, families = [], {}, {}
+    for position, (name, spec) in enumerate(study.problems.items()):
+        metric_rows = numbers[numbers["problem"] == name]
+        examples_of = _in_units([e for e in found if e.problem == name], spec, parsed["folder"])
+        rows[name], families[name] = rows_by_metric(metric_rows), problem_families(spec, metric_rows, examples_of)
+        problems.append(
+            _problem(
+                f"p{position}",
+                name,
+                spec,
+                metric_rows,
+                rows[name],
+                families[name],
+                cost[cost["problem"] == name],
+                examples_of,
+                [c for c in loss if c[0] == name],
+                checks.get(name, {}),
+                series,
+            )
         )
-        for position, (name, spec) in enumerate(study.problems.items())
-    ]
-    asked = _asked(study, numbers, cost, found, series)
+    asked = _asked(study, rows, cost, families, series)
     here = Path(page).parent
     html = _render(study, problems, series, asked, *(os.path.relpath(path, here) for path in (table, seeds, drawn)))
-    write_text(table, text.to_csv(index=False, lineterminator="\n"))
+    write_whole(table, text.to_csv(index=False, lineterminator="\n"))
     write_table(seeds, SEED_COLUMNS, seed_rows(numbers.to_dict("records")))
     write_table(drawn, LINE_COLUMNS, (row for plot, _ in asked for row in plot.rows()))
-    write_text(page, html)
+    write_whole(page, html)
 
 
 def _asked(
-    study: Study, metrics: Any, costs: Any, examples: Sequence[Example], series: Sequence[Series]
+    study: Study,
+    rows: Mapping[str, Rows],
+    costs: Any,
+    families: Mapping[str, Sequence[Family]],
+    series: Sequence[Series],
 ) -> list[tuple[Plot, Drawing | None]]:
     """The figures that the study asks for; one that has nothing to show is told here and on the page."""
-    if not study.figures:
-        return []
-    parts = {name: metrics[metrics["problem"] == name] for name in study.problems}
-    families = {
-        name: problem_families(study.problems[name], part, [e for e in examples if e.problem == name])
-        for name, part in parts.items()
-    }
-    rows = {name: rows_by_metric(part) for name, part in parts.items()}
     found = make_plots(study, rows, calls_of_a_draw(costs), families, series)
     for plot in found:
         if plot.note:
@@ -213,25 +215,24 @@ def _render(
 
 
 def _problem(
-    position: int,
+    key: str,
     name: str,
     spec: Problem,
     metrics: Any,
+    rows: Rows,
+    families: Sequence[Family],
     costs: Any,
     examples: Sequence[Example],
     curves: Sequence[tuple[str, str, str, Any]],
     preflight: Mapping[str, Any],
     every: Sequence[Series],
 ) -> ProblemView:
-    key = f"p{position}"
     # A name may be a method of another kind in another problem.
     columns = (metrics[name] for name in ("method", "infer", "method_kind"))
     named = {*zip(*columns, strict=True), *((e.method, e.infer, e.method_kind) for e in examples)}
     series = [s for s in every if (s.method, s.infer, s.kind) in named]
-    families = problem_families(spec, metrics, examples)
     view = ProblemView(name, spec.kind, _sentence(spec.spec.cls), [_card(s, spec) for s in series])
     is_field = any(e.is_field for e in examples) or any(m.startswith("ssim") for m in metrics["metric"])
-    rows = rows_by_metric(metrics)
     headline = spec.evaluation.headline
     if headline and headline not in rows:
         log.warning("%s: the headline '%s' is no metric of this problem; the usual one stands first", name, headline)
@@ -317,14 +318,14 @@ def _verdict(table: MetricTable) -> str:
     compared = [
         r for r in rows if sum(bool(c.interval) for c, s in zip(r.cells, table.series, strict=True) if s.competes) > 1
     ]
-    if not compared or table.better not in ("lower", "higher"):
+    if not compared or table.words.better not in ("lower", "higher"):
         return ""
     lead = sorted(table.marks.items(), key=lambda item: (-item[1], item[0]))
     said = [f"{name} is clearly best on {n} of {len(compared)}" for name, n in lead]
     open_rows = len(compared) - sum(table.marks.values())
     if open_rows:
         said.append(f"on {open_rows} no method is clearly best")
-    title = table.title[0].lower() + table.title[1:]
+    title = table.words.title[0].lower() + table.words.title[1:]
     return f"Unseen families, {title}: {', '.join(said)} (95 % intervals apart from all others)."
 
 

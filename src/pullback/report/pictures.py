@@ -10,6 +10,7 @@ from pullback.report.drawing import (
     WIDTH,
     Drawing,
     axes_at,
+    entry,
     finish,
     handle,
     legend,
@@ -71,14 +72,8 @@ def spectra(key: str, answers: Sequence[Answer]) -> Drawing | None:
 
 
 def _reference_handles(truth: bool, observed: bool) -> list[Any]:
-    from matplotlib.lines import Line2D
-
-    handles = [Line2D([], [], color=TRUTH, linewidth=1.6, label="truth")] if truth else []
-    return (
-        [*handles, Line2D([], [], color=OBSERVED, linewidth=1.4, linestyle="--", label="observed")]
-        if observed
-        else handles
-    )
+    handles = [entry("truth", TRUTH)] if truth else []
+    return handles + ([entry("observed", OBSERVED, 1.4, linestyle="--")] if observed else [])
 
 
 def _scale(part: Spectrum) -> float:
@@ -143,15 +138,12 @@ def _spectrum(upper: Any, lower: Any, name: str, answers: Sequence[Answer]) -> N
     lower.set_ylim(1 - high, 1 + high)
     lower.set_yticks([1 - high / 2, 1, 1 + high / 2])
     if first.unit in _MOMENTUM and highest and lowest and math.isfinite(lowest):
-        upper.set_yscale("log")
-        log_axis(upper.yaxis, lowest / 3, highest * 3)
-        upper.set_ylim(lowest / 3, highest * 3)
+        log_axis(upper, "y", lowest / 3, highest * 3)
     else:
         upper.set_ylim(0, 1.25 * highest if highest else None)
     if edges[0] > 0 and np.allclose(np.diff(np.log(edges)), np.log(edges[1] / edges[0]), rtol=1e-3):
         upper.set_xscale("log")
-        lower.set_xscale("log")
-        log_axis(lower.xaxis, edges[0], edges[-1])
+        log_axis(lower, "x", edges[0], edges[-1])
     upper.set_xlim(edges[0], edges[-1])
     lower.set_xlim(edges[0], edges[-1])
     upper.xaxis.set_visible(False)

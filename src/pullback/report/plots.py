@@ -8,9 +8,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from pullback.metrics.metric import words
-from pullback.report.drawing import WIDTH, Drawing, axes_at, finish, legend, legend_columns, log_axis, new_figure, tag
+from pullback.report.drawing import (
+    WIDTH,
+    Drawing,
+    axes_at,
+    entry,
+    finish,
+    floor_handle,
+    legend,
+    legend_columns,
+    log_axis,
+    new_figure,
+    tag,
+)
 from pullback.report.drawing import style as drawing_style
-from pullback.report.figures import floor_handle, shade_trained, shorten
+from pullback.report.figures import shade_trained, shorten
 from pullback.report.lines import Line, Panel, Plot, Result
 from pullback.report.style import FAINT, FLOOR, MARKERS, PALETTE, with_unit
 
@@ -34,16 +46,8 @@ class Look:
 
     def handle(self, is_reference: bool) -> Any:
         """The legend entry."""
-        from matplotlib.lines import Line2D
-
-        return Line2D(
-            [], [], color=self.colour, marker="" if is_reference else self.marker, markersize=5, linewidth=1.6,
-            linestyle=(0, (3, 1.2)) if is_reference else self.dash, label=self.label,
-        )  # fmt: skip
-
-    def mark(self, artists: Any) -> None:
-        """Tag what is drawn for the whole line: it is hidden when all its series are."""
-        tag(artists, *self.series)
+        marker, dash = ("", (0, (3, 1.2))) if is_reference else (self.marker, self.dash)
+        return entry(self.label, self.colour, marker=marker, markersize=5, linestyle=dash)
 
 
 def draw(key: str, plot: Plot) -> Drawing | None:
@@ -196,9 +200,7 @@ def _scale_y(axes: Any, plot: Plot, results: Sequence[Result]) -> bool:
         # The lower end of a bar may reach 0: it is cut a little below the least value.
         low = max(min([v for v in ends if v > 0] + positive), min(positive) / 2) / 1.25
         high = max([*positive, *ends]) * 1.25
-        axes.set_yscale("log")
-        log_axis(axes.yaxis, low, high)
-        axes.set_ylim(low, high)
+        log_axis(axes, "y", low, high)
         return True
     low, high = min([0.0, *values, *ends]), max([*values, *ends, *floors])
     axes.set_ylim(low * 1.06, high * 1.07 if high > 0 else -0.07 * low)
@@ -217,9 +219,7 @@ def _scale_x(axes: Any, plot: Plot, values: Sequence[float], categories: Sequenc
     wanted = plot.figure.log in ("x", "both")
     if least > 0 and (wanted or (plot.figure.log == "auto" and _spans_decades(values))):
         room = max((most / least) ** 0.06, 1.05)
-        axes.set_xscale("log")
-        log_axis(axes.xaxis, least / room, most * room)
-        axes.set_xlim(least / room, most * room)
+        log_axis(axes, "x", least / room, most * room)
     else:
         room = 0.06 * (most - least) or 0.5 * abs(most) or 0.5
         axes.set_xlim(least - room, most + room)
@@ -267,8 +267,8 @@ def _panel(axes: Any, plot: Plot, panel: Panel, looks: dict[str, Look], categori
 def _reference(axes: Any, result: Result, look: Look) -> None:
     m = result.measured
     if math.isfinite(m.low) and math.isfinite(m.high):
-        look.mark(axes.axhspan(m.low, m.high, color=look.colour, alpha=0.12, linewidth=0))
-    look.mark(axes.axhline(m.value, color=look.colour, linewidth=1.5, linestyle=(0, (3, 1.2))))
+        tag(axes.axhspan(m.low, m.high, color=look.colour, alpha=0.12, linewidth=0), *look.series)
+    tag(axes.axhline(m.value, color=look.colour, linewidth=1.5, linestyle=(0, (3, 1.2))), *look.series)
 
 
 def _points(axes: Any, plot: Plot, line: Line, look: Look, categories: Sequence[str], shift: float) -> None:
@@ -278,7 +278,8 @@ def _points(axes: Any, plot: Plot, line: Line, look: Look, categories: Sequence[
         # Families have no order along their distance: a line would only say which two are neighbours.
         faint = plot.figure.x == "seen_swd"
         width, alpha = (1.0, 0.3) if faint else (1.6, 1.0)
-        look.mark(axes.plot(at, values, color=look.colour, linestyle=look.dash, linewidth=width, alpha=alpha))
+        drawn = axes.plot(at, values, color=look.colour, linestyle=look.dash, linewidth=width, alpha=alpha)
+        tag(drawn, *look.series)
     for x, r in zip(at, line.results, strict=True):
         m = r.measured
         if math.isfinite(m.low) and math.isfinite(m.high):

@@ -11,37 +11,35 @@ from typing import Any
 
 import h5py
 
+from pullback.core.atomic import write_whole
 from pullback.ensembles.stale_files import refuse_stale_files
-from pullback.report.files import ReportError, write_text
+from pullback.report.files import ReportError
 
 PACKAGES = (
-    *(
-        "pullback",
-        "numpy",
-        "h5py",
-        "h5netcdf",
-        "xarray",
-        "pydantic",
-        "pyyaml",
-        "torch",
-        "lightning-fabric",
-        "zuko",
-        "devito",
-    ),
-    *(
-        "segyio",
-        "uproot",
-        "awkward",
-        "pythia8mc",
-        "fastjet",
-        "vector",
-        "scipy",
-        "pandas",
-        "POT",
-        "scikit-image",
-        "matplotlib",
-    ),
-    *("jinja2", "snakemake"),
+    "pullback",
+    "numpy",
+    "h5py",
+    "h5netcdf",
+    "xarray",
+    "pydantic",
+    "pyyaml",
+    "torch",
+    "lightning-fabric",
+    "zuko",
+    "devito",
+    "segyio",
+    "uproot",
+    "awkward",
+    "pythia8mc",
+    "fastjet",
+    "vector",
+    "scipy",
+    "pandas",
+    "POT",
+    "scikit-image",
+    "matplotlib",
+    "jinja2",
+    "snakemake",
 )
 RECEIPT_VERSION = 1
 DIGEST = "content_digest"
@@ -90,7 +88,7 @@ def write_receipt(job: str, data: list[Path], models: list[Path], lock: str, out
         "models": {_name(path): file_digest(path) for path in models},
         "machine": machine(),
     }
-    write_text(out, json.dumps(receipt, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    write_whole(out, json.dumps(receipt, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def _name(path: Path) -> str:

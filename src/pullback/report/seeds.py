@@ -12,7 +12,7 @@ Intervals are therefore wide for few seeds. With one seed the interval covers th
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,14 @@ def student(seeds: int) -> float:
     return float(stdtrit(seeds - 1, 0.975))
 
 
+def grouped(rows: Iterable[dict[str, Any]], *names: str) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    """Rows by what stands in some of their columns, in order: plain dicts, as there are thousands of groups."""
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[name] for name in names), []).append(row)
+    return found
+
+
 def measure(rows: Sequence[dict[str, Any]], competes: bool = True) -> Measured | None:
     """Rows of one metric, method, inference and family (one per seed) as one number; None where there is none.
 
@@ -108,26 +116,19 @@ def measure(rows: Sequence[dict[str, Any]], competes: bool = True) -> Measured |
     return Measured(value, low, value + above, found.floor, found.n, values, competes)
 
 
-def _whole(value: float) -> int | str:
-    return int(value) if math.isfinite(value) else ""
-
-
 def seed_rows(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Rows of a metrics table with numbers as rows of the table of means, in the order of their first seeds."""
     names = [name for name in SEED_COLUMNS if name in COLUMNS]
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        key = tuple(row[name] for name in ("problem", "method", "infer", "family", "metric"))
-        groups.setdefault(key, []).append(row)
-    for group in groups.values():
+    for group in grouped(rows, "problem", "method", "infer", "family", "metric").values():
         found = measure(group)
         if found is None:
             continue
         numbers = {name: getattr(found, name) for name in ("value", "low", "high", "floor")}
+        counts = {name: min(row[name] for row in group) for name in ("n", "n_observed")}
         spread = {"seeds_error": found.error, "seeds_least": min(found.seeds), "seeds_most": max(found.seeds)}
         yield {
             **{name: group[0][name] for name in names},
             **{name: "" if math.isnan(value) else value for name, value in (numbers | spread).items()},
-            **{name: _whole(min(row[name] for row in group)) for name in ("n", "n_observed")},
+            **{name: int(least) if math.isfinite(least) else "" for name, least in counts.items()},
             "seeds": len(found.seeds),
         }

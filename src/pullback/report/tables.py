@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pullback.core.optional import require
-from pullback.metrics.metric import words
+from pullback.metrics.metric import Words, words
 from pullback.metrics.table import COST_COLUMNS
 from pullback.report.files import ReportError
-from pullback.report.seeds import Measured, measure
+from pullback.report.seeds import Measured, grouped, measure
 from pullback.report.style import ROLES, Series, interval, number
 
 _NUMBERS = {"value", "low", "high", "floor", "n", "n_observed", *COST_COLUMNS[5:]}
@@ -50,11 +50,8 @@ Rows = dict[str, list[dict[str, Any]]]
 
 
 def rows_by_metric(metrics: Any) -> Rows:
-    """Rows of a table with numbers, by metric: plain dicts, since there are thousands of small groups."""
-    found: Rows = {}
-    for row in metrics.to_dict("records"):
-        found.setdefault(row["metric"], []).append(row)
-    return found
+    """Rows of a table with numbers, by metric."""
+    return {metric: rows for (metric,), rows in grouped(metrics.to_dict("records"), "metric").items()}
 
 
 def best(cells: Sequence[Measured | None], better: str) -> int | None:
@@ -117,10 +114,7 @@ class MetricTable:
     """One metric of one problem: families (grouped by role) by methods."""
 
     metric: str
-    title: str
-    meaning: str
-    better: str
-    direction: str
+    words: Words
     unit: str
     series: list[Series]
     groups: list[tuple[str, list[Row]]]
@@ -133,9 +127,7 @@ def collect(
     rows: Sequence[dict[str, Any]], series: Sequence[Series], families: Sequence[Family]
 ) -> list[list[Measured | None]]:
     """(family, series) of one metric; ``rows`` are that metric's, of one problem."""
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["method"], row["infer"], row["family"]), []).append(row)
+    groups = grouped(rows, "method", "infer", "family")
     return [
         [measure(groups.get((s.method, s.infer, family.name), ()), s.competes) for s in series] for family in families
     ]
@@ -169,10 +161,7 @@ def metric_table(
             groups.append((role, shown_rows))
     return MetricTable(
         metric,
-        text.title,
-        text.description,
-        text.better,
-        text.direction,
+        text,
         _unit(rows),
         [series[i] for i in shown],
         groups,
@@ -217,14 +206,6 @@ def count(value: float) -> str:
     return f"{int(value):,}".replace(",", "\u202f") if math.isfinite(value) else "–"
 
 
-@dataclass(frozen=True)
-class CostRow:
-    """What one method with one inference used on one problem (all families together; seeds: mean)."""
-
-    series: Series
-    cells: list[str]
-
-
 COST_HEADS = (
     "seconds",
     "peak memory (MB)",
@@ -238,10 +219,10 @@ COST_HEADS = (
 )
 
 
-def cost_rows(costs: Any, series: Sequence[Series]) -> list[CostRow]:
-    """What the inferences of one problem cost, in the order of the series."""
+def cost_rows(costs: Any, series: Sequence[Series]) -> list[tuple[Series, list[str]]]:
+    """What methods used on one problem, all families together, mean over seeds; columns: `COST_HEADS`."""
     groups = dict(list(costs.groupby(["method", "infer"], sort=False)))
-    return [CostRow(s, _cost(groups[s.method, s.infer])) for s in series if (s.method, s.infer) in groups]
+    return [(s, _cost(groups[s.method, s.infer])) for s in series if (s.method, s.infer) in groups]
 
 
 def _cost(part: Any) -> list[str]:

@@ -8,40 +8,21 @@ stores the digest of its own job, so that readers detect files of an older confi
 The digests are chained: a changed noise level of the simulator changes the digest of every metric that depends on it.
 """
 
-import functools
 import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, cast
+from typing import Any, cast
 
 from pullback import registry
+from pullback.core.once import once
 from pullback.study.base import Group, Split, canonical, job_digest
 from pullback.study.layout import Layout
-from pullback.study.model import Study
 from pullback.study.shifts import SimulatorShift
-
-P = ParamSpec("P")
-
-
-def _once(text: Callable[Concatenate["Plan", P], str]) -> Callable[Concatenate["Plan", P], str]:
-    """Keep a job's text: the rules ask several times, and every job that reads its file asks for its digest."""
-
-    @functools.wraps(text)
-    def kept(self: "Plan", *args: P.args, **kwargs: P.kwargs) -> str:
-        key = (text.__name__, *args, *kwargs.items())
-        if key not in self._texts:
-            self._texts[key] = text(self, *args, **kwargs)
-        return self._texts[key]
-
-    return kept
 
 
 class Plan(Layout):
-    """The jobs of a study: the text of each, beside what it comes to."""
+    """The jobs of a study: the parameters of each, in addition to the layout.
 
-    def __init__(self, study: Study, folder: Path | str = "."):
-        super().__init__(study, folder)
-        self._texts: dict[tuple[Any, ...], str] = {}
+    A text is kept: the rules ask several times, and every job that reads its file asks for its digest.
+    """
 
     def _problem(self, problem: str) -> dict[str, Any]:
         spec = self.study.problems[problem]
@@ -59,12 +40,12 @@ class Plan(Layout):
             "split": split,
         }
 
-    @_once
+    @once
     def preflight_job(self, problem: str) -> str:
         """Checks and compilation of a simulator."""
         return canonical(self._problem(problem))
 
-    @_once
+    @once
     def simulate_job(self, problem: str, family: str, split: str, shard: int) -> str:
         """One shard: ``events`` events in blocks from ``first_block`` on; the last of the split may be short."""
         spec = self.family(problem, family)
@@ -82,7 +63,7 @@ class Plan(Layout):
             }
         )
 
-    @_once
+    @once
     def derive_job(self, problem: str, family: str) -> str:
         """Another family's test observations, shifted or without their truth."""
         spec = self.family(problem, family)
@@ -101,7 +82,7 @@ class Plan(Layout):
             }
         )
 
-    @_once
+    @once
     def read_job(self, problem: str, family: str, split: str, shard: int) -> str:
         """The reading of outside files into one shard, or of the file that `collide` wrote for it."""
         spec, reader = self.family(problem, family), self.reader(problem, family)
@@ -130,7 +111,7 @@ class Plan(Layout):
         job = self.simulate_job if source == "simulate" else self.read_job
         return job(problem, family, split, shard)
 
-    @_once
+    @once
     def index_job(self, problem: str, family: str, split: str) -> str:
         """Names that an index carries."""
         spec = self.family(problem, family)
@@ -160,7 +141,7 @@ class Plan(Layout):
             **({"folder": self.folder} if registry.is_path(kind) else {}),
         }
 
-    @_once
+    @once
     def train_job(self, problem: str, group: Group, name: str, seed: int) -> str:
         """Training of one method, prior or likelihood: everything of its instance but `infer`."""
         spec = getattr(self.study.problems[problem], group)[name].model_dump(mode="json", exclude={"infer"})
@@ -192,7 +173,7 @@ class Plan(Layout):
             job["params"] = self.family(problem, self.base(problem, family)).params
         return job
 
-    @_once
+    @once
     def condition_job(self, problem: str, method: str, infer: str, seed: int, family: str) -> str:
         """Conditioning on one family's sets, where it is a separate job; without settings of sampling."""
         job = self._answer_job(problem, method, infer, seed, family)
@@ -206,19 +187,19 @@ class Plan(Layout):
             job["inputs"]["state"] = [job_digest(self.condition_job(problem, method, infer, seed, family))]
         return job
 
-    @_once
+    @once
     def infer_job(self, problem: str, method: str, infer: str, seed: int, family: str, part: int) -> str:
         """Inference for one piece of one family."""
         job = self._conditioned_job(problem, method, infer, seed, family)
         return canonical({**job, "part": part, "parts": self.parts(problem, method, infer)})
 
-    @_once
+    @once
     def unfold_job(self, problem: str, method: str, infer: str, seed: int, family: str) -> str:
         """The truth distribution of one family."""
         job = self._conditioned_job(problem, method, infer, seed, family)
         return canonical({**job, "samples": self.study.problems[problem].methods[method].samples})
 
-    @_once
+    @once
     def index_posterior_job(self, problem: str, method: str, infer: str, seed: int, family: str) -> str:
         """Names that a posterior's index carries."""
         parts = range(self.parts(problem, method, infer))
@@ -242,7 +223,7 @@ class Plan(Layout):
             return self.infer_job(problem, method, infer, seed, family, 0)
         return self.index_posterior_job(problem, method, infer, seed, family)
 
-    @_once
+    @once
     def evaluate_job(self, problem: str, method: str) -> str:
         """Evaluation of one method on one problem: all its inferences, seeds and families.
 
@@ -302,18 +283,18 @@ class Plan(Layout):
         asked_for = evaluation.exact_events or evaluation.c2st_events
         return bool(asked_for) and "exact-posterior" in self.gives(problem)
 
-    @_once
+    @once
     def resolved(self) -> str:
         """The study as it runs, with every default filled in, and the folder of its file."""
         return canonical({"folder": self.folder, "study": self.study.model_dump(mode="json")})
 
-    @_once
+    @once
     def report_job(self) -> str:
         """The study as it runs, and the digests of the jobs of the examples."""
         examples = [job_digest(self.evaluate_job(*pair)) for pair in self.every_method()]
         return canonical({"inputs": {"examples": examples}, **json.loads(self.resolved())})
 
-    @_once
+    @once
     def receipt_job(self) -> str:
         """The study as it runs, and the digests of the jobs of its ensembles."""
         data = [job_digest(self.index_job(*head)) for head in self.every_split()]

@@ -41,17 +41,17 @@ def load_kind(group: str, kind: Any, info: ValidationInfo) -> Any:
 
 
 def _each_kind(group: str, handler: GetJsonSchemaHandler) -> list[dict[str, Any]]:
-    """A schema for each built-in kind of a group, and one for kinds from outside."""
-    built_in = registry.BUILT_IN[group]
+    """A schema for each known kind of a group, and one for kinds given by path."""
+    known = registry.kinds(group)
     each: list[dict[str, Any]] = [
         {
             "allOf": [handler(registry.load(group, kind).__pydantic_core_schema__)],
             "properties": {"kind": {"const": kind}},
             "required": ["kind"],
         }
-        for kind in built_in
+        for kind in known
     ]
-    outside = {"type": "string", "not": {"enum": list(built_in)}}
+    outside = {"type": "string", "not": {"enum": list(known)}}
     return [*each, {"type": "object", "properties": {"kind": outside}, "required": ["kind"]}]
 
 
@@ -165,6 +165,11 @@ class KindSpec(Closed):
 
     def check_fields(self, x: Any, y: Any) -> None:
         """Raise ValueError where it cannot learn truths or observations of these fields."""
+
+    @property
+    def memory_mb(self) -> int:
+        """Limit in megabytes for holding the training events in memory; larger data are read on demand."""
+        return int(getattr(getattr(self, "train", None), "memory_mb", 2000))
 
     @property
     def single_process_reason(self) -> str:

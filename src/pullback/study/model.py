@@ -57,7 +57,7 @@ class Problem(Closed):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """The frame, with the options of each built-in kind's simulator."""
+        """The frame, with the options of each known kind's simulator."""
         found = handler(schema)
         made = handler.resolve_ref_schema(found)
         made["allOf"] = [
@@ -65,10 +65,10 @@ class Problem(Closed):
                 "if": {"properties": {"kind": {"const": kind}}},
                 "then": {"properties": {"simulator": handler(settings.__pydantic_core_schema__)}},
             }
-            for kind in registry.BUILT_IN["problems"]
+            for kind in registry.kinds("problems")
             if (settings := problem_kind(kind).Settings)
         ]
-        made["properties"]["kind"]["examples"] = list(registry.BUILT_IN["problems"])
+        made["properties"]["kind"]["examples"] = list(registry.kinds("problems"))
         return found
 
     @field_validator("kind")

@@ -28,8 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pullback.core.seeding import event_normals, integer_seed
-from pullback.diffusion.numerics import seeded
+from pullback.core.seeding import event_normals
 from pullback.diffusion.share import Noise
 from pullback.ensembles.scaling import Scaling
 from pullback.methods.amortised.hvae_spec import HvaeSpec
@@ -152,9 +151,8 @@ class Hvae(AmortisedModel):
 
         return loss
 
-    def _build(self, scaling: Scaling, theta: np.ndarray | None) -> HvaeNet:  # type: ignore[override]
-        with seeded(integer_seed(*self.context.address, "weights")):
-            return HvaeNet(self.spec, scaling)
+    def _network(self, scaling: Scaling, theta: np.ndarray | None) -> HvaeNet:  # type: ignore[override]
+        return HvaeNet(self.spec, scaling)
 
     def _draw(
         self, context: Tensor | None, noise: np.ndarray, seen: np.ndarray, event_id: np.ndarray, part: int

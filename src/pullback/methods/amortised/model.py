@@ -183,7 +183,10 @@ class AmortisedModel(Method[ModelState]):
 
     def _build(self, scaling: Scaling, theta: np.ndarray | None) -> ConditionalNet:
         with seeded(integer_seed(*self.context.address, "weights")):
-            return ConditionalNet(self.spec, scaling.x_shape, scaling.y_shape, theta)
+            return self._network(scaling, theta)
+
+    def _network(self, scaling: Scaling, theta: np.ndarray | None) -> ConditionalNet:
+        return ConditionalNet(self.spec, scaling.x_shape, scaling.y_shape, theta)
 
     def _training_signatures(self, model: ConditionalNet, data: TrainingData) -> dict[str, Any]:
         """Signatures of sets of the seen families (set, k + 2 features): what a new set's is compared with."""

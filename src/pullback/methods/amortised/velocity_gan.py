@@ -13,8 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pullback.core.seeding import integer_seed
-from pullback.diffusion.numerics import seeded
 from pullback.diffusion.share import Noise
 from pullback.ensembles.scaling import Scaling
 from pullback.methods.amortised.model import AmortisedModel, ConditionalNet, target_weights
@@ -46,9 +44,8 @@ class VelocityGan(AmortisedModel):
 
     spec: VelocityGanSpec  # type: ignore[assignment]
 
-    def _build(self, scaling: Scaling, theta: np.ndarray | None) -> GanNet:
-        with seeded(integer_seed(*self.context.address, "weights")):
-            return GanNet(self.spec, scaling.x_shape, scaling.y_shape)
+    def _network(self, scaling: Scaling, theta: np.ndarray | None) -> GanNet:
+        return GanNet(self.spec, scaling.x_shape, scaling.y_shape)
 
     def _loss(self) -> Callable[[Any, dict[str, Tensor], Noise], tuple[Tensor, Tensor]]:
         targets, l1, l2 = self.spec.train.loss_members, self.spec.l1, self.spec.l2
