@@ -117,7 +117,7 @@ def _job_digest_of_artifact(path: Path) -> str | None:
     return load_artifact(path)[1].get("asked")
 
 
-class Spent:
+class CostMeter:
     """Cost of an attempt: in total and since the last query."""
 
     def __init__(self, method: Method[Any]):

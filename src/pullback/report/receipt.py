@@ -11,7 +11,7 @@ from typing import Any
 
 import h5py
 
-from pullback.core.atomic import write_whole
+from pullback.core.atomic import write_atomic
 from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.report.files import ReportError
 
@@ -88,7 +88,7 @@ def write_receipt(job: str, data: list[Path], models: list[Path], lock: str, out
         "models": {_name(path): file_digest(path) for path in models},
         "machine": machine(),
     }
-    write_whole(out, json.dumps(receipt, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    write_atomic(out, json.dumps(receipt, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def _name(path: Path) -> str:
