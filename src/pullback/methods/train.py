@@ -18,7 +18,7 @@ from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Context, TrainPaths
 from pullback.methods.launch import launch
 from pullback.methods.simulator import CountedSimulator
-from pullback.problems.base import problem_of
+from pullback.problems.base import can_simulate, problem_of
 from pullback.study.base import canonical, job_digest
 from pullback.study.kinds import parse
 
@@ -119,7 +119,7 @@ def learn(
         # Not the number of processes: the training of one can go on in several.
         parts = {"job": plan, "data": data.digests, "code": json.loads(code), "threads": plan["threads"]}
         folder = checkpoint_folder(Path(checkpoints), parts, make=first)
-        simulator = CountedSimulator(problem, folder) if hasattr(problem, "forward") else None
+        simulator = CountedSimulator(problem, folder) if can_simulate(problem) else None
         data.simulator = simulator
         context = Context(tuple(plan["address"]), plan["threads"], plan["accelerator"], progress, stop)
         method = spec.build(problem, context)
