@@ -170,13 +170,3 @@ def test_the_misfit_is_the_median_of_weighted_events(rng):
     assert [misfit.value, misfit.low, misfit.high, misfit.floor] == [0.1] * 4
     plain, _ = checks.misfit_rows(found, found, Replicas(np.arange(100), 50, rng))
     assert plain.value == 1
-
-
-@pytest.mark.parametrize("side", [12, 40])
-def test_rows_are_read_in_blocks_and_fields_one_by_one(rng, tmp_path, monkeypatch, side):
-    y = rng.normal(size=(10, side, side)).astype("f4")
-    field = Field.array("y", ("depth", "offset"), (side, side), "1")
-    monkeypatch.setattr(checks, "TABLE_ROWS", 4)
-    with checks.EnsembleReader(write_ensemble(tmp_path / "e.h5", (PLANE[0], field), None, y)) as reader:
-        rows = checks.read_rows(reader, "y", np.array([0, 3, 4, 9]))
-    assert rows == pytest.approx(y[[0, 3, 4, 9]].reshape(4, -1))

@@ -10,8 +10,12 @@ import numpy as np
 
 from pullback.core.atomic import StoreError
 from pullback.ensembles import hdf5
+from pullback.ensembles.arrays import Ensemble
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sharded import PieceReader, PieceWriter, piece_index
+
+TABLE_ROWS = 16_384
+"""Rows of a table that are read at once where some of them are wanted."""
 
 Noticed = Mapping[str, Mapping[int, float]]
 """Diagnostics of an inference, by name: a number for each set or piece of events, by its first event."""
@@ -28,6 +32,16 @@ def add_cost(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, 
     keys = [*one, *(key for key in other if key not in one)]
     pairs = {key: (one.get(key, 0), other.get(key, 0)) for key in keys}
     return {key: max(pair) if key == "peak_memory_mb" else sum(pair) for key, pair in pairs.items()}
+
+
+def read_rows(ensemble: Ensemble, name: str, rows: np.ndarray) -> np.ndarray:
+    """Some rows of one variable, in increasing order: events of a field one by one, those of a table in blocks."""
+    block = 1 if 4 * np.prod(ensemble.y.shape) >= hdf5.FIELD_EVENT_BYTES else TABLE_ROWS
+    found = []
+    for number in np.unique(rows // block):
+        inside = rows[rows // block == number]
+        found.append(ensemble.read(name, int(inside[0]), int(inside[-1]) + 1)[inside - inside[0]])
+    return np.concatenate(found)
 
 
 class EnsembleWriter(PieceWriter):

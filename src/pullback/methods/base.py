@@ -153,7 +153,7 @@ class Method(Generic[State]):
     def train(self, data: "TrainingData", job: TrainPaths) -> "Artifact | None":
         """Learn from the seen families and write the artifact; for methods whose Spec says ``trains``.
 
-        ``job.write`` writes it with the loss curves and returns it; without a file in ``job`` the returned artifact is
+        ``job.write`` writes it beside the loss curves and returns it; where ``job`` names no file, the returned one is
         the only copy.
 
         With several GPUs it runs once in each process of torchrun; the default loop shares the work among them.

@@ -11,8 +11,7 @@ from pullback.core import seeding
 from pullback.core.once import once
 from pullback.core.particles import invert
 from pullback.ensembles.fields import Field
-from pullback.ensembles.hdf5 import FIELD_EVENT_BYTES
-from pullback.ensembles.store import EnsembleReader
+from pullback.ensembles.store import EnsembleReader, read_rows
 from pullback.metrics import distances
 from pullback.metrics.bootstrap import Replicas, percentile_interval
 from pullback.metrics.floors import DIRECTIONS, Distances
@@ -31,8 +30,6 @@ SEEN_VALUES = 4_000_000
 
 SEEN_ENSEMBLES = 64
 """Ensembles of a sweep that are compared, spread evenly over it."""
-
-TABLE_ROWS = 16_384
 
 ATTEMPTS = 20
 """Tries of a simulation of a problem whose data are conditional on success (`fail: redraw`)."""
@@ -188,11 +185,11 @@ class SeenObservations:
                 for ensemble in np.unique(np.linspace(0, last, min(last + 1, SEEN_ENSEMBLES)).astype(int)):
                     first, stop = (int(edge) for edge in reader.offsets[ensemble : ensemble + 2])
                     rows = np.unique(np.linspace(first, stop - 1, min(stop - first, n)).astype(int))
-                    weight = read_rows(reader, "weight", rows)[:, 0] if "weight" in reader.columns else None
+                    weight = read_rows(reader, "weight", rows) if "weight" in reader.columns else None
                     if weight is not None and ((weight < 0).any() or not weight.any()):
                         continue
                     equal = weight is None or (weight == weight[0]).all()
-                    found.append((read_rows(reader, "y", rows), None if equal else weight))
+                    found.append((read_rows(reader, "y", rows).reshape(len(rows), -1), None if equal else weight))
         return found
 
     def distance(
@@ -221,17 +218,6 @@ class SeenObservations:
                 distances.sliced_wasserstein(ours[some], space.standard(theirs), theta, our_weight, their_weight)
             )
         return Measured("seen_swd", min(found), None, None, None, n, space.unit) if found else None
-
-
-def read_rows(reader: EnsembleReader, name: str, rows: np.ndarray) -> np.ndarray:
-    """Some rows of y or of the weights, flat (row, component): fields one by one, tables in blocks."""
-    block = 1 if 4 * np.prod(reader.y.shape) >= FIELD_EVENT_BYTES else TABLE_ROWS
-    found = []
-    for number in np.unique(rows // block):
-        inside = rows[rows // block == number]
-        values = reader.read(name, int(inside[0]), int(inside[-1]) + 1)[inside - inside[0]]
-        found.append(values.reshape(len(values), -1))
-    return np.concatenate(found)
 
 
 def fold_back_rows(answers: "Answers") -> Iterator[Measured]:

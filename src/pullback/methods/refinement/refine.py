@@ -38,6 +38,7 @@ from pullback.core.particles import effective_size, invert, normalise
 from pullback.core.seeding import event_normals, event_uniforms, generator
 from pullback.ensembles.arrays import Ensemble
 from pullback.ensembles.sets import nominal
+from pullback.ensembles.store import read_rows
 from pullback.methods.amortised.spec import AmortisedInfer, Refine
 from pullback.methods.base import Method, PosteriorSamples
 from pullback.methods.refinement.em import (
@@ -130,7 +131,7 @@ class Refined(Method[RefinedState]):
         chosen = np.arange(ensemble.n)
         if ensemble.n > settings.members:
             chosen = np.sort(generator(*address, "members").choice(ensemble.n, settings.members, replace=False))
-        y, event_id, group = (_rows(ensemble, name, chosen) for name in ("y", "event_id", "group"))
+        y, event_id, group = (read_rows(ensemble, name, chosen) for name in ("y", "event_id", "group"))
         counts = _weights(ensemble, chosen)
         sample, owner = self._particles(at_set, y, event_id, counts, settings.particles, address)
         held_out = _held_out(group, settings.holdout, generator(*address, "held out"))
@@ -259,16 +260,6 @@ class Refined(Method[RefinedState]):
         return {**self.inner.diagnostics(state.inner), **state.diagnostics}
 
 
-def _rows(ensemble: Ensemble, name: str, chosen: np.ndarray) -> np.ndarray:
-    """Some rows of a variable, read in pieces: what is held at once are these rows and one piece."""
-    found = []
-    for piece in chunks(ensemble.n, max(1, len(chosen) // 4)):
-        rows = chosen[(chosen >= piece.start) & (chosen < piece.stop)]
-        if len(rows):
-            found.append(ensemble.read(name, piece.start, piece.stop)[rows - piece.start])
-    return np.concatenate(found)
-
-
 def _weights(ensemble: Ensemble, chosen: np.ndarray) -> np.ndarray | None:
     """Event weights of some members relative to their mean, (member,); None where there are none.
 
@@ -277,7 +268,7 @@ def _weights(ensemble: Ensemble, chosen: np.ndarray) -> np.ndarray | None:
     """
     if "weight" not in ensemble.columns:
         return None
-    weight = nominal(_rows(ensemble, "weight", chosen)).astype(np.float64)
+    weight = nominal(read_rows(ensemble, "weight", chosen)).astype(np.float64)
     if (weight < 0).any() or not weight.any():
         raise RefineError(
             f"{ensemble.path}: {int((weight < 0).sum())} of {len(weight)} event weights are negative"
