@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pullback.core.atomic import write_whole
+from pullback.core.atomic import write_atomic
 from pullback.core.joblog import progress
 from pullback.core.stopping import Clock
 from pullback.diffusion.devices import check_devices
@@ -18,7 +18,7 @@ from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Context, TrainPaths
 from pullback.methods.launch import launch
 from pullback.methods.simulator import CountedSimulator
-from pullback.problems.base import problem_of
+from pullback.problems.base import can_simulate, problem_of
 from pullback.study.base import canonical, job_digest
 from pullback.study.kinds import parse
 
@@ -119,7 +119,7 @@ def learn(
         # Not the number of processes: the training of one can go on in several.
         parts = {"job": plan, "data": data.digests, "code": json.loads(code), "threads": plan["threads"]}
         folder = checkpoint_folder(Path(checkpoints), parts, make=first)
-        simulator = CountedSimulator(problem, folder) if hasattr(problem, "forward") else None
+        simulator = CountedSimulator(problem, folder) if can_simulate(problem) else None
         data.simulator = simulator
         context = Context(tuple(plan["address"]), plan["threads"], plan["accelerator"], progress, stop)
         method = spec.build(problem, context)
@@ -183,7 +183,7 @@ def checkpoint_folder(checkpoints: Path, parts: dict[str, Any], make: bool = Tru
 def write_record(folder: Path, parts: dict[str, Any]) -> None:
     """Make the folder of a job's state, with the record of what the job's numbers depend on."""
     if not (folder / FINGERPRINT).exists():
-        write_whole(folder / FINGERPRINT, canonical(parts))
+        write_atomic(folder / FINGERPRINT, canonical(parts))
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
