@@ -1,4 +1,4 @@
-"""A simulator of one's own, as a class: the voltage of a discharging capacitor, seen through a noisy meter."""
+"""A user-defined simulator as a class: the voltage of a discharging capacitor, measured with noise."""
 
 import numpy as np
 

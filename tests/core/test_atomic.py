@@ -13,7 +13,7 @@ import pytest
 
 from pullback.core.atomic import ABANDONED_SECONDS, MACHINE, StoreError, atomic
 from pullback.core.joblog import job_log, log
-from pullback.diffusion.checkpoint import Checkpoints, write_whole
+from pullback.diffusion.checkpoint import Checkpoints, write_atomic
 from pullback.ensembles import hdf5
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter, index_ensemble
@@ -151,8 +151,8 @@ WRITERS = {
     "index": index,
     "root": collisions,
     "table": lambda disk: write_table(disk / "a.csv", COST_COLUMNS, ({} for _ in range(100_000))),
-    "text": lambda disk: write_whole(disk / "a.html", "a" * 10**6),
-    "model": lambda disk: write_whole(disk / "a.pt", bytes(10**6)),
+    "text": lambda disk: write_atomic(disk / "a.html", "a" * 10**6),
+    "model": lambda disk: write_atomic(disk / "a.pt", bytes(10**6)),
 }
 
 

@@ -2,7 +2,7 @@
 
 
 rule condition:
-    """Compute the conditioning state that all parts of an inference share, where it is costly: a prior fitted to the set.
+    """Compute the costly conditioning state that all parts of an inference share, such as a prior fitted to the set.
     Resumes when it was interrupted; the state is an artifact."""
     input:
         unpack(lambda w: graph.needed_to_infer(w.problem, w.method, w.infer, w.seed, w.family)),

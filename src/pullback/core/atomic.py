@@ -64,8 +64,8 @@ def atomic(path: Path | str) -> Iterator[Path]:
         raise StoreError(refusal(path, error, written)) from error
 
 
-def write_whole(path: Path | str, content: bytes | str) -> None:
-    """Write a file, text in UTF-8, that is there with all of its content, or not at all.
+def write_atomic(path: Path | str, content: bytes | str) -> None:
+    """Write a file, text in UTF-8, atomically.
 
     Raises:
         StoreError: the folder cannot be written or the disk is full.
@@ -76,7 +76,7 @@ def write_whole(path: Path | str, content: bytes | str) -> None:
 
 def write_sealed(path: Path, content: bytes) -> None:
     """Write the SHA-256 of some content, then the content."""
-    write_whole(path, hashlib.sha256(content).digest() + content)
+    write_atomic(path, hashlib.sha256(content).digest() + content)
 
 
 def read_sealed(path: Path) -> bytes:

@@ -1,6 +1,6 @@
 """Weighted particles: normalised weights, effective sample size, log evidence and resampling.
 
-A sample {x_i} with log weights {l_i} stands for the distribution sum_i W_i delta(x - x_i), W_i = exp(l_i) / sum_j
+A sample {x_i} with log weights {l_i} represents the distribution sum_i W_i delta(x - x_i), W_i = exp(l_i) / sum_j
 exp(l_j). A log weight of -inf is a dead particle; a sample whose particles are all dead has weights 0, an effective
 size of 0 and a log evidence of -inf. Particles are the last axis; leading axes are samples of their own.
 
@@ -75,7 +75,7 @@ def resample(weight: np.ndarray, draws: int, rng: np.random.Generator, kind: Res
     - ``multinomial``: independent draws.
     - ``stratified``: one draw in each of ``draws`` equal parts of the cumulated weight.
     - ``systematic``: the same with one uniform number for all parts: floor(N W_i) or ceil(N W_i) copies of each where
-      weights of particles that stand together are summed, too.
+      weights of neighbouring particles are summed, too.
     - ``residual``: floor(N W_i) copies of each, the others multinomial from what is left.
 
     Args:

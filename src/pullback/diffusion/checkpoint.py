@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from pullback.core.atomic import DamagedError, StoreError, read_sealed, write_sealed, write_whole
+from pullback.core.atomic import DamagedError, StoreError, read_sealed, write_atomic, write_sealed
 
 log = logging.getLogger("pullback")
 
@@ -52,7 +52,7 @@ def _packed(value: Any) -> bytes:
 def save_artifact(path: Path, weights: dict[str, torch.Tensor], meta: dict[str, Any]) -> None:
     """Write a model: its weights (moved to the CPU) and plain values (`Artifact`)."""
     weights = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
-    write_whole(path, _packed(_unshared({"format": FORMAT, "weights": weights, "meta": meta})))
+    write_atomic(path, _packed(_unshared({"format": FORMAT, "weights": weights, "meta": meta})))
 
 
 def _unshared(value: Any) -> Any:

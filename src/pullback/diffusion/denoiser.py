@@ -1,7 +1,7 @@
 """Denoisers: E[x_0 | x_t], the only quantity of a prior that a sampler needs.
 
-By Tweedie's formula the score of the noisy prior is (alpha E[x_0 | x_t] - x_t) / sigma^2. What networks predict are
-other combinations of the same two means, those of data and of noise:
+By Tweedie's formula the score of the noisy prior is (alpha E[x_0 | x_t] - x_t) / sigma^2. Networks predict other
+combinations of the same two means, of data and of noise:
 
     p = c E[x_0 | x_t] + d E[n | x_t]
 

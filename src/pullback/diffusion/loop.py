@@ -85,7 +85,7 @@ class _Step(nn.Module):
 
 
 def make_fabric(context: Context, train: Train) -> Fabric:
-    """Fabric for this process: one device alone, or one of the processes that torchrun started."""
+    """Fabric for this process: a single device, or one of the processes of torchrun."""
     gpu = pick_device(context.accelerator).type == "cuda"
     torchrun = TorchElasticEnvironment.detect()
     return Fabric(
@@ -127,7 +127,7 @@ def fit(
         finish: called at the end with the model that is kept, in evaluation mode; what it returns is added to ``meta``.
 
     Returns:
-        The artifact; of several processes the first alone has what ``finish`` returned.
+        The artifact; with several processes only that of the first contains the values of ``finish``.
 
     Raises:
         TrainingError: the loss is not finite.

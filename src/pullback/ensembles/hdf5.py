@@ -241,7 +241,7 @@ def describe(file: h5py.File, field: Field) -> dict[str, str]:
 
 
 def field_to_json(field: Field) -> dict[str, Any]:
-    """What is needed to make the field again, but for the coordinate values, which are variables of the file."""
+    """A field as plain values, without coordinate values, which are variables of the file."""
     return {**vars(field), "coordinates": {name: each.units for name, each in field.coordinates.items()}}
 
 
@@ -254,7 +254,7 @@ def field_from_json(entry: Mapping[str, Any], file: h5py.File) -> Field:
     return Field(**plain)
 
 
-def mend(*files: Path) -> str:
+def remedy_for(*files: Path) -> str:
     """Command that has damaged or missing files made again. The target of a link into a cache is removed too."""
     there = [str(name) for file in files if file.exists() for name in (file, *_linked(file))]
     return f"to have it made anew: rm {' '.join(there)}, and run again" if there else "run again to have it made"
@@ -287,7 +287,7 @@ def open_any(path: Path | str, remedy: str | None = None) -> h5py.File:
         StoreError: there is no such file, or it is truncated or not HDF5.
     """
     path = Path(path)
-    remedy = remedy or mend(path)
+    remedy = remedy or remedy_for(path)
     if not path.exists():
         raise StoreError(f"{path}: there is no such file; {remedy}")
     try:
@@ -300,7 +300,7 @@ def open_any(path: Path | str, remedy: str | None = None) -> h5py.File:
         raise StoreError(f"{path}: not readable as HDF5, truncated or damaged ({error}); {remedy}") from None
 
 
-def open_whole(path: Path | str, kinds: tuple[str, ...], index: Path | None = None) -> h5py.File:
+def open_checked(path: Path | str, kinds: tuple[str, ...], index: Path | None = None) -> h5py.File:
     """Open an HDF5 file of pullback for reading.
 
     Args:
@@ -312,7 +312,7 @@ def open_whole(path: Path | str, kinds: tuple[str, ...], index: Path | None = No
         StoreError: there is no such file, it is truncated or not HDF5, or it is not one of these kinds.
     """
     path = Path(path)
-    remedy = mend(path, *filter(None, [index]))
+    remedy = remedy_for(path, *filter(None, [index]))
     file = open_any(path, remedy)
     with refuse_damage(path, remedy):
         kind = file.attrs.get("kind")

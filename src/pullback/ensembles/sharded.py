@@ -76,10 +76,10 @@ class PieceReader:
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
-        self._file = hdf5.open_whole(self.path, self.kinds)
+        self._file = hdf5.open_checked(self.path, self.kinds)
         self._open: dict[Path, h5py.File] = {}
         self._start = 0
-        with hdf5.refuse_damage(self.path, hdf5.mend(self.path)):
+        with hdf5.refuse_damage(self.path, hdf5.remedy_for(self.path)):
             attributes = dict(self._file.attrs)
             self.digest: str = attributes["content_digest"]
             self.spec: dict[str, Any] = json.loads(attributes["spec"])
@@ -97,7 +97,7 @@ class PieceReader:
     def made_by(self) -> dict[str, Any]:
         """The job that made the first piece: of the only one, or of the first that an index lists."""
         path = self._pieces[0].path
-        with hdf5.refuse_damage(path, hdf5.mend(path)):
+        with hdf5.refuse_damage(path, hdf5.remedy_for(path)):
             made: dict[str, Any] = json.loads(self._handle(path).attrs["spec"])
         return made
 
@@ -109,12 +109,12 @@ class PieceReader:
         pieces, row = [], 0
         for name, count, digest, size in zip(names, counts, digests, sizes, strict=True):
             path = self.path.parent / name
-            remedy = hdf5.mend(path, self.path)
+            remedy = hdf5.remedy_for(path, self.path)
             found = path.stat().st_size if path.exists() else None
             # The size first: a truncated file can keep the HDF5 library busy for ever.
             if found is not None and found != size:
                 raise StoreError(f"{path}: found {found} bytes, wanted {size}: truncated or changed; {remedy}")
-            with hdf5.open_whole(path, self.kinds, self.path) as piece:
+            with hdf5.open_checked(path, self.kinds, self.path) as piece:
                 if piece.attrs["content_digest"] != digest:
                     raise StoreError(f"{path}: its content changed since {self.path.name} was made; {remedy}")
             pieces.append(Piece(path, row, row + int(count)))
@@ -130,7 +130,7 @@ class PieceReader:
         found = []
         for path, low, high in self._pieces:
             if max(low, first) < min(high, last):
-                with hdf5.refuse_damage(path, hdf5.mend(*dict.fromkeys((path, self.path)))):
+                with hdf5.refuse_damage(path, hdf5.remedy_for(*dict.fromkeys((path, self.path)))):
                     found.append(self._handle(path)[name][max(low, first) - low : min(high, last) - low])
         if found:
             return found[0] if len(found) == 1 else np.concatenate(found)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pullback.ensembles.hdf5 import StoreError, mend, open_any, refuse_damage
+from pullback.ensembles.hdf5 import StoreError, open_any, refuse_damage, remedy_for
 from pullback.study.base import JOB_DIGEST_DIGITS
 
 SHOWN = 5
@@ -21,7 +21,7 @@ class StaleFileError(StoreError):
 
 def job_digest_of(path: Path) -> str | None:
     """Digest of the job that made an HDF5 file of pullback."""
-    with open_any(path) as file, refuse_damage(path, mend(path)):
+    with open_any(path) as file, refuse_damage(path, remedy_for(path)):
         found = file.attrs.get("spec_digest")
     return None if found is None else str(found)[:JOB_DIGEST_DIGITS]
 

@@ -165,7 +165,7 @@ class UnfoldedReader:
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
-        with hdf5.open_whole(self.path, (KIND,)) as file, hdf5.refuse_damage(self.path, hdf5.mend(self.path)):
+        with hdf5.open_checked(self.path, (KIND,)) as file, hdf5.refuse_damage(self.path, hdf5.remedy_for(self.path)):
             self.x = hdf5.field_from_json(json.loads(file.attrs["fields"])["x"], file)
             self.digest: str = file.attrs["content_digest"]
             self.ensemble_digest: str = file.attrs["ensemble_digest"]

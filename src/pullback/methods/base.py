@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 
-from pullback.core.atomic import write_whole
+from pullback.core.atomic import write_atomic
 from pullback.ensembles.arrays import Ensemble
 from pullback.problems.base import Problem
 from pullback.study.kinds import Infer
@@ -116,7 +116,7 @@ class TrainPaths:
             writer.writerow(curves[0] if curves else ("step", "train_loss", "validation_loss"))
             for row in curves:
                 writer.writerow([v if isinstance(v, int) else f"{v:.8g}" for v in row.values()])
-            write_whole(self.curves, text.getvalue().encode())
+            write_atomic(self.curves, text.getvalue().encode())
         if self.artifact:
             save_artifact(self.artifact, weights, meta)
         return Artifact({name: value.detach().cpu() for name, value in weights.items()}, meta)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pullback.core.stopping import Stopped
 from pullback.ensembles.store import add_cost
-from pullback.methods.loading import Inputs, Spent, opened, record_of
+from pullback.methods.loading import CostMeter, Inputs, opened, record_of
 from pullback.methods.states import States, conditioning_sets, load_states, save_states
 from pullback.methods.train import checkpoint_folder
 from pullback.study.base import job_digest
@@ -37,7 +37,7 @@ def condition(
     """
     with opened(job, inputs, limit, gpus) as (plan, method, ensemble):
         folder = checkpoint_folder(Path(checkpoints), record_of(plan, inputs, ensemble, code))
-        spent, settings = Spent(method), method.settings
+        spent, settings = CostMeter(method), method.settings
         events = min(ensemble.n, settings.max_events or ensemble.n)
         sets = list(conditioning_sets(events, ensemble.n, settings.set_size))
         states, longest = States({}, {}), 0.0

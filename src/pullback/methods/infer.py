@@ -12,7 +12,7 @@ from pullback.core.stopping import Stopped
 from pullback.ensembles.arrays import Ensemble
 from pullback.ensembles.store import EnsembleReader, PosteriorWriter, add_cost, merge
 from pullback.methods.base import Method, PosteriorSamples
-from pullback.methods.loading import Inputs, Spent, opened, record_of
+from pullback.methods.loading import CostMeter, Inputs, opened, record_of
 from pullback.methods.resume import Answer, Finished
 from pullback.methods.states import States, conditioning_sets, load_states
 from pullback.methods.train import checkpoint_folder
@@ -124,7 +124,7 @@ def answer(
         log.warning(
             "%d of %d parts have nothing to do: give `parts: %d`, or smaller sets", parts - len(work), parts, len(work)
         )
-    spent = Spent(method)
+    spent = CostMeter(method)
     sampler = Sampler(method, ensemble, states)
     longest = 0.0
     with PosteriorWriter(

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pullback.core.atomic import write_whole
+from pullback.core.atomic import write_atomic
 from pullback.core.joblog import log_files
 from pullback.core.stopping import Clock, Stopped
 
@@ -54,7 +54,7 @@ def launch(arguments: Mapping[str, Any], folder: Path, clock: Clock, processes: 
     for name in (STOPPED, FAILED):
         (folder / name).unlink(missing_ok=True)
     job = folder / "job.json"
-    write_whole(job, json.dumps({"arguments": arguments, "logs": log_files()}))
+    write_atomic(job, json.dumps({"arguments": arguments, "logs": log_files()}))
     command = torchrun(job, processes, nodes)
     log.info("starts %d processes: %s", processes * nodes, " ".join(command))
     reason, status = _run(command, folder / SAID, clock)

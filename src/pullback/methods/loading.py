@@ -55,7 +55,7 @@ class Inputs(NamedTuple):
 def opened(
     job: str, inputs: Inputs, limit: float | None, gpus: int
 ) -> Iterator[tuple[dict[str, Any], Method[Any], EnsembleReader]]:
-    """A job, parsed, its method and its ensemble, open, under the job's clock.
+    """Context with the parsed job, its method and its open ensemble, under the job's clock.
 
     Args:
         job: canonical JSON.
@@ -75,7 +75,7 @@ def opened(
 
 
 def _load_method(plan: Mapping[str, Any], inputs: Inputs, stop: Callable[..., str | None], gpus: int) -> Method[Any]:
-    """The method of a job, with its settings, what it learned and what it is told of the family."""
+    """The method of a job, with its settings, its trained artifact and the parameters of the family that it uses."""
     check_devices(gpus, plan["accelerator"])
     reference = [inputs.reference] if inputs.reference else []
     refuse_stale_files(plan, ensemble=[inputs.ensemble], seen=inputs.seen, reference=reference)
@@ -117,7 +117,7 @@ def _job_digest_of_artifact(path: Path) -> str | None:
     return load_artifact(path)[1].get("asked")
 
 
-class Spent:
+class CostMeter:
     """Cost of an attempt: in total and since the last query."""
 
     def __init__(self, method: Method[Any]):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pullback.core.atomic import write_whole
+from pullback.core.atomic import write_atomic
 from pullback.problems.base import Problem, simulate
 
 RECORD = "simulator.json"
@@ -34,5 +34,5 @@ class CountedSimulator:
         y, ok = simulate(self._problem, x, rng)
         self.cost["simulator_calls"] += len(x)
         self.cost["failed_simulations"] += int(len(x) - ok.sum())
-        write_whole(self._record, json.dumps(self.cost))
+        write_atomic(self._record, json.dumps(self.cost))
         return y, ok

@@ -57,7 +57,7 @@ def conditioning_sets(events: int, observed: int, set_size: int | str) -> Iterat
 
 
 def save_states(path: Path, states: States, job_digest: str = "") -> None:
-    """Write states, whole or not at all; ``job_digest`` is the digest of the job that makes the file."""
+    """Write states atomically; ``job_digest`` is the digest of the job that makes the file."""
     from pullback.diffusion.checkpoint import save_artifact
 
     sets = [{"set": list(members), "state": _tensors(packed)} for members, packed in states.packed.items()]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pullback.core.atomic import write_whole
+from pullback.core.atomic import write_atomic
 from pullback.core.joblog import progress
 from pullback.core.stopping import Clock
 from pullback.diffusion.devices import check_devices
@@ -183,7 +183,7 @@ def checkpoint_folder(checkpoints: Path, parts: dict[str, Any], make: bool = Tru
 def write_record(folder: Path, parts: dict[str, Any]) -> None:
     """Make the folder of a job's state, with the record of what the job's numbers depend on."""
     if not (folder / FINGERPRINT).exists():
-        write_whole(folder / FINGERPRINT, canonical(parts))
+        write_atomic(folder / FINGERPRINT, canonical(parts))
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pullback.ensembles.store import add_cost
 from pullback.ensembles.unfolded import write_unfolded
-from pullback.methods.loading import Inputs, Spent, opened
+from pullback.methods.loading import CostMeter, Inputs, opened
 from pullback.methods.states import load_states
 
 log = logging.getLogger("pullback")
@@ -27,7 +27,7 @@ def unfold(job: str, inputs: Inputs, out: Path, limit: float | None = None, gpus
         StoreError: the result of the method is not a valid distribution.
     """
     with opened(job, inputs, limit, gpus) as (plan, method, ensemble):
-        spent = Spent(method)
+        spent = CostMeter(method)
         before: Mapping[str, float] = {}
         if inputs.state is None:
             state = method.condition(ensemble)

@@ -8,14 +8,14 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from pullback.core.atomic import write_whole
+from pullback.core.atomic import write_atomic
 from pullback.core.joblog import log_to
 from pullback.core.stopping import Clock, Stopped
 from pullback.methods.launch import FAILED, STOPPED
 from pullback.methods.train import learn
 
 
-def told_to_stop() -> str | None:
+def driver_has_stopped() -> str | None:
     """Whether the driver has closed our standard input, or has died."""
     readable, _, _ = select.select([sys.stdin], [], [], 0)
     return "as its driver has ended" if readable and not os.read(sys.stdin.fileno(), 1) else None
@@ -29,10 +29,10 @@ def main(path: Path) -> int:
         log_to(name)
     with Clock() as clock:
         try:
-            learn(**asked["arguments"], stop=lambda: clock.due() or told_to_stop(), first=rank == 0)
+            learn(**asked["arguments"], stop=lambda: clock.due() or driver_has_stopped(), first=rank == 0)
         except Stopped as stopped:
             if rank == 0:
-                write_whole(path.parent / STOPPED, json.dumps({"where": stopped.where, "reason": stopped.reason}))
+                write_atomic(path.parent / STOPPED, json.dumps({"where": stopped.where, "reason": stopped.reason}))
         except Exception as error:
             # The first counts: the others fail because one is missing.
             with suppress(FileExistsError), (path.parent / FAILED).open("x") as stream:

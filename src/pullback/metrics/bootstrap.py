@@ -90,9 +90,9 @@ def distance_interval(value: float, replicas: np.ndarray) -> tuple[float | None,
     """95 % interval of a distance between samples, from its replicas (replica,).
 
     A distance cannot be negative, so the noise of the sample lifts it, and a replica adds that noise a second time:
-    percentiles of replicas can lie wholly above the value. Only their spread is used: the percentiles are moved so
-    that the mean of the replicas stands at the value, and cut at 0. The interval tells how much the value would
-    change with another test set of this size; the lift itself stays in, as it does in the floor printed beside it.
+    percentiles of replicas can lie wholly above the value. Only their spread is used: the percentiles are moved so that
+    the mean of the replicas equals the value, and clipped at 0. The interval measures the variation of the value
+    between test sets of this size; the lift itself stays in, as it does in the floor printed beside it.
     """
     if len(replicas) == 0:
         return None, None

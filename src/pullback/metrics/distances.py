@@ -24,7 +24,7 @@ def directions(address: seeding.Address, dimension: int, count: int) -> np.ndarr
 def project(sample: np.ndarray, theta: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """A sample (event, dimension) seen along directions (direction, dimension): (direction, event) float32.
 
-    The centre (dimension,) is taken off before rounding to float32: distances do not feel it, precision does.
+    The centre (dimension,) is subtracted before rounding to float32, for precision; distances do not depend on it.
     """
     return (theta.astype(np.float32) @ (sample - centre).astype(np.float32).T).astype(np.float32, copy=False)
 

@@ -164,7 +164,7 @@ def evaluate(
     with hdf5.create(examples) as file:
         names = {"problem": "problem_name", "method": "method", "method_kind": "method_kind", "returns": "returns"}
         file.attrs.update({name: parsed[key] for name, key in names.items()} | {"spec_digest": hdf5.spec_digest(job)})
-        for i in progress(order, total=len(order), label=f"judge {parsed['method']}"):
+        for i in progress(order, total=len(order), label=f"evaluate {parsed['method']}"):
             infer, seed, family = results[i]
             if case is None or case.name != family:
                 if case is not None:

@@ -1,7 +1,7 @@
 """Comparison of posteriors with the exact one, where it is known (`problems.true_prior`).
 
 For the first events of a family draws are made from p(x|y) under the family's true prior; they are the same for every
-method. Against them stand
+method. The rows are
 
 ``posterior_mean_error``
     root of the mean over events and components of ((mean - exact mean) / exact standard deviation)^2;
@@ -12,8 +12,8 @@ method. Against them stand
 ``energy_score_excess``, ``crps_excess``
     mean score over the exact posterior's mean score on the same events, minus one: 0.01 is one per cent worse.
 
-Squares of differences between estimates from m and M draws are too large by the noise of both. For a mean that is
-var/m, and is taken off. For covariances |C - C'|_F^2 = tr C^2 + tr C'^2 - 2 tr C C', and tr C^2 has an unbiased
+Squares of differences between estimates from m and M draws are too large by the noise of both. For a mean the bias is
+var/m, and is subtracted. For covariances |C - C'|_F^2 = tr C^2 + tr C'^2 - 2 tr C C', and tr C^2 has an unbiased
 estimate for any distribution (Himeno and Yamada 2014), with S the sample covariance and z draws about their mean:
 
     (m - 1) / (m (m - 2) (m - 3)) [ (m - 1) (m - 2) tr S^2 + (tr S)^2 - m / (m - 1) sum |z|^4 ].

@@ -1,6 +1,6 @@
 """A metric: name, title, unit, direction, and the function that computes it.
 
-A built-in metric stands beside its function and has a line in `pullback.registry`. One from outside is an entry point
+A built-in metric is defined next to its function and listed in `pullback.registry`. An external one is an entry point
 of the group ``pullback.metrics`` or ``./my.py:NAME`` beside the study, named in ``evaluation: {metrics: [...]}``:
 
     import numpy as np

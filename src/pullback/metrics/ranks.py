@@ -118,7 +118,7 @@ def distance_from_uniform(u: np.ndarray, weight: np.ndarray | None = None) -> fl
 
 
 def effective(n: int, weight: np.ndarray | None) -> float:
-    """Number of events of equal weight that know as much."""
+    """Effective sample size of weighted events."""
     return float(n if weight is None else effective_size(weight))
 
 

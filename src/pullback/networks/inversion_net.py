@@ -1,10 +1,10 @@
 """InversionNet: shot gathers to a velocity model through one vector (Wu and Lin 2020, IEEE TCI 6, 419).
 
 An encoder of strided convolutions shrinks the gathers, time first until a sample is about as wide as a receiver, to
-one vector that sees everything; a decoder of transposed convolutions grows a model from it. Every convolution is
-followed by batch normalisation and a leaky rectifier. Depth follows the size of the data: for OpenFWI's 5 x 1000 x 70
-gathers, its 70 x 70 models and width 32 these are the layers of OpenFWI's code (Deng et al. 2022, 24.4 M weights), but
-for the last, which is linear here and not normalised and squashed by tanh, as x is standardised and not mapped to
+one vector with a global receptive field; a decoder of transposed convolutions grows a model from it. Every convolution
+is followed by batch normalisation and a leaky rectifier. Depth follows the size of the data: for OpenFWI's 5 x 1000 x
+70 gathers, its 70 x 70 models and width 32 these are the layers of OpenFWI's code (Deng et al. 2022, 24.4 M weights),
+but for the last, which is linear here and not normalised and squashed by tanh, as x is standardised and not mapped to
 [-1, 1].
 """
 

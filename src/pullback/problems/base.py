@@ -147,7 +147,7 @@ def problem_of(entry: dict[str, Any]) -> Problem:
 def simulate(problem: Problem, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Observations y (event, *y) of x (event, *x) and which succeeded (event,): `simulate`, or `apply` and `observe`.
 
-    Where that failed, y means nothing.
+    y is undefined for failed events.
     """
     if hasattr(problem, "simulate"):
         return problem.simulate(x, rng)

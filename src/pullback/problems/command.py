@@ -16,7 +16,7 @@ from pullback.study.kinds import SimulatorSettings
 
 
 class CommandError(ValueError):
-    """A command that failed or gave something else than it was asked for."""
+    """A command that failed or returned an invalid array."""
 
 
 class FieldOptions(Closed):

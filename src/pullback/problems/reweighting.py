@@ -1,7 +1,7 @@
-"""Posterior draws from an independent sample of the truth: it is the prior, the likelihood weights it.
+"""Importance sampling with an independent sample of the truth as the prior, weighted by the likelihood.
 
-Exact as the sample grows. What it is worth for one event is the effective number of truths, (sum w)^2 / sum w^2: near
-one, the answer is a single truth that happens to lie near.
+Exact as the sample grows. Its quality for one event is the effective sample size, (sum w)^2 / sum w^2; near one, all
+draws are copies of a single truth.
 """
 
 import math
@@ -46,7 +46,7 @@ def choose(
     draws: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which truths answer each event.
+    """Draw truths for each event by weight.
 
     Args:
         log_likelihood: of some observations (event, *y) for all truths, (event, truth).

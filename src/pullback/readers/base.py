@@ -67,7 +67,7 @@ class Events:
     """The events of one open file.
 
     Attributes:
-        blocks: in order, each read when it is asked for.
+        blocks: in order, each read lazily.
         summary: summary for messages: ``segy, 1 event``.
         attributes: of the ensemble's file.
     """

@@ -22,7 +22,7 @@ def read_idx(path: Path | str, axes: int) -> np.ndarray:
     """The array of an idx file, uint8.
 
     Args:
-        path: an idx file, or one compressed with gzip (told by its content, not by its name).
+        path: an idx file, or one compressed with gzip (detected by content, not by name).
         axes: wanted number of axes: 3 for images (image, row, column), 1 for labels.
 
     Raises:

@@ -39,7 +39,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Example:
-    """What one method answered for one family.
+    """Example results of one method on one family.
 
     Attributes:
         problem, method, method_kind, returns, infer, seed, family, title, role, shift: as in the metrics table.

@@ -37,7 +37,7 @@ class ExportError(ValueError):
 
 
 class Source:
-    """A posterior with the ensemble that it answers, or an ensemble.
+    """A posterior with its ensemble, or an ensemble.
 
     Args:
         stack: closes the files.

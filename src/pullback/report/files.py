@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from pullback.core.atomic import write_whole
+from pullback.core.atomic import write_atomic
 
 
 class ReportError(ValueError):
@@ -12,4 +12,4 @@ class ReportError(ValueError):
 
 def write_resolved(job: str, out: Path) -> None:
     """Write the study as it runs (``Plan.resolved()``), for people: indented."""
-    write_whole(out, json.dumps(json.loads(job), indent=1, sort_keys=True) + "\n")
+    write_atomic(out, json.dumps(json.loads(job), indent=1, sort_keys=True) + "\n")

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from pullback.core.atomic import write_whole
+from pullback.core.atomic import write_atomic
 from pullback.core.optional import require
 from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.metrics.metric import load_metrics, words
@@ -152,10 +152,10 @@ def write_report(
     asked = _asked(study, rows, cost, families, series)
     here = Path(page).parent
     html = _render(study, problems, series, asked, *(os.path.relpath(path, here) for path in (table, seeds, drawn)))
-    write_whole(table, text.to_csv(index=False, lineterminator="\n"))
+    write_atomic(table, text.to_csv(index=False, lineterminator="\n"))
     write_table(seeds, SEED_COLUMNS, seed_rows(numbers.to_dict("records")))
     write_table(drawn, LINE_COLUMNS, (row for plot, _ in asked for row in plot.rows()))
-    write_whole(page, html)
+    write_atomic(page, html)
 
 
 def _asked(

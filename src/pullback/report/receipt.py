@@ -11,7 +11,7 @@ from typing import Any
 
 import h5py
 
-from pullback.core.atomic import write_whole
+from pullback.core.atomic import write_atomic
 from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.report.files import ReportError
 
@@ -60,8 +60,8 @@ def versions() -> dict[str, str | None]:
 def write_receipt(job: str, data: list[Path], models: list[Path], lock: str, out: Path) -> None:
     """Write the receipt.
 
-    Everything that a rerun must reproduce stands under its own key; where and when the run was made, and on what,
-    stands under ``machine``, which a comparison leaves out.
+    Everything that a rerun must reproduce has its own key; machine, time and place of the run are under ``machine``,
+    which comparisons ignore.
 
     Args:
         job: ``Plan.receipt_job()``.
@@ -88,7 +88,7 @@ def write_receipt(job: str, data: list[Path], models: list[Path], lock: str, out
         "models": {_name(path): file_digest(path) for path in models},
         "machine": machine(),
     }
-    write_whole(out, json.dumps(receipt, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    write_atomic(out, json.dumps(receipt, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def _name(path: Path) -> str:

@@ -17,7 +17,7 @@ _NUMBERS = {"value", "low", "high", "floor", "n", "n_observed", *COST_COLUMNS[5:
 
 
 def read_csv(paths: Iterable[Path], wanted: Sequence[str]) -> Any:
-    """All rows of some CSV files, in order, every cell as the text that stands in the file.
+    """All rows of some CSV files, in order, every cell as text.
 
     Raises:
         ReportError: a file is missing, empty or lacks a wanted column.
@@ -202,7 +202,7 @@ def _cell(measured: Measured | None, marked: bool, most: float, floor: float) ->
 
 
 def count(value: float) -> str:
-    """A whole number with thin spaces between thousands, or a dash."""
+    """An integer with thin spaces between thousands, or a dash."""
     return f"{int(value):,}".replace(",", "\u202f") if math.isfinite(value) else "–"
 
 

@@ -19,7 +19,7 @@ from pullback.study.shifts import SimulatorShift
 
 
 class Plan(Layout):
-    """The jobs of a study: the text of each, beside what it comes to.
+    """The jobs of a study: the parameters of each, in addition to the layout.
 
     A text is kept: the rules ask several times, and every job that reads its file asks for its digest.
     """

@@ -168,7 +168,7 @@ class KindSpec(Closed):
 
     @property
     def memory_mb(self) -> int:
-        """Most memory for the events that it learns from, in megabytes; more are read when they are needed."""
+        """Limit in megabytes for holding the training events in memory; larger data are read on demand."""
         return int(getattr(getattr(self, "train", None), "memory_mb", 2000))
 
     @property

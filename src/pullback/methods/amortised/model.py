@@ -92,7 +92,7 @@ def path_loss(
     targets: int | None,
     absolute: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Squared error of the first ``targets`` members of each set (all when None), given the whole set.
+    """Squared error of the first ``targets`` members of each set (all when None), given the full set.
 
     Args:
         model: the network and what makes its context.
@@ -126,7 +126,7 @@ class ModelState(NamedTuple):
     Attributes:
         context: (resample, k), or None for a model without a context; one row where the set is not resampled.
         size: members of the set.
-        signature: (1, k + 2 features) of the set as it is (`conditioning.signature`), for a model with an encoder.
+        signature: (1, k + 2 features) of the original set (`conditioning.signature`), for a model with an encoder.
     """
 
     context: Tensor | None

@@ -32,7 +32,7 @@ class Particles(NamedTuple):
         x: (draw, *x), as networks see it.
         log_weight: (draw,), finite where ok; None for equal weights.
         ok: (draw,), False for a particle that died; None where none did.
-        diagnostics: numbers about this answer that belong in the report.
+        diagnostics: diagnostics of these draws for the report.
     """
 
     x: Tensor

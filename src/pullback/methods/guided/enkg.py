@@ -15,7 +15,7 @@ No noise is added (G is the problem's `apply`, where it has one), no derivative 
 measurement noise used: the step is invariant to the scale of the data and to its noise level, so that the particles
 concentrate more than a posterior does. The matrix in
 front of the deviations has Frobenius norm = guidance, so its rows have mean norm guidance / sqrt(N): the step depends
-on N, and `frobenius_norm` keeps the published row norm when N is smaller. Near an answer A is symmetric, and an update
+on N, and `frobenius_norm` keeps the published row norm when N is smaller. Near a solution A is symmetric, and an update
 contracts as long as its largest eigenvalue, at most the Frobenius norm, is below 2.
 """
 
