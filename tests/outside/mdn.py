@@ -103,7 +103,7 @@ class MdnSpec(MethodSpec):
     returns: ClassVar = "approximate"
     trains: ClassVar = True
     needs_seen: ClassVar = True
-    alone: ClassVar = "its loop shares no steps"
+    single_process_reason: ClassVar = "its loop shares no steps"
     advice: ClassVar = "more components or training steps"
 
     components: int = Field(default=4, ge=1, description="Gaussians in the mixture")
