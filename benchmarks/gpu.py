@@ -86,10 +86,12 @@ def vectors(tiny: bool) -> Task:
     """EI-FM of the study gaussian-a."""
     problem = Gaussian(GaussianSimulator())
 
+    from pullback.problems.base import simulate
+
     def draw(rng: np.random.Generator, ensemble: int, n: int) -> tuple[np.ndarray, np.ndarray]:
         gamma = rng.uniform(0.25, 0.75) * (-1 if ensemble % 2 else 1)
         x = problem.sample_prior(rng, n, {"gamma": gamma})
-        return x, problem.forward(x, rng)[0]
+        return x, simulate(problem, x, rng)[0]
 
     sizes = {"set_size": (50, 100), "loss_members": 32} if tiny else {}
     spec = study_spec("gaussian-a.yaml", "gaussian", steps=12 if tiny else 400, **sizes)

@@ -113,7 +113,7 @@ def test_an_alias_stands_where_its_anchor_is(folder, edit):
     ("name", "old", "new", "jobs"),
     [
         ("metrics/distances.py", "import numpy", "CHANGED = 1\nimport numpy", "evaluate 4"),
-        ("methods/infer.py", "    plan = ", "    plan = None\n    plan = ", "infer 11"),
+        ("methods/infer.py", "import logging", "CHANGED = 1\nimport logging", "infer 11"),
     ],
 )
 def test_code_is_named_by_file(folder, edit, name, old, new, jobs):

@@ -195,7 +195,7 @@ def test_a_folder_that_cannot_take_a_run_is_one_line(finished, folder, tmp_path)
     refused(bare, "^results is a file, wanted a folder: move it away and run again")
     (bare / "results").unlink()
     (bare / "results").symlink_to("/scratch/that/is/gone")
-    refused(bare, "^results is a link to /scratch/that/is/gone, which is not there")
+    refused(bare, "^results is a link to /scratch/that/is/gone, which does not exist")
     (bare / "results").unlink()
 
     with small_disk(bare / "full", "1m"):
