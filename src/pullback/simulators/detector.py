@@ -26,7 +26,6 @@ PT_MIN = 5.0
 ETA_MAX = 4.5
 """A reconstructed jet beyond is lost."""
 TRUTH_FEATURES = ("pt", "eta", "phi", "mass")
-OBSERVED_FEATURES = ("pt", "eta", "phi")
 
 _ATTEMPTS = 1000
 
