@@ -18,7 +18,7 @@ rule collide:
         mem_mb=2000,
         runtime=240,
     params:
-        **named(lambda w: plan.simulate_job(w.problem, w.family, w.split, int(w.shard))),
+        **named(lambda w: plan.simulate_job(w.problem, w.family, w.split, int(w.shard)), "simulator", "params"),
         code=lambda w: graph.code("collide"),
     script:
         "../scripts/collide.py"

@@ -40,7 +40,7 @@ rule evaluate:
         mem_mb=4000,
         runtime=240,
     params:
-        **named(lambda w: plan.evaluate_job(w.problem, w.method)),
+        **named(lambda w: plan.evaluate_job(w.problem, w.method), "evaluation", "families", "inputs"),
         code=lambda w: graph.code("evaluate", w.problem),
     script:
         "../scripts/evaluate.py"

@@ -21,7 +21,7 @@ rule index_ensemble:
         mem_mb=2000,
         runtime=20,
     params:
-        **named(lambda w: plan.index_job(w.problem, w.family, w.split)),
+        **named(lambda w: plan.index_job(w.problem, w.family, w.split), "inputs"),
         code=lambda w: graph.code("index_ensemble"),
     script:
         "../scripts/index_ensemble.py"
@@ -51,7 +51,7 @@ rule index_posterior:
         mem_mb=2000,
         runtime=20,
     params:
-        **named(lambda w: plan.index_posterior_job(w.problem, w.method, w.infer, int(w.seed), w.family)),
+        **named(lambda w: plan.index_posterior_job(w.problem, w.method, w.infer, int(w.seed), w.family), "inputs"),
         code=lambda w: graph.code("index_posterior"),
     script:
         "../scripts/index_posterior.py"

@@ -22,7 +22,13 @@ rule condition:
         mem_mb=4000,
         runtime=480,
     params:
-        **named(lambda w: plan.condition_job(w.problem, w.method, w.infer, int(w.seed), w.family)),
+        **named(
+            lambda w: plan.condition_job(w.problem, w.method, w.infer, int(w.seed), w.family),
+            "params",
+            "method",
+            "infer",
+            "inputs",
+        ),
         code=lambda w: graph.code("condition", w.problem, methods=w.method, infer=w.infer),
     script:
         "../scripts/condition.py"
@@ -52,7 +58,11 @@ rule infer:
         runtime=480,
     params:
         **named(
-            lambda w: plan.infer_job(w.problem, w.method, w.infer, int(w.seed), w.family, paths.part_number(w.part))
+            lambda w: plan.infer_job(w.problem, w.method, w.infer, int(w.seed), w.family, paths.part_number(w.part)),
+            "params",
+            "method",
+            "infer",
+            "inputs",
         ),
         code=lambda w: graph.code("infer", w.problem, methods=w.method, infer=w.infer),
     script:
@@ -81,7 +91,13 @@ rule unfold:
         mem_mb=4000,
         runtime=480,
     params:
-        **named(lambda w: plan.unfold_job(w.problem, w.method, w.infer, int(w.seed), w.family)),
+        **named(
+            lambda w: plan.unfold_job(w.problem, w.method, w.infer, int(w.seed), w.family),
+            "params",
+            "method",
+            "infer",
+            "inputs",
+        ),
         code=lambda w: graph.code("unfold", w.problem, methods=w.method, infer=w.infer),
     script:
         "../scripts/unfold.py"

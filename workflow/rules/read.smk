@@ -21,7 +21,7 @@ rule read:
         mem_mb=4000,
         runtime=60,
     params:
-        **named(lambda w: plan.read_job(w.problem, w.family, w.split, int(w.shard))),
+        **named(lambda w: plan.read_job(w.problem, w.family, w.split, int(w.shard)), "simulator", "read", "inputs"),
         code=lambda w: graph.code_to_read(w.problem, w.family),
     script:
         "../scripts/read.py"

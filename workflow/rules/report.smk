@@ -20,7 +20,7 @@ rule resolve:
         mem_mb=500,
         runtime=5,
     params:
-        **named(lambda w: plan.resolved()),
+        **named(lambda w: plan.resolved(), "study"),
         code=lambda w: graph.code("resolve"),
     script:
         "../scripts/resolve.py"
@@ -73,7 +73,7 @@ rule report:
         mem_mb=4000,
         runtime=60,
     params:
-        **named(lambda w: plan.report_job()),
+        **named(lambda w: plan.report_job(), "study"),
         code=lambda w: graph.code("report"),
     script:
         "../scripts/report.py"
@@ -105,7 +105,7 @@ rule receipt:
         mem_mb=2000,
         runtime=20,
     params:
-        **named(lambda w: plan.receipt_job()),
+        **named(lambda w: plan.receipt_job(), "study"),
         code=lambda w: graph.code("receipt"),
         # By content: a checkout gives the file another time and a clone another path.
         lock=file_digest(Path(workflow.source_path("../../envs/requirements.lock"))),

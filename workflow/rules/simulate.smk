@@ -17,7 +17,7 @@ rule preflight:
         mem_mb=2000,
         runtime=20,
     params:
-        **named(lambda w: plan.preflight_job(w.problem)),
+        **named(lambda w: plan.preflight_job(w.problem), "simulator"),
         code=lambda w: graph.code("preflight", w.problem),
     script:
         "../scripts/preflight.py"
@@ -42,7 +42,7 @@ rule simulate:
         mem_mb=2000,
         runtime=240,
     params:
-        **named(lambda w: plan.simulate_job(w.problem, w.family, w.split, int(w.shard))),
+        **named(lambda w: plan.simulate_job(w.problem, w.family, w.split, int(w.shard)), "simulator", "params"),
         code=lambda w: graph.code("simulate", w.problem, w.family),
     script:
         "../scripts/simulate.py"
@@ -73,7 +73,7 @@ rule derive:
         mem_mb=2000,
         runtime=240,
     params:
-        **named(lambda w: plan.derive_job(w.problem, w.family)),
+        **named(lambda w: plan.derive_job(w.problem, w.family), "simulator", "params", "inputs"),
         code=lambda w: graph.code_to_derive(w.problem, w.family),
     script:
         "../scripts/derive.py"

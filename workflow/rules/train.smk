@@ -28,7 +28,7 @@ rule train:
         mem_mb=4000,
         runtime=1440,
     params:
-        **named(lambda w: plan.train_job(w.problem, "methods", w.method, int(w.seed))),
+        **named(lambda w: plan.train_job(w.problem, "methods", w.method, int(w.seed)), "method", "inputs"),
         code=lambda w: graph.code("train", w.problem, methods=w.method),
     script:
         "../scripts/train.py"
@@ -47,7 +47,7 @@ use rule train as prior with:
     wildcard_constraints:
         problem=leading(graph.trained("priors")),
     params:
-        **named(lambda w: plan.train_job(w.problem, "priors", w.prior, int(w.seed))),
+        **named(lambda w: plan.train_job(w.problem, "priors", w.prior, int(w.seed)), "method", "inputs"),
         code=lambda w: graph.code("train", w.problem, priors=w.prior),
 
 
@@ -62,5 +62,5 @@ use rule train as likelihood with:
     wildcard_constraints:
         problem=leading(graph.trained("likelihoods")),
     params:
-        **named(lambda w: plan.train_job(w.problem, "likelihoods", w.likelihood, int(w.seed))),
+        **named(lambda w: plan.train_job(w.problem, "likelihoods", w.likelihood, int(w.seed)), "method", "inputs"),
         code=lambda w: graph.code("train", w.problem, likelihoods=w.likelihood),

@@ -22,7 +22,7 @@ The trees are written without empty fields, so that the digest is the same under
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -130,7 +130,9 @@ def _read(path: Path) -> tuple[str, tuple[str, ...]]:
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             names += [f"{node.module}.{alias.name}" for alias in node.names]
-    return "".join(_text(tree)), tuple(names)
+    text: list[str] = []
+    _write(tree, text)
+    return "".join(text), tuple(names)
 
 
 def _modules(names: Iterable[str], source: Path) -> list[str]:
@@ -139,24 +141,24 @@ def _modules(names: Iterable[str], source: Path) -> list[str]:
     return [name if file_of(name, source) else name.rpartition(".")[0] for name in ours]
 
 
-def _text(value: object) -> Iterator[str]:
-    """A tree as text, whatever the layout of its source."""
+def _write(value: object, text: list[str]) -> None:
+    """Append a tree as text, whatever the layout of its source."""
     if isinstance(value, list):
         for item in value:
-            yield from _text(item)
-            yield ","
+            _write(item, text)
+            text.append(",")
     elif isinstance(value, ast.AST):
-        yield f"{type(value).__name__}("
+        text.append(f"{type(value).__name__}(")
         for field in value._fields:
             part = getattr(value, field, None)
             # Empty fields are left out: Python versions differ in which ones there are.
             if field not in _LAYOUT_FIELDS and part != [] and (part is not None or isinstance(value, ast.Constant)):
-                yield f"{field}=["
-                yield from _text(part)
-                yield "]"
-        yield ")"
+                text.append(f"{field}=[")
+                _write(part, text)
+                text.append("]")
+        text.append(")")
     else:
-        yield f"{type(value).__name__}:{value!r}"
+        text.append(f"{type(value).__name__}:{value!r}")
 
 
 def _is_settings(node: ast.AST) -> bool:

@@ -3,6 +3,7 @@
 Everything is lists of paths relative to the working directory; a list is empty where a job does without.
 """
 
+import inspect
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pullback import registry
+from pullback.core.once import once
 from pullback.study import paths
 from pullback.study.base import Group, Split, job_digest
 from pullback.study.config import StudyError, check_stem, load_study, read_study
@@ -112,11 +114,10 @@ def leading(heads: Iterable[tuple[str, ...]]) -> str:
     return f"(?=(?:{ahead})[/.])(?:{one_of(head[0] for head in heads)})"
 
 
-PARAMS = ("simulator", "params", "method", "infer", "evaluation", "families", "study", "inputs")
-"""Parts of a job's text that are a param each; what is left of it is the param ``job``."""
+_TAKES_WILDCARDS = inspect.Signature([inspect.Parameter("wildcards", inspect.Parameter.POSITIONAL_OR_KEYWORD)])
 
 
-def named(text: Callable[[Any], str]) -> dict[str, Callable[[Any], dict[str, Any]]]:
+def named(text: Callable[[Any], str], *parts: str) -> dict[str, Callable[[Any], dict[str, Any]]]:
     """The params of a rule that make up a job's text, for ``**named(...)`` under ``params:``.
 
     Snakemake compares params as a set of values, whichever name each has, and prints the values that differ. So every
@@ -125,18 +126,24 @@ def named(text: Callable[[Any], str]) -> dict[str, Callable[[Any], dict[str, Any
 
     Args:
         text: a job's text (a method of `Plan`) for the wildcards.
+        parts: parts of it that are a param each, empty where a job has none; what is left is the param ``job``.
     """
 
     def part(name: str) -> Callable[[Any], dict[str, Any]]:
-        return lambda wildcards: _parts(text(wildcards))[name]
+        def value(wildcards: Any) -> dict[str, Any]:
+            return _parts(text(wildcards), parts)[name]
 
-    return {name: part(name) for name in ("job", *PARAMS)}
+        # Snakemake asks every function for its signature four times per job: seconds in the plan of a large study.
+        vars(value)["__signature__"] = _TAKES_WILDCARDS
+        return value
+
+    return {name: part(name) for name in ("job", *parts)}
 
 
 @cache
-def _parts(job: str) -> dict[str, dict[str, Any]]:
+def _parts(job: str, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     rest = json.loads(job)
-    parts = {name: {name: rest.pop(name)} if name in rest else {} for name in PARAMS}
+    parts = {name: {name: rest.pop(name)} if name in rest else {} for name in names}
     return {"job": rest, **parts}
 
 
@@ -176,6 +183,7 @@ class Graph:
         module = sys.modules.get(registry.kinds(group)[kind].partition(":")[0])
         return [file] if (file := getattr(module, "__file__", None)) else []
 
+    @once
     def code(
         self, script: str, problem: str = "", family: str = "", infer: str = "", reader: str = "", **names: str
     ) -> str:
