@@ -119,7 +119,6 @@ def test_every_rule_says_what_it_does():
         (("seed: 7", "sede: 7"), "did you mean 'seed'"),
         (("role: unseen, params: {gamma: 0.5}", "role: unsen, params: {gamma: 0.5}"), "families.plus.role"),
         (("kind: oracle", "kind: enkg, prior: none"), "there is no prior 'none'"),
-        (("study: both", "study: other"), "stem of the file"),
         (("seed: 7", "seed: 7\nseed: 8"), "stands twice"),
     ],
 )

@@ -127,7 +127,7 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_
 
 
 def read_study(path: Path | str) -> Study:
-    """Read and check one study file; `study` must be the file's stem (any name in `config.yaml`, the default)."""
+    """Read and check one study file."""
     path = Path(path)
     try:
         with path.open() as stream:
@@ -136,15 +136,4 @@ def read_study(path: Path | str) -> Study:
         raise StudyError(f"{path}: cannot be read ({error.strerror}); give the path of a study's YAML file") from None
     except yaml.YAMLError as error:
         raise StudyError(f"{path}: not valid YAML: {error}") from None
-    study = load_study(raw, path.parent, str(path))
-    check_stem(study, path)
-    return study
-
-
-def check_stem(study: Study, path: Path | str) -> None:
-    """A study's name is its file's stem, so that two files never share a results folder."""
-    stem = Path(path).stem
-    if stem not in (study.study, "config"):
-        raise StudyError(
-            f"{path}: study is '{study.study}', wanted '{stem}', the stem of the file (or rename the file)"
-        )
+    return load_study(raw, path.parent, str(path))

@@ -121,7 +121,7 @@ class Study(Closed):
     """A study: one self-contained config file."""
 
     config_version: Literal[2] = Field(description="version of this file format")
-    study: Name = Field(description="name of the study and of its results folder: the file's stem")
+    study: Name = Field(description="name of the study and of its results folder, whatever the name of the file")
     title: str = Field(default="", description="headline of the report")
     seed: int = Field(default=0, ge=0, description="root of every random number of the study")
     seeds: int = Field(default=1, ge=1, description="repeats of training and inference: seed-0, seed-1, ...")

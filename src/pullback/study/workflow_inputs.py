@@ -17,7 +17,7 @@ from pullback import registry
 from pullback.core.once import once
 from pullback.study import paths
 from pullback.study.base import Group, Split, job_digest
-from pullback.study.config import StudyError, check_stem, load_study, read_study
+from pullback.study.config import StudyError, load_study, read_study
 from pullback.study.job_params import Plan
 from pullback.study.model import Study
 from pullback.study.provenance import SOURCE, file_digest, manifest
@@ -41,7 +41,6 @@ def open_study(config: dict[str, Any], files: Iterable[Path | str], overridden: 
         raise StudyError(f"a study is one config file; found {named}: give one with --configfile")
     if overridden:
         study = load_study(config, found[0].parent, str(found[0]))
-        check_stem(study, found[0])
     else:
         study = read_study(found[0])
     return Plan(study, found[0].parent)
