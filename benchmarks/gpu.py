@@ -29,14 +29,15 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from pullback.core.context import Context
 from pullback.core.stopping import Stopped
 from pullback.diffusion.checkpoint import Artifact
+from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.arrays import ArrayEnsemble
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import Part, Sets, TrainingData
 from pullback.methods.amortised.model import AmortisedModel, ConditionalNet
 from pullback.methods.amortised.spec import EiFmSpec, FlowInfer
-from pullback.methods.base import Context, TrainPaths
 from pullback.problems.gaussian import Gaussian, GaussianSimulator
 
 STUDIES = Path(__file__).parents[1] / "config" / "studies"

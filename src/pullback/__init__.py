@@ -9,7 +9,9 @@ From Python (docs/python.md):
 Names are imported when they are first used: ``import pullback`` takes neither numpy nor torch.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pullback.core.lazy import offered
 
 if TYPE_CHECKING:
     from pullback import waves
@@ -57,15 +59,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # By its text: every job's code holds this file, and must not hold what it offers.
-    if name in __all__:
-        from importlib import import_module
-
-        globals()[name] = found = getattr(import_module("pullback.api"), name)
-        return found
-    raise AttributeError(f"module 'pullback' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = offered(__name__, dict.fromkeys(__all__, "pullback.api"))

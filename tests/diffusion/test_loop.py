@@ -12,13 +12,14 @@ import pytest
 import torch
 from torch import nn
 
+from pullback.core.context import Context
 from pullback.diffusion.checkpoint import ArtifactError, CheckpointError, load_artifact
 from pullback.diffusion.loop import COLUMNS, TrainingError, ema_decay, fit, learning_rate
 from pullback.diffusion.settings import Train
+from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter
-from pullback.methods.base import Context, TrainPaths
 
 SETTINGS = Train(
     steps=60,

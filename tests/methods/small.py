@@ -78,7 +78,7 @@ def train_arguments(kind: str, folder: Path, **settings: Any) -> dict[str, Any]:
 
 
 def infer_arguments(folder: Path) -> dict[str, Any]:
-    """Arguments of `infer.infer` for EnKG with a prior that was hardly trained: one piece is one event."""
+    """Arguments of `infer.infer` for EnKG with a prior that was hardly trained: one block is one event."""
     if not (folder / "prior.pt").exists():
         settings = train_arguments("edm", folder, steps=5)
         train(**{**settings, "artifact": folder / "prior.pt", "curves": folder / "prior.csv"})
@@ -125,7 +125,7 @@ def main(what: str, kind: str, folder: Path, processes: str = "0", nodes: str = 
             arguments = train_arguments(kind, folder, **json.loads(settings))
             train(**arguments, processes=int(processes), nodes=int(nodes))
         else:
-            # Every piece is kept at once.
+            # Every block is kept at once.
             resume.SAVE_EVERY_S = 0.0
             infer(**infer_arguments(folder))
 

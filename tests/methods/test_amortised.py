@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 import torch
 
+from pullback.core.context import Context
 from pullback.core.seeding import event_normals
 from pullback.diffusion.checkpoint import load_artifact
 from pullback.diffusion.settings import Train
+from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter
@@ -16,7 +18,6 @@ from pullback.methods.amortised import model as module
 from pullback.methods.amortised.conditioning import Members, distance_to_training, read_members, resampled, signature
 from pullback.methods.amortised.model import AmortisedModel, ModelError
 from pullback.methods.amortised.spec import CddpmSpec, CfmSpec, DdpmInfer, EiFmSpec, FlowInfer, RegressionSpec
-from pullback.methods.base import Context, TrainPaths
 from pullback.methods.train import checkpoint_folder, train
 from pullback.networks.settings import Mlp, SetTransformer
 from pullback.study.base import canonical

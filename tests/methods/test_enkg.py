@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from pullback.core.context import Context
 from pullback.diffusion.denoiser import Denoiser
 from pullback.diffusion.exact import GaussianDenoiser
 from pullback.diffusion.schedule import VarianceExploding
 from pullback.ensembles.fields import Field
-from pullback.methods.base import Context
 from pullback.methods.guided.base import Counted, DiffusionMethod, Particles
 from pullback.methods.guided.enkg import EnKG, EnkgError, enkg_update, frobenius_norm, guide, inner_steps
 from pullback.methods.guided.prior_draws import PriorDraws

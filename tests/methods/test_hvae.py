@@ -6,9 +6,11 @@ import torch
 from small import PROBLEM
 from torch.distributions import Normal, kl_divergence
 
+from pullback.core.context import Context
 from pullback.diffusion.checkpoint import load_artifact
 from pullback.diffusion.settings import Train
 from pullback.diffusion.share import Noise, Share
+from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.fields import Field
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import TrainingData
@@ -17,7 +19,6 @@ from pullback.methods.amortised import hvae as module
 from pullback.methods.amortised.hvae import SET_LOG_STD, Hvae, HvaeNet, kl, kl_terms, log_normal, negative_elbo, split
 from pullback.methods.amortised.hvae_spec import HvaeSpec as Spec
 from pullback.methods.amortised.spec import AmortisedInfer as Infer
-from pullback.methods.base import Context, TrainPaths
 from pullback.networks.settings import Mlp, SetTransformer
 from pullback.problems.base import simulate
 

@@ -7,15 +7,17 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from pullback.core.context import Context
 from pullback.core.seeding import event_normals, generator
+from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.ensembles.unfolded import Unfolded
 from pullback.methods import base
-from pullback.methods.base import Context, Method, PosteriorSamples, TrainPaths
+from pullback.methods.base import Method, PosteriorSamples
 from pullback.methods.classical import random_truth
 from pullback.methods.classical.oracle import OracleSpec
 from pullback.methods.classical.random_truth import RandomTruthSpec
-from pullback.methods.infer import answer, infer, pieces
+from pullback.methods.infer import answer, blocks, infer
 from pullback.methods.loading import Inputs
 from pullback.problems.base import simulate
 from pullback.problems.gaussian import Gaussian, GaussianSimulator
@@ -37,13 +39,13 @@ def write(path: Path, n: int = 2500, gamma: float = 0.5, truth: bool = True) -> 
 @pytest.mark.parametrize("set_size", ["all", 700, 64])
 @pytest.mark.parametrize("events", [2500, 1300])
 def test_pieces_cover_every_event_once_and_hold_its_set(set_size, events):
-    found = list(pieces(events, 2500, set_size, 256))
-    assert [i for piece in found for i in range(piece.first, piece.last)] == list(range(events))
-    for piece in found:
-        assert piece.set_first <= piece.first < piece.last <= piece.set_last <= 2500
-        assert piece.last - piece.first <= 256
+    found = list(blocks(events, 2500, set_size, 256))
+    assert [i for block in found for i in range(block.first, block.last)] == list(range(events))
+    for block in found:
+        assert block.set_first <= block.first < block.last <= block.set_last <= 2500
+        assert block.last - block.first <= 256
         if set_size == "all":
-            assert (piece.set_first, piece.set_last) == (0, 2500)
+            assert (block.set_first, block.set_last) == (0, 2500)
 
 
 def job(method: dict, part: int = 0, parts: int = 1, **more) -> str:

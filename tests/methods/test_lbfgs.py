@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.signal import butter, sosfiltfilt
 
+from pullback.core.context import Context
 from pullback.ensembles.fields import Coordinate, Field
 from pullback.ensembles.store import EnsembleWriter
-from pullback.methods.base import Context
 from pullback.methods.classical import lbfgs
 from pullback.methods.classical.lbfgs import (
     ADJOINT,

@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 import torch
 
+from pullback.core.context import Context
 from pullback.diffusion.checkpoint import ArtifactError, load_artifact, save_artifact
 from pullback.diffusion.settings import Train
+from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter
-from pullback.methods.base import Context, TrainPaths
 from pullback.methods.guided.edm import EdmPrior, PriorError, load_prior
 from pullback.methods.guided.prior_draws import PriorDraws
 from pullback.methods.guided.spec import DiffusionInfer, EdmPriorSpec

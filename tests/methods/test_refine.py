@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from pullback.core.context import Context
 from pullback.core.seeding import generator
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.methods.amortised.spec import AmortisedInfer, Refine
-from pullback.methods.base import Context, Method, PosteriorSamples
+from pullback.methods.base import Method, PosteriorSamples
 from pullback.methods.infer import answer
 from pullback.methods.refinement.em import Sample, choose, em_step, equal, pairs, predictive
 from pullback.methods.refinement.kernel import Coordinates, bandwidth

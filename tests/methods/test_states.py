@@ -62,8 +62,8 @@ def test_a_state_in_a_file_gives_the_same_draws(refined, tmp_path):
     cost = [part.cost["network_calls"] for part in found]
     # Events that no particle explains call the network in their own part; the fit is counted once.
     assert sum(cost) == wanted.cost["network_calls"]
-    noticed = found[0].noticed["refine_gain"] | found[1].noticed["refine_gain"]
-    assert noticed == wanted.noticed["refine_gain"]
+    noticed = found[0].diagnostic_values["refine_gain"] | found[1].diagnostic_values["refine_gain"]
+    assert noticed == wanted.diagnostic_values["refine_gain"]
     assert not (tmp_path / "checkpoints").exists()
 
 
@@ -156,7 +156,7 @@ class Rounds(Method):
         rng = np.random.default_rng(0)
         for x in (next(data.pairs()).x[:5], next(data.pairs()).x[:3]):
             data.simulator(x, rng)
-        save_artifact(job.artifact, {}, {"asked": job.asked})
+        save_artifact(job.artifact, {}, {"job": job.job_digest})
 
 
 class RoundsSpec(MethodSpec):
@@ -176,4 +176,4 @@ def test_a_training_that_simulates_has_its_calls_in_the_artifact(tmp_path):
     train(**arguments)
     meta = load_artifact(arguments["artifact"])[1]
     assert meta["cost"] == {"simulator_calls": 8, "failed_simulations": 0}
-    assert meta["asked"] == job_digest(arguments["job"])
+    assert meta["job"] == job_digest(arguments["job"])

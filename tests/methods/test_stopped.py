@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from small import PROBLEM, ended, infer_arguments, start, train_arguments, wait_for, write
 
+from pullback.core.context import Context
 from pullback.core.stopping import Stopped
 from pullback.ensembles.store import EnsembleReader, PosteriorReader
 from pullback.methods import resume
-from pullback.methods.base import Context, Method, PosteriorSamples
+from pullback.methods.base import Method, PosteriorSamples
 from pullback.methods.classical.random_truth import RandomTruthSpec
 from pullback.methods.infer import answer, infer
 from pullback.methods.resume import Finished
@@ -58,10 +59,10 @@ def test_a_training_goes_on_from_the_step_at_which_it_was_stopped(tmp_path, kind
 
 
 def kept(folder: Path) -> int:
-    return len(list((folder / "checkpoints-of-part").glob("*/pieces-*.npz")))
+    return len(list((folder / "checkpoints-of-part").glob("*/blocks-*.npz")))
 
 
-def test_a_long_inference_keeps_its_finished_pieces(tmp_path):
+def test_a_long_inference_keeps_its_finished_blocks(tmp_path):
     whole, folder = tmp_path / "whole", tmp_path / "stopped"
     infer(**infer_arguments(whole))
     infer_arguments(folder)
@@ -73,17 +74,17 @@ def test_a_long_inference_keeps_its_finished_pieces(tmp_path):
         status, said = ended(child)
         assert status == (75 if number == signal.SIGTERM else -signal.SIGKILL), said
         assert not (folder / "part.h5").exists()
-        assert before == 0 or f"resumed: {before} finished pieces" in (folder / "log").read_text()
+        assert before == 0 or f"resumed: {before} finished blocks" in (folder / "log").read_text()
         before = kept(folder)
-    assert f"stopped after piece {before} of 40, on SIGTERM; run it again and it goes on" in said
+    assert f"stopped after block {before} of 40, on SIGTERM; run it again and it goes on" in said
     # One that is damaged is answered again.
-    newest = max((folder / "checkpoints-of-part").glob("*/pieces-*.npz"))
+    newest = max((folder / "checkpoints-of-part").glob("*/blocks-*.npz"))
     newest.write_bytes(newest.read_bytes()[:-10])
     status, said = ended(start("infer", "enkg", folder))
     assert status == 0, said
     log = (folder / "log").read_text()
     assert f"{newest.name} is damaged" in log
-    assert f"resumed: {before - 1} finished pieces" in log
+    assert f"resumed: {before - 1} finished blocks" in log
     with PosteriorReader(whole / "part.h5") as wanted, PosteriorReader(folder / "part.h5") as found:
         assert found.digest == wanted.digest
         # All attempts together; what was damaged was done again, and is not known to have been done before.
@@ -110,7 +111,7 @@ class Counts(Method[float]):
 
 
 def attempt(folder: Path, out: str, most: int = 1000) -> PosteriorReader:
-    """One attempt at 18 pieces of 5 sets, stopped after ``most`` pieces."""
+    """One attempt at 18 blocks of 5 sets, stopped after ``most`` blocks."""
     asked = iter(range(most - 1))
     context = Context((0, "line", "counts", 0), stop=lambda next_s: None if next(asked, None) is not None else "tired")
     finished = Finished(folder / "state" / "one", {"of": "this"})
@@ -126,7 +127,7 @@ def test_costs_add_up_and_a_set_counts_once(tmp_path):
     assert not (tmp_path / "state").exists()
     spent = 0.0
     for done in (3, 6, 9, 12):
-        with pytest.raises(Stopped, match=f"stopped after piece {done} of 18, tired"):
+        with pytest.raises(Stopped, match=f"stopped after block {done} of 18, tired"):
             attempt(tmp_path, "part.h5", most=3)
         assert not (tmp_path / "part.h5").exists()
         seconds = Finished(tmp_path / "state" / "one", {}).cost["seconds"]

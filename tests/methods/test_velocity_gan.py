@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from pullback.core.context import Context
 from pullback.diffusion.checkpoint import load_artifact
 from pullback.diffusion.share import Noise, Share
+from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.methods.amortised.model import AmortisedModel
 from pullback.methods.amortised.velocity_gan import VelocityGan
-from pullback.methods.base import Context, TrainPaths
 from pullback.methods.train import RunError, train
 from pullback.problems.fwi import Fwi
 from pullback.simulators.wave_settings import FwiSimulator

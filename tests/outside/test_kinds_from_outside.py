@@ -162,7 +162,7 @@ def test_the_reader_gave_the_events_of_the_file(by_path):
 def test_the_training_wrote_its_artifact_and_curves(by_path):
     model = by_path / paths.artifact("outside", "methods", "spring", "mdn", 0)
     meta = load_artifact(model).meta
-    assert set(meta) >= {"scaling", "asked"}
+    assert set(meta) >= {"scaling", "job"}
     with (by_path / paths.curves(str(model))).open() as file:
         curves = list(csv.DictReader(file))
     assert [int(row["step"]) for row in curves] == [100, 200, 300, 400, 500, 600]

@@ -288,9 +288,9 @@ def test_what_is_no_netcdf(tmp_path):
 
 
 def test_segy_files_are_events(tmp_path):
-    segy = pytest.importorskip("pullback.readers.segy")
     pytest.importorskip("segyio")
     from pullback.readers.section import Section
+    from pullback.report import segy
 
     problem = Fwi(FwiSimulator(**SMALL))
     y, x = pairs(3)

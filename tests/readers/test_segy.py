@@ -13,8 +13,10 @@ import segyfiles
 from pullback.core.optional import MissingExtraError
 from pullback.problems.fwi import Fwi
 from pullback.readers.section import Section
-from pullback.readers.segy import SegyError, read_gathers, read_model, write_gathers, write_model
+from pullback.readers.segy import read_gathers, read_model
+from pullback.readers.segy_headers import SegyError
 from pullback.readers.velocity import VelocityFileError, read_section
+from pullback.report.segy import write_gathers, write_model
 from pullback.simulators.wave_settings import FwiSimulator, Tiles
 
 SETTINGS = {

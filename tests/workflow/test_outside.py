@@ -17,7 +17,8 @@ from pullback.study import paths, read_study
 
 pytest.importorskip("segyio", reason="pip install 'pullback[segy]'")
 from pullback.readers.section import Section
-from pullback.readers.segy import read_gathers, read_model, write_gathers, write_model
+from pullback.readers.segy import read_gathers, read_model
+from pullback.report.segy import write_gathers, write_model
 
 pytestmark = pytest.mark.xdist_group("outside")
 DATA = Path(os.environ.get("PULLBACK_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data") / "fwi"

@@ -15,14 +15,16 @@ from pydantic import BaseModel, ValidationError
 
 from pullback import registry
 from pullback.api.data import given_ensembles, hold_out, observations
+from pullback.core.context import Context
 from pullback.core.joblog import progress as bar
 from pullback.core.seeding import event_normals, generator
+from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.arrays import ArrayError
 from pullback.ensembles.fields import Field, Transform
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import TrainingData
-from pullback.methods.base import Context, PosteriorSamples, TrainPaths
-from pullback.methods.infer import Sampler, pieces
+from pullback.methods.base import PosteriorSamples
+from pullback.methods.infer import Sampler, blocks
 from pullback.methods.train import checkpoint_folder
 
 log = logging.getLogger("pullback")
@@ -224,7 +226,7 @@ class Model(Trained):
     ) -> PosteriorSamples:
         """Posterior draws with their log weights and which failed.
 
-        A method that looks at the set of observations is conditioned on all of y, or on blocks of ``set_size``.
+        A method that looks at the set of observations is conditioned on all of y, or on sets of ``set_size``.
 
         Args:
             y: observations (event, *y), numpy or torch; the path of an HDF5 ensemble or what `open_ensemble` gives.
@@ -259,9 +261,9 @@ class Model(Trained):
                 raise ArrayError(f"found {len(given)} parameters of the prior, wanted {len(names)}: {', '.join(names)}")
             method.set_prior_params(dict(zip(names, given, strict=True)))
         events = min(ensemble.n, infer.max_events or ensemble.n)
-        work = list(pieces(events, ensemble.n, infer.set_size, method.events_at_once(infer.draws)))
+        work = list(blocks(events, ensemble.n, infer.set_size, method.events_at_once(infer.draws)))
         sampler = Sampler(method, ensemble)
-        found = [sampler.sample(piece).chunk for piece in context.progress(work, len(work), "sample")]
+        found = [sampler.sample(block).chunk for block in context.progress(work, len(work), "sample")]
         noticed = {name: float(np.median([*values.values()])) for name, values in sampler.diagnostics.items()}
         x, log_weight, ok = (np.concatenate(parts) for parts in zip(*(chunk[:3] for chunk in found), strict=True))
         return PosteriorSamples(x, log_weight, ok, noticed)

@@ -19,6 +19,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from torch import Tensor, nn
 
+from pullback.core.context import Context
 from pullback.core.seeding import generator, integer_seed
 from pullback.core.stopping import Stopped
 from pullback.diffusion.checkpoint import Artifact, CheckpointError, Checkpoints
@@ -26,9 +27,9 @@ from pullback.diffusion.muon import Muon
 from pullback.diffusion.numerics import numerics, pick_device
 from pullback.diffusion.settings import Train
 from pullback.diffusion.share import Noise, Share
+from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import Part, TrainingData
-from pullback.methods.base import Context, TrainPaths
 
 log = logging.getLogger("pullback")
 

@@ -17,11 +17,11 @@ from pullback.ensembles.sharded import PieceReader, PieceWriter, piece_index
 TABLE_ROWS = 16_384
 """Rows of a table that are read at once where some of them are wanted."""
 
-Noticed = Mapping[str, Mapping[int, float]]
-"""Diagnostics of an inference, by name: a number for each set or piece of events, by its first event."""
+Diagnostics = Mapping[str, Mapping[int, float]]
+"""Diagnostics of an inference, by name: a number for each set or block of events, by its first event."""
 
 
-def merge(into: dict[str, dict[int, float]], more: Noticed) -> None:
+def merge(into: dict[str, dict[int, float]], more: Diagnostics) -> None:
     """Merge diagnostics; sets or pieces that are present already are not counted twice."""
     for name, values in more.items():
         into.setdefault(name, {}).update(values)
@@ -240,10 +240,10 @@ class PosteriorWriter(PieceWriter):
             {"x": x, "log_weight": chunk.log_weight, "ok": ok, "event_id": np.asarray(event_id, np.int64)}
         )
 
-    def finish(self, cost: Mapping[str, float], noticed: Noticed) -> None:
+    def finish(self, cost: Mapping[str, float], diagnostics: Diagnostics) -> None:
         """Store cost and diagnostics of the inference; they are not part of the content digest."""
         self._file.attrs["cost"] = json.dumps(dict(cost), sort_keys=True)
-        _write_noticed(self._file, noticed)
+        _write_diagnostics(self._file, diagnostics)
 
 
 class PosteriorReader(PieceReader):
@@ -261,15 +261,15 @@ class PosteriorReader(PieceReader):
                 f"{self.path}: a posterior without tables of diagnostics, as earlier versions of pullback wrote it; "
                 "run its inference again (snakemake does, when asked for it)"
             )
-        self.noticed: Noticed = {
+        self.diagnostic_values: Diagnostics = {
             name: dict(zip(rows[:, 0].astype(int).tolist(), rows[:, 1].tolist(), strict=True))
             for name, rows in self._file["diagnostics"].items()
         }
 
     @property
     def diagnostics(self) -> dict[str, float]:
-        """Diagnostics of the inference: the median over sets, or over pieces of events."""
-        return {name: float(np.median(list(values.values()))) for name, values in self.noticed.items()}
+        """Diagnostics of the inference: the median over sets, or over blocks of events."""
+        return {name: float(np.median(list(values.values()))) for name, values in self.diagnostic_values.items()}
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Rows of one variable; ``ok`` as booleans."""
@@ -277,10 +277,10 @@ class PosteriorReader(PieceReader):
         return values.astype(bool) if name == "ok" else values
 
 
-def _write_noticed(file: Any, noticed: Noticed) -> None:
+def _write_diagnostics(file: Any, diagnostics: Diagnostics) -> None:
     """One table for each name: first event of the set or piece, value."""
     group = file.create_group("diagnostics")
-    for name, values in sorted(noticed.items()):
+    for name, values in sorted(diagnostics.items()):
         group[name] = np.array(list(values.items()), np.float64)
 
 
@@ -296,17 +296,17 @@ def index_posterior(job: str, parts: Sequence[Path | str], out: Path | str) -> N
         StoreError: a part is missing, damaged, of another config, or answers other observations than the first.
     """
     cost: dict[str, float] = {}
-    noticed: dict[str, dict[int, float]] = {}
+    diagnostics: dict[str, dict[int, float]] = {}
     with piece_index(job, "parts", PosteriorReader, parts, out) as (file, readers, _):
         first = readers[0]
         for reader in readers:
             if reader.ensemble_digest != first.ensemble_digest:
                 raise StoreError(f"{reader.path}: answers other observations than {first.path}; rerun the older part")
             cost = add_cost(cost, reader.cost)
-            merge(noticed, reader.noticed)
+            merge(diagnostics, reader.diagnostic_values)
         for key in ("ensemble_name", "ensemble_digest"):
             file.attrs[key] = first.attributes[key]
-        _write_noticed(file, noticed)
+        _write_diagnostics(file, diagnostics)
         file.attrs["cost"] = json.dumps(cost, sort_keys=True)
         field = first.x
         file["x"].attrs.update(hdf5.describe(file, field))

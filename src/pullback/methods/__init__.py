@@ -3,8 +3,9 @@
 What a method of one's own is written with is imported from here (docs/extending.md).
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pullback.core.lazy import offered
 
 if TYPE_CHECKING:
     from pullback.core.seeding import event_normals, event_uniforms, generator, integer_seed
@@ -55,12 +56,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # By its text: every job's code holds this file, and must not hold what it offers.
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"pullback.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(_MODULES)
+__getattr__, __dir__ = offered(__name__, {name: f"pullback.{module}" for name, module in _MODULES.items()})

@@ -7,18 +7,17 @@ artifact of a prior.
 """
 
 import copy
-import csv
-import io
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 
-from pullback.core.atomic import write_atomic
+from pullback.core.context import Context
+from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.arrays import Ensemble
 from pullback.problems.base import Problem
 from pullback.study.kinds import Infer
@@ -58,68 +57,6 @@ class Cost:
     network_calls: int = 0
     failed_simulations: int = 0
     projected: int = 0
-
-
-@dataclass(frozen=True)
-class Context:
-    """Run-time context of a method: address of its random numbers, threads, device, progress, stop.
-
-    Attributes:
-        address: (study seed, problem name, method name, seed): the root of all its random numbers.
-        threads: CPU threads for numerics.
-        accelerator: ``"auto"``, ``"cpu"`` or ``"gpu"``.
-        progress: wraps an iterable with a progress bar, ``progress(iterable, total, label)``.
-        stop: ``stop(next_s=0.0)``, the reason to stop now or None (`stopping.Clock.due`). A long loop asks it after
-            each step, saves its state and raises `stopping.Stopped`.
-    """
-
-    address: tuple[str | int, ...]
-    threads: int = 1
-    accelerator: str = "auto"
-    progress: Callable[..., Any] = field(default=lambda iterable, total=None, label="": iterable)
-    stop: Callable[..., str | None] = field(default=lambda next_s=0.0: None)
-
-
-@dataclass(frozen=True)
-class TrainPaths:
-    """Output paths of a training; nothing is written where one is None.
-
-    Attributes:
-        artifact: final model, written under a temporary name and renamed at the end.
-        curves: CSV of loss curves, written likewise.
-        checkpoints: folder that belongs to exactly this training (named by its fingerprint); deleted on success.
-        asked: digest of the training job, stored in the artifact's meta values; inference compares it.
-    """
-
-    artifact: Path | None = None
-    curves: Path | None = None
-    checkpoints: Path | None = None
-    asked: str = ""
-
-    def write(
-        self, weights: dict[str, Any], meta: dict[str, Any], curves: Sequence[Mapping[str, float]] = ()
-    ) -> "Artifact":
-        """Write a finished training, and return its artifact.
-
-        Args:
-            weights: tensors by name.
-            meta: plain values (dicts, lists, numbers, text).
-            curves: rows of the loss curves, with ``step``, ``train_loss`` and ``validation_loss``, and any more
-                numbers under the same names in each.
-        """
-        from pullback.diffusion.checkpoint import Artifact, save_artifact
-
-        meta = {**meta, "asked": self.asked}
-        if self.curves:
-            text = io.StringIO()
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(curves[0] if curves else ("step", "train_loss", "validation_loss"))
-            for row in curves:
-                writer.writerow([v if isinstance(v, int) else f"{v:.8g}" for v in row.values()])
-            write_atomic(self.curves, text.getvalue().encode())
-        if self.artifact:
-            save_artifact(self.artifact, weights, meta)
-        return Artifact({name: value.detach().cpu() for name, value in weights.items()}, meta)
 
 
 class Method(Generic[State]):

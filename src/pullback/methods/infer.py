@@ -20,7 +20,7 @@ from pullback.methods.train import checkpoint_folder
 log = logging.getLogger("pullback")
 
 
-class Piece(NamedTuple):
+class Block(NamedTuple):
     """A block of events that is sampled at once, conditioned on one set of observations."""
 
     first: int
@@ -29,18 +29,18 @@ class Piece(NamedTuple):
     set_last: int
 
 
-def pieces(events: int, observed: int, set_size: int | str, block: int) -> Iterator[Piece]:
+def blocks(events: int, observed: int, set_size: int | str, block: int) -> Iterator[Block]:
     """Cut a family's first ``events`` into sets and blocks; the same whatever the number of parts.
 
     Args:
         events: number of events to infer.
         observed: number of observations; a set may contain more of them than are inferred.
         set_size: ``"all"``, or observations of one set; the remainder is a separate set.
-        block: most events of a piece.
+        block: most events of a block.
     """
     for set_first, set_last in conditioning_sets(events, observed, set_size):
         for first in range(set_first, min(set_last, events), block):
-            yield Piece(first, min(first + block, set_last, events), set_first, set_last)
+            yield Block(first, min(first + block, set_last, events), set_first, set_last)
 
 
 def infer(
@@ -58,7 +58,7 @@ def infer(
         job: `Plan.infer_job`.
         inputs: files.
         out: the part.
-        checkpoints: folder for the finished pieces of a long inference; removed on success. None keeps nothing.
+        checkpoints: folder for the finished blocks of a long inference; removed on success. None keeps nothing.
         code: digest of the code that this job runs.
         limit: minutes that a scheduler gives this job (`stopping.Clock`).
         gpus: number requested; one is used.
@@ -103,20 +103,20 @@ def answer(
         ensemble: the observations.
         out: the part that is written.
         job: canonical JSON of the job, stored in the file.
-        part, parts: which of how many pieces of the events.
+        part, parts: which of how many parts of the events.
         attributes: more attributes of the file.
-        finished: the pieces finished by an earlier attempt, and storage for new ones.
+        finished: the blocks finished by an earlier attempt, and storage for new ones.
         states: of the ensemble's sets, where they were computed before. The first part carries their cost.
 
     Raises:
-        Stopped: the method's context said so between two pieces; the finished ones are kept.
+        Stopped: the method's context said so between two blocks; the finished ones are kept.
     """
     settings = method.settings
     events = min(ensemble.n, settings.max_events or ensemble.n)
-    work = list(pieces(events, ensemble.n, settings.set_size, method.events_at_once(settings.draws)))
+    work = list(blocks(events, ensemble.n, settings.set_size, method.events_at_once(settings.draws)))
     mine = work[part * len(work) // parts : (part + 1) * len(work) // parts]
     log.info(
-        "%s: events %d of %d, %d draws each, set size %s; part %d of %d has %d of %d pieces",
+        "%s: events %d of %d, %d draws each, set size %s; part %d of %d has %d of %d blocks",
         *(ensemble.path, events, ensemble.n, settings.draws, settings.set_size),
         *(part + 1, parts, len(mine), len(work)),
     )
@@ -136,19 +136,19 @@ def answer(
         spec=job,
         attributes={**(attributes or {}), "observations": ensemble.n},
     ) as writer:
-        for number, piece in enumerate(method.context.progress(mine, len(mine), "infer")):
+        for number, block in enumerate(method.context.progress(mine, len(mine), "infer")):
             if finished and (found := finished.get(number)):
                 writer.append(*found)
                 continue
             began = time.perf_counter()
-            chunk, event_id = answered = sampler.sample(piece)
+            chunk, event_id = answered = sampler.sample(block)
             writer.append(chunk, event_id)
             longest = max(longest, time.perf_counter() - began)
             reason = method.context.stop(longest) if finished and number + 1 < len(mine) else None
             if finished and (finished.add(number, answered) or reason):
                 finished.save(spent.since_last(), sampler.diagnostics)
             if reason:
-                raise Stopped(f"after piece {number + 1} of {len(mine)}", reason)
+                raise Stopped(f"after block {number + 1} of {len(mine)}", reason)
         before = finished.cost if finished else {}
         if states is not None and part == 0:
             before = add_cost(states.cost, before)
@@ -162,7 +162,7 @@ def answer(
 
 
 class Sampler:
-    """Samples pieces of an ensemble's events; the method is conditioned once for each set.
+    """Samples blocks of an ensemble's events; the method is conditioned once for each set.
 
     Args:
         method: loaded, with the settings of the inference.
@@ -170,7 +170,7 @@ class Sampler:
         states: of a job that conditioned before; None where the method is conditioned here.
 
     Attributes:
-        diagnostics: by name, of each set by its first event and of each piece by its own.
+        diagnostics: by name, of each set by its first event and of each block by its own.
     """
 
     def __init__(self, method: Method[Any], ensemble: Ensemble, states: States | None = None):
@@ -179,20 +179,20 @@ class Sampler:
         self._state: Any = None
         self.diagnostics: dict[str, dict[int, float]] = {}
 
-    def sample(self, piece: Piece) -> Answer:
-        """The draws of a piece, those that are not finite marked as failed, and its events' numbers."""
+    def sample(self, block: Block) -> Answer:
+        """The draws of a block, those that are not finite marked as failed, and its events' numbers."""
         method, ensemble = self._method, self._ensemble
-        if self._set != (piece.set_first, piece.set_last):
-            self._set = (piece.set_first, piece.set_last)
+        if self._set != (block.set_first, block.set_last):
+            self._set = (block.set_first, block.set_last)
             if self._states is None:
                 self._state = method.condition(ensemble.window(*self._set))
             else:
                 self._state = method.unpack(self._states.of(self._set))
-            noticed = method.diagnostics(self._state).items()
-            merge(self.diagnostics, {key: {piece.set_first: float(value)} for key, value in noticed})
-        event_id = ensemble.read("event_id", piece.first, piece.last)
-        chunk = _checked(method.sample(self._state, ensemble.read("y", piece.first, piece.last), event_id))
-        merge(self.diagnostics, {key: {piece.first: float(v)} for key, v in chunk.diagnostics.items()})
+            found = method.diagnostics(self._state).items()
+            merge(self.diagnostics, {key: {block.set_first: float(value)} for key, value in found})
+        event_id = ensemble.read("event_id", block.first, block.last)
+        chunk = _checked(method.sample(self._state, ensemble.read("y", block.first, block.last), event_id))
+        merge(self.diagnostics, {key: {block.first: float(v)} for key, v in chunk.diagnostics.items()})
         return Answer(chunk, event_id)
 
 

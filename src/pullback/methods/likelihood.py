@@ -23,15 +23,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pullback.core.context import Context
 from pullback.core.optional import require
 from pullback.core.seeding import generator, integer_seed
 from pullback.diffusion.checkpoint import Artifact, load_artifact
 from pullback.diffusion.numerics import numerics, pick_device, seeded
 from pullback.diffusion.share import Noise
+from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.fields import Field
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import TrainingData
-from pullback.methods.base import Context, Method, TrainPaths
+from pullback.methods.base import Method
 from pullback.methods.likelihood_spec import GmmLikelihoodSpec
 
 KIND = "likelihood"

@@ -10,12 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pullback.core.context import Context
 from pullback.core.joblog import progress
 from pullback.core.stopping import Clock
 from pullback.diffusion.devices import check_devices
 from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.ensembles.store import EnsembleReader
-from pullback.methods.base import Context, Method
+from pullback.methods.base import Method
 from pullback.methods.train import spec_of
 from pullback.problems.base import problem_of
 
@@ -114,7 +115,7 @@ def record_of(plan: Mapping[str, Any], inputs: Inputs, ensemble: EnsembleReader,
 def _job_digest_of_artifact(path: Path) -> str | None:
     from pullback.diffusion.checkpoint import load_artifact
 
-    return load_artifact(path)[1].get("asked")
+    return load_artifact(path)[1].get("job")
 
 
 class CostMeter:

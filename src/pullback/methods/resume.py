@@ -1,4 +1,4 @@
-"""Checkpoints of an inference: finished pieces are saved at intervals and reused by a rerun."""
+"""Checkpoints of an inference: finished blocks are saved at intervals and reused by a rerun."""
 
 import io
 import json
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pullback.core.atomic import DamagedError, read_sealed, write_sealed
-from pullback.ensembles.store import Noticed, add_cost, merge
+from pullback.ensembles.store import Diagnostics, add_cost, merge
 from pullback.methods.base import PosteriorSamples
 from pullback.methods.train import write_record
 
@@ -26,24 +26,24 @@ MOST_BYTES = 256_000_000
 
 
 class Answer(NamedTuple):
-    """The draws for one piece, and the numbers of its events."""
+    """The draws for one block, and the numbers of its events."""
 
     chunk: PosteriorSamples
     event_id: np.ndarray
 
 
 class Finished:
-    """Finished pieces in a folder that belongs to exactly one inference; a file holds those of one save.
+    """Finished blocks in a folder that belongs to exactly one inference; a file holds those of one save.
 
-    A damaged file is logged, and its pieces are answered again.
+    A damaged file is logged, and its blocks are answered again.
 
     Args:
         folder: of this inference (`run.checkpoint_folder`), made when there is something to keep.
         record: everything that its numbers depend on.
 
     Attributes:
-        cost: cost of the reused pieces.
-        diagnostics: of the sets that they belong to, and their own: {name: {first event of the set or piece: value}}.
+        cost: cost of the reused blocks.
+        diagnostics: of the sets that they belong to, and their own: {name: {first event of the set or block: value}}.
     """
 
     def __init__(self, folder: Path, record: dict[str, Any]):
@@ -56,36 +56,36 @@ class Finished:
         self._waiting: dict[int, Answer] = {}
         self._bytes = 0
         self._began = self._saved = time.monotonic()
-        for path in sorted(folder.glob("pieces-*.npz")):
+        for path in sorted(folder.glob("blocks-*.npz")):
             try:
                 found = _read(path)
             except DamagedError as error:
-                log.warning("%s: its pieces are answered again", error)
+                log.warning("%s: its blocks are answered again", error)
                 continue
             note = json.loads(str(found["note"]))
             row = 0
-            for piece, events in note["pieces"]:
-                self._taken[piece] = (path, row, row + events)
+            for block, events in note["blocks"]:
+                self._taken[block] = (path, row, row + events)
                 row += events
             self.cost = add_cost(self.cost, note["cost"])
             for name, values in note["diagnostics"].items():
                 merge(self.diagnostics, {name: {int(first): value for first, value in values.items()}})
         if self._taken:
-            log.info("resumed: %d finished pieces from %s", len(self._taken), folder)
+            log.info("resumed: %d finished blocks from %s", len(self._taken), folder)
 
-    def get(self, piece: int) -> Answer | None:
-        """A reused piece, or None."""
-        if piece not in self._taken:
+    def get(self, block: int) -> Answer | None:
+        """A reused block, or None."""
+        if block not in self._taken:
             return None
-        path, first, last = self._taken[piece]
+        path, first, last = self._taken[block]
         if self._open is None or self._open[0] != path:
             self._open = (path, _read(path))
         found = {name: values[first:last] for name, values in self._open[1].items() if name != "note"}
         return Answer(PosteriorSamples(found["x"], found["log_weight"], found["ok"]), found["event_id"])
 
-    def add(self, piece: int, answer: Answer) -> bool:
-        """Add a finished piece; returns whether it is time to `save`."""
-        self._waiting[piece] = answer
+    def add(self, block: int, answer: Answer) -> bool:
+        """Add a finished block; returns whether it is time to `save`."""
+        self._waiting[block] = answer
         self._bytes += answer.chunk.x.nbytes
         now = time.monotonic()
         if now - self._saved >= SAVE_EVERY_S or (self._bytes > MOST_BYTES and now - self._began >= SAVE_EVERY_S):
@@ -95,15 +95,15 @@ class Finished:
             self._forget()
         return False
 
-    def save(self, cost: Mapping[str, float], diagnostics: Noticed) -> None:
-        """Save the new pieces, with their cost and diagnostics."""
+    def save(self, cost: Mapping[str, float], diagnostics: Diagnostics) -> None:
+        """Save the new blocks, with their cost and diagnostics."""
         self._saved = time.monotonic()
         if not self._waiting:
             return
         write_record(self.folder, self._record)
         answers = list(self._waiting.values())
         note = {
-            "pieces": [(piece, len(answer.event_id)) for piece, answer in self._waiting.items()],
+            "blocks": [(block, len(answer.event_id)) for block, answer in self._waiting.items()],
             "cost": dict(cost),
             "diagnostics": diagnostics,
         }
@@ -116,7 +116,7 @@ class Finished:
             event_id=np.concatenate([answer.event_id for answer in answers]),
             note=np.array(json.dumps(note)),
         )
-        write_sealed(self.folder / f"pieces-{min(self._waiting):06d}-{max(self._waiting):06d}.npz", packed.getvalue())
+        write_sealed(self.folder / f"blocks-{min(self._waiting):06d}-{max(self._waiting):06d}.npz", packed.getvalue())
         self._forget()
 
     def remove(self) -> None:

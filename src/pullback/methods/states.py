@@ -61,7 +61,7 @@ def save_states(path: Path, states: States, job_digest: str = "") -> None:
     from pullback.diffusion.checkpoint import save_artifact
 
     sets = [{"set": list(members), "state": _tensors(packed)} for members, packed in states.packed.items()]
-    save_artifact(path, {}, {"asked": job_digest, "cost": dict(states.cost), "states": sets})
+    save_artifact(path, {}, {"job": job_digest, "cost": dict(states.cost), "states": sets})
 
 
 def load_states(path: Path) -> States:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from pullback.core.atomic import write_atomic
+from pullback.core.context import Context
 from pullback.core.joblog import progress
 from pullback.core.stopping import Clock
 from pullback.diffusion.devices import check_devices
+from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.ensembles.store import EnsembleReader
-from pullback.methods.base import Context, TrainPaths
 from pullback.methods.launch import launch
 from pullback.methods.simulator import CountedSimulator
 from pullback.problems.base import can_simulate, problem_of

@@ -7,8 +7,9 @@
 The functions are those of `pullback.metrics.arrays`; a study's own metric is a `Metric`.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pullback.core.lazy import offered
 
 if TYPE_CHECKING:
     from pullback.metrics.arrays import (
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from pullback.metrics.metric import Metric
     from pullback.metrics.sample import Sample
 
-_MODULES = {"Metric": "metric", "Sample": "sample"}
-
 __all__ = [
     "Metric",
     "Sample",
@@ -44,12 +43,6 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_MODULES.get(name, 'arrays')}")
-    return getattr(module, name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = offered(
+    __name__, {name: f"pullback.metrics.{'arrays' if name.islower() else name.lower()}" for name in __all__}
+)

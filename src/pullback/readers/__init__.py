@@ -3,8 +3,9 @@
 What a reader of one's own is written with is imported from here (docs/extending.md).
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pullback.core.lazy import offered
 
 if TYPE_CHECKING:
     from pullback.readers.base import Block, Events, OutsideFile, ReadError
@@ -13,13 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Block", "Events", "OutsideFile", "Package", "ReadError", "ReaderSpec"]
 
 
-def __getattr__(name: str) -> Any:
-    # By its text: every job's code holds this file, and must not hold what it offers.
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "study.kinds" if name in ("Package", "ReaderSpec") else "readers.base"
-    return getattr(importlib.import_module(f"pullback.{module}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+_SPECS = ("Package", "ReaderSpec")
+__getattr__, __dir__ = offered(
+    __name__, {name: "pullback.study.kinds" if name in _SPECS else "pullback.readers.base" for name in __all__}
+)

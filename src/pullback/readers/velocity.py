@@ -30,7 +30,7 @@ def read_section(options: Tiles) -> Section:
 
     Raises:
         VelocityFileError: it is missing, of an unknown kind, of another size, not finite or in another unit.
-        pullback.readers.segy.SegyError: a SEG-Y file that is damaged or says nothing of distances.
+        pullback.readers.segy_headers.SegyError: a SEG-Y file that is damaged or says nothing of distances.
     """
     path = Path(outside_path(options.file))
     if not path.is_file():

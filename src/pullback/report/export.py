@@ -16,7 +16,7 @@ from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader, PosteriorReader
 from pullback.problems.base import problem_of
 from pullback.readers.section import Section
-from pullback.readers.segy import write_gathers, write_model
+from pullback.report.segy import write_gathers, write_model
 from pullback.simulators.acquisition import Acquisition
 
 KINDS = {
@@ -211,7 +211,7 @@ def export_segy(source: Source, rows: range, target: Path, what: str, draw: int)
 
     Raises:
         ExportError: something of this is not there, or is no map and no gathers, or a target is there.
-        pullback.readers.segy.SegyError: distances that the format cannot hold.
+        pullback.readers.segy_headers.SegyError: distances that the format cannot hold.
         pullback.core.atomic.StoreError: a file cannot be written.
     """
     field = source.field(what)

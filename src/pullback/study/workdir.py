@@ -13,7 +13,7 @@ LEAST_FREE_BYTES = 1_000_000
 """Snakemake needs this much for its locks and records, whatever the jobs need."""
 
 
-def check_place() -> None:
+def check_working_directory() -> None:
     """Check what every run needs, including dry runs: results folder, Snakemake's records, disk space.
 
     Raises:

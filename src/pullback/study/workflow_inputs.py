@@ -46,7 +46,7 @@ def open_study(config: dict[str, Any], files: Iterable[Path | str], overridden: 
     return Plan(study, found[0].parent)
 
 
-def lend_package() -> None:
+def export_python_path() -> None:
     """Let jobs in an environment of their own (``--sdm conda``) run this package, which the digests are of."""
     if SOURCE.name == "src":
         found = os.environ.get("PYTHONPATH", "").split(os.pathsep)

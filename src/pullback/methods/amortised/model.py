@@ -26,6 +26,7 @@ from pullback.core.seeding import event_normals, generator, integer_seed
 from pullback.diffusion.checkpoint import Artifact, load_artifact
 from pullback.diffusion.numerics import numerics, pick_device, seeded
 from pullback.diffusion.share import Noise
+from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.arrays import Ensemble as Observations
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import TrainingData
@@ -33,7 +34,7 @@ from pullback.methods.amortised import conditioning
 from pullback.methods.amortised.paths import Path as NoisePath
 from pullback.methods.amortised.paths import make_path
 from pullback.methods.amortised.spec import Amortised, AmortisedInfer, ParameterContext, RegressionSpec, SetContext
-from pullback.methods.base import Method, PosteriorSamples, TrainPaths
+from pullback.methods.base import Method, PosteriorSamples
 from pullback.networks.build import build_network, build_set_encoder
 from pullback.networks.encoders import Shape
 

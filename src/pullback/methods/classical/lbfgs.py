@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 import numpy as np
 from pydantic import Field as Option
 
+from pullback.core.context import Context
 from pullback.core.seeding import generator
 from pullback.ensembles.fields import Field
-from pullback.methods.base import Context, Method, PosteriorSamples
+from pullback.methods.base import Method, PosteriorSamples
 from pullback.methods.live_traces import live
 from pullback.problems.base import Pullback, linearize
 from pullback.study.base import Capability, Label, Name

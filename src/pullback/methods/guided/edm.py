@@ -17,11 +17,12 @@ from pullback.diffusion.denoiser import SIGMA_DATA, EdmDenoiser, edm_loss
 from pullback.diffusion.numerics import pick_device, seeded
 from pullback.diffusion.schedule import VarianceExploding
 from pullback.diffusion.share import Noise
+from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.fields import Field
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import TrainingData
 from pullback.methods.amortised.model import target_weights
-from pullback.methods.base import Method, TrainPaths
+from pullback.methods.base import Method
 from pullback.methods.guided.spec import EdmPriorSpec
 from pullback.networks.build import build_network
 from pullback.networks.settings import Network
