@@ -54,6 +54,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "metrics": {
         "failed_draws": "pullback.metrics.errors:FAILED_DRAWS",
         "swd": "pullback.metrics.floors:SWD",
+        "swd_exact": "pullback.metrics.exact:SWD_EXACT",
         "w1": "pullback.metrics.floors:W1",
         "mse": "pullback.metrics.errors:MSE",
         "mae": "pullback.metrics.errors:MAE",

@@ -329,7 +329,7 @@ def test_a_whole_evaluation_against_the_reference_split(tmp_path, monkeypatch):
         write_posterior(tmp_path / f"{i}.p.h5", ensemble, PLANE[0], plane_posterior(rng, y, 40, centre))
         for i, centre in enumerate((0.0, 1.0, 0.0))
     ]
-    text = job(tmp_path, "Likely", {"f": {}, "without": {}}, results, exact_events=300, c2st_events=300)
+    text = job(tmp_path, "Likely", {"f": {}, "without": {}}, results, exact_events=400, c2st_events=300)
     ensembles = {"f": ensemble, "without": ensemble}
     table, _, _ = run(tmp_path, text, posteriors, ensembles, {"f": reference})
     assert ("good", "without", "posterior_mean_error") not in table
@@ -342,6 +342,13 @@ def test_a_whole_evaluation_against_the_reference_split(tmp_path, monkeypatch):
     assert value["good", "f", "posterior_mean_error"] < 0.12
     assert value["bad", "f", "posterior_mean_error"] == pytest.approx(0.2 / 0.2**0.5, rel=0.1)
     assert abs(value["good", "f", "energy_score_excess"]) < 0.02 < value["bad", "f", "energy_score_excess"]
+    # Exact draws follow their y: below the floor, as the good method's, and far below those of the bad one.
+    assert (
+        value["good", "f", "swd_exact"]
+        == value["bad", "f", "swd_exact"]
+        < float(table["good", "f", "swd_draw"]["floor"])
+    )
+    assert value["good", "f", "swd_draw"] < 3 * value["good", "f", "swd_exact"] < value["bad", "f", "swd_draw"]
     # Means 0.45 standard deviations apart in each of two directions: at best 0.5 + erf(0.63 / 2^1.5) / 2 = 0.62.
     assert value["good", "f", "c2st"] < 0.56 < value["bad", "f", "c2st"]
 

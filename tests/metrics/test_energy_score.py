@@ -3,7 +3,7 @@ import pytest
 
 from pullback.core.angles import wrap
 from pullback.ensembles.fields import Field
-from pullback.metrics import energy
+from pullback.metrics import pairs
 from pullback.metrics.energy import energy_scores
 from pullback.metrics.sample import Sample, Space
 
@@ -20,7 +20,7 @@ def prepare(x, truth, field, log_weight=None, ok=None):
 
 
 def double_sum(x, truth, space, weight):
-    """The definition, event by event and pair by pair."""
+    """The definition, event by event and pair by pair; without a spread below two effective draws."""
 
     def distance(a, b):
         gap = a - b
@@ -31,9 +31,10 @@ def double_sum(x, truth, space, weight):
     for draws, true, w in zip(x, truth, weight, strict=True):
         m = len(draws)
         error = sum(w[i] * distance(draws[i], true) for i in range(m))
-        pairs = [(w[i] * w[j], distance(draws[i], draws[j])) for i in range(m) for j in range(m) if i != j]
-        total = sum(share for share, _ in pairs)
-        scores.append(error - 0.5 * sum(share * d for share, d in pairs) / total)
+        each = [(w[i] * w[j], distance(draws[i], draws[j])) for i in range(m) for j in range(m) if i != j]
+        total = sum(share for share, _ in each)
+        spread = sum(share * d for share, d in each) / total if 1 / sum(w**2) > 2 - 1e-6 else 0.0
+        scores.append(error - 0.5 * spread)
     return np.array(scores)
 
 
@@ -87,10 +88,10 @@ def test_no_posterior_has_a_lower_score_than_the_exact_one():
 
 def test_many_draws_use_a_part_of_the_pairs_without_bias(monkeypatch):
     rng = np.random.default_rng(4)
-    truth, x = rng.normal(size=(500, 2)), rng.normal(size=(500, energy.ALL_PAIRS + 10, 2))
+    truth, x = rng.normal(size=(500, 2)), rng.normal(size=(500, pairs.ALL_PAIRS + 10, 2))
     ready, _ = prepare(x, truth, PLANE)
     part = energy_scores(ready)
-    monkeypatch.setattr(energy, "ALL_PAIRS", 1000)
+    monkeypatch.setattr(pairs, "ALL_PAIRS", 1000)
     difference = part - energy_scores(ready)
     assert 0 < np.abs(difference).max() < 0.1
     assert abs(difference.mean()) < 4 * difference.std() / np.sqrt(500)
@@ -101,7 +102,7 @@ def test_arrays_and_vectors_are_treated_alike(monkeypatch):
     truth, x = rng.normal(size=(50, 30)) + 100, rng.normal(size=(50, 24, 30)) + 100
     ready, _ = prepare(x.astype("f4"), truth, IMAGE)
     product = energy_scores(ready)
-    monkeypatch.setattr(energy, "MOST_DIFFERENCES", 1000)
+    monkeypatch.setattr(pairs, "MOST_DIFFERENCES", 1000)
     assert product == pytest.approx(energy_scores(ready), rel=1e-9)
 
 

@@ -8,3 +8,9 @@ def wrap(angle: np.ndarray) -> np.ndarray:
     wrapped = np.mod(angle + np.pi, 2 * np.pi) - np.pi
     # Of an angle just below -pi the remainder is rounded to a whole turn.
     return np.where(wrapped >= np.pi, -np.pi, wrapped)
+
+
+def circular_mean(angle: np.ndarray) -> np.ndarray:
+    """Direction of the mean of unit vectors over the first axis, (event, ...) -> (...), float64."""
+    angle = np.asarray(angle, np.float64)
+    return np.arctan2(np.sin(angle).mean(axis=0), np.cos(angle).mean(axis=0))

@@ -38,7 +38,8 @@ class PosteriorSamples(NamedTuple):
 
     Attributes:
         x: (event, draw, *x), float32, physical units. A failed draw is NaN.
-        log_weight: (event, draw), float64; zeros for equally weighted draws.
+        log_weight: (event, draw), float64; zeros for equally weighted draws, -inf for a draw of weight zero, which has
+            not failed. NaN and +inf count as failed.
         ok: (event, draw), bool; False for a failed draw, which is kept and counted.
         diagnostics: numbers about these draws that belong in the report; a family's is the median over its blocks.
     """

@@ -197,8 +197,8 @@ class Sampler:
 
 
 def _checked(chunk: PosteriorSamples) -> PosteriorSamples:
-    """The chunk with a draw that is not finite marked as failed: it stays and counts."""
-    finite = np.isfinite(chunk.x).reshape(*chunk.ok.shape, -1).all(axis=-1) & np.isfinite(chunk.log_weight)
+    """The chunk with a draw that is not finite marked as failed: it stays and counts. A weight may be zero."""
+    finite = np.isfinite(chunk.x).reshape(*chunk.ok.shape, -1).all(axis=-1) & (chunk.log_weight < np.inf)
     ok = chunk.ok & finite
     if (lost := int((chunk.ok & ~finite).sum())) > 0:
         log.warning("%d draws are not finite: they count as failed", lost)

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pullback.core import seeding
+from pullback.core.angles import circular_mean, wrap
 from pullback.metrics import classifier, distances, expected_coverage
 from pullback.metrics.energy import energy_scores
 from pullback.metrics.errors import root_of_ratio, spread_and_skill
@@ -164,13 +165,15 @@ def wasserstein_1d(
     p: int = 1,
     a_weights: ArrayLike | None = None,
     b_weights: ArrayLike | None = None,
+    periodic: bool = False,
 ) -> float:
     """Wasserstein-p distance between two samples of numbers (event,), in their unit.
 
     Args:
         a, b: samples; their numbers of events may differ.
-        p: 1 or 2.
+        p: 1 or 2; 1 for angles.
         a_weights, b_weights: of events (event,), not negative; None for equal ones.
+        periodic: the numbers are angles in radians, and distances those along the circle.
 
     Source: for numbers the optimal plan pairs quantiles (Villani 2003, theorem 2.18).
     """
@@ -179,6 +182,14 @@ def wasserstein_1d(
     u, v = _matrix(a, "a"), _matrix(b, "b")
     if u.shape[1] != 1 or v.shape[1] != 1:
         raise ValueError(f"found samples of shapes {np.shape(a)} and {np.shape(b)}, wanted numbers (event,)")
+    if periodic:
+        if p != 1:
+            raise ValueError(f"p is {p}, wanted 1 for angles")
+        ours, theirs = (
+            np.ones((1, len(values))) if (given := _weight(weights)) is None else given[None]
+            for values, weights in ((u, a_weights), (v, b_weights))
+        )
+        return float(distances.circular_wasserstein(u[:, 0], v[:, 0], ours, theirs)[0])
     powers = distances.wasserstein_powers(
         u.T.astype(np.float64), v.T.astype(np.float64), p, _weight(a_weights), _weight(b_weights)
     )
@@ -192,6 +203,7 @@ def sliced_wasserstein(
     seed: int = 0,
     a_weights: ArrayLike | None = None,
     b_weights: ArrayLike | None = None,
+    periodic: Sequence[int] = (),
 ) -> float:
     """Sliced Wasserstein distance of two samples (event, *x): root of the mean of W_2^2 over random directions.
 
@@ -200,12 +212,16 @@ def sliced_wasserstein(
         directions: how many.
         seed: of the directions.
         a_weights, b_weights: of events (event,), not negative; None for equal ones.
+        periodic: components that are angles in radians; they are cut opposite to the circular mean of ``b``.
 
     Source: Bonneel et al. 2015; ``ot.sliced_wasserstein_distance`` of POT.
     """
     u, v = _matrix(a, "a"), _matrix(b, "b")
     if u.shape[1] != v.shape[1]:
         raise ValueError(f"found samples of shapes {np.shape(a)} and {np.shape(b)}: their events differ in size")
+    for j in periodic:
+        zero = circular_mean(v[:, j])
+        u, v = (np.column_stack([s[:, :j], wrap(s[:, j] - zero), s[:, j + 1 :]]) for s in (u, v))
     theta = distances.directions((seed,), u.shape[1], directions)
     return distances.sliced_wasserstein(u, v, theta, _weight(a_weights), _weight(b_weights))
 

@@ -50,6 +50,11 @@ class Replicas:
         groups = Groups(self._index)
         return [groups.members(drawn) for drawn in self._drawn]
 
+    def drawn(self, replicas: int) -> np.ndarray:
+        """Weight of each event in the first replicas, its own times how often it is drawn, (replica, event)."""
+        counts = self.counts[:replicas][:, self._index]
+        return counts if self.weight is None else counts * self.weight
+
     def group_sums(self, values: np.ndarray) -> np.ndarray:
         """Sums over each group of (event, ...) float64, times the event weights: (group, ...)."""
         values = np.asarray(values, np.float64)

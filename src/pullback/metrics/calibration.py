@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pullback.core.angles import wrap
+from pullback.core.particles import effective_size
 from pullback.metrics.metric import Metric, Scores
+from pullback.metrics.pairs import has_spread, pair_distance
 
 if TYPE_CHECKING:
     from pullback.metrics.sample import Sample
@@ -72,12 +74,33 @@ class SortedDraws:
         return 0.5 * (lower.astype(np.float64) + upper) + self.centre
 
     def variance(self) -> np.ndarray:
-        """Unbiased variance over successful draws, (event, component); 0 where there is one draw."""
+        """Unbiased variance over successful draws, (event, component); 0 where no spread is known (`pairs`).
+
+        Of an angle it is taken about the circular mean of the other draws: so a draw lies as far from it as the truth
+        of an exact posterior does, however wide.
+        """
         if self.equal:
-            return self._unsorted.var(axis=1, ddof=min(1, self.draws - 1), dtype=np.float64)
-        mean = (self.vote * self.x).sum(axis=1, keepdims=True)
-        spread = (self.vote * (self.x - mean) ** 2).sum(axis=1)
-        return spread / _bias(self.vote)
+            found = self._unsorted.var(axis=1, ddof=min(1, self.draws - 1), dtype=np.float64)
+        else:
+            mean = (self.vote * self.x).sum(axis=1, keepdims=True)
+            found = (self.vote * (self.x - mean) ** 2).sum(axis=1) * self._per_pair()
+        if self.periodic.any():
+            found[:, self.periodic] = self._variance_of_angles()
+        return found
+
+    def _variance_of_angles(self) -> np.ndarray:
+        vote = self.sample.vote[..., None]
+        angles = self.sample.x[..., self.periodic].astype(np.float64)
+        turn = vote * np.exp(1j * angles)
+        apart = wrap(angles - np.angle(turn.sum(axis=1, keepdims=True) - turn))
+        several = has_spread(self.sample.vote)[:, None] * (1 - 1 / effective_size(self.sample.vote))[:, None]
+        return several * (vote * apart**2).sum(axis=1)
+
+    def _per_pair(self) -> np.ndarray:
+        """1 / (1 - sum of squared weights), which makes a spread unbiased; 0 where none is known, (event, 1)."""
+        vote = self.sample.vote
+        known = has_spread(vote)
+        return (known / np.where(known, 1 - (vote**2).sum(axis=1), 1.0))[:, None]
 
     def effective(self) -> np.ndarray:
         """Effective number of successful draws, 1 / sum w^2, (event, component) or one number for all."""
@@ -89,10 +112,24 @@ class SortedDraws:
     def crps(self) -> np.ndarray:
         """Continuous ranked probability score, (event, component), in the unit of x.
 
-        E|X - x| - E|X - X'|/2 with the second mean unbiased for a finite number of draws (Ferro 2014). Each failed
-        draw's share of the score is the distance from the truth to the farthest corner of the range.
+        E|X - x| - E|X - X'|/2 with the second mean unbiased for a finite number of draws (Ferro 2014), and without it
+        where the effective number of draws is below 2. Of an angle distances are those along the arc (Grimit et al.
+        2006), so that the score is proper. Each failed draw's share of the score is the distance from the truth to the
+        farthest corner of the range.
         """
-        truth, space = self.sample.known
+        truth = self.sample.known[0]
+        score = self._crps_of_line(truth)
+        if not self.periodic.any():
+            return score
+        vote, success = self.sample.vote, self.ok.mean(axis=1)
+        for j in np.flatnonzero(self.periodic):
+            x = self.sample.x[..., [j]]
+            error = (vote * np.abs(wrap(x[..., 0].astype(np.float64) - truth[:, [j]]))).sum(axis=1)
+            spread = pair_distance(x, vote, np.ones(1), np.ones(1, bool))
+            score[:, j] = success * (error - 0.5 * spread) + (1 - success) * np.pi
+        return score
+
+    def _crps_of_line(self, truth: np.ndarray) -> np.ndarray:
         at = self._about_centre(truth)
         if self.equal:
             m = self.draws
@@ -105,41 +142,45 @@ class SortedDraws:
         error = (self.vote * np.abs(self.x - at[:, None])).sum(axis=1)
         spread = (self.vote * self.x * (2 * below - self.vote - self.vote.sum(axis=1, keepdims=True))).sum(axis=1)
         success = self.ok.mean(axis=1, keepdims=True)
-        worst = np.abs(self._about_centre(space.farthest(truth)) - at)
-        worst = np.where(self.periodic, np.pi, worst)
-        return success * (error - spread / _bias(self.vote)) + (1 - success) * worst
+        worst = np.abs(self.sample.known[1].farthest(truth) - truth)
+        return success * (error - spread * self._per_pair()) + (1 - success) * worst
 
     def coverage(self, percent: float) -> np.ndarray:
         """Whether the central interval of ``percent`` holds the truth, (event, component), numbers from 0 to 1.
 
         The truth's rank among m exact draws (of unequal weights as many as are effective) is uniform on 0..m, so
         (rank + U)/(m + 1) is uniform on [0, 1]; this is the share of its U's that fall in the interval: its mean is
-        ``percent`` for an exact sampler whatever m. Ties share. A failed draw's share of its event is a miss.
+        ``percent`` for an exact sampler whatever m. Ties share. A failed draw's share of its event is a miss. Angles
+        are ordered about the circular mean of draws and truth together, which keeps the truth one among the draws.
 
         Args:
             percent: of the central interval.
         """
-        at = self._about_centre(self.sample.known[0])[:, None]
+        x, at = self._about_common_centre()
         m = self.effective()
         if self.equal:
-            less = (self.x < at).sum(axis=1)
-            most = (self.x <= at).sum(axis=1)
+            less, most = (x < at).sum(axis=1), (x <= at).sum(axis=1)
         else:
-            less = m * (self.vote * (self.x < at)).sum(axis=1)
-            most = m * (self.vote * (self.x <= at)).sum(axis=1)
+            vote = self.sample.vote[..., None]
+            less, most = m * (vote * (x < at)).sum(axis=1), m * (vote * (x <= at)).sum(axis=1)
         low, high = (0.5 - percent / 200) * (m + 1), (0.5 + percent / 200) * (m + 1)
         inside = np.clip(np.minimum(most + 1, high) - np.maximum(less, low), 0, None) / (most + 1 - less)
         return inside * self.ok.mean(axis=1, keepdims=True)
 
+    def _about_common_centre(self) -> tuple[np.ndarray, np.ndarray]:
+        """Draws (event, draw, component) and truth (event, 1, component), angles about a centre that is of both."""
+        sample, (truth, space) = self.sample, self.sample.known
+        if not self.periodic.any():
+            return sample.x, truth[:, None]
+        count = (effective_size(sample.vote)[:, None] * sample.vote)[..., None]
+        turns = (count * np.exp(1j * sample.x[..., self.periodic])).sum(axis=1) + np.exp(1j * truth[:, self.periodic])
+        centre = np.zeros(truth.shape)
+        centre[:, self.periodic] = np.angle(turns)
+        return space.canonical(sample.x, centre[:, None]), space.canonical(truth, centre)[:, None]
+
     def _about_centre(self, values: np.ndarray) -> np.ndarray:
         values = values - self.centre
         return np.where(self.periodic, wrap(values), values)
-
-
-def _bias(vote: np.ndarray) -> np.ndarray:
-    """1 - sum over draws (axis 1) of squared weights, which makes a spread unbiased; 1 where one draw has all."""
-    factor = 1 - (vote**2).sum(axis=1)
-    return np.where(factor > 1e-12, factor, 1.0)
 
 
 def _crps_rows(sample: "Sample") -> Scores:

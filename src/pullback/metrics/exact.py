@@ -286,6 +286,14 @@ def exact_rows(answers: "Answers") -> Iterator[Measured]:
         yield from answers.exact.measure(answers.errors, answers.posterior.draws, scores, answers.case.replicas(n))
 
 
+def swd_rows(answers: "Answers") -> Iterator[Measured]:
+    """The sliced distance of exact draws of as many events as the method's, which its own is to be compared with."""
+    exact, n = answers.exact, len(answers.one)
+    if exact is not None and exact.n >= n:
+        found, *_ = answers.case.distances(n).measure_swd(exact.first.one[:n])
+        yield found._replace(metric="swd_exact")
+
+
 def c2st_rows(answers: "Answers") -> Iterator[Measured]:
     """The classifier between one draw of each of the first events and an exact one."""
     n = min(answers.case.evaluation["c2st_events"], len(answers.one))
@@ -293,6 +301,14 @@ def c2st_rows(answers: "Answers") -> Iterator[Measured]:
         yield answers.exact.classify(answers.case.reader.y, answers.one[:n], answers.case.replicas(n))
 
 
+SWD_EXACT = Metric(
+    "swd_exact",
+    "Sliced Wasserstein distance of exact draws",
+    "of one exact draw of each event, beside which that of a method is read",
+    "lower",
+    measure=swd_rows,
+    leads=False,
+)
 POSTERIOR_MEAN_ERROR = Metric(
     "posterior_mean_error",
     "Posterior mean against the exact one",

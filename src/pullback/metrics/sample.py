@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pullback.core import seeding
-from pullback.core.angles import wrap
+from pullback.core.angles import circular_mean, wrap
 from pullback.core.particles import invert, relative
 from pullback.ensembles.fields import Field
 from pullback.metrics.calibration import SortedDraws
@@ -40,6 +40,8 @@ class Space:
             unit, else the standard deviation of the truth.
         unit: of the mixed numbers; "1" where units differ.
         low, high: range of the truth, (component,); for an array the same for all.
+        zero: of an angle the circular mean of the truth, (component,), 0 of other components. A line of angles that is
+            compared as one (sliced distances) is cut opposite to it, so that nothing depends on where a user's zero is.
     """
 
     names: tuple[str, ...]
@@ -49,6 +51,7 @@ class Space:
     unit: str
     low: np.ndarray
     high: np.ndarray
+    zero: np.ndarray | float = 0.0
 
     @staticmethod
     def of(field: Field, sample: np.ndarray) -> "Space":
@@ -61,9 +64,9 @@ class Space:
         low, high = sample.min(axis=0).astype(np.float64), sample.max(axis=0).astype(np.float64)
         if not field.is_vector:
             low, high = np.full(components, low.min()), np.full(components, high.max())
-        scale = deviation(sample) if mixed else np.ones(components)
-        unit = "1" if mixed else field.units[0]
-        return Space(field.features, field.units, periodic, scale, unit, low, high)
+        space = Space(field.features, field.units, periodic, np.ones(components), field.units[0], low, high)
+        space = replace(space, zero=np.where(periodic, circular_mean(sample), 0.0) if periodic.any() else 0.0)
+        return replace(space, scale=deviation(space.standard(sample)), unit="1") if mixed else space
 
     @property
     def listed(self) -> tuple[str, ...]:
@@ -75,15 +78,16 @@ class Space:
         return self.canonical(a - b)
 
     def standard(self, values: np.ndarray) -> np.ndarray:
-        """Values on the common scale, angles wrapped: what sliced distances compare."""
-        return self.canonical(values) / self.scale.astype(values.dtype)
+        """Values on the common scale, angles about their `zero`: what sliced distances compare."""
+        return self.canonical(values, self.zero) / self.scale.astype(values.dtype)
 
-    def canonical(self, values: np.ndarray) -> np.ndarray:
-        """Values with angles in [-pi, pi)."""
+    def canonical(self, values: np.ndarray, zero: np.ndarray | float = 0.0) -> np.ndarray:
+        """Values with angles about ``zero`` (..., component), in [-pi, pi)."""
         if not self.periodic.any():
             return values
         values = np.array(values)
-        values[..., self.periodic] = wrap(values[..., self.periodic])
+        about = np.broadcast_to(zero, values.shape)[..., self.periodic]
+        values[..., self.periodic] = wrap(values[..., self.periodic] - about)
         return values
 
     def farthest(self, truth: np.ndarray) -> np.ndarray:
@@ -216,7 +220,8 @@ class Sample:
         angles[list(periodic)] = True
         low, high = truth.min(axis=0).astype(float), truth.max(axis=0).astype(float)
         units = ("1",) * x.shape[2]
-        space = Space((), units, angles, np.ones(x.shape[2]), "1", low, high)
+        zero = np.where(angles, circular_mean(truth), 0.0)
+        space = Space((), units, angles, np.ones(x.shape[2]), "1", low, high, zero)
         log_weight = np.zeros(x.shape[:2])
         if weights is not None:
             weights = np.asarray(weights, np.float64)

@@ -19,7 +19,7 @@ from pullback.ensembles.unfolded import Bins, Unfolded, UnfoldedReader
 from pullback.metrics import examples
 from pullback.metrics.bootstrap import distance_interval, percentile_interval
 from pullback.metrics.case import Case, EvaluationError, refuse_other_observations
-from pullback.metrics.distances import project, sliced_wasserstein, wasserstein_powers
+from pullback.metrics.distances import circular_wasserstein, project, sliced_wasserstein, wasserstein_powers
 from pullback.metrics.floors import BOOTSTRAP_DIRECTIONS, Distances
 from pullback.metrics.metric import Measured, Metric
 
@@ -86,8 +86,12 @@ def _sample_rows(x: np.ndarray, weight: np.ndarray, case: Case, n: int) -> Itera
     floor = distances.floors.get("swd_draw")
     yield Measured("swd_unfolded", value, *distance_interval(value, spread), floor, n, space.unit)
     for j, (name, unit) in enumerate(zip(space.names, space.units, strict=True)):
-        ours, theirs = (np.ascontiguousarray(space.canonical(a)[:, j][None], np.float64) for a in (x, truth))
-        powers = [float(wasserstein_powers(ours, theirs, 1, w, true_weight)[0]) for w in weight.T]
+        ours, theirs = (a[:, j].astype(np.float64) for a in (x, truth))
+        if space.periodic[j]:
+            same = np.ones(len(truth)) if true_weight is None else true_weight
+            powers = list(circular_wasserstein(ours, theirs, weight.T, np.tile(same, (weight.shape[1], 1))))
+        else:
+            powers = [float(wasserstein_powers(ours[None], theirs[None], 1, w, true_weight)[0]) for w in weight.T]
         interval = distance_interval(powers[0], np.array(powers[1:]))
         floor = distances.floors.get(f"w1_draw.{name}")
         yield Measured(f"w1_unfolded.{name}", powers[0], *interval, floor, n, unit)
