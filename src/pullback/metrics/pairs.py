@@ -7,8 +7,11 @@ from pullback.core.particles import effective_size, invert
 ALL_PAIRS = 64
 """Up to so many draws all pairs are used."""
 
-PAIRS = 4096
-"""Pairs of more draws, at least 4 for each draw."""
+SHIFTS = 32
+"""Of more draws of equal weight each is paired with so many others, spread over all of them."""
+
+PAIRS = 1024
+"""Pairs of more draws of unequal weights, at least 2 for each draw."""
 
 LEAST_EFFECTIVE = 2.0
 """With a smaller effective number of draws no spread is known: the draws are scored as a point."""
@@ -36,8 +39,9 @@ def pair_distance(x: np.ndarray, vote: np.ndarray, scale: np.ndarray, periodic: 
     """Mean distance of two different draws, E|X - X'|, (event,) float64; 0 where no spread is known.
 
     Pairs have the product of their weights, so that the mean is unbiased for equal weights and that of the weighted
-    draws for others. All pairs up to `ALL_PAIRS` draws; of more, pairs chosen by weight at the points of a lattice in
-    the unit square, whose order of draws does not matter: sorted draws or a Markov chain give the same.
+    draws for others. All pairs up to `ALL_PAIRS` draws. Of more draws some pairs, evenly spread over all, so that the
+    order of draws does not matter (sorted ones, a Markov chain); of unequal weights pairs are chosen by them, at the
+    points of a lattice in the unit square.
 
     Args:
         x: (event, draw, component).
@@ -45,9 +49,9 @@ def pair_distance(x: np.ndarray, vote: np.ndarray, scale: np.ndarray, periodic: 
         scale: what components are divided by, (component,).
         periodic: which components are angles in radians, (component,): their distance is that along the arc.
     """
-    if x.shape[1] > ALL_PAIRS:
+    if x.shape[1] > ALL_PAIRS and not (vote == vote[:, :1]).all():
         found, step = _of_some_pairs, max(1, GRAM_VALUES // (_pairs(x.shape[1]) * x.shape[2]))
-    elif x.shape[2] > MOST_DIFFERENCES and not periodic.any():
+    elif x.shape[1] <= ALL_PAIRS and x.shape[2] > MOST_DIFFERENCES and not periodic.any():
         found, step = _by_product, max(1, GRAM_VALUES // (x.shape[1] * (x.shape[1] + x.shape[2])))
     else:
         found, step = _by_shifts, max(1, CACHED // x.shape[1])
@@ -59,15 +63,14 @@ def pair_distance(x: np.ndarray, vote: np.ndarray, scale: np.ndarray, periodic: 
 
 
 def _pairs(draws: int) -> int:
-    return max(PAIRS, 4 * draws)
+    return max(PAIRS, 2 * draws)
 
 
 def _of_some_pairs(x: np.ndarray, vote: np.ndarray, scale: np.ndarray, periodic: np.ndarray) -> np.ndarray:
     number = _pairs(x.shape[1])
     points = (np.arange(number) + 0.5) / number
     lattice = points, np.mod(number * points * GOLDEN, 1.0)
-    equal = bool((vote == vote[:, :1]).all())
-    edges = np.cumsum(vote[:1] if equal else vote, axis=1)
+    edges = np.cumsum(vote, axis=1)
     i, j = (invert(edges, np.broadcast_to(level, (len(edges), number))) for level in lattice)
     event = np.arange(len(x))[:, None]
     gap = x[event, i].astype(np.float64)
@@ -76,8 +79,7 @@ def _of_some_pairs(x: np.ndarray, vote: np.ndarray, scale: np.ndarray, periodic:
     gap /= scale
     distance = np.sqrt(np.einsum("epd,epd->ep", gap, gap))
     different = i != j
-    count = np.broadcast_to(different.sum(axis=1), len(x))
-    return (distance * different).sum(axis=1) / np.maximum(count, 1)
+    return (distance * different).sum(axis=1) / np.maximum(different.sum(axis=1), 1)
 
 
 def _shorten(gap: np.ndarray, periodic: np.ndarray) -> None:
@@ -93,7 +95,10 @@ def _by_shifts(x: np.ndarray, vote: np.ndarray, scale: np.ndarray, periodic: np.
     columns = [np.tile(x[..., j].astype(np.float64) / scale[j], 2) for j in range(x.shape[2])]
     twice = np.tile(vote, 2)
     sums, weights = np.zeros(len(x)), np.zeros(len(x))
-    for shift in range(1, draws // 2 + 1):
+    shifts = np.arange(1, draws // 2 + 1)
+    if draws > ALL_PAIRS:
+        shifts = shifts[((np.arange(SHIFTS) + 0.5) * len(shifts) / SHIFTS).astype(int)]
+    for shift in shifts:
         squares = np.zeros(vote.shape)
         for j, column in enumerate(columns):
             gap = column[:, :draws] - column[:, shift : shift + draws]
