@@ -91,5 +91,5 @@ schema: check $(BUILT)
 
 # The environment and what the tools left behind. Results stay: they are yours to delete.
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache src/*.egg-info docs/_build docs/reference/{generated,api.rst,kinds.md}
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache src/*.egg-info docs/_build docs/reference/{generated,metrics,api.rst,kinds.md,metrics.md}
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -12,6 +12,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
 
 import kinds
+import metrics
 
 import pullback
 
@@ -129,6 +130,7 @@ def modules() -> str:
 def setup(app: Any) -> None:
     """Write the pages that follow from the code; treat docstrings before and after napoleon, whose priority is 500."""
     (HERE / "reference" / "kinds.md").write_text(kinds.page())
+    (HERE / "reference" / "metrics.md").write_text(metrics.page(HERE / "reference" / "metrics"))
     (HERE / "reference" / "api.rst").write_text(modules() + "\n")
     app.connect("autodoc-process-docstring", escape, priority=400)
     app.connect("autodoc-process-docstring", separate, priority=600)

@@ -205,6 +205,11 @@ CRPS = Metric(
     "lower",
     compute=_crps_rows,
 )
+"""E|X - x| - E|X - X'|/2 of each component (Gneiting and Raftery 2007, eq. 21; unbiased for few draws, Ferro 2014).
+
+Angles: arcs (Grimit et al. 2006), so that the score is proper on the circle. Weights of draws and failed draws: as for
+the energy score, which it is in one dimension. Floor: none; compare with the exact posterior's (`crps_excess`).
+"""
 COVERAGE = Metric(
     "coverage",
     "Coverage of central intervals",
@@ -213,3 +218,8 @@ COVERAGE = Metric(
     counts="%",
     compute=_coverage_rows,
 )
+"""Share of truths inside the central interval of the draws; the percentage itself for exact draws, however many.
+
+The truth's rank among m draws is uniform on 0..m; ties and the border share. Angles: about the circular mean of draws
+and truth together. Weights of draws: as many as are effective. Failed draws: a miss. Floor: none.
+"""

@@ -44,6 +44,12 @@ ENERGY_SCORE = Metric(
     "lower",
     compute=_rows,
 )
+"""E|X - x| - E|X - X'|/2 for the truth x and draws X, X' (Gneiting and Raftery 2007, eq. 22); proper.
+
+In units of the common scale: one unit, or standard deviations of the truth where units differ. Angles: arcs. Weights
+of draws: in both means; of an effective number below 2 the second is left out. Failed draws: their share is the
+distance to the farthest corner. Floor: none; compare with the exact posterior's (`energy_score_excess`).
+"""
 
 
 def _norm(difference: np.ndarray, space: Space) -> np.ndarray:

@@ -114,12 +114,27 @@ FAILED_DRAWS = Metric(
     leads=False,
     alarm="{percent:.3g} % failed draws",
 )
+"""Share of draws that the method marked as failed or that are not finite.
+
+Angles: as any. Weights of draws: none; a draw of weight zero has not failed. Floor: none.
+"""
 MSE = Metric(
     "mse", "Mean squared error", "mean squared difference to the truth of the same event", "lower", compute=errors
 )
+"""Mean over components of (x_hat - x)^2, x_hat one draw (``_draw``) or the mean of at least 32 (``_point``).
+
+The least mse_draw is not at the best posterior: that of an exact one is twice its variance, as for a point estimate of
+half that error. Angles: wrapped differences, circular mean. Weights of draws: the draw is chosen, the mean taken by
+them. Floor: none.
+"""
 MAE = Metric(
     "mae", "Mean absolute error", "mean absolute difference to the truth of the same event", "lower", compute=errors
 )
+"""Mean over components of |x_hat - x|, x_hat one draw (``_draw``) or the median of at least 32 (``_point``).
+
+Angles: the arc between the two, and the median about the circular mean. Weights of draws: the draw is chosen, the
+median taken by them. Floor: none.
+"""
 RELATIVE_L2 = Metric(
     "relative_l2",
     "Relative L2 error",
@@ -127,6 +142,10 @@ RELATIVE_L2 = Metric(
     "lower",
     compute=errors,
 )
+"""Norm of x_hat - x over the norm of x, of an array; x_hat one draw or the mean of at least 32.
+
+Angles: arrays have none. Weights of draws: as for the mean squared error. Floor: none.
+"""
 PSNR = Metric(
     "psnr",
     "Peak signal-to-noise ratio",
@@ -135,7 +154,15 @@ PSNR = Metric(
     least=None,
     compute=errors,
 )
+"""10 log10(range^2 / mean squared error) in dB of an array, with the range of its bounds (Hore and Ziou 2010).
+
+Angles: arrays have none. Weights of draws: as for the mean squared error. Floor: none.
+"""
 SSIM = Metric("ssim", "Structural similarity", "1 for images that agree with the truth", "higher", compute=errors)
+"""Structural similarity of an image of two dimensions on its bounds (Wang et al. 2004, windows of Gaussian weight).
+
+Angles: arrays have none. Weights of draws: as for the mean squared error. Floor: none.
+"""
 SPREAD_SKILL = Metric(
     "spread_skill",
     "Spread over skill",
@@ -145,3 +172,9 @@ SPREAD_SKILL = Metric(
     compute=_spread_skill_rows,
     of_means=root_of_ratio,
 )
+"""sqrt(mean (1 + 1/m) var / mean (x_hat - x)^2), x_hat and var the mean and variance of m draws (Fortin et al. 2014).
+
+Angles: each draw about the circular mean of the others, as the truth about that of the draws, so that an exact
+posterior has 1 however wide. Weights of draws: m is the effective number; below 2 no spread is known and it counts as
+0. Failed draws: not in the variance, imputed in the mean. Floor: none; the target is 1.
+"""

@@ -248,6 +248,12 @@ SWD = Metric(
     counts="directions",
     measure=distance_rows,
 )
+"""Root of the mean over random directions of W_2^2 between draws and truths (Bonneel et al. 2015; POT's definition).
+
+One draw of each event. In units of the common scale. Angles: cut opposite to the circular mean of the truth. Weights
+of draws: choose the draw; `swd_weighted` has all draws with their weights. Failed draws: imputed. Interval: cluster
+bootstrap along 16 directions, its spread that of a mean over all of them. Floor: of independent truths.
+"""
 W1 = Metric(
     "w1",
     "Wasserstein-1 distance",
@@ -255,3 +261,8 @@ W1 = Metric(
     "lower",
     measure=distance_rows,
 )
+"""W_1 between draws and truths of each component, or of all values of an array in 1024 bins of the truth's range.
+
+One draw of each event. Angles: along the circle, wherever it is cut. Values outside an array's bins enter by their
+distance. Weights of draws: choose the draw. Failed draws: imputed. Floor: of independent truths.
+"""
