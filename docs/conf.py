@@ -12,8 +12,8 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
 
 import kinds
-import metrics
 
+import metrics
 import pullback
 
 project = "pullback"
