@@ -46,7 +46,7 @@ def test_best_needs_intervals_apart_from_all_others(cells, better, expected):
 
 def row(**more):
     base = {"metric": "swd_draw", "method": "a", "infer": "default", "family": "f", "unit": "1"}
-    return base | {"value": 1.0, "low": 0.9, "high": 1.2, "floor": 0.5, "n": 10.0} | more
+    return base | {"value": 1.0, "low": 0.9, "high": 1.2, "floor": 0.5, "n": 10.0, "groups": 10.0} | more
 
 
 def test_a_table_marks_counts_and_notes_fewer_events():

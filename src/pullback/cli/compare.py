@@ -13,7 +13,7 @@ import click
 from pullback.cli.common import FINE, FOUND, Refused, count, table
 
 IDENTITY = ("problem", "method", "infer", "seed", "family", "metric")
-NUMBERS = ("value", "low", "high", "floor", "n", "n_observed")
+NUMBERS = ("value", "low", "high", "floor", "n", "n_observed", "groups")
 MOST_ROWS = 20
 
 
