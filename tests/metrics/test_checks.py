@@ -170,3 +170,15 @@ def test_the_misfit_is_the_median_of_weighted_events(rng):
     assert [misfit.value, misfit.low, misfit.high, misfit.floor] == [0.1] * 4
     plain, _ = checks.misfit_rows(found, found, Replicas(np.arange(100), 50, rng))
     assert plain.value == 1
+
+
+def test_the_weighted_median_is_that_of_copies(rng):
+    values, copies = rng.normal(size=9), rng.integers(0, 4, 9)
+    for each, weight in (
+        (values, copies),
+        (np.array([1.0, 2, 3, 10]), np.ones(4)),
+        (np.array([1.0, 2, 9]), np.r_[1, 0, 1]),
+    ):
+        expected = np.median(np.repeat(each, weight.astype(int)))
+        assert checks._median(each, weight.astype(float)) == pytest.approx(expected)
+        assert checks._median(each, weight * (1 + 1e-13 * rng.random(len(each)))) == pytest.approx(expected)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pullback.core.angles import wrap
+from pullback.core.particles import effective_copies
 from pullback.metrics.metric import Metric, Scores
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ class SortedDraws:
     def coverage(self, percent: float) -> np.ndarray:
         """Whether the central interval of ``percent`` holds the truth, (event, component), numbers from 0 to 1.
 
-        The truth's rank among m exact draws (of unequal weights as many as are effective) is uniform on 0..m, so
+        The truth's rank among m exact draws (of unequal weights those of
+        `core.particles.effective_copies`) is uniform on 0..m, so
         (rank + U)/(m + 1) is uniform on [0, 1]; this is the share of its U's that fall in the interval: its mean is
         ``percent`` for an exact sampler whatever m. Ties share. A failed draw's share of its event is a miss.
 
@@ -120,13 +122,15 @@ class SortedDraws:
             percent: of the central interval.
         """
         at = self._about_centre(self.sample.known[0])[:, None]
-        m = self.effective()
         if self.equal:
+            m = np.array([[float(self.draws)]])
             less = (self.x < at).sum(axis=1)
             most = (self.x <= at).sum(axis=1)
         else:
-            less = m * (self.vote * (self.x < at)).sum(axis=1)
-            most = m * (self.vote * (self.x <= at)).sum(axis=1)
+            chosen = effective_copies(self.sample.vote)
+            m = chosen.sum(axis=1, keepdims=True)
+            less = np.einsum("ed,edf->ef", chosen, self._unsorted < at)
+            most = np.einsum("ed,edf->ef", chosen, self._unsorted <= at)
         low, high = (0.5 - percent / 200) * (m + 1), (0.5 + percent / 200) * (m + 1)
         inside = np.clip(np.minimum(most + 1, high) - np.maximum(less, low), 0, None) / (most + 1 - less)
         return inside * self.ok.mean(axis=1, keepdims=True)

@@ -153,9 +153,14 @@ def misfit_rows(found: Misfit, truth: Misfit | None, replicas: Replicas) -> list
 
 
 def _median(values: np.ndarray, weight: np.ndarray | None) -> float:
-    if weight is None or not weight.any():
+    """Halfway from lower to upper weighted median, as of equal weights."""
+    if weight is None:
         return float(np.median(values))
-    return float(np.quantile(values, 0.5, weights=weight, method="inverted_cdf"))
+    order = np.argsort(values)
+    below = np.cumsum(weight[order])
+    # Sums of weights are rounded: half is reached within 1e-9.
+    half = 0.5 * below[-1] * np.array([1 - 1e-9, 1 + 1e-9])
+    return float(values[order[np.searchsorted(below, half, side="right")]].mean())
 
 
 class SeenObservations:

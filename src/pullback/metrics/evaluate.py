@@ -86,7 +86,7 @@ def _posterior(
         group = result.group("features" if posterior.x.is_vector else "fields")
         _examples(answers, group)
         if answers.credibility is not None and answers.ranks is not None:
-            answers.credibility.write(group, answers.ranks, case.replicas(len(answers.ranks)).weight)
+            answers.credibility.write(group, answers.ranks, case.replicas(len(answers.ranks)))
         if answers.misfit is not None:
             drawn.write_resimulated(group, answers.misfit.event, answers.misfit.first)
         return rows, {**result.whose, **posterior.cost, "events": posterior.n, "draws": posterior.draws}

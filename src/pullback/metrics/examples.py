@@ -13,8 +13,8 @@ weighted events are in effective ones: their sum is (sum w)^2 / sum w^2. With tw
 ``points_draws`` and ``points_truth`` (point, 2).
 
 Either: ``ranks`` (quantity, bin), the share of truths whose rank among the draws is in each bin of [0, 1], attributes
-quantities and events (their effective number); ``coverage`` (reference, level), the expected coverage at equally spaced
-levels from 0 to 1 for the attribute references. Where there is a truth, and draws enough.
+quantities and events (the least effective number); ``coverage`` (reference, level), the expected coverage at equally
+spaced levels from 0 to 1, attributes references and events. Where there is a truth, and draws enough.
 
 Either: ``misfit`` (event,), median over draws, for the events that were simulated again; the first are the examples,
 and ``again`` (event, *y) holds the simulation of one draw of each, NaN where all failed.
