@@ -276,7 +276,7 @@ def test_examples_of_fields(image_run):
         assert group["draws"].shape == (3, 2, 12, 12)
         assert np.isnan(group["draws"][1]).all()
         assert group["mean"][1] == pytest.approx(draws[1, 3:].mean(axis=0), rel=1e-5)
-        assert group["std"][0] == pytest.approx(draws[0].std(axis=0), rel=1e-4)
+        assert group["std"][0] == pytest.approx(draws[0].std(axis=0, ddof=1), rel=1e-4)
         assert (list(group.attrs["x_dims"]), group.attrs["x_units"]) == (["depth", "offset"], "m/s")
         assert "truth" not in file["i/0/o"]
 

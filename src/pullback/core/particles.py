@@ -54,6 +54,15 @@ def effective_size(weight: np.ndarray) -> np.ndarray:
     return weight.sum(axis=-1) ** 2 / np.where(squares > 0, squares, 1)
 
 
+def freedom(weight: np.ndarray, axis: int = -1) -> np.ndarray:
+    """1 - sum W^2 along an axis of weights with sum 1: a mean square from the mean over this is unbiased.
+
+    1 - 1/N of N equal weights; 1 where one particle has all the weight, which has no spread.
+    """
+    rest = 1 - np.square(weight).sum(axis=axis)
+    return np.where(rest > 1e-12, rest, 1.0)
+
+
 def invert(edges: np.ndarray, u: np.ndarray) -> np.ndarray:
     """Particles (..., draw) at the levels u of cumulated weights: the smallest i with u < edges_i / edges_last.
 

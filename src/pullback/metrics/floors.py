@@ -1,8 +1,10 @@
 """Distances of one family with their bootstrap intervals and sampling floors.
 
 The floor of a distance is the same distance between the truth of the test events and as many independent truths of
-the same prior (split ``reference``): below it a method cannot be distinguished from an exact one. Draws share their
-events with the truth, so an exact posterior can lie a little below its floor.
+the same prior (split ``reference``): what two samples of that size differ by. It is the scale of the noise and no limit
+below which methods are alike. Draws follow the truth of their event, so that an exact posterior lies below it, the
+further the more an observation says (x ~ N(0, I), y = x + 0.03 e in two dimensions, 2000 events: at 0.2 floors), and a
+posterior that is biased by one of its standard deviations can, too (0.5 floors there).
 """
 
 from collections.abc import Iterator
@@ -181,7 +183,8 @@ class Distances:
 def distance_rows(answers: "Answers") -> Iterator[Measured]:
     """Distances between one draw of each of the first events and the truth.
 
-    For unequal weights also ``swd_weighted``: all draws of each event with their weights.
+    For unequal weights also ``swd_weighted``: all draws of each event with their weights. It has no floor: so many
+    draws lie nearer to the truths than one truth each does, by how much depends on their effective number.
     """
     case, posterior, n = answers.case, answers.posterior, len(answers.one)
     if not case.known:
@@ -203,7 +206,7 @@ def distance_rows(answers: "Answers") -> Iterator[Measured]:
     value = distances.sliced_wasserstein(
         standard(x.reshape(n * draws, -1)), standard(truth), between.paper_directions, weight.ravel(), event
     )
-    yield Measured("swd_weighted", value, None, None, between.floors.get("swd_draw"), n, case.space.unit)
+    yield Measured("swd_weighted", value, None, None, None, n, case.space.unit)
 
 
 SWD = Metric(

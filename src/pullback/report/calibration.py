@@ -87,8 +87,9 @@ def _ranks(
     alt = f"Rank histograms of {', '.join(m.label for m in methods)} on {', '.join(f.title for f in families)}"
     caption = (
         "Simulation-based calibration (Talts et al. 2018): how often the truth has which rank among the draws of its "
-        "event, relative to an exact posterior (1); first seed. The grey band holds 95 % of an exact method's bins, events of a group counted as fewer. "
-        "A hill says that draws are too wide, a valley that they are too narrow, a slope that they are shifted." + said
+        "event, relative to an exact posterior (1); first seed. The grey band holds 95 % of an exact method's bins, "
+        "events of a group counted as fewer. A hill says that draws are too wide, a valley that they are too narrow, a "
+        "slope that they are shifted." + said
     )
     return finish(figure, key, alt, caption)
 
