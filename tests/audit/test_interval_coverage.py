@@ -7,9 +7,11 @@ import pytest
 from scipy.stats import norm
 
 from pullback.metrics.bootstrap import Replicas, percentile_interval
+from pullback.metrics.checks import floor_of_parts
 from pullback.metrics.errors import root_of_ratio
+from pullback.metrics.floors import Distances
 from pullback.metrics.ranks import ranks, uniformity
-from pullback.metrics.sample import Sample
+from pullback.metrics.sample import Sample, Space
 
 pytestmark = pytest.mark.skipif(not os.environ.get("SLOW"), reason="SLOW=1")
 
@@ -63,6 +65,28 @@ def test_ratio_of_means_by_groups(groups):
         inside += low <= 1 <= high
     print(f"spread over skill, {groups} groups of 10: {inside / REPEATS:.3f}")
     assert inside / REPEATS > 0.90
+
+
+@pytest.mark.parametrize("law", ["normal", "two blobs", "heavy tails"])
+def test_floor_of_parts(law):
+    """Ratio to the distance of two independent samples; halves over sqrt(2) give 0.85 for the last two."""
+    rng, n, repeats, found, fresh, old = np.random.default_rng(5), 1000, 150, [], [], []
+    draw = {
+        "normal": lambda: rng.normal(size=(n, 2)),
+        "two blobs": lambda: 0.3 * rng.normal(size=(n, 2)) + [5, 0] * rng.integers(2, size=(n, 1)),
+        "heavy tails": lambda: rng.standard_t(3, size=(n, 2)),
+    }[law]
+    space = Space((), ("m",), np.zeros(2, bool), np.ones(2), "m", -np.ones(2), np.ones(2))
+    for _ in range(repeats):
+        y = draw()
+        judge = Distances(y, space, Replicas(np.arange(n), 0, rng), ("d",), 1, 1)
+        found.append(floor_of_parts(judge, rng))
+        fresh.append(judge.swd(draw(), y)["swd_draw"])
+        old.append(judge.swd(y[::2], y[1::2])["swd_draw"] / np.sqrt(2))
+    before, after = np.mean(old) / np.mean(fresh), np.mean(found) / np.mean(fresh)
+    error = np.hypot(np.std(found) / np.mean(found), np.std(fresh) / np.mean(fresh)) / np.sqrt(repeats)
+    print(f"{law}: {after:.3f} of the floor, halves over sqrt(2) {before:.3f}, standard error {error:.3f}")
+    assert after == pytest.approx(1, abs=0.05 + 3 * error)
 
 
 def exact_ranks(rng, groups, size, noise):

@@ -8,10 +8,10 @@ the mean that is the sample's own. A mean of m groups drawn from G scatters by s
 
     m = (G - 1) (1.96 / t)^2 groups, rounded down, t the 97.5 % quantile of Student's law with G - 1 degrees of freedom:
 
-1 of 5, 6 of 10, 26 of 30, 196 of 200 (bootstrap of m out of n; Bickel, Gotze and van Zwet 1997). Unlike a widened
-interval this one stays within the range of the statistic. G is the effective number of groups, (sum W^2)^2 / sum W^4
-with W the sum of event weights of a group: how many groups carry the variance of a weighted mean. With fewer than five
-there is no interval.
+2 of 6, 6 of 10, 26 of 30, 196 of 200 (bootstrap of m out of n; Bickel, Gotze and van Zwet 1997), but no fewer than 2,
+without which a replica has no spread between groups. Unlike a widened interval this one stays within the range of the
+statistic. G is the effective number of groups, (sum W^2)^2 / sum W^4 with W the sum of event weights of a group: how
+many groups carry the variance of a weighted mean. With fewer than five there is no interval.
 """
 
 from functools import cached_property
@@ -108,7 +108,7 @@ def groups_drawn(groups: int, effective: float) -> int:
     if effective < LEAST_GROUPS:
         return groups
     narrow = (1 - 1 / effective) * (stdtrit(np.inf, 0.975) / stdtrit(effective - 1, 0.975)) ** 2
-    return max(1, int(groups * narrow))
+    return max(2, int(groups * narrow))
 
 
 def percentile_interval(replicas: np.ndarray) -> tuple[float | None, float | None]:
