@@ -44,7 +44,7 @@ class Replicas:
         self.weight = weight
         self._index = np.unique(group, return_inverse=True)[1] % MOST_GROUPS
         self.groups = int(self._index.max()) + 1
-        weighs = np.flatnonzero(np.bincount(self._index, weights=weight))
+        weighs = np.flatnonzero(np.bincount(self._index, weights=weight)).astype(np.int32)
         self.effective_groups = effective_groups(self._index, weight)
         self.count = replicas if self.effective_groups >= LEAST_GROUPS else 0
         drawn = rng.integers(len(weighs), size=(self.count, len(weighs)), dtype=np.int32)
