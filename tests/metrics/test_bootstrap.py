@@ -76,6 +76,12 @@ def test_few_groups_have_no_interval(groups):
     assert distance_interval(1.0, np.empty(0)) == (None, None)
 
 
+def test_five_groups_of_about_one_size_have_an_interval():
+    found = Replicas(np.arange(49) % 5, 10, np.random.default_rng(0))
+    assert 4.9 < found.effective_groups < 5
+    assert found.count == 10
+
+
 def test_effective_number_of_groups():
     assert effective_groups(np.repeat([7, 3, 9], 4), None) == pytest.approx(3)
     assert effective_groups(np.arange(50), np.r_[1.0, np.zeros(49)]) == 1

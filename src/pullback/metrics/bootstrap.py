@@ -22,8 +22,8 @@ from pullback.core.particles import effective_size
 from pullback.ensembles.groups import Groups
 
 LEVELS = (2.5, 97.5)
-LEAST_GROUPS = 5
-"""With fewer effective groups there is no interval."""
+LEAST_GROUPS = 4.5
+"""With fewer effective groups, rounded to less than five, there is no interval."""
 
 MOST_GROUPS = 20_000
 """Above this number groups are merged into as many clusters: the spread is the same, memory stays bounded."""
