@@ -378,6 +378,8 @@ def test_events_of_weight_zero_are_left_out_and_one_event_has_no_interval(tmp_pa
     rest = simple(tmp_path / "rest", x[:100], y[:100], draws[:100])
     for name in ("swd_draw", "w1_draw.a", "mse_draw", "crps", "coverage90", "spread_skill", "sbc_ks.a"):
         assert half[name] == pytest.approx(rest[name], rel=1e-5), name
+    for row in csv.DictReader((tmp_path / "half" / "metrics.csv").read_text().splitlines()):
+        assert row["low"] == "" or float(row["low"]) <= float(row["high"]), row["metric"]
     one = simple(tmp_path / "one", x, y, draws, weight=np.r_[1.0, np.zeros(199)])
     assert one["mse_draw"] == pytest.approx(((draws[0, 0] - x[0]) ** 2).mean(), rel=1e-5)
     for row in csv.DictReader((tmp_path / "one" / "metrics.csv").read_text().splitlines()):
