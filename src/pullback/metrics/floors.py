@@ -1,10 +1,8 @@
 """Distances of one family with their bootstrap intervals and sampling floors.
 
 The floor of a distance is the same distance between the truth of the test events and as many independent truths of
-the same prior (split ``reference``): what two samples of that size differ by. It is the scale of the noise and no limit
-below which methods are alike. Draws follow the truth of their event, so that an exact posterior lies below it, the
-further the more an observation says (x ~ N(0, I), y = x + 0.03 e in two dimensions, 2000 events: at 0.2 floors), and a
-posterior that is biased by one of its standard deviations can, too (0.5 floors there).
+the same prior (split ``reference``): below it a method cannot be distinguished from an exact one. Draws share their
+events with the truth, so an exact posterior can lie a little below its floor.
 """
 
 from collections.abc import Iterator
