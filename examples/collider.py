@@ -59,7 +59,7 @@ def main(steps: int = 400) -> dict[str, float]:
     distances = {
         "observed": wasserstein_1d(y[:, 0], x[:, 0]),
         "unfolded": wasserstein_1d(unfolded[:, 0], x[:, 0]),
-        "floor": wasserstein_1d(other[:, 0], x[:, 0]),  # of another sample of the same truth: no method is below
+        "floor": wasserstein_1d(other[:, 0], x[:, 0]),  # of another sample of the same truth
     }
     print(
         f"mean pT: truth {x[:, 0].mean():.2f}, observed {y[:, 0].mean():.2f}, unfolded {unfolded[:, 0].mean():.2f} GeV"

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pullback.core.particles import effective_size, invert, log_evidence, normalise, relative, resample
+from pullback.core.particles import (
+    effective_copies,
+    effective_size,
+    invert,
+    log_evidence,
+    normalise,
+    relative,
+    resample,
+)
 
 KINDS = ["multinomial", "stratified", "systematic", "residual"]
 WEIGHT = np.array([0.02, 0.5, 0.0, 0.13, 0.2, 0.15])
@@ -29,6 +37,25 @@ def test_the_dead_stay_dead():
     assert found[1] == -np.inf
     for kind in KINDS:
         assert set(resample(np.array([0.0, 1.0, 0.0]), 50, np.random.default_rng(0), kind)) == {1}
+
+
+def test_as_many_copies_as_are_effective():
+    weight = np.array([[0.1] * 10, [1.0] + [0.0] * 9, [0.25, 0.25, 0.5] + [0.0] * 7, [0.0] * 10])
+    copies = effective_copies(weight)
+    np.testing.assert_array_equal(copies.sum(axis=1), [10, 1, 2, 0])
+    np.testing.assert_array_equal(copies[:2], [[1] * 10, [1] + [0] * 9])
+    # Systematic: never further than 1 from the expected number, and by their weights on average.
+    weight = np.random.default_rng(0).dirichlet(np.full(40, 0.3), 5000)
+    copies = effective_copies(weight)
+    expected = weight * copies.sum(axis=1, keepdims=True)
+    assert np.abs(copies - expected).max() < 1
+    # An error below 1 that has no sign: its mean over 5000 samples is below 4 / sqrt(5000).
+    assert np.abs((copies - expected).mean(axis=0)).max() < 4 / np.sqrt(5000)
+
+
+def test_effective_size_of_small_weights_in_single_precision():
+    assert effective_size(np.full(2, 1e-30, np.float32)) == pytest.approx(2)
+    assert effective_size(np.array([3e-30, 1e-30], np.float32)) == pytest.approx(1.6)
 
 
 @pytest.mark.parametrize("n", [1, 7, 100])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pullback.metrics import bootstrap
-from pullback.metrics.bootstrap import Replicas, distance_interval, percentile_interval
+from pullback.metrics.bootstrap import Replicas, distance_interval, effective_groups, percentile_interval
 from pullback.metrics.distances import directions
 from pullback.metrics.floors import Distances
 from pullback.metrics.sample import Space
@@ -42,7 +42,8 @@ def test_many_groups_are_joined_without_changing_the_spread(monkeypatch):
     monkeypatch.setattr(bootstrap, "MOST_GROUPS", 600)
     found = Replicas(np.arange(3000), 10, np.random.default_rng(0))
     assert found.groups == 600
-    assert all(len(events) == 3000 for events in found.events)
+    # 599 (1.960 / 1.964)^2 groups of five events.
+    assert all(len(events) == 596 * 5 for events in found.events)
     assert width(range(3000), values) == pytest.approx(2 * 1.96 / np.sqrt(3000), rel=TOLERANCE)
 
 
@@ -56,21 +57,68 @@ def test_weighted_mean():
     assert width(range(2000), values, weight=weight) == pytest.approx(expected, rel=TOLERANCE)
 
 
-def test_replica_events_agree_with_counts():
-    group = np.array([5, 5, 9, 2, 9, 9])
+@pytest.mark.parametrize(
+    "group", [np.tile([5, 5, 9, 2, 9, 9], 5) + 10 * np.repeat(np.arange(5), 6), np.arange(30)[::-1]]
+)
+def test_replica_events_agree_with_counts(group):
     found = Replicas(group, 20, np.random.default_rng(0))
-    values = np.arange(6.0)[:, None]
+    values = np.arange(30.0)[:, None] ** 2
     for r, events in enumerate(found.events):
-        assert values[events].sum() == pytest.approx(found.sums(values)[r, 0])
-    alone = Replicas(np.array([7, 3, 5]), 20, np.random.default_rng(0))
-    for r, events in enumerate(alone.events):
-        assert values[events].sum() == pytest.approx(alone.sums(values[:3])[r, 0])
+        assert values[events].mean() == pytest.approx(found.mean(values)[1][r, 0])
+    # A replica stands for the whole set, of however few groups it is made.
+    assert found.counts.sum(axis=1) == pytest.approx(found.groups)
 
 
-def test_one_group_has_no_interval():
-    found = Replicas(np.zeros(10, int), 100, np.random.default_rng(0))
-    assert percentile_interval(found.mean(np.ones((10, 1)))[1][:, 0]) == (None, None)
+@pytest.mark.parametrize("groups", [1, 4])
+def test_few_groups_have_no_interval(groups):
+    found = Replicas(np.arange(12) % groups, 100, np.random.default_rng(0))
+    assert percentile_interval(found.mean(np.ones((12, 1)))[1][:, 0]) == (None, None)
     assert distance_interval(1.0, np.empty(0)) == (None, None)
+
+
+def test_five_groups_of_about_one_size_have_an_interval():
+    found = Replicas(np.arange(49) % 5, 10, np.random.default_rng(0))
+    assert 4.9 < found.effective_groups < 5
+    assert found.count == 10
+
+
+def test_effective_number_of_groups():
+    assert effective_groups(np.repeat([7, 3, 9], 4), None) == pytest.approx(3)
+    assert effective_groups(np.arange(50), np.r_[1.0, np.zeros(49)]) == 1
+    # The sum over a group of twice the events has 4 times the variance.
+    assert effective_groups(np.array([0, 1, 2, 2]), None) == pytest.approx((1 + 1 + 4) ** 2 / (1 + 1 + 16))
+
+
+def test_groups_of_no_weight_are_not_drawn():
+    """Six events of eight that weigh nothing: a replica of those alone would be 0 / 0."""
+    weight = np.tile([0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0], 3)
+    found = Replicas(np.arange(24), 500, np.random.default_rng(0), weight)
+    values = np.arange(24.0)
+    value, spread = found.mean(values[:, None])
+    assert value[0] == pytest.approx(values[weight > 0].mean())
+    assert np.isfinite(spread).all()
+    assert all(weight[events].all() for events in found.events)
+    alone = Replicas(np.arange(6), 500, np.random.default_rng(0)).mean(values[weight > 0][:, None])[1]
+    assert spread == pytest.approx(alone)
+
+
+def coverage(rng, values, mean, repeats, groups, weight=None):
+    """Share of data sets whose interval of a mean holds it; values and weights are functions of a number of events."""
+    inside = 0
+    for _ in range(repeats):
+        found = Replicas(groups, 200, rng, None if weight is None else weight(len(groups)))
+        low, high = percentile_interval(found.mean(values(len(groups))[:, None])[1][:, 0])
+        inside += low <= mean <= high
+    return inside / repeats
+
+
+@pytest.mark.parametrize("groups", [5, 10, 30])
+def test_intervals_of_few_groups_hold_the_truth(groups):
+    """Gamma values; percentiles of replicas of all groups hold it in 80, 87 and 92 % of cases."""
+    rng = np.random.default_rng(9)
+    found = coverage(rng, lambda n: rng.gamma(2, size=n), 2, 400, np.arange(groups))
+    error = np.sqrt(0.93 * 0.07 / 400)
+    assert 0.92 - 3 * error < found < 0.96 + 3 * error
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5])

@@ -42,17 +42,34 @@ def test_exact_draws_fold_back_to_the_observations(rng):
     assert (exact.metric, exact.unit, exact.n) == ("fold_back_swd", "m", 4000)
 
 
-def test_floor_of_halves_is_that_of_the_whole(rng):
-    """Halves over sqrt(2): what two independent samples of this size are apart."""
+SPACE = checks.Space((), ("m",), np.zeros(2, bool), np.ones(2), "m", -np.ones(2), np.ones(2))
+LAWS = {
+    "normal": lambda rng, n: rng.normal(size=(n, 2)),
+    "two blobs": lambda rng, n: 0.3 * rng.normal(size=(n, 2)) + [5, 0] * rng.integers(2, size=(n, 1)),
+    "heavy tails": lambda rng, n: rng.standard_t(3, size=(n, 2)),
+}
+
+
+@pytest.mark.parametrize(("law", "weighted"), [("normal", False), ("two blobs", True), ("heavy tails", False)])
+def test_floor_of_parts_is_that_of_the_whole(law, weighted):
+    """What two independent samples of this size are apart; halves over sqrt(2) are 15 % less for the last two."""
     found, fresh = [], []
-    for _ in range(15):
-        _, y = plane(rng, 1000)
-        _, other = plane(rng, 1000)
-        found.append(fold(Noisy(), y, y).floor)
-        fresh.append(checks.Distances(y, checks.Space.of(PLANE[1], y), Replicas(np.arange(1000), 0, rng), ("d",), 1, 1))
-        fresh[-1] = fresh[-1].swd(other, y)["swd_draw"]
-    # Each scatters by about 25 %: 9 % on the ratio of means of 15.
-    assert np.mean(found) / np.mean(fresh) == pytest.approx(1, abs=0.36)
+    rng, n, repeats = np.random.default_rng(3), 400, 40
+    # Events of weight zero are none.
+    weight = np.repeat([1.0, 0.0], n // 2) if weighted else None
+    for _ in range(repeats):
+        y, other = LAWS[law](rng, n), LAWS[law](rng, n)
+        judge = checks.Distances(y, SPACE, Replicas(np.arange(n), 0, rng, weight), ("d",), 1, 1)
+        found.append(checks.floor_of_parts(judge, rng))
+        fresh.append(judge.swd(other, y, weight, weight)["swd_draw"])
+    error = np.hypot(np.std(found) / np.mean(found), np.std(fresh) / np.mean(fresh)) / np.sqrt(repeats)
+    assert np.mean(found) / np.mean(fresh) == pytest.approx(1, abs=0.05 + 3 * error)
+
+
+def test_few_observations_have_no_floor(rng):
+    y = rng.normal(size=(7, 2))
+    judge = checks.Distances(y, SPACE, Replicas(np.arange(7), 0, rng), ("d",), 1, 1)
+    assert checks.floor_of_parts(judge, rng) is None
 
 
 def test_failed_draws_and_simulations_move_the_fold_away(rng):
@@ -170,3 +187,15 @@ def test_the_misfit_is_the_median_of_weighted_events(rng):
     assert [misfit.value, misfit.low, misfit.high, misfit.floor] == [0.1] * 4
     plain, _ = checks.misfit_rows(found, found, Replicas(np.arange(100), 50, rng))
     assert plain.value == 1
+
+
+def test_the_weighted_median_is_that_of_copies(rng):
+    values, copies = rng.normal(size=9), rng.integers(0, 4, 9)
+    for each, weight in (
+        (values, copies),
+        (np.array([1.0, 2, 3, 10]), np.ones(4)),
+        (np.array([1.0, 2, 9]), np.r_[1, 0, 1]),
+    ):
+        expected = np.median(np.repeat(each, weight.astype(int)))
+        assert checks._median(each, weight.astype(float)) == pytest.approx(expected)
+        assert checks._median(each, weight * (1 + 1e-13 * rng.random(len(each)))) == pytest.approx(expected)

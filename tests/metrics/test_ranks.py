@@ -14,6 +14,7 @@ from pullback.metrics.ranks import (
     quantity_names,
     ranks,
     tie_breakers,
+    under,
     uniformity,
 )
 from pullback.metrics.sample import Sample, Space
@@ -60,7 +61,9 @@ def test_weights_of_events_are_copies():
     twice = np.repeat(u, copies)
     assert distance_from_uniform(u, copies.astype(float)) == pytest.approx(distance_from_uniform(twice))
     assert histogram(u, copies.astype(float)) == pytest.approx(histogram(twice, None))
-    assert effective(50, np.ones(50)) == effective(50, None) == 50
+    hits = under(u, 10)
+    for weight in (None, np.ones(50)):
+        assert effective(hits, Replicas(np.arange(50), 0, rng, weight)) == pytest.approx(50)
 
 
 def test_ties_are_shared_at_random():
@@ -84,6 +87,41 @@ def test_weighted_draws_are_ranked_as_their_copies():
     assert distance_from_uniform(ranks(x, truth, None, tie)) > 0.1
     equal = np.full(x.shape, 1 / 400)
     assert ranks(x, truth, equal, tie) == pytest.approx(ranks(x, truth, None, tie))
+
+
+def test_an_exact_importance_sampler_is_calibrated_with_few_effective_draws():
+    """Prior draws by likelihood, 10 of 1000 effective: shares of weight covered 94.5 % for 90 %."""
+    rng = np.random.default_rng(11)
+    n, noise = 3000, 0.01
+    truth, x = rng.normal(size=n), rng.normal(size=(n, 1000))
+    y = truth + noise * rng.normal(size=n)
+    log_weight = -0.5 * ((y[:, None] - x) / noise) ** 2
+    weight = np.exp(log_weight - log_weight.max(axis=1, keepdims=True))
+    weight /= weight.sum(axis=1, keepdims=True)
+    assert np.median(1 / (weight**2).sum(axis=1)) < 12
+    gap = distance_from_uniform(ranks(x, truth, weight, rng.random(n)))
+    # 99.9 % of exact samplers lie below 1.95 / sqrt(n).
+    assert gap < 1.95 / np.sqrt(n)
+    covered = Sample.of_arrays(x, truth, weight).ordered
+    for percent in (50, 90):
+        share = percent / 100
+        assert covered.coverage(percent).mean() == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / n))
+
+
+def test_groups_count_as_fewer_events():
+    """Truths of a group are correlated by a half, posteriors exact: 1 in 3 was above 1.56 floors of single events."""
+    rng = np.random.default_rng(12)
+    group, above, repeats = np.repeat(np.arange(40), 10), 0, 200
+    copies = uniformity("sbc_ks.a", rng.random(40)[group], Replicas(group, 0, rng))
+    assert copies.floor == pytest.approx(EXPECTED / np.sqrt(40), rel=0.02)
+    for _ in range(repeats):
+        x = np.sqrt(0.5) * (rng.normal(size=40)[group] + rng.normal(size=400))
+        y = x + 3 * rng.normal(size=400)
+        u = stats.norm.cdf((x - 0.1 * y) / np.sqrt(0.9))
+        row = uniformity("sbc_ks.a", u, Replicas(group, 0, rng))
+        above += row.value > 1.56 * row.floor
+    assert above / repeats < 0.05 + 2 * np.sqrt(0.05 * 0.95 / repeats)
+    assert uniformity("sbc_ks.a", rng.random(400), Replicas(group % 4, 0, rng)).floor is None
 
 
 @pytest.mark.parametrize(("defect", "least"), [({"width": 0.5}, 0.08), ({"shift": 0.5}, 0.1), ({}, 0.0)])

@@ -122,7 +122,7 @@ def make_inputs(folder: Path, config: dict[str, Any] | None = None, seeds: int =
                         head = {"study": study.study, "problem": problem, "method": name, "method_kind": method.kind,
                                 "infer": infer, "seed": seed, "family": family, "role": spec.families[family].role,
                                 "shift": s.kind if (s := spec.families[family].shift) else "none",
-                                "returns": method.returns, "n": few, "n_observed": few}  # fmt: skip
+                                "returns": method.returns, "n": few, "n_observed": few, "groups": few}  # fmt: skip
                         rows += [head | m for m in _metrics(spec.kind, name, head["role"], few, rng)]
             base = root / "metrics" / problem
             _csv(inputs.metrics, base / f"{name}.csv", COLUMNS, rows)

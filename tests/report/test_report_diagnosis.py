@@ -34,7 +34,8 @@ def rows(**more):
                 value, floor = value if isinstance(value, tuple) else (value, math.nan)
                 found.setdefault(metric, []).append(
                     {"metric": metric, "method": series.method, "infer": "default", "seed": 0, "family": family.name,
-                     "value": value, "low": 0.95 * value, "high": 1.05 * value, "floor": floor, "unit": "1", "n": 100}
+                     "value": value, "low": 0.95 * value, "high": 1.05 * value, "floor": floor, "unit": "1", "n": 100,
+                     "groups": 100}
                 )  # fmt: skip
     return found
 

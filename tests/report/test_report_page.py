@@ -207,7 +207,7 @@ def test_calibration_is_drawn_by_method_and_family(tmp_path):
                 group["ranks"] = counts / 2000
                 group["ranks"].attrs.update(quantities=["x1", "x2"], events=2000.0)
                 group["coverage"] = np.linspace(0, 1, 51) ** np.array([[1.0], [1.2]])
-                group["coverage"].attrs["references"] = ["uniform", "local"]
+                group["coverage"].attrs.update(references=["uniform", "local"], events=2000.0)
     arguments = inputs.arguments(tmp_path)
     write_report(**arguments)
     text = arguments["page"].read_text()

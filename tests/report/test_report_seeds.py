@@ -12,7 +12,7 @@ from pullback.report.tables import as_numbers, read_csv
 
 def row(**more):
     base = {"metric": "swd_draw", "method": "a", "infer": "default", "family": "f", "unit": "1"}
-    return base | {"value": 1.0, "low": 0.9, "high": 1.2, "floor": 0.5, "n": 10.0} | more
+    return base | {"value": 1.0, "low": 0.9, "high": 1.2, "floor": 0.5, "n": 10.0, "groups": 8.0} | more
 
 
 def test_one_seed_is_as_it_is():
@@ -76,5 +76,6 @@ def test_table_of_means(tmp_path):
         both, one = csv.DictReader(file)
     assert tuple(both) == SEED_COLUMNS
     assert (both["value"], both["seeds"], both["n"], both["n_observed"]) == ("1.5", "2", "10", "20")
+    assert both["groups"] == "8"
     assert (both["seeds_least"], both["seeds_most"], both["seeds_error"], both["floor"]) == ("1", "2", "0.5", "0.5")
     assert (one["metric"], one["low"], one["floor"], one["seeds"], one["seeds_error"]) == ("misfit", "", "", "1", "")

@@ -46,7 +46,7 @@ def test_best_needs_intervals_apart_from_all_others(cells, better, expected):
 
 def row(**more):
     base = {"metric": "swd_draw", "method": "a", "infer": "default", "family": "f", "unit": "1"}
-    return base | {"value": 1.0, "low": 0.9, "high": 1.2, "floor": 0.5, "n": 10.0} | more
+    return base | {"value": 1.0, "low": 0.9, "high": 1.2, "floor": 0.5, "n": 10.0, "groups": 10.0} | more
 
 
 def test_a_table_marks_counts_and_notes_fewer_events():
@@ -55,7 +55,7 @@ def test_a_table_marks_counts_and_notes_fewer_events():
     families = [Family("f", "F", "unseen"), Family("g", "G", "seen"), Family("h", "H", "unseen")]
     rows = [
         row(), row(method="c", value=0.5, low=0.4, high=0.6),
-        row(method="b", value=0.1, low=0.1, high=0.2, n=4.0, floor=0.8),
+        row(method="b", value=0.1, low=0.1, high=0.2, n=4.0, floor=0.8, groups=4.0),
         row(family="g"), row(family="g", method="c", value=0.95),
     ]  # fmt: skip
     table = metric_table(rows, "swd_draw", series, families)
@@ -71,6 +71,8 @@ def test_a_table_marks_counts_and_notes_fewer_events():
     note = unseen.cells[labels.index("b")].note
     assert "n = 4" in note
     assert number(0.8) in note
+    assert "4 groups: no interval" in note
+    assert unseen.cells[labels.index("c")].note == ""
     (seen,) = table.groups[0][1]
     assert seen.cells[labels.index("b")].value == "–"
 

@@ -13,7 +13,7 @@ import click
 from pullback.cli.common import FINE, FOUND, Refused, count, table
 
 IDENTITY = ("problem", "method", "infer", "seed", "family", "metric")
-NUMBERS = ("value", "low", "high", "floor", "n", "n_observed")
+NUMBERS = ("value", "low", "high", "floor", "n", "n_observed", "groups")
 MOST_ROWS = 20
 
 
@@ -183,12 +183,14 @@ def _differs(first: dict[str, str], second: dict[str, str], rtol: float, statist
         overlap = float(first["low"]) <= float(second["high"]) and float(second["low"]) <= float(first["high"])
         return "" if overlap else "intervals do not overlap"
     for column in ("value",) if rtol else (*NUMBERS, "unit", "returns"):
-        if first[column] == second[column]:
+        # A table of another version may lack a column.
+        one, other = first.get(column, ""), second.get(column, "")
+        if one == other:
             continue
         try:
-            a, b = float(first[column]), float(second[column])
+            a, b = float(one), float(other)
         except ValueError:
-            return f"{column}: {first[column] or 'nothing'}, {second[column] or 'nothing'}"
+            return f"{column}: {one or 'nothing'}, {other or 'nothing'}"
         # Not a number in one of them is never close to the other.
         if not abs(a - b) <= rtol * max(abs(a), abs(b)):
             return column if a != a or b != b else f"{column}, by {abs(a - b) / max(abs(a), abs(b)):.2g} of it"

@@ -47,8 +47,20 @@ def effective_size(weight: np.ndarray) -> np.ndarray:
 
     In the precision of the weights; 0 where all are 0.
     """
+    largest = weight.max(axis=-1, keepdims=True)
+    # Squares of small numbers are 0 in single precision.
+    weight = weight / np.where(largest > 0, largest, np.ones_like(largest))
     squares = np.vecdot(weight, weight)
     return weight.sum(axis=-1) ** 2 / np.where(squares > 0, squares, 1)
+
+
+def freedom(weight: np.ndarray, axis: int = -1) -> np.ndarray:
+    """1 - sum W^2 along an axis of weights with sum 1: a mean square from the mean over this is unbiased.
+
+    1 - 1/N of N equal weights; 1 where one particle has all the weight, which has no spread.
+    """
+    rest = 1 - np.square(weight).sum(axis=axis)
+    return np.where(rest > 1e-12, rest, 1.0)
 
 
 def invert(edges: np.ndarray, u: np.ndarray) -> np.ndarray:
@@ -96,3 +108,16 @@ def resample(weight: np.ndarray, draws: int, rng: np.random.Generator, kind: Res
     else:
         u = (rng.random(draws if kind == "stratified" else None) + np.arange(draws)) / draws
     return invert(np.cumsum(weight, dtype=np.float64), u)
+
+
+def effective_copies(weight: np.ndarray) -> np.ndarray:
+    """Copies (..., particle) float64 of the particles, as many as are effective (rounded down) and at least one.
+
+    Systematic resampling at the middle of each part; the order of the particles should be random. None where all
+    weights are 0.
+    """
+    edges = np.cumsum(weight, axis=-1, dtype=np.float64)
+    total = edges[..., -1:]
+    # A sum of equal weights is rounded: 1e-9 below a whole number is that number.
+    number = np.maximum(np.floor(effective_size(weight) + 1e-9), 1.0)[..., None]
+    return np.diff(np.floor(edges / np.where(total > 0, total, 1.0) * number + 0.5), axis=-1, prepend=0.0)

@@ -100,7 +100,7 @@ def sbc_ranks(draws: ArrayLike, truth: ArrayLike, weights: ArrayLike | None = No
     """Randomised rank of the truth among its draws in [0, 1], of each component: shape of ``truth``.
 
     Uniform for exact posteriors whatever the number of draws: (less + U (1 + equal)) / (draws + 1) with U uniform,
-    drawn from ``seed``. Weighted draws count as their effective number. `ks_distance` summarises them. Rank any
+    drawn from ``seed``. Of weighted draws as many as are effective are chosen. `ks_distance` summarises them. Rank any
     quantity f(x, y) by giving its values. Source: Talts et al. 2018, arXiv 1804.06788.
     """
     sample = Sample.of_arrays(draws, truth, weights)

@@ -1,15 +1,30 @@
 """Bootstrap intervals: cluster bootstrap by group.
 
 A group (a collision, a shot line) is resampled as a unit because its events are not independent.
+
+Of few groups the spread between groups is itself uncertain: percentiles of replicas of all G groups hold the truth in
+80 % of cases with five, and in 87 % with ten, in place of 95 %. Student's law allows for it, and sqrt(G/(G - 1)) for
+the mean that is the sample's own. A mean of m groups drawn from G scatters by sqrt(G/m) more, so that a replica draws
+
+    m = (G - 1) (1.96 / t)^2 groups, rounded down, t the 97.5 % quantile of Student's law with G - 1 degrees of freedom:
+
+2 of 6, 6 of 10, 26 of 30, 196 of 200 (bootstrap of m out of n; Bickel, Gotze and van Zwet 1997), but no fewer than 2,
+without which a replica has no spread between groups. Unlike a widened interval this one stays within the range of the
+statistic. G is the effective number of groups, (sum W^2)^2 / sum W^4 with W the sum of event weights of a group: how
+many groups carry the variance of a weighted mean. With fewer than five there is no interval.
 """
 
 from functools import cached_property
 
 import numpy as np
 
+from pullback.core.particles import effective_size
 from pullback.ensembles.groups import Groups
 
 LEVELS = (2.5, 97.5)
+LEAST_GROUPS = 4.5
+"""With fewer effective groups, rounded to less than five, there is no interval."""
+
 MOST_GROUPS = 20_000
 """Above this number groups are merged into as many clusters: the spread is the same, memory stays bounded."""
 
@@ -21,7 +36,7 @@ class Replicas:
         group: the group of each event, (event,) integers.
         replicas: how many; 0 gives no intervals.
         rng: the generator that draws groups.
-        weight: event weights (event,), or None for equal ones.
+        weight: event weights (event,), or None for equal ones. Groups that weigh nothing are not drawn.
     """
 
     def __init__(self, group: np.ndarray, replicas: int, rng: np.random.Generator, weight: np.ndarray | None = None):
@@ -29,17 +44,20 @@ class Replicas:
         self.weight = weight
         self._index = np.unique(group, return_inverse=True)[1] % MOST_GROUPS
         self.groups = int(self._index.max()) + 1
-        # One group says nothing about the spread between groups.
-        self.count = replicas if self.groups > 1 else 0
-        self._drawn = rng.integers(self.groups, size=(self.count, self.groups), dtype=np.int32)
+        weighs = np.flatnonzero(np.bincount(self._index, weights=weight)).astype(np.int32)
+        self.effective_groups = effective_groups(self._index, weight)
+        self.count = replicas if self.effective_groups >= LEAST_GROUPS else 0
+        drawn = rng.integers(len(weighs), size=(self.count, len(weighs)), dtype=np.int32)
+        few = groups_drawn(len(weighs), self.effective_groups)
+        self._drawn, self._scale = weighs[drawn[:, :few]], len(weighs) / few
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """How often each group is drawn, (replica, group) float64."""
+        """How often each group is drawn, times what makes as many as there are, (replica, group) float64."""
         counts = np.empty((self.count, self.groups))
         for row, drawn in zip(counts, self._drawn, strict=True):
             row[:] = np.bincount(drawn, minlength=self.groups)
-        return counts
+        return counts * self._scale
 
     @cached_property
     def events(self) -> list[np.ndarray]:
@@ -80,6 +98,22 @@ class Replicas:
         total = group_sums.sum(axis=0)
         replicas = self.counts @ group_sums
         return total[:-1] / total[-1], replicas[:, :-1] / replicas[:, -1:]
+
+
+def effective_groups(group: np.ndarray, weight: np.ndarray | None) -> float:
+    """Effective number of groups, (sum W^2)^2 / sum W^4, of events of each group (event,) and their weights or None."""
+    total = np.bincount(np.unique(group, return_inverse=True)[1], weights=weight)
+    return float(effective_size((total / total.max()) ** 2))
+
+
+def groups_drawn(groups: int, effective: float) -> int:
+    """How many of some groups a replica draws, by their effective number; all where there are no replicas."""
+    from scipy.special import stdtrit
+
+    if effective < LEAST_GROUPS:
+        return groups
+    narrow = (1 - 1 / effective) * (stdtrit(np.inf, 0.975) / stdtrit(effective - 1, 0.975)) ** 2
+    return max(2, int(groups * narrow))
 
 
 def percentile_interval(replicas: np.ndarray) -> tuple[float | None, float | None]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pullback.core.angles import wrap
-from pullback.core.particles import effective_size
+from pullback.core.particles import effective_copies, effective_size
 from pullback.metrics.metric import Metric, Scores
 from pullback.metrics.pairs import has_spread, pair_distance
 
@@ -148,7 +148,8 @@ class SortedDraws:
     def coverage(self, percent: float) -> np.ndarray:
         """Whether the central interval of ``percent`` holds the truth, (event, component), numbers from 0 to 1.
 
-        The truth's rank among m exact draws (of unequal weights as many as are effective) is uniform on 0..m, so
+        The truth's rank among m exact draws (of unequal weights those of
+        `core.particles.effective_copies`) is uniform on 0..m, so
         (rank + U)/(m + 1) is uniform on [0, 1]; this is the share of its U's that fall in the interval: its mean is
         ``percent`` for an exact sampler whatever m. Ties share. A failed draw's share of its event is a miss. Angles
         are ordered about the circular mean of draws and truth together, which keeps the truth one among the draws.
@@ -157,12 +158,13 @@ class SortedDraws:
             percent: of the central interval.
         """
         x, at = self._about_common_centre()
-        m = self.effective()
         if self.equal:
+            m = np.array([[float(self.draws)]])
             less, most = (x < at).sum(axis=1), (x <= at).sum(axis=1)
         else:
-            vote = self.sample.vote[..., None]
-            less, most = m * (vote * (x < at)).sum(axis=1), m * (vote * (x <= at)).sum(axis=1)
+            chosen = effective_copies(self.sample.vote)
+            m = chosen.sum(axis=1, keepdims=True)
+            less, most = (np.einsum("ed,edf->ef", chosen, below) for below in (x < at, x <= at))
         low, high = (0.5 - percent / 200) * (m + 1), (0.5 + percent / 200) * (m + 1)
         inside = np.clip(np.minimum(most + 1, high) - np.maximum(less, low), 0, None) / (most + 1 - less)
         return inside * self.ok.mean(axis=1, keepdims=True)
@@ -172,8 +174,9 @@ class SortedDraws:
         sample, (truth, space) = self.sample, self.sample.known
         if not self.periodic.any():
             return sample.x, truth[:, None]
-        count = (effective_size(sample.vote)[:, None] * sample.vote)[..., None]
-        turns = (count * np.exp(1j * sample.x[..., self.periodic])).sum(axis=1) + np.exp(1j * truth[:, self.periodic])
+        turns = (effective_copies(sample.vote)[..., None] * np.exp(1j * sample.x[..., self.periodic])).sum(
+            axis=1
+        ) + np.exp(1j * truth[:, self.periodic])
         centre = np.zeros(truth.shape)
         centre[:, self.periodic] = np.angle(turns)
         return space.canonical(sample.x, centre[:, None]), space.canonical(truth, centre)[:, None]

@@ -13,7 +13,7 @@ from pullback.core.once import once
 from pullback.ensembles.store import EnsembleReader, PosteriorReader
 from pullback.ensembles.unfolded import UnfoldedReader
 from pullback.metrics import checks
-from pullback.metrics.bootstrap import Replicas
+from pullback.metrics.bootstrap import Replicas, effective_groups
 from pullback.metrics.credibility import Credibility
 from pullback.metrics.exact import Exact
 from pullback.metrics.floors import Distances
@@ -82,6 +82,11 @@ class Case:
         return Replicas(
             self.reader.read("group", 0, n), self.evaluation["bootstrap"], rng, event_weights(self.reader, n)
         )
+
+    @once
+    def groups(self, n: int) -> float:
+        """Effective number of groups among the first n events."""
+        return effective_groups(self.reader.read("group", 0, n), event_weights(self.reader, n))
 
     def reference(self, n: int) -> tuple[np.ndarray, np.ndarray | None] | None:
         """Up to n independent truths of the same prior (event, component), and their event weights or None."""
@@ -169,8 +174,11 @@ class Case:
 def event_weights(reader: EnsembleReader, n: int) -> np.ndarray | None:
     """Weights of the first n events; None when there are none or all are equal.
 
+    An event of weight zero is left out of every number; if one event has all the weight, numbers are that event's and
+    have no interval.
+
     Raises:
-        EvaluationError: a negative weight: distances between distributions need non-negative ones.
+        EvaluationError: a negative weight (distances between distributions need non-negative ones), or none above zero.
     """
     if "weight" not in reader.columns:
         return None
@@ -179,6 +187,11 @@ def event_weights(reader: EnsembleReader, n: int) -> np.ndarray | None:
         raise EvaluationError(
             f"{reader.path}: {int((weight < 0).sum())} of the first {n} event weights are negative; distances between "
             "distributions need non-negative ones: leave `weight` out of the branch map, or resample the file"
+        )
+    if weight.size and not weight.any():
+        raise EvaluationError(
+            f"{reader.path}: all weights of the first {n} events are zero, so that nothing can be averaged; leave "
+            "`weight` out of the branch map, or correct the file"
         )
     return None if not weight.size or (weight == weight[0]).all() else weight
 

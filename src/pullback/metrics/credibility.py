@@ -12,6 +12,7 @@ from pullback.core import seeding
 from pullback.ensembles.store import EnsembleReader
 from pullback.metrics import expected_coverage as tarp
 from pullback.metrics import ranks
+from pullback.metrics.bootstrap import Replicas
 from pullback.metrics.metric import Measured, Metric
 from pullback.metrics.sample import Sample, Space, deviation
 from pullback.problems.base import Problem
@@ -93,13 +94,19 @@ class Credibility:
         ]
         return np.column_stack(found)
 
-    def write(self, group: h5py.Group, u: np.ndarray, weight: np.ndarray | None) -> None:
-        """What the report draws: ``ranks`` (quantity, bin) and ``coverage`` (reference, level); see `examples`."""
-        count = len(self.names)
+    def write(self, group: h5py.Group, u: np.ndarray, replicas: Replicas) -> None:
+        """What the report draws: ``ranks`` (quantity, bin) and ``coverage`` (reference, level); see `examples`.
+
+        Each has the least effective number of events of its rows, 0 with few groups.
+        """
+        count, weight = len(self.names), replicas.weight
+        binned = [ranks.effective(ranks.inside(column), replicas) for column in u.T[:count]]
+        covered = [ranks.effective(ranks.under(column, tarp.LEVELS), replicas) for column in u.T[count:]]
         group["ranks"] = np.stack([ranks.histogram(column, weight) for column in u.T[:count]])
         group["coverage"] = np.stack([tarp.curve(column, weight) for column in u.T[count:]])
-        group["ranks"].attrs.update(quantities=self.names, events=ranks.effective(len(u), weight))
-        group["coverage"].attrs["references"] = [name.partition(".")[2] or "uniform" for name in tarp.KINDS]
+        group["ranks"].attrs.update(quantities=self.names, events=min(each or 0.0 for each in binned))
+        references = [name.partition(".")[2] or "uniform" for name in tarp.KINDS]
+        group["coverage"].attrs.update(references=references, events=min(each or 0.0 for each in covered))
 
 
 def credibility_rows(answers: "Answers") -> Iterator[Measured]:

@@ -53,6 +53,10 @@ class _Result(NamedTuple):
         """Rows of the metrics table."""
         return [{**self.whose, **each._asdict(), "n_observed": self.case.reader.n} for each in measured]
 
+    def with_groups(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Rows whose intervals are by groups, with the number of groups."""
+        return [{**row, "groups": self.case.groups(row["n"])} for row in rows]
+
 
 def _unfolded(result: _Result, path: Path, costs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of one unfolded distribution; its cost goes to that of the posterior beside it, if any."""
@@ -78,11 +82,11 @@ def _posterior(
         refuse_foreign(case, posterior)
         point = result.whose["returns"] == "point estimate"
         answers = Answers(case, posterior, metrics, result.address, point, seen)
-        rows = result.rows(answers.rows())
+        rows = result.with_groups(result.rows(answers.rows()))
         group = result.group("features" if posterior.x.is_vector else "fields")
         _examples(answers, group)
         if answers.credibility is not None and answers.ranks is not None:
-            answers.credibility.write(group, answers.ranks, case.replicas(len(answers.ranks)).weight)
+            answers.credibility.write(group, answers.ranks, case.replicas(len(answers.ranks)))
         if answers.misfit is not None:
             drawn.write_resimulated(group, answers.misfit.event, answers.misfit.first)
         return rows, {**result.whose, **posterior.cost, "events": posterior.n, "draws": posterior.draws}

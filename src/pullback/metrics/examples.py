@@ -3,8 +3,9 @@
 Layout (HDF5): attributes problem, method, method_kind, returns; a group ``<infer>/<seed>/<family>`` for each result
 with attributes title, role, shift and kind, ``"fields"`` or ``"features"``.
 
-fields: the first events: ``y`` (event, *y), ``mean`` and ``std`` over successful draws (event, *x), ``draws`` (event,
-2, *x; NaN where failed), ``truth`` (event, *x) where it is known; attributes x_dims, y_dims, x_units, y_units.
+fields: the first events: ``y`` (event, *y), ``mean`` and ``std`` (unbiased variance) over successful draws (event, *x),
+``draws`` (event, 2, *x; NaN where failed), ``truth`` (event, *x) where it is known; attributes x_dims, y_dims, x_units,
+y_units.
 
 features: a group for each one: ``edges`` (bin + 1,), ``unfolded`` counts of one draw of each event (bin,) with
 ``unfolded_error`` and ``ratio_error`` (bootstrap standard deviation of the counts, and of unfolded / truth, by
@@ -13,8 +14,8 @@ weighted events are in effective ones: their sum is (sum w)^2 / sum w^2. With tw
 ``points_draws`` and ``points_truth`` (point, 2).
 
 Either: ``ranks`` (quantity, bin), the share of truths whose rank among the draws is in each bin of [0, 1], attributes
-quantities and events (their effective number); ``coverage`` (reference, level), the expected coverage at equally spaced
-levels from 0 to 1 for the attribute references. Where there is a truth, and draws enough.
+quantities and events (the least effective number); ``coverage`` (reference, level), the expected coverage at equally
+spaced levels from 0 to 1, attributes references and events. Where there is a truth, and draws enough.
 
 Either: ``misfit`` (event,), median over draws, for the events that were simulated again; the first are the examples,
 and ``again`` (event, *y) holds the simulation of one draw of each, NaN where all failed.
@@ -23,6 +24,7 @@ and ``again`` (event, *y) holds the simulation of one draw of each, NaN where al
 import h5py
 import numpy as np
 
+from pullback.core.particles import freedom
 from pullback.ensembles.fields import Field
 from pullback.metrics.bootstrap import Replicas
 
@@ -129,7 +131,7 @@ def write_fields(
     share = (weight / np.where(total > 0, total, np.nan)).reshape(*weight.shape, *(1,) * len(x.shape))
     filled = np.nan_to_num(draws.astype(np.float64))
     mean = (share * filled).sum(axis=1)
-    std = np.sqrt((share * (filled - mean[:, None]) ** 2).sum(axis=1))
+    std = np.sqrt((share * (filled - mean[:, None]) ** 2).sum(axis=1) / freedom(share, 1))
     group["y"] = observed
     group["mean"], group["std"] = mean.astype(np.float32), std.astype(np.float32)
     group["draws"] = draws[:, :2]

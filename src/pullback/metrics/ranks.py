@@ -13,7 +13,15 @@ summary is a distance and not a p-value: the largest distance between the distri
 
 with its bootstrap interval by group. Its floor is what n exact events give on average, E[sqrt(n) D] = sqrt(pi/2) ln 2
 (Kolmogorov's law); 95 % of exact samplers lie below 1.56 floors. A p-value would mainly measure n, because every
-approximate method has some defect, and would be wrong for dependent events.
+approximate method has some defect.
+
+Events of unequal weight, and events of a group, count as fewer: n is their effective number, that of weights times the
+variance of F_n(u) that independent events would have over the one that groups have. Of 95 to 98 % of exact samplers
+D then lies below 1.56 floors, with five groups of 91 to 93 %; there is no floor with fewer.
+
+Weighted draws are ranked after resampling: as many draws as are effective, chosen by their weights, are an equal sample
+of the posterior. Shares of weight instead of counts would make an exact importance sampler look too wide, because many
+light draws resolve the tails better than so few equal ones.
 
 Ranks of components alone have blind spots. Draws of the prior that ignore y are calibrated, component by component; of
 functions of x and y, the log-likelihood sees that (Modrak et al. 2023, arXiv 2211.02383), as do distances to references
@@ -23,9 +31,9 @@ that follow y (`pullback.metrics.expected_coverage`).
 import numpy as np
 
 from pullback.core import seeding
-from pullback.core.particles import effective_size
+from pullback.core.particles import effective_copies, effective_size
 from pullback.ensembles.fields import Field
-from pullback.metrics.bootstrap import Replicas, distance_interval
+from pullback.metrics.bootstrap import LEAST_GROUPS, Replicas, distance_interval
 from pullback.metrics.metric import Measured
 from pullback.metrics.sample import Sample
 from pullback.problems.base import Problem
@@ -47,8 +55,7 @@ BINS = 20
 def ranks(draws: np.ndarray, truth: np.ndarray, weight: np.ndarray | None, uniform: np.ndarray) -> np.ndarray:
     """The randomised rank u of each truth among its draws, (event,), in [0, 1].
 
-    Weighted draws count as many as equal ones of their effective number, 1 / sum of squared weights; the rank is then
-    uniform in the limit of many.
+    Of weighted draws some are chosen (`effective_copies`); the rank is then uniform in the limit of many.
 
     Args:
         draws: (event, draw). truth: (event,).
@@ -57,11 +64,11 @@ def ranks(draws: np.ndarray, truth: np.ndarray, weight: np.ndarray | None, unifo
     """
     below, same = draws < truth[:, None], draws == truth[:, None]
     if weight is None:
-        number = np.full(len(draws), float(draws.shape[1]))
+        number = np.full(len(draws), draws.shape[1])
         less, equal = below.sum(axis=1), same.sum(axis=1)
     else:
-        number = 1 / (weight**2).sum(axis=1)
-        less, equal = number * (weight * below).sum(axis=1), number * (weight * same).sum(axis=1)
+        chosen = effective_copies(weight)
+        number, less, equal = (np.vecdot(chosen, each) for each in (np.ones_like(chosen), below, same))
     return (less + uniform * (1 + equal)) / (number + 1)
 
 
@@ -117,20 +124,47 @@ def distance_from_uniform(u: np.ndarray, weight: np.ndarray | None = None) -> fl
     return float(max(above, below))
 
 
-def effective(n: int, weight: np.ndarray | None) -> float:
-    """Effective sample size of weighted events."""
-    return float(n if weight is None else effective_size(weight))
+def effective(hits: np.ndarray, replicas: Replicas) -> float | None:
+    """Effective number of events where shares of events are concerned; None with few groups.
+
+    Kish's number for the weights, times the variance of those shares with independent events over that with groups.
+
+    Args:
+        hits: whose shares, (event, share) of 0 and 1.
+        replicas: bootstrap over these events: groups and weights.
+    """
+    if replicas.effective_groups < LEAST_GROUPS:
+        return None
+    n, groups = replicas.n, replicas.groups
+    weight = np.full(n, 1.0) if replicas.weight is None else replicas.weight
+    number = float(effective_size(weight))
+    if groups == n:
+        return number
+    away = hits - weight @ hits / weight.sum()
+    alone = n / (n - 1) * np.square(weight[:, None] * away).sum()
+    together = groups / (groups - 1) * np.square(replicas.group_sums(away)).sum()
+    return number * float(alone / together) if together > 0 else number
+
+
+def under(u: np.ndarray, levels: int) -> np.ndarray:
+    """Which of equally spaced levels, the last one 1, u (event,) lies under: (event, level) of 0 and 1."""
+    return (u[:, None] < np.append(np.arange(1, levels) / levels, np.inf)).astype(np.float64)
+
+
+def inside(u: np.ndarray) -> np.ndarray:
+    """Which bin of a rank histogram u (event,) lies in: (event, bin) of 0 and 1."""
+    return np.diff(under(u, BINS), axis=1, prepend=0.0)
 
 
 def uniformity(metric: str, u: np.ndarray, replicas: Replicas) -> Measured:
     """One row: the distance of u (event,) from uniform, with interval and floor."""
     value = distance_from_uniform(u, replicas.weight)
     levels = 5 * BINS
-    hits = (np.minimum((u * levels).astype(int), levels - 1)[:, None] == np.arange(levels)).astype(np.float64)
-    counts = replicas.sums(hits)
-    shares = np.cumsum(counts, axis=1) / counts.sum(axis=1, keepdims=True)
-    spread = np.abs(shares - np.arange(1, levels + 1) / levels).max(axis=1)
-    floor = EXPECTED / np.sqrt(effective(len(u), replicas.weight))
+    below = under(u, levels)
+    _, spread = replicas.mean(below)
+    spread = np.abs(spread - np.arange(1, levels + 1) / levels).max(axis=1)
+    number = effective(below, replicas)
+    floor = None if number is None else EXPECTED / np.sqrt(number)
     return Measured(metric, value, *distance_interval(value, spread), floor, len(u), "1")
 
 

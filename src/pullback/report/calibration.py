@@ -87,8 +87,9 @@ def _ranks(
     alt = f"Rank histograms of {', '.join(m.label for m in methods)} on {', '.join(f.title for f in families)}"
     caption = (
         "Simulation-based calibration (Talts et al. 2018): how often the truth has which rank among the draws of its "
-        "event, relative to an exact posterior (1); first seed. The grey band holds 95 % of an exact method's bins. A "
-        "hill says that draws are too wide, a valley that they are too narrow, a slope that they are shifted." + said
+        "event, relative to an exact posterior (1); first seed. The grey band holds 95 % of an exact method's bins, "
+        "events of a group counted as fewer. A hill says that draws are too wide, a valley that they are too narrow, a "
+        "slope that they are shifted." + said
     )
     return finish(figure, key, alt, caption)
 
@@ -115,7 +116,7 @@ def _coverage(
         row, column = divmod(place, columns)
         axes = axes_at(figure, 0.7 + column * (wide + 0.25), (lines - 1 - row) * (tall + 0.75) + 0.5, wide, tall)
         answers = [(m, cells[place]) for m, cells in zip(methods, grid, strict=True)]
-        most = max((e.ranked for _, e in answers if e), default=0.0)
+        most = max((e.covered for _, e in answers if e), default=0.0)
         _coverage_panel(axes, answers, most, names)
         axes.set(xlim=(0, 1), ylim=(-span, span))
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])

@@ -49,7 +49,7 @@ class Example:
             *y), the simulation of one draw of each of the first events.
         ranks: (quantity, bin), shares of truths by their rank among the draws; quantities: their names.
         coverage: (reference, level), expected coverage at equally spaced levels; references: their names.
-        ranked: effective number of events of ranks and coverage.
+        ranked, covered: effective number of events of ranks and of coverage; 0 where there are few groups.
         x_axes, y_axes: dimensions of x and y; x_unit, y_unit: their units.
     """
 
@@ -78,6 +78,7 @@ class Example:
     coverage: np.ndarray | None = None
     references: tuple[str, ...] = ()
     ranked: float = 0.0
+    covered: float = 0.0
     x_axes: tuple[Axis, ...] = ()
     y_axes: tuple[Axis, ...] = ()
     x_unit: str = ""
@@ -146,6 +147,7 @@ def _calibration(group: h5py.Group) -> dict[str, Any]:
         "coverage": coverage[...],
         "references": tuple(coverage.attrs["references"]),
         "ranked": float(ranks.attrs["events"]),
+        "covered": float(coverage.attrs["events"]),
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pullback.core.angles import wrap
-from pullback.core.particles import normalise
+from pullback.core.particles import freedom, normalise
 from pullback.ensembles import hdf5
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader, PosteriorReader
@@ -135,6 +135,8 @@ def _names(spec: dict[str, Any]) -> dict[str, Any]:
 def moments(field: Field, x: np.ndarray, log_weight: np.ndarray, ok: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation (event, *x) over the draws that are ok, by weight; NaN where none is.
 
+    The variance is unbiased, as in the metrics: of N equal draws over N - 1, else over 1 - sum w^2; 0 of one draw.
+
     Args:
         field: of x; angles are averaged on the circle.
         x: (event, draw, *x).
@@ -151,7 +153,8 @@ def moments(field: Field, x: np.ndarray, log_weight: np.ndarray, ok: np.ndarray)
     away = used - mean[:, None]
     if angles.any():
         away = np.where(angles, wrap(away), away)
-    return mean.astype(np.float32), np.sqrt((weight * away**2).sum(axis=1)).astype(np.float32)
+    variance = (weight * away**2).sum(axis=1) / freedom(weight, 1)
+    return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
 
 
 def export_netcdf(source: Source, rows: range, target: Path, what: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ Intervals are therefore wide for few seeds. With one seed the interval covers th
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pullback.metrics.metric import words
@@ -27,8 +27,9 @@ SEED_COLUMNS = (
     "seeds_least",
     "seeds_most",
 )
-"""Columns of the table of means: those of the metrics table without seed (value, floor: means; low, high: as above; n:
-the least), the number of seeds, the standard error of their mean, and their smallest and largest value."""
+"""Columns of the table of means: those of the metrics table without seed (value, floor: means; low, high: as above; n,
+n_observed, groups: the least), the number of seeds, the standard error of their mean, their smallest and largest
+value."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Measured:
         low, high: 95 % interval; with several seeds it covers the variation between trainings and between test events.
         floor: mean over seeds of the sampling floor (NaN: none).
         n: events.
+        groups: their effective number of groups (NaN: the interval is not by groups).
         seeds: values of the seeds.
         competes: whether it may be marked best.
     """
@@ -49,6 +51,7 @@ class Measured:
     high: float
     floor: float = math.nan
     n: float = math.nan
+    groups: float = math.nan
     seeds: tuple[float, ...] = ()
     competes: bool = True
 
@@ -99,6 +102,7 @@ def measure(rows: Sequence[dict[str, Any]], competes: bool = True) -> Measured |
         high=math.nan,
         floor=sum(floors) / len(floors) if floors else math.nan,
         n=min(row["n"] for row in rows),
+        groups=min(row["groups"] for row in rows),
         seeds=values,
         competes=competes,
     )
@@ -113,7 +117,7 @@ def measure(rows: Sequence[dict[str, Any]], competes: bool = True) -> Measured |
     # A distance or a share has no negative values to be found at; what is relative to something else has.
     if words(rows[0]["metric"]).metric.least == 0 and all(row["low"] >= 0 for row in rows):
         low = max(low, 0.0)
-    return Measured(value, low, value + above, found.floor, found.n, values, competes)
+    return replace(found, low=low, high=value + above)
 
 
 def seed_rows(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -123,7 +127,7 @@ def seed_rows(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         found = measure(group)
         if found is None:
             continue
-        numbers = {name: getattr(found, name) for name in ("value", "low", "high", "floor")}
+        numbers = {name: getattr(found, name) for name in ("value", "low", "high", "floor", "groups")}
         counts = {name: min(row[name] for row in group) for name in ("n", "n_observed")}
         spread = {"seeds_error": found.error, "seeds_least": min(found.seeds), "seeds_most": max(found.seeds)}
         yield {

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from pullback.core.optional import require
+from pullback.metrics.bootstrap import LEAST_GROUPS
 from pullback.metrics.metric import Words, words
 from pullback.metrics.table import COST_COLUMNS
 from pullback.report.files import ReportError
 from pullback.report.seeds import Measured, grouped, measure
 from pullback.report.style import ROLES, Series, interval, number
 
-_NUMBERS = {"value", "low", "high", "floor", "n", "n_observed", *COST_COLUMNS[5:]}
+FEW_GROUPS = 10
+"""With fewer the page says how many there are."""
+
+_NUMBERS = {"value", "low", "high", "floor", "n", "n_observed", "groups", *COST_COLUMNS[5:]}
 
 
 def read_csv(paths: Iterable[Path], wanted: Sequence[str]) -> Any:
@@ -197,7 +201,11 @@ def _cell(measured: Measured | None, marked: bool, most: float, floor: float) ->
     # Of fewer events, or of fewer draws: another than the row's.
     if math.isfinite(m.floor) and m.floor != floor:
         notes.append(f"floor {number(m.floor)}")
+    if m.groups < FEW_GROUPS:
+        notes.append(f"{m.groups:.0f} groups" + ("" if m.groups >= LEAST_GROUPS else ": no interval"))
     tip = f"{m.value:.6g}, 95 % interval [{m.low:.6g}, {m.high:.6g}], floor {m.floor:.6g}, {count(m.n)} events"
+    if m.groups < m.n:
+        tip += f" in {m.groups:.4g} groups"
     return Cell(number(m.value, m.low, m.high), interval(m.value, m.low, m.high), ", ".join(notes), marked, tip)
 
 
