@@ -171,7 +171,12 @@ class AmortisedModel(Method[ModelState]):
             self.context,
             meta,
             lambda kept: self._training_signatures(kept, data),
+            self.least_loss(scaling),
         )
+
+    def least_loss(self, scaling: Scaling) -> float:
+        """A bound below which the loss of no member lies: that of squares."""
+        return 0.0
 
     def _loss(self) -> Callable[[Any, dict[str, Tensor], Noise], tuple[Tensor, Tensor]]:
         path, targets = make_path(self.spec), self.spec.train.loss_members
