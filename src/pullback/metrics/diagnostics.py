@@ -31,7 +31,7 @@ EMBEDDING_DISTANCE = _diagnostic(
     # In units of the 95 % quantile of the same distance among the training ensembles.
     limit=1.0,
 )
-SET_SIZE = _diagnostic("set_size", "Smallest conditioning set", "observations in the smallest set")
+SET_SIZE = _diagnostic("set_size", "Size of a conditioning set", "observations in a set, median over sets")
 SET_SIZE_OUTSIDE = _diagnostic(
     "set_size_outside",
     "Sets of untrained size",

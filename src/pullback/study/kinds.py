@@ -99,7 +99,8 @@ class Infer(Closed):
     draws: int = Field(default=32, ge=1, description="posterior draws of each event")
     max_events: int | None = Field(default=None, ge=1, description="the first events only; n is printed")
     set_size: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
-        default="all", description="observations in a conditioning set: all of the ensemble, or disjoint blocks of n"
+        default="all",
+        description="observations in a conditioning set: all of the ensemble, or disjoint, even blocks of at most n",
     )
     families: list[Name] | None = Field(default=None, description="only these families; every one when not given")
     parts: int = Field(default=1, ge=1, description="pieces (jobs) that one family's events are cut into")

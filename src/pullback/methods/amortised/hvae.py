@@ -144,7 +144,7 @@ class Hvae(AmortisedModel):
     model: HvaeNet  # type: ignore[assignment]
 
     def least_loss(self, scaling: Scaling) -> float:
-        """A bound below which the loss of no member lies: minus the log density of the narrowest decoder at its mean."""
+        """A bound below which the loss of no member lies: minus the highest log density that the decoder can give."""
         return -math.prod(scaling.x_shape) * (LOG_STD - 0.5 * math.log(2 * math.pi))
 
     def _loss(self) -> Callable[[Any, dict[str, Tensor], Noise], tuple[Tensor, Tensor]]:
