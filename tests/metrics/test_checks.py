@@ -123,13 +123,13 @@ def test_distance_to_the_nearest_seen_family(rng, tmp_path):
         x, y = plane(rng, 3000, centre)
         seen.append(write_ensemble(tmp_path / f"{name}.h5", PLANE, x, y))
     _, y = plane(rng, 2000)
-    found = checks.SeenObservations(seen, 20_000).distance(PLANE[1], y, None, ("s",))
+    found = checks.SeenObservations(seen, 20_000).distance(y, None, ("s",))
     # Means differ by (0.5, 0.5): SWD = sqrt(0.5/2) = 0.5; directions scatter by 1/sqrt(8) / sqrt(50) * 0.5.
     assert found.value == pytest.approx(0.5, abs=0.1)
     assert found.n == 2000
     assert checks.SeenObservations(seen, 100).events(2000, 2) == 100
     assert checks.SeenObservations(seen, 20_000).events(2000, 5 * 1000 * 70) < 2000
-    assert checks.SeenObservations([], 20_000).distance(PLANE[1], y, None, ("s",)) is None
+    assert checks.SeenObservations([], 20_000).distance(y, None, ("s",)) is None
 
 
 def test_of_a_sweep_the_nearest_ensemble_counts(rng, tmp_path):
@@ -140,7 +140,7 @@ def test_of_a_sweep_the_nearest_ensemble_counts(rng, tmp_path):
         writer.append(y, np.arange(4000), x=x)
         writer.ensembles(np.array([0, 2000, 4000]), np.array([[4.0], [0.5]]), ["centre"])
     _, y = plane(rng, 2000)
-    found = checks.SeenObservations([path], 20_000).distance(PLANE[1], y, None, ("s",))
+    found = checks.SeenObservations([path], 20_000).distance(y, None, ("s",))
     assert found.value == pytest.approx(0.5, abs=0.1)
 
 
@@ -151,15 +151,15 @@ def test_the_distance_to_seen_families_is_of_weighted_distributions(rng, tmp_pat
     seen = [write_ensemble(tmp_path / "flat.h5", PLANE, y, y, weight=weight)]
     signed = write_ensemble(tmp_path / "signed.h5", PLANE, y, y, weight=np.where(y[:, 0] > 3, -1.0, 1.0))
     data = rng.standard_normal((6000, 2)).astype("f4")
-    near = checks.SeenObservations(seen, 20_000).distance(PLANE[1], data, None, ("s",))
-    far = checks.SeenObservations(seen, 20_000).distance(PLANE[1], y, None, ("s",))
-    same = checks.SeenObservations(seen, 20_000).distance(PLANE[1], y, weight, ("s",))
+    near = checks.SeenObservations(seen, 20_000).distance(data, None, ("s",))
+    far = checks.SeenObservations(seen, 20_000).distance(y, None, ("s",))
+    same = checks.SeenObservations(seen, 20_000).distance(y, weight, ("s",))
     # A tenth of the events count: two samples of 600 lie about 1.5 / sqrt(600) apart.
     assert near.value < 0.12
     # Standard deviations of 8 / sqrt(12) and 1.
     assert far.value == pytest.approx(8 / np.sqrt(12) - 1, abs=0.15)
     assert same.value == pytest.approx(0, abs=1e-6)
-    assert checks.SeenObservations([signed], 20_000).distance(PLANE[1], data, None, ("s",)) is None
+    assert checks.SeenObservations([signed], 20_000).distance(data, None, ("s",)) is None
 
 
 def test_the_misfit_is_the_median_of_weighted_events(rng):

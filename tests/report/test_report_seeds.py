@@ -12,7 +12,7 @@ from pullback.report.tables import as_numbers, read_csv
 
 def row(**more):
     base = {"metric": "swd_draw", "method": "a", "infer": "default", "family": "f", "unit": "1"}
-    return base | {"value": 1.0, "low": 0.9, "high": 1.2, "floor": 0.5, "n": 10.0} | more
+    return base | {"value": 1.0, "low": 0.9, "high": 1.2, "floor": 0.5, "n": 10.0, "groups": 10.0} | more
 
 
 def test_one_seed_is_as_it_is():

@@ -83,6 +83,12 @@ class Case:
             self.reader.read("group", 0, n), self.evaluation["bootstrap"], rng, event_weights(self.reader, n)
         )
 
+    @once
+    def effective_groups(self, n: int) -> float:
+        """How many groups of equal weight the first n events are worth: (sum w)^2 / sum w^2 over groups."""
+        weight = self.replicas(n).group_sums(np.ones((n, 1)))
+        return float(weight.sum() ** 2 / np.square(weight).sum())
+
     def reference(self, n: int) -> tuple[np.ndarray, np.ndarray | None] | None:
         """Up to n independent truths of the same prior (event, component), and their event weights or None."""
         if self._reference is None:
@@ -163,7 +169,7 @@ class Case:
     def distance_to_seen(self, n: int, seen: checks.SeenObservations) -> Measured | None:
         """How far the first n observations lie from those of the seen families."""
         few = seen.events(n, math.prod(self.reader.y.shape))
-        return seen.distance(self.reader.y, self.flat("y", 0, few), event_weights(self.reader, few), self.address)
+        return seen.distance(self.flat("y", 0, few), event_weights(self.reader, few), self.address)
 
 
 def event_weights(reader: EnsembleReader, n: int) -> np.ndarray | None:

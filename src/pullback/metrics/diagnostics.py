@@ -26,7 +26,7 @@ def _diagnostic(name: str, title: str, description: str, **more: object) -> Metr
 EMBEDDING_DISTANCE = _diagnostic(
     "embedding_distance",
     "Embedding distance",
-    "of the observations from the training sets; above 1 unlike them",
+    "of the observations from the training sets; 1 in 20 sets like those in training lies above 1",
     check=True,
     # In units of the 95 % quantile of the same distance among the training ensembles.
     limit=1.0,

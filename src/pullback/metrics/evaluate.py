@@ -51,7 +51,15 @@ class _Result(NamedTuple):
 
     def rows(self, measured: Iterable[Measured]) -> list[dict[str, Any]]:
         """Rows of the metrics table."""
-        return [{**self.whose, **each._asdict(), "n_observed": self.case.reader.n} for each in measured]
+        return [
+            {
+                **self.whose,
+                **each._asdict(),
+                "n_observed": self.case.reader.n,
+                "groups": self.case.effective_groups(each.n),
+            }
+            for each in measured
+        ]
 
 
 def _unfolded(result: _Result, path: Path, costs: list[dict[str, Any]]) -> list[dict[str, Any]]:

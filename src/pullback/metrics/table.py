@@ -24,11 +24,13 @@ COLUMNS = (
     "floor",
     "n",
     "n_observed",
+    "groups",
     "unit",
     "returns",
 )
 """Columns of the metrics table. value, low, high (95 % by bootstrap of groups) and floor are in ``unit``, empty where
-there is none; n events were used of the n_observed there are; returns says what the method's draws are."""
+there is none; n events were used of the n_observed there are, as many as so many independent groups of equal weight;
+returns says what the method's draws are."""
 
 COST_COLUMNS = (
     "problem",

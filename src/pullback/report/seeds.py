@@ -13,7 +13,7 @@ Intervals are therefore wide for few seeds. With one seed the interval covers th
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pullback.metrics.metric import words
@@ -27,8 +27,8 @@ SEED_COLUMNS = (
     "seeds_least",
     "seeds_most",
 )
-"""Columns of the table of means: those of the metrics table without seed (value, floor: means; low, high: as above; n:
-the least), the number of seeds, the standard error of their mean, and their smallest and largest value."""
+"""Columns of the table of means: those of the metrics table without seed (value, floor: means; low, high: as above; n,
+groups: the least), the number of seeds, the standard error of their mean, and their smallest and largest value."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Measured:
         low, high: 95 % interval; with several seeds it covers the variation between trainings and between test events.
         floor: mean over seeds of the sampling floor (NaN: none).
         n: events.
+        groups: how many independent groups of equal weight they are worth (NaN: not known).
         seeds: values of the seeds.
         competes: whether it may be marked best.
     """
@@ -51,6 +52,7 @@ class Measured:
     n: float = math.nan
     seeds: tuple[float, ...] = ()
     competes: bool = True
+    groups: float = math.nan
 
     @property
     def failed(self) -> bool:
@@ -101,6 +103,7 @@ def measure(rows: Sequence[dict[str, Any]], competes: bool = True) -> Measured |
         n=min(row["n"] for row in rows),
         seeds=values,
         competes=competes,
+        groups=min(row["groups"] for row in rows),
     )
     if not all(math.isfinite(row["low"]) and math.isfinite(row["high"]) for row in rows):
         return found
@@ -113,7 +116,7 @@ def measure(rows: Sequence[dict[str, Any]], competes: bool = True) -> Measured |
     # A distance or a share has no negative values to be found at; what is relative to something else has.
     if words(rows[0]["metric"]).metric.least == 0 and all(row["low"] >= 0 for row in rows):
         low = max(low, 0.0)
-    return Measured(value, low, value + above, found.floor, found.n, values, competes)
+    return replace(found, low=low, high=value + above)
 
 
 def seed_rows(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -123,7 +126,7 @@ def seed_rows(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         found = measure(group)
         if found is None:
             continue
-        numbers = {name: getattr(found, name) for name in ("value", "low", "high", "floor")}
+        numbers = {name: getattr(found, name) for name in ("value", "low", "high", "floor", "groups")}
         counts = {name: min(row[name] for row in group) for name in ("n", "n_observed")}
         spread = {"seeds_error": found.error, "seeds_least": min(found.seeds), "seeds_most": max(found.seeds)}
         yield {

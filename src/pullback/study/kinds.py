@@ -382,8 +382,9 @@ class ProblemKind:
         resimulates: whether a shift can simulate the truth again with other settings.
         compiles: whether its simulator needs a C compiler.
         reads: what outside records its families may be read from.
-        advice: hints of the report where a family's observations are unlike those in training (``outside``),
-            where draws do not explain them (``misfit``), and where they do not determine the truth (``undetermined``).
+        advice: hints of the report where a family's observations are unlike those in training (``outside``), where
+            they hold more noise (``noise``), where draws do not explain them (``misfit``), and where they do not
+            determine the truth (``undetermined``).
     """
 
     def __init__(self, cls: Any):
