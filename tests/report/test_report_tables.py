@@ -107,7 +107,7 @@ def test_a_set_of_untrained_size_is_not_read_by_its_embedding():
         "set_size_outside": [row(metric="set_size_outside", family="o", value=1.0)],
     }
     checks = truth_free(rows, series, families)
-    assert "a size that was not trained" in checks[0].reading
+    assert "sets have a size that was not trained" in checks[0].reading
     assert [check.good for check in checks] == [None, True]
 
 

@@ -282,8 +282,10 @@ class SeenObservations:
         with EnsembleReader(path) as reader:
             most = max(2 * n, min(2 * n * SEEN_SETS, SEEN_VALUES // math.prod(reader.y.shape)))
             pool = _observations(reader, 0, most)
-        k = 0 if pool is None else min(n, len(pool.y) // 2)
-        for _ in range(SEEN_SETS if pool and k else 0):
+        if pool is None or len(pool.y) < 2:
+            return
+        k = min(n, len(pool.y) // 2)
+        for _ in range(SEEN_SETS):
             order = rng.permutation(len(pool.y))
             yield _apart(*(self._project(pool.take(rows), address) for rows in (order[:k], order[k : 2 * k])))
 

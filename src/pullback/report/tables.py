@@ -320,7 +320,7 @@ def read_check(
     if limit == "floor" or math.isfinite(limit):
         ratio = measured.value / limit_of(metric, measured)
         if metric == "embedding_distance" and untrained:
-            return "of sets of a size that was not trained: first of all that is unlike training", None
+            return "its sets have a size that was not trained: the distance says no more than that", None
         return _read_distance(ratio)
     if math.isfinite(measured.floor) and measured.low <= measured.floor:
         return f"at the sampling floor ({number(measured.floor)})", True

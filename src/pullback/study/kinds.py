@@ -270,12 +270,14 @@ class ReaderSpec(Closed):
         records: what an event is read from, which a problem must name in its ``reads``: jets, gathers.
         truth: the option without which no truth is read; empty where the files always hold it.
         requires: optional packages that read the format.
+        own_forward: whether the problem's forward process is that of such observations where a family does not say so.
         NAMED: options that name files, of which a job holds those of its own shard.
     """
 
     records: ClassVar[str]
     truth: ClassVar[str] = ""
     requires: ClassVar[tuple[Package, ...]] = ()
+    own_forward: ClassVar[bool] = False
     NAMED: ClassVar[frozenset[str]] = frozenset({"files", "models"})
 
     kind: str
