@@ -51,15 +51,10 @@ class _Result(NamedTuple):
 
     def rows(self, measured: Iterable[Measured]) -> list[dict[str, Any]]:
         """Rows of the metrics table."""
-        return [
-            {
-                **self.whose,
-                **each._asdict(),
-                "n_observed": self.case.reader.n,
-                "groups": self.case.effective_groups(each.n),
-            }
-            for each in measured
-        ]
+        observed = self.case.reader.n
+        found = [{**self.whose, **each._asdict(), "n_observed": observed} for each in measured]
+        # An unfolded distribution may have more points than there are events.
+        return [{**row, "groups": self.case.effective_groups(min(row["n"], observed))} for row in found]
 
 
 def _unfolded(result: _Result, path: Path, costs: list[dict[str, Any]]) -> list[dict[str, Any]]:
