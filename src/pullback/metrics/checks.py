@@ -210,13 +210,14 @@ class SeenObservations:
 
     @once
     def _space(self) -> Space:
-        """How observations are compared: where units differ, in those of the spread of what was trained on.
+        """How observations are compared: range, and where units differ their scale, are of what was trained on.
 
         One space for all families, as their distances are compared; of a few observations no spread is known.
         """
         with EnsembleReader(self.paths[0]) as reader:
             field = reader.y
-        n = 1 if len(set(field.units)) == 1 else self.events(SCALE_EVENTS, math.prod(field.shape))
+        plain = len(set(field.units)) == 1 and "periodic" not in field.transforms
+        n = 1 if plain else self.events(SCALE_EVENTS, math.prod(field.shape))
         return Space.of(field, np.concatenate([one.y for family in self._families(n) for one in family]))
 
     def distance(self, y: np.ndarray, weight: np.ndarray | None, address: seeding.Address) -> Measured | None:
