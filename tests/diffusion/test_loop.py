@@ -1,5 +1,6 @@
 import csv
 import logging
+import math
 import os
 import shutil
 import signal
@@ -273,3 +274,32 @@ def test_a_damaged_or_foreign_model_file_is_refused(tmp_path):
     torch.save({"format": 99, "weights": {}, "meta": {}}, tmp_path / "new.pt")
     with pytest.raises(ArtifactError, match="model format 99, this pullback reads 1"):
         load_artifact(tmp_path / "new.pt")
+
+
+def signed_squares(negative):
+    """Squares of members weighted by -1 where ``negative(y)`` says so, +1 elsewhere."""
+
+    def loss(model, sets, noise):
+        mask = sets["mask"]
+        error = (model(sets["y"]) - sets["x"]).square().mean(dim=-1)[mask]
+        weight = 1 - 2 * negative(sets["y"][mask]).float()
+        return (error * weight).sum(), weight.sum()
+
+    return loss
+
+
+def test_squares_that_negative_weights_turn_into_a_gain_are_an_error(tmp_path):
+    """Where all weights of a region are negative the loss has no least: it falls as errors there grow."""
+    loss = signed_squares(lambda y: y[:, 1] > 0.8)
+    train = SETTINGS.model_copy(update={"steps": 400, "set_size": (64, 64)})
+    with pytest.raises(TrainingError, match=r"negative event weights outweigh the positive ones") as error:
+        train_here(tmp_path, loss=loss, train=train, least=0.0)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "training.pt").exists()
+
+
+def test_squares_with_a_few_negative_weights_are_trained_on(tmp_path):
+    """One event in ten at random has weight -1: the loss is that of a positive density, and so is not negative."""
+    loss = signed_squares(lambda y: (1e4 * y[:, 0]).long() % 10 == 0)
+    job = train_here(tmp_path, loss=loss, least=0.0)
+    assert all(row["validation_loss"] > 0 for row in rows(job.curves) if not math.isnan(row["validation_loss"]))

@@ -324,6 +324,26 @@ def test_diagnostics_tell_a_set_unlike_the_training_sets(eifm, tmp_path, caplog)
     assert "a set of 65 members; trained on sets of 16 to 64" in caplog.text
 
 
+def test_one_in_twenty_sets_like_the_training_ones_lies_above_1():
+    """Of signatures of one law: by leave-one-out 1 in 20, whatever their number from the least on."""
+    rng = torch.Generator().manual_seed(0)
+    for count in (conditioning.LEAST_TRAINING_SETS, 64, 512):
+        above = []
+        for _ in range(400 if count < 100 else 40):
+            sets = torch.randn(count + 10, 4, generator=rng)
+            above += [distance_to_training(one, sets[:count]) > 1 for one in sets[count:]]
+        # The quantile of 30 distances scatters by 4 %, 10 sets share it: so the mean of 400 by 0.3 %, that of 40 with
+        # 512 distances by 1 %. Interpolation between 30 distances adds up to 1.5 / 30.
+        assert np.mean(above) == pytest.approx(0.05, abs=0.03 + 1.5 / count)
+
+
+def test_no_distance_to_few_training_sets_or_to_copies():
+    sets = torch.randn(conditioning.LEAST_TRAINING_SETS, 4, generator=torch.Generator().manual_seed(0))
+    assert distance_to_training(sets[0] + 1, sets) is not None
+    assert distance_to_training(sets[0] + 1, sets[1:]) is None
+    assert distance_to_training(sets[0] + 1, sets[:1].repeat(64, 1)) is None
+
+
 def test_distance_to_training_is_in_units_of_the_training_sets_own():
     # A grid with spacing 1 in one coordinate: every nearest neighbour is 1 away; the distance 3 beyond its end is 3.
     training = torch.stack([torch.arange(50.0), torch.zeros(50)], dim=1)

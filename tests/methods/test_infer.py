@@ -19,6 +19,7 @@ from pullback.methods.classical.oracle import OracleSpec
 from pullback.methods.classical.random_truth import RandomTruthSpec
 from pullback.methods.infer import answer, blocks, infer
 from pullback.methods.loading import Inputs
+from pullback.methods.states import conditioning_sets
 from pullback.problems.base import simulate
 from pullback.problems.gaussian import Gaussian, GaussianSimulator
 from pullback.study.kinds import Infer
@@ -46,6 +47,18 @@ def test_pieces_cover_every_event_once_and_hold_its_set(set_size, events):
         assert block.last - block.first <= 256
         if set_size == "all":
             assert (block.set_first, block.set_last) == (0, 2500)
+
+
+@pytest.mark.parametrize(
+    ("observed", "set_size", "sizes"),
+    [(537, 512, [269, 268]), (1024, 512, [512, 512]), (513, 512, [257, 256]), (3, 512, [3]), (7, 3, [3, 2, 2])],
+)
+def test_sets_are_even(observed, set_size, sizes):
+    found = list(conditioning_sets(observed, observed, set_size))
+    assert [last - first for first, last in found] == sizes
+    assert [first for first, _ in found] == [sum(sizes[:i]) for i in range(len(sizes))]
+    # Of the first events only: the sets that hold one of them.
+    assert list(conditioning_sets(1, observed, set_size)) == found[:1]
 
 
 def job(method: dict, part: int = 0, parts: int = 1, **more) -> str:
@@ -240,8 +253,8 @@ def test_field_data_without_truth_and_a_draw_that_is_not_finite(tmp_path):
     with EnsembleReader(family) as reader:
         answer(method.using(Infer(draws=2, set_size=25)), reader, tmp_path / "p.h5", "{}")
     posterior = PosteriorReader(tmp_path / "p.h5")
-    # Pieces: 16 + 9 of the first set, 15 of the second: three first draws are infinite, marked and kept.
-    assert (~posterior.read("ok")).sum() == 3
+    # Pieces: 16 + 4 of each of two sets of 20: four first draws are infinite, marked and kept.
+    assert (~posterior.read("ok")).sum() == 4
     assert posterior.n == 40
     assert list(posterior.diagnostics) == ["mean"]
 

@@ -89,7 +89,7 @@ def test_finished_sets_are_taken_up(refined, tmp_path, monkeypatch, caplog):
     # Three sets: one before the stop, the second begun twice, the third.
     assert len(calls) == 2 + 1 + 2
     whole, again = load_states(tmp_path / "whole.pt"), load_states(tmp_path / "state.pt")
-    assert list(again.packed) == [(0, 40), (40, 80), (80, 100)]
+    assert list(again.packed) == [(0, 34), (34, 67), (67, 100)]
     for members, packed in whole.packed.items():
         np.testing.assert_array_equal(packed["x"], again.of(members)["x"])
     assert again.cost["network_calls"] == whole.cost["network_calls"]

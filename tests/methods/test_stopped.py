@@ -111,7 +111,7 @@ class Counts(Method[float]):
 
 
 def attempt(folder: Path, out: str, most: int = 1000) -> PosteriorReader:
-    """One attempt at 18 blocks of 5 sets, stopped after ``most`` blocks."""
+    """One attempt at 20 blocks of 5 sets, stopped after ``most`` blocks."""
     asked = iter(range(most - 1))
     context = Context((0, "line", "counts", 0), stop=lambda next_s: None if next(asked, None) is not None else "tired")
     finished = Finished(folder / "state" / "one", {"of": "this"})
@@ -127,7 +127,7 @@ def test_costs_add_up_and_a_set_counts_once(tmp_path):
     assert not (tmp_path / "state").exists()
     spent = 0.0
     for done in (3, 6, 9, 12):
-        with pytest.raises(Stopped, match=f"stopped after block {done} of 18, tired"):
+        with pytest.raises(Stopped, match=f"stopped after block {done} of 20, tired"):
             attempt(tmp_path, "part.h5", most=3)
         assert not (tmp_path / "part.h5").exists()
         seconds = Finished(tmp_path / "state" / "one", {}).cost["seconds"]
@@ -149,4 +149,4 @@ def test_a_short_inference_keeps_nothing(tmp_path, monkeypatch):
     assert written == []
     monkeypatch.setattr(resume, "SAVE_EVERY_S", 0.0)
     attempt(tmp_path, "part.h5")
-    assert len(written) == 18
+    assert len(written) == 20

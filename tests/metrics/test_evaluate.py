@@ -130,6 +130,32 @@ def test_observed_data_get_only_truth_free_rows(plane_run):
     assert float(table["few", "data", "failed_draws"]["value"]) == 0
 
 
+def test_nothing_is_sent_through_a_forward_process_of_another_detector(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = plane(rng, 200)
+    ensemble = write_ensemble(tmp_path / "data.h5", PLANE, x, y)
+    answer = write_posterior(tmp_path / "p.h5", ensemble, PLANE[0], plane_posterior(rng, y, 12))
+    found = []
+    for own in ({}, {"own_forward": False}):
+        text = job(tmp_path, "Plane", {"data": own}, [["few", 0, "data"]], resimulate_events=20)
+        table, *_ = run(tmp_path, text, [answer], {"data": ensemble})
+        found.append({metric for _, _, metric in table})
+    assert found[0] - found[1] == {"fold_back_swd", "misfit", "failed_resimulations"}
+    assert found[1] < found[0]
+
+
+def test_groups_of_equal_weight_are_counted(tmp_path):
+    """300 events in 100 groups; then 100 groups of which 10 weigh 10 times as much: 190^2 / 1090."""
+    rng = np.random.default_rng(0)
+    x, y = plane(rng, 300)
+    group = np.arange(300) // 3
+    for weight, expected in ((None, 100), (np.where(group < 10, 10.0, 1.0), 190**2 / 1090)):
+        ensemble = write_ensemble(tmp_path / "in.h5", PLANE, x, y, group, weight)
+        answer = write_posterior(tmp_path / "p.h5", ensemble, PLANE[0], plane_posterior(rng, y, 12))
+        table, *_ = run(tmp_path, job(tmp_path, "Plane", {"in": {}}, [["few", 0, "in"]]), [answer], {"in": ensemble})
+        assert float(table["few", "in", "coverage90"]["groups"]) == pytest.approx(expected)
+
+
 def test_cost_table(plane_run):
     _, cost, *_ = plane_run
     assert tuple(cost[0]) == COST_COLUMNS

@@ -156,7 +156,7 @@ def _metrics(kind: str, method: str, role: str, n: int, rng: np.random.Generator
                 row("mse_point", 4e4 * skill**0.8, "(m/s)^2"), row("ssim_point", 0.85 / (1 + 0.2 * skill)),
                 row("relative_l2_point", 0.06 * skill**0.4), row("psnr_point", 22 - 3 * skill**0.4, "dB"),
                 row("misfit", 0.2 * skill, floor=0.01),
-                row("seen_swd", 0.3 if role == "unseen" else 0.1, width=math.nan), failed]  # fmt: skip
+                row("seen_swd", 0.3 if role == "unseen" else 0.1, floor=0.1, width=math.nan), failed]  # fmt: skip
     metrics = [row("swd_draw", 0.015 + 0.03 * skill, floor=0.017),
                row("swd500_draw", 0.015 + 0.028 * skill, floor=0.017),
                row("mse_point", 0.3 + 0.1 * skill, unit="mixed"), failed]  # fmt: skip

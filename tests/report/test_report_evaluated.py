@@ -109,7 +109,7 @@ def test_judged_results_make_a_page(tmp_path, plan):
     assert "Rank histograms of cfm on " in text
     assert "Sliced Wasserstein distance, one draw" in text
     assert "Mean absolute error, point estimate" in text
-    assert "outside the training ensembles" in text
+    assert "its sets have a size that was not trained" in text
     assert "100 % of the conditioning sets have a size that was not trained" in text
     assert "failed draws" in text
     assert ">depth (m)</text>" in text

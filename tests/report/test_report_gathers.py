@@ -90,6 +90,15 @@ def test_gathers_stand_beside_the_observed_one_with_what_is_left():
     assert "all 3 shots" in drawing.caption
 
 
+def test_a_voltage_has_no_shots_and_no_arrivals():
+    volts = example("cfm", again=lambda y: 0.5 * y)
+    axes = (Axis("channel", "1", 0, 3), Axis("time", "s", 0, 1), Axis("trial", "1", 0, 8))
+    object.__setattr__(volts, "y_axes", axes)
+    for drawing in (data_fit("k", case(volts)), panels("k", case(volts))):
+        assert not re.search("gather|shots|rrivals", drawing.svg + drawing.caption + drawing.alt)
+        assert "3 entries along channel" in drawing.caption
+
+
 def test_nothing_is_drawn_where_nothing_was_simulated():
     assert data_fit("k", case(example("cfm"))) is None
     assert data_fit("k", case(example("cfm", again=lambda y: np.full_like(y, np.nan)))) is None

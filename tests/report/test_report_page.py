@@ -49,7 +49,7 @@ class Page(HTMLParser):
         return [a for t, a in self.found if t == tag and all(a.get(k) == v for k, v in wanted.items())]
 
 
-FEW = {"gaussian": ("sweep", "gamma-0.0", "gamma-0.5", "blind"), "waves": ("flat", "salt")}
+FEW = {"gaussian": ("sweep", "gamma-0.0", "gamma-0.5", "blind"), "waves": ("flat", "salt"), "jets": ("ttbar",)}
 
 
 def only(problem, *methods):
@@ -100,7 +100,7 @@ def test_labels_stand_beside_numbers_and_families_in_groups(made):
     assert "<small>[" in main
     checks = text[text.index('<table class="checks">') :].partition("</table>")[0]
     assert "truth removed" in checks
-    assert "inside the training ensembles" in checks or "outside the training ensembles" in checks
+    assert "as near as sets of the training priors" in checks
 
 
 def test_velocity_maps_have_metres_and_seconds(made):
@@ -159,6 +159,19 @@ def test_one_method_on_fields_without_observed_families(tmp_path):
     assert len(page.all("figure", **{"class": "figure"})) == 1 + 2 + 1
     assert page.all("table", **{"class": "checks"}) == []
     assert page.all("td", **{"class": "best"}) == []
+
+
+def test_the_page_says_what_another_forward_process_would_have_said(tmp_path):
+    config = only("jets", "cfm")
+    branches = {"pt": "Jet_pt", "eta": "Jet_eta", "phi": "Jet_phi"}
+    read = {"kind": "root", "files": {"test": ["data.root"]}, "y": branches}
+    families = config["problems"]["jets"]["families"]
+    for own in (None, True):
+        families["cms"] = {"role": "observed", "title": "Run 1", "read": read} | ({"own_forward": own} if own else {})
+        arguments = make_inputs(tmp_path, config).arguments(tmp_path)
+        write_report(**arguments)
+        text = arguments["page"].read_text()
+        assert ("Not printed for Run 1: fold-back distance, data misfit" in text) == (own is None)
 
 
 def test_one_name_may_be_another_method_in_another_problem(tmp_path):

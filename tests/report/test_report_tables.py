@@ -80,8 +80,13 @@ def test_a_table_marks_counts_and_notes_fewer_events():
 @pytest.mark.parametrize(
     ("metric", "measured", "seen", "word", "good"),
     [
-        ("embedding_distance", Measured(0.9, math.nan, math.nan), [], "inside", True),
-        ("embedding_distance", Measured(1.1, math.nan, math.nan), [], "outside", False),
+        ("embedding_distance", Measured(0.9, math.nan, math.nan), [], "as near as sets of the training priors", True),
+        ("embedding_distance", Measured(1.1, math.nan, math.nan), [], "1 in 20 of their sets lies beyond 1", None),
+        ("embedding_distance", Measured(1.6, math.nan, math.nan), [], "1.6 times as far from the training", False),
+        ("seen_swd", Measured(0.2, math.nan, math.nan, floor=0.25), [], "as near as sets of the training priors", True),
+        ("seen_swd", Measured(0.3, math.nan, math.nan, floor=0.25), [], "at the edge of the training priors", None),
+        ("seen_swd", Measured(0.5, math.nan, math.nan, floor=0.25), [], "2.0 times as far from the training", False),
+        ("seen_swd", Measured(0.5, math.nan, math.nan), [], "too few training sets", None),
         ("fold_back_swd", Measured(0.03, 0.02, 0.04, floor=0.025), [], "at the sampling floor", True),
         ("fold_back_swd", Measured(0.05, 0.04, 0.06, floor=0.025), [], "2.0 times the sampling floor", None),
         ("misfit", Measured(0.2, 0.1, 0.3), [cell(0.3, 0.1)], "as on seen", True),
@@ -93,6 +98,19 @@ def test_checks_without_truth_are_read_in_words(metric, measured, seen, word, go
     reading, verdict = read_check(metric, measured, seen)
     assert word in reading
     assert verdict is good
+
+
+def test_a_set_of_untrained_size_is_not_read_by_its_embedding():
+    series = make_series([("a", "default", "ei-fm", "approximate")])
+    families = [Family("o", "O", "observed")]
+    rows = {
+        "embedding_distance": [row(metric="embedding_distance", family="o", value=2.1)],
+        "seen_swd": [row(metric="seen_swd", family="o", value=0.4)],
+        "set_size_outside": [row(metric="set_size_outside", family="o", value=1.0)],
+    }
+    checks = truth_free(rows, series, families)
+    assert "sets have a size that was not trained" in checks[0].reading
+    assert [check.good for check in checks] == [None, True]
 
 
 def test_only_observed_families_are_listed_among_the_checks():

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from test_config import BASE
 
+from pullback import registry
 from pullback.study import load_study
 from pullback.study.base import job_digest
 from pullback.study.config import StudyError
@@ -217,6 +218,33 @@ def test_otherwise_stands_in_for_tiles_that_are_not_there(tmp_path, monkeypatch)
     assert json.loads(there.derive_job("waves", "fine"))["params"]["tiles"]["file"] == "$PULLBACK_DATA/model.bin"
     assert there.floors("waves", "random") == ["flat", "salt", "tiles"]
     assert {family["title"] for family in judged_families(there).values()} == {"flat", "salt", "tiles", "fine"}
+
+
+def test_what_depends_on_the_forward_process_is_left_out_where_it_is_another(tmp_path):
+    """Jets of an outside file were smeared by another detector, unless the study says otherwise; gathers were not."""
+    jets_file, branches = tmp_path / "data.root", {"pt": "pt", "eta": "eta", "phi": "phi"}
+    jets_file.touch()
+
+    def own(**said):
+        data = {
+            "role": "observed",
+            "read": {"kind": "root", "files": {"test": [str(jets_file)]}, "y": branches},
+            **said,
+        }
+        hidden = {"role": "observed", "events_from": "data"}
+        config = jets(data=data, hidden=hidden)
+        config["problems"]["jets"]["methods"] = {"random": {"kind": "random-truth"}}
+        config["problems"]["jets"]["families"]["seen"] = {"role": "seen", "params": {"process": "wjets"}}
+        job = json.loads(Plan(load_study(config)).evaluate_job("jets", "random"))
+        return [job["families"][name].get("own_forward", True) for name in job["families"]], list(job["families"])
+
+    found, names = own()
+    assert [value for value, name in zip(found, names, strict=True) if name in ("data", "hidden")] == [False, False]
+    assert [value for value, name in zip(found, names, strict=True) if name not in ("data", "hidden")].count(False) == 0
+    assert all(own(own_forward=True)[0])
+    assert registry.load("readers", "segy").own_forward
+    with pytest.raises(StudyError, match=r"`own_forward` is of observations from files: it needs `read`"):
+        load_study(jets(hidden={"role": "observed", "events_from": "ttbar", "own_forward": True}))
 
 
 def judged_families(plan: Plan) -> dict:

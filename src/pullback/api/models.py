@@ -241,7 +241,7 @@ class Model(Trained):
 
         Returns:
             x (event, draw, *x), log_weight and ok (event, draw), and diagnostics: the medians over sets of, for a model
-            with a set encoder, ``embedding_distance`` (above 1: a set unlike all that it was trained on) and others.
+            with a set encoder, ``embedding_distance`` (1 in 20 sets like the training ones lies above 1) and others.
 
         Raises:
             NotFittedError: the model was not trained.

@@ -108,6 +108,7 @@ def fit(
     context: Context,
     meta: dict[str, Any],
     finish: Callable[[Any], dict[str, Any]] | None = None,
+    least: float = -math.inf,
 ) -> Artifact:
     """Train ``model``; write the artifact and the curves where ``job`` says so.
 
@@ -126,12 +127,14 @@ def fit(
         context: address, threads, accelerator, progress, when to stop.
         meta: plain values kept in the artifact; ``meta["scaling"]`` (`Scaling.to_dict`) is applied to the data.
         finish: called at the end with the model that is kept, in evaluation mode; what it returns is added to ``meta``.
+        least: bound below which the loss of no member lies: 0 of a square. No mean with non-negative weights lies below
+            it; one with weights of both signs does where the negative ones outweigh the others, and then has no least.
 
     Returns:
         The artifact; with several processes only that of the first contains the values of ``finish``.
 
     Raises:
-        TrainingError: the loss is not finite.
+        TrainingError: the loss is not finite, or below its bound.
         CheckpointError: the checkpoint folder holds another training's.
         ShareError: the sets of a step cannot be shared equally by the processes.
         Stopped: the context said so; the checkpoint of the last step is written.
@@ -141,7 +144,7 @@ def fit(
     fabric = make_fabric(context, train)
     fabric.launch()
     with numerics(context.threads, fabric.device.type == "cuda"):
-        return _Fit(model, loss, data, train, job, context, fabric).run(meta, finish)
+        return _Fit(model, loss, data, train, job, context, fabric, least).run(meta, finish)
 
 
 class _Fit:
@@ -156,7 +159,9 @@ class _Fit:
         job: TrainPaths,
         context: Context,
         fabric: Fabric,
+        least: float,
     ):
+        self.least = least
         self.model, self.data, self.train, self.job, self.context, self.fabric = (
             model,
             data,
@@ -288,6 +293,12 @@ class _Fit:
         loss = float(self._over_devices(torch.stack(losses).mean()))
         if not math.isfinite(loss):
             raise TrainingError(f"the validation loss is {loss} after {done} steps: lower train.learning_rate")
+        if loss < self.least:
+            raise TrainingError(
+                f"the validation loss is {loss:.3g} after {done} steps, and no loss of a single event is below "
+                f"{self.least:.3g}: negative event weights outweigh the positive ones, so that larger errors lower the "
+                "loss; leave `weight` out, give positive weights (resample the events), or more validation events"
+            )
         train_loss, norm = (self._over_devices(self.sums) / self.count).tolist()
         self.rows.append([done, train_loss, loss, learning_rate(done - 1, self.train), norm])
         self.sums.zero_()

@@ -35,7 +35,7 @@ def blocks(events: int, observed: int, set_size: int | str, block: int) -> Itera
     Args:
         events: number of events to infer.
         observed: number of observations; a set may contain more of them than are inferred.
-        set_size: ``"all"``, or observations of one set; the remainder is a separate set.
+        set_size: ``"all"``, or the most observations of one set (`conditioning_sets`).
         block: most events of a block.
     """
     for set_first, set_last in conditioning_sets(events, observed, set_size):

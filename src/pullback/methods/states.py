@@ -4,6 +4,7 @@ A state is kept as plain values (dicts, lists, numbers, text) and NumPy arrays, 
 arrays are tensors, so that it is read with ``weights_only=True`` like every other artifact.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,11 +50,17 @@ def conditioning_sets(events: int, observed: int, set_size: int | str) -> Iterat
     Args:
         events: number of events to infer.
         observed: number of observations; a set may contain more of them than are inferred.
-        set_size: ``"all"``, or observations of one set; the remainder is a separate set.
+        set_size: ``"all"``, or the most observations of one set. Sets are even: as many as that needs, of sizes that
+            differ by 1 at most, so that none is a small rest of a size that no model was trained on.
     """
-    size = observed if set_size == "all" else int(set_size)
-    for first in range(0, events, size):
-        yield first, min(first + size, observed)
+    sets = 1 if set_size == "all" else max(1, math.ceil(observed / int(set_size)))
+    size, larger = divmod(observed, sets)
+    first = 0
+    for number in range(sets):
+        last = first + size + (number < larger)
+        if first < events:
+            yield first, last
+        first = last
 
 
 def save_states(path: Path, states: States, job_digest: str = "") -> None:

@@ -38,12 +38,12 @@ class Case:
         job: `Plan.evaluate_job`, parsed.
         ensemble: index of the family's test split.
         reference: index of the independent truth of its base family, or None.
-        problem: where it has a forward process.
+        problem: where it has a forward process; nothing is simulated again where that of the observations is another.
     """
 
     def __init__(self, name: str, job: dict[str, Any], ensemble: Path, reference: Path | None, problem: Problem | None):
-        self.problem = problem
         entry = job["families"][name]
+        self.problem = problem if entry.get("own_forward", True) else None
         self.name, self.role, self.title, self.shift = name, entry["role"], entry["title"], entry["shift"]
         self.evaluation = job["evaluation"]
         self.reader = EnsembleReader(ensemble)
@@ -168,7 +168,7 @@ class Case:
     def distance_to_seen(self, n: int, seen: checks.SeenObservations) -> Measured | None:
         """How far the first n observations lie from those of the seen families."""
         few = seen.events(n, math.prod(self.reader.y.shape))
-        return seen.distance(self.reader.y, self.flat("y", 0, few), event_weights(self.reader, few), self.address)
+        return seen.distance(self.flat("y", 0, few), event_weights(self.reader, few), self.address)
 
 
 def event_weights(reader: EnsembleReader, n: int) -> np.ndarray | None:

@@ -124,6 +124,11 @@ SBC = Metric(
     "lower",
     measure=credibility_rows,
 )
+"""max |F(u) - u| of the ranks u of truths among their draws (Talts et al. 2018, arXiv 1804.06788), of each quantity.
+
+Angles: about the circular mean of draws and truth together. Weights of draws: as many as are effective. Failed draws:
+imputed. Floor: the mean of exact samplers, 0.87 / sqrt(n), with n the effective number of events.
+"""
 TARP = Metric(
     "tarp_gap",
     "TARP: gap of expected coverage",
@@ -131,3 +136,8 @@ TARP = Metric(
     "lower",
     measure=credibility_rows,
 )
+"""max |F(f) - f| of the share f of draws nearer to a reference point than the truth (Lemos et al. 2023).
+
+References uniform over the range, and ``.local`` the truth of the nearest observation. Angles: arcs. Weights of draws:
+as many as are effective. Failed draws: imputed. Floor: as for the ranks.
+"""

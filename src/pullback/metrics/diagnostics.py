@@ -26,33 +26,58 @@ def _diagnostic(name: str, title: str, description: str, **more: object) -> Metr
 EMBEDDING_DISTANCE = _diagnostic(
     "embedding_distance",
     "Embedding distance",
-    "of the observations from the training sets; above 1 unlike them",
+    "of the observations from the training sets; 1 in 20 sets like those in training lies above 1",
     check=True,
     # In units of the 95 % quantile of the same distance among the training ensembles.
     limit=1.0,
 )
-SET_SIZE = _diagnostic("set_size", "Smallest conditioning set", "observations in the smallest set")
+"""Mahalanobis distance of the set's embedding from those of the training sets, in units of their 95 % quantile.
+
+One perfect set in twenty lies above 1. The median over sets. Angles, weights, failed draws: as the model's inputs.
+Floor: none.
+"""
+SET_SIZE = _diagnostic("set_size", "Size of a conditioning set", "observations in a set, median over sets")
+"""Number of observations in a set that a method was conditioned on; the median over sets.
+
+Angles, weights, failed draws: none. Floor: none.
+"""
 SET_SIZE_OUTSIDE = _diagnostic(
     "set_size_outside",
     "Sets of untrained size",
     "share of conditioning sets whose size was not trained",
     alarm="{percent:.0f} % of the conditioning sets have a size that was not trained",
 )
+"""Share of conditioning sets whose number of observations lies outside the range of sizes in training.
+
+Angles, weights, failed draws: none. Floor: none.
+"""
 EFFECTIVE_POOL = _diagnostic(
     "effective_pool",
     "Effective pool",
     "candidates that a draw is chosen from, counted by their weights",
     better="higher",
 )
+"""Kish's effective number of candidates that a draw is chosen from, (sum w)^2 / sum w^2; the median over events.
+
+Angles: none. Weights: of candidates. Failed draws: none. Floor: none.
+"""
 EFFECTIVE_POOL_LOW = _diagnostic(
     "effective_pool_low",
     "Effective pool, worst 5 %",
     "of the events whose draws had the least choice",
     better="higher",
 )
+"""The 5 % quantile over events of the effective number of candidates.
+
+Angles: none. Weights: of candidates. Failed draws: none. Floor: none.
+"""
 FINAL_MISFIT = _diagnostic(
     "final_misfit",
     "Misfit where the descent ended",
     "median over events, at the last band's frequencies",
     better="lower",
 )
+"""Misfit where the descent of a full-waveform inversion ended, at the last band's frequencies; the median over events.
+
+Angles, weights, failed draws: none. Floor: none.
+"""

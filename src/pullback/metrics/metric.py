@@ -79,7 +79,8 @@ class Metric:
             `pullback.metrics.answers.Answers` all rows; several metrics may share one. Without either the Metric gives
             words to rows that come from elsewhere, such as a method's own diagnostics.
         check: whether the number is among the report's truth-free checks of observed families.
-        limit: of a check, the value above which draws should not be trusted; NaN compares with seen families.
+        limit: of a check, the value that 95 % of sets of the training priors stay below: a number, or "floor" where a
+            row's floor is that; NaN compares with seen families.
         leads: whether the table may stand first in the report.
         alarm: what the report says among failures where the value is above 0; ``{percent}`` is 100 times the value.
     """
@@ -98,7 +99,7 @@ class Metric:
     needs_truth: bool = True
     measure: "Callable[[Answers], Iterable[Measured]] | None" = None
     check: bool = False
-    limit: float = float("nan")
+    limit: float | Literal["floor"] = float("nan")
     leads: bool = True
     alarm: str = ""
 

@@ -172,12 +172,20 @@ UNFOLDED_ESS = Metric(
     needs_truth=False,
     leads=False,
 )
+"""Kish's effective number of events of an unfolded sample, (sum w)^2 / sum w^2.
+
+Angles: none. Weights: of the unfolded sample. Failed draws: left out. Floor: none.
+"""
 BINS_W1 = Metric(
     "bins_w1",
     "Wasserstein-1 distance of unfolded bins",
     "content spread evenly in each bin, against the truth",
     "lower",
 )
+"""W_1 between unfolded bin contents and the truth's, both spread evenly over their bins.
+
+Angles: as a line. Weights of events: in the truth's contents. Failed draws: none. Floor: none.
+"""
 BINS_CHI2 = Metric(
     "bins_chi2",
     "Chi-squared of unfolded bins",
@@ -185,3 +193,7 @@ BINS_CHI2 = Metric(
     "target",
     target=1.0,
 )
+"""chi^2 of unfolded bin contents and the truth's, with the covariance that the method states, per bin.
+
+Angles: none. Weights of events: in the truth's contents. Failed draws: none. Floor: none; the target is 1.
+"""

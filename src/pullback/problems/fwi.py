@@ -50,6 +50,7 @@ class Fwi:
     compiles = True
     advice: ClassVar[Mapping[str, str]] = {
         "outside": "or a method that needs no training data like it (lbfgs-fwi)",
+        "noise": "check for dead traces, and the residual gathers for a pattern",
         "misfit": "where the difference shows arrivals shifted by half a cycle, a descent from lower frequencies",
         "undetermined": "more shots, wider offsets, lower frequencies or a longer record; or a prior that knows more",
     }

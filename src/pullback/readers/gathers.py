@@ -39,6 +39,8 @@ class GatherFiles(ReaderSpec):
     """Shot gathers, with velocity models where there is a truth."""
 
     records: ClassVar[str] = "gathers"
+    # Who reads gathers inverts them with the study's acquisition and wave equation.
+    own_forward: ClassVar[bool] = True
 
     units: Literal["m/s", "km/s"] = Option(default="m/s", description="of the models")
 

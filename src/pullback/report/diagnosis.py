@@ -11,10 +11,10 @@ from typing import Any
 from pullback.metrics.metric import words
 from pullback.report.seeds import Measured
 from pullback.report.style import Series
-from pullback.report.tables import Family, Rows, collect
+from pullback.report.tables import FAR, TIMES_AS_FAR, Family, Rows, collect, limit_of
 
-FAR = 1.5
-"""Distance of a family's observations to the nearest training ensemble, in units of the largest of a seen family."""
+LEAST_GROUPS = 10
+"""With fewer independent groups of events nothing is said of a method's calibration, or of it beside random truths."""
 
 UNEXPLAINED = 0.15
 """Share of the observations' norm that draws leave unexplained, the truth's own share taken off in quadrature."""
@@ -25,6 +25,9 @@ NOISY = 0.03
 MORE_NOISE = 1.2
 """How many times what a seen family's truth leaves: less is the noise that methods were trained with."""
 
+NOTHING = 0.9
+"""Share of the observations' norm that is left where nothing is explained: observations of zero would leave all."""
+
 WRONG = 0.1
 """Relative L2 error of an estimate that fits its observations."""
 
@@ -32,6 +35,8 @@ NARROW, WIDE = 0.85, 0.95
 """Coverage of 90 % intervals."""
 
 FAILED = 0.01
+
+AMPLITUDE = "first compare amplitude, sign and units of the observations with those in training"
 
 
 @dataclass(frozen=True)
@@ -51,9 +56,8 @@ class _Results:
     headline: str | None
     advice: Mapping[str, str]
     of: Callable[[str], list[tuple[Series, Measured]]]
-    nearest_seen: Callable[[Series, float], float]
-    seen_floor: float
-    """What the truth of a seen family leaves of its observations at most: the noise that methods were trained with."""
+    own_noise: float
+    """What the truth of families from the problem's own simulator leaves at most: its noise, and that of training."""
 
     @property
     def has_truth(self) -> bool:
@@ -91,17 +95,7 @@ def diagnose(
         for warning in preflight.get("warnings", [])
     ]
     found = {metric: collect(some, series, families) for metric, some in rows.items()}
-
-    def nearest_seen(one: Series, n: float) -> float:
-        """The largest distance of a seen family's own test events to the training ensembles, of as many events."""
-        column = series.index(one)
-        measured = [
-            m for f, m in zip(families, (r[column] for r in found["seen_swd"]), strict=True) if f.role == "seen"
-        ]
-        return max((m.value for m in measured if m and m.n >= 0.9 * n), default=math.nan)
-
-    trained = [r for f, r in zip(families, found.get("misfit", ()), strict=False) if f.role == "seen"]
-    seen_floor = max((m.floor for r in trained for m in r if m and math.isfinite(m.floor)), default=0.0)
+    own_noise = _own_noise(families, found.get("misfit", []))
 
     for position, family in enumerate(families):
 
@@ -110,7 +104,7 @@ def diagnose(
                 return []
             return [(s, m) for s, m in zip(series, found[metric][position], strict=True) if m]
 
-        results = _Results(family, headline, advice, of, nearest_seen, seen_floor)
+        results = _Results(family, headline, advice, of, own_noise)
         findings = [finding for rule in _RULES for finding in rule(results)]
         if findings:
             tried = list(dict.fromkeys(what for _, what in findings))
@@ -118,40 +112,79 @@ def diagnose(
     return lines
 
 
+def _own_noise(families: Sequence[Family], misfits: Sequence[Sequence[Measured | None]]) -> float:
+    """What the truth leaves of seen families' observations at most.
+
+    Where no seen family is evaluated, as of a sweep, that of families which the same simulator made, without a shift;
+    NaN where there are none either.
+    """
+    for trained in (True, False):
+        own = [
+            measured.floor
+            for family, row in zip(families, misfits, strict=False)
+            if (family.role == "seen" if trained else family.shift == "none" and not family.outside)
+            for measured in row
+            if measured and math.isfinite(measured.floor)
+        ]
+        if own:
+            return max(own)
+    return math.nan
+
+
 def _of_problem(results: _Results, finding: str) -> list[str]:
     return [results.advice[finding]] if finding in results.advice else []
+
+
+def _set_size(results: _Results) -> Iterator[Finding]:
+    untrained = [s.label for s, m in results.ranked("set_size_outside") if m.value > 0]
+    if untrained:
+        yield (
+            f"{', '.join(untrained)} had no sets of its size in training",
+            "`set_size` in training that holds the number of its observations, or `set_size` in inference inside it",
+        )
 
 
 def _outside(results: _Results) -> Iterator[Finding]:
     measured = results.of("seen_swd")
     if results.family.role == "seen" or not measured:
         return
-    series, distance = max(measured, key=lambda item: item[1].n)
-    nearest = results.nearest_seen(series, distance.n)
-    # Where a file is listed for training and for test there is no distance.
-    ratio = distance.value / nearest if nearest > 0 else math.nan
+    distance = max((m for _, m in measured), key=lambda m: m.n)
+    ratio = distance.value / limit_of("seen_swd", distance)
     if ratio > FAR:
         yield (
-            f"its observations lie {ratio:.1f} times as far from the training ensembles as any seen family's",
+            f"its observations lie {ratio:.1f} {TIMES_AS_FAR}",
             "; ".join(["a seen family that resembles it", *_of_problem(results, "outside")]),
         )
 
 
 def _noisy(results: _Results) -> Iterator[Finding]:
     floor = max((m.floor for _, m in results.of("misfit") if math.isfinite(m.floor)), default=0.0)
-    if floor > max(NOISY, MORE_NOISE * results.seen_floor):
+    # Where the simulator's own noise is not known (NaN), none is too much.
+    if floor > NOISY and floor > MORE_NOISE * results.own_noise:
         yield (
-            f"the truth leaves {_percent(floor)} of its observations unexplained: noise, dead traces or other "
-            "simulator settings than in training, so no method can fit better",
-            "training on observations with such noise or model errors; check the residual gathers for a pattern",
+            f"the truth leaves {_percent(floor)} of its observations unexplained: more noise or other settings of the "
+            "simulator than in training, so no method can fit better",
+            "; ".join(
+                [
+                    *([AMPLITUDE] if results.family.outside or floor > NOTHING else []),
+                    "training on observations with such noise or model errors",
+                    *_of_problem(results, "noise"),
+                ]
+            ),
         )
 
 
 def _misfit(results: _Results) -> Iterator[Finding]:
-    left = {s: _unexplained(m, results.seen_floor) for s, m in results.ranked("misfit")}
-    poor = {s: share for s, share in left.items() if share > UNEXPLAINED}
+    measured = results.ranked("misfit")
+    left = {s: _unexplained(m.value, m, results) for s, m in measured}
+    # Of few events the median scatters: its interval says how low it may be.
+    low = {s: _unexplained(m.low, m, results) if math.isfinite(m.low) else left[s] for s, m in measured}
+    poor = {s: left[s] for s, least in low.items() if least > UNEXPLAINED}
     if poor:
-        advice = "; ".join([*dict.fromkeys(s.spec.misfit_advice for s in poor), *_of_problem(results, "misfit")])
+        # No method explains what has another amplitude or sign than in training; files may have.
+        first = [AMPLITUDE] if results.family.outside and len(poor) == len(left) else []
+        own = dict.fromkeys(s.spec.misfit_advice for s in poor)
+        advice = "; ".join([*first, *own, *_of_problem(results, "misfit")])
         said = _named({s.label: share for s, share in poor.items()})
         least = (
             "the truth does" if results.has_truth else "noise as in training would; the noise of this family is unknown"
@@ -169,8 +202,9 @@ def _misfit(results: _Results) -> Iterator[Finding]:
 
 
 def _coverage(results: _Results) -> Iterator[Finding]:
-    measured = results.ranked("coverage90")
-    narrow = [(s, m) for s, m in measured if m.high < NARROW]
+    # The bootstrap has no spread where all truths lie inside; Wilson's interval has, and both leave groups together.
+    measured = [(s, m, wilson(m.value, m.groups)) for s, m in results.ranked("coverage90") if m.groups >= LEAST_GROUPS]
+    narrow = [(s, m) for s, m, (_, high) in measured if max(m.high, high) < NARROW]
     if narrow:
         said = _named({s.label: m.value for s, m in narrow})
         # The kind's own first, as nothing has to be trained again for it.
@@ -180,7 +214,7 @@ def _coverage(results: _Results) -> Iterator[Finding]:
             f"over-confident: too few truths lie in 90 % intervals of {said}",
             "; ".join([*own, trained]),
         )
-    wide = {s.label: m.value for s, m in measured if m.low > WIDE}
+    wide = {s.label: m.value for s, m, (low, _) in measured if min(m.low, low) > WIDE}
     if wide:
         yield (
             f"too wide: too many truths lie in 90 % intervals of {_named(wide)}",
@@ -209,7 +243,9 @@ def _blind(results: _Results) -> Iterator[Finding]:
     blind = [
         s.label
         for s, m in results.ranked(results.headline)
-        if m.n == base.n and (m.high >= base.low if better == "lower" else m.low <= base.high)
+        if m.n == base.n
+        and m.groups >= LEAST_GROUPS
+        and (m.high >= base.low if better == "lower" else m.low <= base.high)
     ]
     if blind:
         yield (
@@ -218,13 +254,22 @@ def _blind(results: _Results) -> Iterator[Finding]:
         )
 
 
-_RULES = (_outside, _noisy, _misfit, _blind, _coverage, _failed)
+_RULES = (_set_size, _outside, _noisy, _misfit, _blind, _coverage, _failed)
 
 
-def _unexplained(misfit: Measured, seen_floor: float) -> float:
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """95 % interval of a share of n independent trials (Wilson 1927): right at 0 and 1 and for few trials."""
+    share, z = min(max(share, 0.0), 1.0), 1.96
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    return centre - half, centre + half
+
+
+def _unexplained(value: float, misfit: Measured, results: _Results) -> float:
     """Noise and what the draws miss add in quadrature; without a truth the noise is that of training."""
-    floor = misfit.floor if math.isfinite(misfit.floor) else seen_floor
-    return math.sqrt(max(misfit.value**2 - floor**2, 0.0))
+    noise = misfit.floor if math.isfinite(misfit.floor) else results.own_noise
+    noise = noise if math.isfinite(noise) else 0.0
+    return math.sqrt(max(value**2 - noise**2, 0.0))
 
 
 def _percent(share: float) -> str:

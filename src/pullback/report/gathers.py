@@ -7,7 +7,7 @@ import numpy as np
 
 from pullback.report.drawing import WIDTH, Drawing, axes_at, finish, limits, new_figure, sheet_of, style, tag
 from pullback.report.examples import Answer
-from pullback.report.maps import colour_bar, line_or_map, middle_slice, shots_axis
+from pullback.report.maps import colour_bar, line_or_map, middle_slice, of_waves, shots_axis
 
 SIDE, GAP = 1.42, 0.14
 LEFT, RIGHT = 0.68, 0.74
@@ -71,12 +71,17 @@ def data_fit(key: str, case: Sequence[tuple[Answer, int]]) -> Drawing | None:
         alt = f"{first.title}: the observation, and what one draw of {methods} would have been observed as"
         caption = (
             "The same observation beside that of one draw of each method, sent through the simulator again, and what "
-            "is left; one colour scale for all. Noise is left by the truth too. Arrivals that are left say what the "
-            "answer lacks: a pair of opposite signs is an arrival at the wrong time."
+            "is left; one colour scale for all. Noise is left by the truth too."
         )
+        if of_waves(first.y_axes):
+            caption += (
+                " Arrivals that are left say what the answer lacks: a pair of opposite signs is an arrival at the "
+                "wrong time."
+            )
         if len(first.y_axes) > 2:
-            shots = first.y.shape[1 + shots_axis(first.y_axes)]
-            caption += f" Misfits are of all {shots} shots, of which the middle one is drawn."
+            dropped = shots_axis(first.y_axes)
+            what = "shots" if of_waves(first.y_axes) else f"entries along {first.y_axes[dropped].name}"
+            caption += f" Misfits are of all {first.y.shape[1 + dropped]} {what}, of which the middle one is drawn."
         return finish(figure, key, alt, caption)
 
 

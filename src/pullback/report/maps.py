@@ -64,7 +64,7 @@ def panels(key: str, case: Sequence[tuple[Answer, int]]) -> Drawing:
             line_or_map(truth, *middle_slice(first.truth[event], first.x_axes), colour, "viridis", "truth")
         clip = limits([np.abs(gather)], 0, 98)[1]
         seen = axes_at(figure, _LEFT, top - _SIDE - 0.78 if has_truth else top, _SIDE, _SIDE)
-        title = "observed gather" if any(a.name == "time" for a in gather_axes) else "observed"
+        title = "observed gather" if of_waves(first.y_axes) else "observed"
         line_or_map(seen, gather, gather_axes, (-clip, clip), "gray", title)
         sheet = sheet_of(figure)
         for line, ((series, example), index) in enumerate(case):
@@ -89,8 +89,9 @@ def panels(key: str, case: Sequence[tuple[Answer, int]]) -> Drawing:
         if has_truth:
             caption += " Errors (mean − truth; red is too high) should be large only where the standard deviation is."
         if len(first.y_axes) > 2:
-            shots = first.y.shape[1 + shots_axis(first.y_axes)]
-            caption += f" Of {shots} shots the middle one is drawn, clipped at its 98 % quantile."
+            dropped = shots_axis(first.y_axes)
+            what = "shots" if of_waves(first.y_axes) else f"entries along {first.y_axes[dropped].name}"
+            caption += f" Of {first.y.shape[1 + dropped]} {what} the middle one is drawn, clipped at its 98 % quantile."
         return finish(figure, key, alt, caption)
 
 
@@ -182,6 +183,11 @@ def _answer(
             sheet.text(left - 0.1, bottom + _SIDE / 2, f"misfit {misfit:.3g}", fontsize=8, color="#57606a", **upright)
         )
     tag(drawn, series)
+
+
+def of_waves(dims: Sequence[Axis]) -> bool:
+    """Whether an array is a gather: other recordings in time have no shots or receivers."""
+    return any(axis.name in ("source", "shot", "receiver") for axis in dims)
 
 
 def shots_axis(dims: Sequence[Axis]) -> int:

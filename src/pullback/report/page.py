@@ -27,6 +27,7 @@ from pullback.report.seeds import SEED_COLUMNS, seed_rows
 from pullback.report.style import INK, LABEL_TEXT, ROLE_TEXT, ROLES, Series, main_metric, make_series, number
 from pullback.report.tables import (
     COST_HEADS,
+    FAR,
     Check,
     Family,
     MetricTable,
@@ -78,6 +79,7 @@ class ProblemView:
     calibration: list[Drawing] = field(default_factory=list)
     galleries: list[Gallery] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
+    other_forward: str = ""
     curves: Drawing | None = None
     costs: list[tuple[Series, list[str]]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -207,6 +209,7 @@ def _render(
         roles=[role for role in ROLES if role in present],
         role_text=ROLE_TEXT,
         cost_heads=COST_HEADS,
+        far=FAR,
         config=yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110),
         versions={name: version for name, version in versions().items() if version},
         css=(here / "style.css").read_text(encoding="utf-8"),
@@ -246,6 +249,7 @@ def _problem(
         )
     view.others = [metric_table(rows[m], m, series, families) for m in sorted(rows) if m != chosen]
     view.checks = truth_free(rows, series, families)
+    view.other_forward = ", ".join(family.title for family in families if not family.own_forward)
     view.calibration = calibration.drawings(f"{key}r", families, series, examples)
     view.galleries = _galleries(key, families, series, examples)
     view.curves = _curve_figure(f"{key}c", curves, series)
@@ -275,7 +279,9 @@ def problem_families(spec: Problem, metrics: Any, examples: Sequence[Example]) -
     families = []
     for name, (title, role, shift) in known.items():
         declared = spec.families.get(name)
-        base = spec.families.get(declared.events_from) if declared and declared.events_from else declared
+        base = declared
+        while base and base.events_from:
+            base = spec.families.get(base.events_from)
         tags = [] if shift in ("none", "") else [f"shift: {shift}"]
         parameter = None
         if base and role != "observed":
@@ -286,7 +292,9 @@ def problem_families(spec: Problem, metrics: Any, examples: Sequence[Example]) -
             if sweeps and base.params:
                 inside = any(spec.spec.is_inside(base.params, sweep) for sweep in sweeps)
                 tags.append("inside the trained range" if inside else "outside the trained range")
-        families.append(Family(name, title, role, shift or "none", tuple(tags), parameter))
+        outside = bool(base and base.read)
+        own = base is None or base.has_own_forward
+        families.append(Family(name, title, role, shift or "none", tuple(tags), parameter, outside, own))
     return sorted(
         families,
         key=lambda f: (

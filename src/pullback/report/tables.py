@@ -17,6 +17,11 @@ from pullback.report.style import ROLES, Series, interval, number
 FEW_GROUPS = 10
 """With fewer the page says how many there are."""
 
+FAR = 1.5
+"""How many times the distance that 95 % of sets of the training priors stay below is called far."""
+
+TIMES_AS_FAR = "times as far from the training ensembles as 95 % of sets of their own"
+
 _NUMBERS = {"value", "low", "high", "floor", "n", "n_observed", "groups", *COST_COLUMNS[5:]}
 
 
@@ -82,7 +87,15 @@ def best(cells: Sequence[Measured | None], better: str) -> int | None:
 
 @dataclass(frozen=True)
 class Family:
-    """A family as a row label. ``tags``: its shift, in or outside the trained range; ``parameter``: its one number."""
+    """A family as a row label.
+
+    Attributes:
+        name, title, role, shift: as in the study.
+        tags: its shift, in or outside the trained range.
+        parameter: its one number.
+        outside: its observations come from files, and not from the problem's simulator.
+        own_forward: the problem's forward process is that of its observations.
+    """
 
     name: str
     title: str
@@ -90,6 +103,8 @@ class Family:
     shift: str = "none"
     tags: tuple[str, ...] = ()
     parameter: tuple[str, float] | None = None
+    outside: bool = False
+    own_forward: bool = True
 
 
 @dataclass(frozen=True)
@@ -271,17 +286,20 @@ class Check:
 def truth_free(by_metric: Rows, series: Sequence[Series], families: Sequence[Family]) -> list[Check]:
     """Checks of observed families that need no truth, each with a reading in plain words."""
     checks = []
+    outsized = collect(by_metric.get("set_size_outside", []), series, families)
     for metric in (m for m in by_metric if words(m).metric.check):
         found = collect(by_metric[metric], series, families)
         unit = _unit(by_metric[metric])
-        for family, row in zip(families, found, strict=True):
+        for place, (family, row) in enumerate(zip(families, found, strict=True)):
             if family.role != "observed":
                 continue
             for position, measured in enumerate(row):
                 if measured is None:
                     continue
                 seen = [r[position] for r, f in zip(found, families, strict=True) if f.role == "seen"]
-                reading, good = read_check(metric, measured, [m for m in seen if m])
+                size = outsized[place][position]
+                untrained = size is not None and size.value > 0
+                reading, good = read_check(metric, measured, [m for m in seen if m], untrained)
                 shown = number(measured.value, measured.low, measured.high)
                 span = interval(measured.value, measured.low, measured.high)
                 title = words(metric).title
@@ -290,19 +308,28 @@ def truth_free(by_metric: Rows, series: Sequence[Series], families: Sequence[Fam
     return sorted(checks, key=lambda c: (order[c.family.name], c.series.index))
 
 
-def read_check(metric: str, measured: Measured, seen: Sequence[Measured]) -> tuple[str, bool | None]:
+def read_check(
+    metric: str, measured: Measured, seen: Sequence[Measured], untrained: bool = False
+) -> tuple[str, bool | None]:
     """A verbal interpretation, and whether it is good (None: undecided).
 
-    A check with a limit of its own is compared with that; the others with their floor, then with the largest value on
-    seen families.
+    A check with a limit is compared with that; the others with their floor, then with the largest value on seen
+    families.
+
+    Args:
+        metric: its name.
+        measured: on an observed family.
+        seen: on seen families.
+        untrained: the observations were conditioned on in sets of a size that was not trained.
     """
     if measured.failed:
         return "failed: too many draws, or their simulations, did", False
     limit = words(metric).metric.limit
-    if math.isfinite(limit):
-        if measured.value <= limit:
-            return f"inside the training ensembles (limit {limit:g})", True
-        return f"outside the training ensembles (limit {limit:g}): do not trust without other evidence", False
+    if limit == "floor" or math.isfinite(limit):
+        ratio = measured.value / limit_of(metric, measured)
+        if metric == "embedding_distance" and untrained:
+            return "its sets have a size that was not trained: the distance says no more than that", None
+        return _read_distance(ratio)
     if math.isfinite(measured.floor) and measured.low <= measured.floor:
         return f"at the sampling floor ({number(measured.floor)})", True
     worst = max((m.value for m in seen if not m.failed), default=math.nan)
@@ -313,3 +340,20 @@ def read_check(metric: str, measured: Measured, seen: Sequence[Measured]) -> tup
     if measured.floor > 0:
         return f"{measured.value / measured.floor:.1f} times the sampling floor ({number(measured.floor)})", None
     return "no seen family to compare with", None
+
+
+def limit_of(metric: str, measured: Measured) -> float:
+    """The value that 95 % of sets of the training priors stay below; NaN where that is not known, or is 0."""
+    limit = words(metric).metric.limit
+    limit = measured.floor if limit == "floor" else limit
+    return limit if limit > 0 else math.nan
+
+
+def _read_distance(ratio: float) -> tuple[str, bool | None]:
+    if math.isnan(ratio):
+        return "too few training sets to compare with", None
+    if ratio <= 1:
+        return "as near as sets of the training priors (95 % of them)", True
+    if ratio <= FAR:
+        return f"at the edge of the training priors: 1 in 20 of their sets lies beyond 1, this one at {ratio:.2f}", None
+    return f"{ratio:.1f} {TIMES_AS_FAR}: do not trust without other evidence", False

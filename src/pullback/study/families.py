@@ -28,6 +28,11 @@ class Family(Closed):
     )
     shift: Shift | None = None
     read: ReaderKind | None = None
+    own_forward: bool | None = Field(
+        default=None,
+        description="of a family with `read`: whether the problem's forward process is that of these observations, so "
+        "that draws may be simulated again; without it true of gathers, false of jets and of other readers",
+    )
     fallback: Name | None = Field(
         default=None,
         description="the family used in place of `read` or `params.tiles` when their files are not there",
@@ -39,6 +44,8 @@ class Family(Closed):
             raise ValueError("a sweep is trained on: its role is 'seen'")
         if self.events_from and self.read:
             raise ValueError("give `events_from` or `read`, not both")
+        if self.own_forward is not None and not self.read:
+            raise ValueError("`own_forward` is of observations from files: it needs `read`")
         if self.events_from and (self.params or self.sweep or self.events):
             raise ValueError("a family with `events_from` has another's events: no params, sweep or events of its own")
         if self.read and (self.sweep or self.events):
@@ -65,6 +72,13 @@ class Family(Closed):
         if self.fallback and self.role == "seen":
             raise ValueError("`fallback` has another family's test events: nothing can be trained on them")
         return self
+
+    @property
+    def has_own_forward(self) -> bool:
+        """Whether the problem's forward process is that of the observations."""
+        if self.read is None:
+            return True
+        return self.read.own_forward if self.own_forward is None else self.own_forward
 
     @property
     def splits(self) -> tuple[Split, ...]:

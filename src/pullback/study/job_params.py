@@ -240,6 +240,9 @@ class Plan(Layout):
             }
             for name in self.answered(problem, method)
         }
+        for name in families:
+            if not self.family(problem, self.base(problem, name)).has_own_forward:
+                families[name]["own_forward"] = False
         for name in families if self._compares_with_exact(problem) else ():
             base = self.family(problem, self.base(problem, name))
             # Nobody knows the parameters of outside files.

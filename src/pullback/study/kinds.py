@@ -99,7 +99,8 @@ class Infer(Closed):
     draws: int = Field(default=32, ge=1, description="posterior draws of each event")
     max_events: int | None = Field(default=None, ge=1, description="the first events only; n is printed")
     set_size: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
-        default="all", description="observations in a conditioning set: all of the ensemble, or disjoint blocks of n"
+        default="all",
+        description="observations in a conditioning set: all of the ensemble, or disjoint, even blocks of at most n",
     )
     families: list[Name] | None = Field(default=None, description="only these families; every one when not given")
     parts: int = Field(default=1, ge=1, description="pieces (jobs) that one family's events are cut into")
@@ -269,12 +270,14 @@ class ReaderSpec(Closed):
         records: what an event is read from, which a problem must name in its ``reads``: jets, gathers.
         truth: the option without which no truth is read; empty where the files always hold it.
         requires: optional packages that read the format.
+        own_forward: whether the problem's forward process is that of such observations where a family does not say so.
         NAMED: options that name files, of which a job holds those of its own shard.
     """
 
     records: ClassVar[str]
     truth: ClassVar[str] = ""
     requires: ClassVar[tuple[Package, ...]] = ()
+    own_forward: ClassVar[bool] = False
     NAMED: ClassVar[frozenset[str]] = frozenset({"files", "models"})
 
     kind: str
@@ -381,8 +384,9 @@ class ProblemKind:
         resimulates: whether a shift can simulate the truth again with other settings.
         compiles: whether its simulator needs a C compiler.
         reads: what outside records its families may be read from.
-        advice: hints of the report where a family's observations are unlike those in training (``outside``),
-            where draws do not explain them (``misfit``), and where they do not determine the truth (``undetermined``).
+        advice: hints of the report where a family's observations are unlike those in training (``outside``), where
+            they hold more noise (``noise``), where draws do not explain them (``misfit``), and where they do not
+            determine the truth (``undetermined``).
     """
 
     def __init__(self, cls: Any):

@@ -179,4 +179,5 @@ def resolve_fallback(problem: Problem, family: Family) -> Family:
     if files and all(Path(name).exists() for name in files):
         return family.model_copy(update={"fallback": None})
     taken: dict[str, Any] = {"read": None, "params": {}, "events": {}, "events_from": family.fallback, "fallback": None}
+    taken["own_forward"] = None
     return family.model_copy(update=taken)

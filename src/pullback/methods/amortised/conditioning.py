@@ -20,6 +20,10 @@ MAX_VALUES = 50_000_000
 """A conditioning set above either size (members, numbers in its observations) is represented by some of its members."""
 
 
+LEAST_TRAINING_SETS = 30
+"""Of fewer sets the 95 % quantile of distances is too uncertain to call another one unlike them."""
+
+
 class Members(NamedTuple):
     """A conditioning set as networks see it.
 
@@ -108,15 +112,18 @@ def signature(embedding: Tensor, y: Tensor, mask: Tensor, weight: Tensor | None 
     return torch.cat([embedding, mean, spread], dim=1).float().cpu()
 
 
-def distance_to_training(found: Tensor, training: Tensor) -> float:
+def distance_to_training(found: Tensor, training: Tensor) -> float | None:
     """Distance of a set's signature (k,) to the nearest training one (set, k), relative to distances among these.
 
     Coordinates are in units of the training sets' standard deviation. The unit is the 95 % quantile of the leave-one-
-    out nearest-neighbour distance among the training sets.
+    out nearest-neighbour distance among the training sets: 1 in 20 sets from the training distribution lies above 1.
+    None with fewer than `LEAST_TRAINING_SETS`, or where most of them are copies of each other: no quantile is known.
     """
+    if len(training) < LEAST_TRAINING_SETS:
+        return None
     spread = training.std(dim=0).clamp_min(1e-6)
     scaled = training / spread
     own = (scaled[:, None] - scaled).norm(dim=-1)
     own.fill_diagonal_(math.inf)
     unit = torch.quantile(own.min(dim=1).values, 0.95)
-    return float((found / spread - scaled).norm(dim=-1).min() / unit)
+    return float((found / spread - scaled).norm(dim=-1).min() / unit) if unit > 0 else None

@@ -143,6 +143,10 @@ class Hvae(AmortisedModel):
     spec: HvaeSpec  # type: ignore[assignment]
     model: HvaeNet  # type: ignore[assignment]
 
+    def least_loss(self, scaling: Scaling) -> float:
+        """A bound below which the loss of no member lies: minus the highest log density that the decoder can give."""
+        return -math.prod(scaling.x_shape) * (LOG_STD - 0.5 * math.log(2 * math.pi))
+
     def _loss(self) -> Callable[[Any, dict[str, Tensor], Noise], tuple[Tensor, Tensor]]:
         latent, targets = self.spec.latent, self.spec.train.loss_members
 

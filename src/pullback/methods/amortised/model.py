@@ -171,7 +171,12 @@ class AmortisedModel(Method[ModelState]):
             self.context,
             meta,
             lambda kept: self._training_signatures(kept, data),
+            self.least_loss(scaling),
         )
+
+    def least_loss(self, scaling: Scaling) -> float:
+        """A bound below which the loss of no member lies: that of squares."""
+        return 0.0
 
     def _loss(self) -> Callable[[Any, dict[str, Tensor], Noise], tuple[Tensor, Tensor]]:
         path, targets = make_path(self.spec), self.spec.train.loss_members
@@ -344,8 +349,8 @@ class AmortisedModel(Method[ModelState]):
 
         ``embedding_distance``: of the set's signature (its embedding, the mean over resamples, and the mean and
         standard deviation of its members) to the nearest of training sets, in units of the 95 % quantile of the same
-        distance among the training sets; above 1 the set lies outside the training distribution. Event weights count in
-        all of these.
+        distance among the training sets; 1 in 20 sets from the training distribution lies above 1. Event weights count
+        in all of these. Left out where the training sets are too few for that quantile.
         ``set_size``: its members;
         ``set_size_outside``: 1 when that is outside the range of sizes in training, else 0.
         """
@@ -355,8 +360,9 @@ class AmortisedModel(Method[ModelState]):
         outside = not low <= state.size <= high
         if outside:
             log.warning("a set of %d members; trained on sets of %d to %d", state.size, low, high)
+        distance = conditioning.distance_to_training(state.signature[0], self.training_signatures)
         return {
-            "embedding_distance": conditioning.distance_to_training(state.signature[0], self.training_signatures),
+            **({} if distance is None else {"embedding_distance": distance}),
             "set_size": float(state.size),
             "set_size_outside": float(outside),
         }

@@ -67,7 +67,7 @@ class EdmPrior(Method[None]):
             "trained_on": data.digests,
         }
         loss = partial(_loss, targets=self.spec.train.loss_members)
-        return fit(model, loss, data, self.spec.train, job, self.context, meta)
+        return fit(model, loss, data, self.spec.train, job, self.context, meta, least=0.0)
 
 
 def refuse(x: Field) -> None:
