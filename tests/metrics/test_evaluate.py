@@ -144,12 +144,12 @@ def test_nothing_is_sent_through_a_forward_process_of_another_detector(tmp_path)
     assert found[1] < found[0]
 
 
-def test_groups_of_equal_weight_are_counted(tmp_path):
-    """300 events in 100 groups; then 100 groups of which 10 weigh 10 times as much: 190^2 / 1090."""
+def test_groups_are_counted_by_the_variance_that_they_carry(tmp_path):
+    """300 events in 100 groups; then 100 groups of which 10 weigh 10 times as much: 1090^2 / 100090."""
     rng = np.random.default_rng(0)
     x, y = plane(rng, 300)
     group = np.arange(300) // 3
-    for weight, expected in ((None, 100), (np.where(group < 10, 10.0, 1.0), 190**2 / 1090)):
+    for weight, expected in ((None, 100), (np.where(group < 10, 10.0, 1.0), 1090**2 / 100090)):
         ensemble = write_ensemble(tmp_path / "in.h5", PLANE, x, y, group, weight)
         answer = write_posterior(tmp_path / "p.h5", ensemble, PLANE[0], plane_posterior(rng, y, 12))
         table, *_ = run(tmp_path, job(tmp_path, "Plane", {"in": {}}, [["few", 0, "in"]]), [answer], {"in": ensemble})

@@ -25,7 +25,7 @@ def said(coverage, rng, n, groups=None, components=1, weighted=False):
     of_groups = replicas.group_sums(np.ones((n, 1)))
     row = {"metric": "coverage90", "method": "exact", "infer": "default", "family": "f", "unit": "1", "n": n, "seed": 0,
            "value": float(value[0]), "low": low, "high": high, "floor": np.nan,
-           "groups": float(of_groups.sum() ** 2 / np.square(of_groups).sum())}  # fmt: skip
+           "groups": float(np.square(of_groups).sum() ** 2 / (of_groups**4).sum())}  # fmt: skip
     lines = diagnose({"coverage90": [row]}, SERIES, [FAMILY], None, {}, {})
     return lines[0].found[0].partition(":")[0] if lines else ""
 
