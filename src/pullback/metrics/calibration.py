@@ -148,8 +148,7 @@ class SortedDraws:
     def coverage(self, percent: float) -> np.ndarray:
         """Whether the central interval of ``percent`` holds the truth, (event, component), numbers from 0 to 1.
 
-        The truth's rank among m exact draws (of unequal weights those of
-        `core.particles.effective_copies`) is uniform on 0..m, so
+        The truth's rank among m exact draws (of unequal weights those of `effective_copies`) is uniform on 0..m, so
         (rank + U)/(m + 1) is uniform on [0, 1]; this is the share of its U's that fall in the interval: its mean is
         ``percent`` for an exact sampler whatever m. Ties share. A failed draw's share of its event is a miss. Angles
         are ordered about the circular mean of draws and truth together, which keeps the truth one among the draws.
