@@ -382,3 +382,25 @@ def test_only_a_job_that_asks_is_told_parameters():
     for key in ("exact_events", "c2st_events"):
         asked = families(**{key: 100})
         assert asked["f"]["params"] == asked["noisy"]["params"] == {"gamma": 0.5}
+
+
+def test_classifier_at_one_observation_at_a_time(tmp_path, monkeypatch):
+    """Draws moved by 0.6 posterior standard deviations in each of two directions: Phi(0.85 / 2) = 0.66 at best."""
+    import evaluated_files
+
+    monkeypatch.setattr(evaluated_files, "SIMULATOR", evaluated_files.SIMULATOR + EXACT)
+    rng = np.random.default_rng(12)
+    x, y = plane(rng, 60)
+    ensemble = write_ensemble(tmp_path / "e.h5", PLANE, x, y)
+    exact = plane_posterior(rng, y, 200)
+    draws = {"exact": exact, "moved": exact + np.float32(0.6 * 0.2**0.5)}
+    files = [write_posterior(tmp_path / f"{name}.h5", ensemble, PLANE[0], each) for name, each in draws.items()]
+    results = [[name, 0, "f"] for name in draws]
+    text = job(tmp_path, "Known", {"f": {"params": {"centre": 0.0}}}, results, exact_events=60, c2st_events=60)
+    table, _, _ = run(tmp_path, text, files, {"f": ensemble})
+    rows = {name: table[name, "f", "c2st.observation"] for name in draws}
+    # Ten observations of 400 rows: a standard error of 0.008, and what the classifier does not learn.
+    assert float(rows["exact"]["value"]) == pytest.approx(0.5, abs=0.032)
+    assert float(rows["exact"]["floor"]) == pytest.approx(0.5, abs=0.032)
+    assert 0.6 < float(rows["moved"]["value"]) < 0.68
+    assert rows["moved"]["n"] == "10"
