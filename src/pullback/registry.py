@@ -66,7 +66,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "crps": "pullback.metrics.calibration:CRPS",
         "coverage": "pullback.metrics.calibration:COVERAGE",
         "fold_back_swd": "pullback.metrics.checks:FOLD_BACK",
-        "seen_swd": "pullback.metrics.checks:SEEN_SWD",
+        "seen_swd": "pullback.metrics.seen:SEEN_SWD",
         "embedding_distance": "pullback.metrics.diagnostics:EMBEDDING_DISTANCE",
         "set_size": "pullback.metrics.diagnostics:SET_SIZE",
         "set_size_outside": "pullback.metrics.diagnostics:SET_SIZE_OUTSIDE",

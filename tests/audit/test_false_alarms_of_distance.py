@@ -7,7 +7,7 @@ import pytest
 
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleWriter
-from pullback.metrics import checks
+from pullback.metrics.seen import SeenObservations
 from pullback.report.tables import FAR
 
 pytestmark = pytest.mark.skipif(not os.environ.get("SLOW"), reason="SLOW=1")
@@ -53,7 +53,7 @@ def ratios(folder, law, sweep, n, trainings, sets):
         else:
             # Two families: a set of the first must not be judged by the second.
             paths = [write(folder / f"{number}-{n}-{i}.h5", law, rng, [place], 4000) for i, place in enumerate((0, 1))]
-        seen = checks.SeenObservations(paths, 20_000)
+        seen = SeenObservations(paths, 20_000)
         for _ in range(sets):
             place = rng.uniform(-1, 1) if sweep else 0
             one = seen.distance(law(rng, n, place).astype("f4"), None, ("audit", number))

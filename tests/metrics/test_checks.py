@@ -6,6 +6,8 @@ from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleWriter
 from pullback.metrics import checks
 from pullback.metrics.bootstrap import Replicas
+from pullback.metrics.floors import DIRECTIONS
+from pullback.metrics.seen import SeenObservations
 
 
 class Noisy:
@@ -140,13 +142,13 @@ def test_distance_to_the_nearest_seen_family(rng, tmp_path):
         x, y = plane(rng, 3000, centre)
         seen.append(write_ensemble(tmp_path / f"{name}.h5", PLANE, x, y))
     _, y = plane(rng, 2000)
-    found = checks.SeenObservations(seen, 20_000).distance(y, None, ("s",))
+    found = SeenObservations(seen, 20_000).distance(y, None, ("s",))
     # Means differ by (0.5, 0.5): SWD = sqrt(0.5/2) = 0.5; directions scatter by 1/sqrt(8) / sqrt(50) * 0.5.
     assert found.value == pytest.approx(0.5, abs=0.1)
     assert found.n == 2000
-    assert checks.SeenObservations(seen, 100).events(2000, 2) == 100
-    assert checks.SeenObservations(seen, 20_000).events(2000, 5 * 1000 * 70) < 2000
-    assert checks.SeenObservations([], 20_000).distance(y, None, ("s",)) is None
+    assert SeenObservations(seen, 100).events(2000, 2) == 100
+    assert SeenObservations(seen, 20_000).events(2000, 5 * 1000 * 70) < 2000
+    assert SeenObservations([], 20_000).distance(y, None, ("s",)) is None
 
 
 @pytest.mark.parametrize("n", [1, 3, 30, 1000])
@@ -158,7 +160,7 @@ def test_sets_are_compared_with_seen_ones_of_as_many_events(rng, tmp_path, n):
             write_ensemble(tmp_path / f"{training}-{i}.h5", PLANE, *plane(rng, 3000, centre))
             for i, centre in enumerate((0.0, 6.0))
         ]
-        compare = checks.SeenObservations(seen, 20_000)
+        compare = SeenObservations(seen, 20_000)
         for centre, found in ((0.0, ratios), (-20.0, outside)):
             for _ in range(40):
                 one = compare.distance(plane(rng, n, centre)[1], None, ("s", training))
@@ -172,12 +174,12 @@ def test_the_usual_distance_is_that_of_sets_drawn_anew(rng, tmp_path):
     """The 95 % quantile of 20 sets, beside that of 300 pairs of fresh sets by POT."""
     ot = pytest.importorskip("ot")
     seen = [write_ensemble(tmp_path / "seen.h5", PLANE, *plane(rng, 4000))]
-    theta = checks.distances.directions(("s", "y", "directions", 0), 2, checks.DIRECTIONS)
+    theta = checks.distances.directions(("s", "y", "directions", 0), 2, DIRECTIONS)
     for n in (3, 100):
         fresh = [
             ot.sliced_wasserstein_distance(plane(rng, n)[1], plane(rng, n)[1], projections=theta.T) for _ in range(300)
         ]
-        found = checks.SeenObservations(seen, 20_000).usual(n, ("s",))
+        found = SeenObservations(seen, 20_000).usual(n, ("s",))
         # The largest of 20 lies between their 75 % and 99.99 % quantiles in all but 1 of 300 cases (0.75^20).
         assert np.quantile(fresh, 0.75) < found < 1.2 * max(fresh)
 
@@ -187,7 +189,7 @@ def test_units_are_those_of_what_was_trained_on(rng, tmp_path):
     fields = (PLANE[0], Field.vector("y", ("a", "b"), ("GeV", "rad")))
     seen = np.column_stack([100 * rng.standard_normal(4000), rng.standard_normal(4000)]).astype("f4")
     path = write_ensemble(tmp_path / "seen.h5", fields, seen, seen)
-    compare = checks.SeenObservations([path], 20_000)
+    compare = SeenObservations([path], 20_000)
     wide, narrow = 2 * seen[:2000] + np.float32([0, 3]), 0.5 * seen[:2000] + np.float32([0, 3])
     found = [compare.distance(y, None, ("s",)).value for y in (wide, narrow)]
     # Squared and per direction: a shift of 3 and a change of spread by 1 or 1/2 in each of two quantities, halved.
@@ -205,7 +207,7 @@ def test_of_a_sweep_the_nearest_ensemble_counts(rng, tmp_path):
         writer.append(y, np.arange(4000), x=x)
         writer.ensembles(np.array([0, 2000, 4000]), np.array([[4.0], [0.5]]), ["centre"])
     _, y = plane(rng, 2000)
-    found = checks.SeenObservations([path], 20_000).distance(y, None, ("s",))
+    found = SeenObservations([path], 20_000).distance(y, None, ("s",))
     assert found.value == pytest.approx(0.5, abs=0.1)
 
 
@@ -216,15 +218,15 @@ def test_the_distance_to_seen_families_is_of_weighted_distributions(rng, tmp_pat
     seen = [write_ensemble(tmp_path / "flat.h5", PLANE, y, y, weight=weight)]
     signed = write_ensemble(tmp_path / "signed.h5", PLANE, y, y, weight=np.where(y[:, 0] > 3, -1.0, 1.0))
     data = rng.standard_normal((6000, 2)).astype("f4")
-    near = checks.SeenObservations(seen, 20_000).distance(data, None, ("s",))
-    far = checks.SeenObservations(seen, 20_000).distance(y, None, ("s",))
-    same = checks.SeenObservations(seen, 20_000).distance(y, weight, ("s",))
+    near = SeenObservations(seen, 20_000).distance(data, None, ("s",))
+    far = SeenObservations(seen, 20_000).distance(y, None, ("s",))
+    same = SeenObservations(seen, 20_000).distance(y, weight, ("s",))
     # A tenth of the events count: two samples of 600 lie about 1.5 / sqrt(600) apart.
     assert near.value < 0.12
     # Standard deviations of 8 / sqrt(12) and 1.
     assert far.value == pytest.approx(8 / np.sqrt(12) - 1, abs=0.15)
     assert same.value == pytest.approx(0, abs=1e-6)
-    assert checks.SeenObservations([signed], 20_000).distance(data, None, ("s",)) is None
+    assert SeenObservations([signed], 20_000).distance(data, None, ("s",)) is None
 
 
 def test_the_misfit_is_the_median_of_weighted_events(rng):

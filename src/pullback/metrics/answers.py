@@ -18,6 +18,7 @@ from pullback.metrics.exact import Exact
 from pullback.metrics.metric import Measured, Metric, Scores, event_scores
 from pullback.metrics.ranks import LEAST_DRAWS, LEAST_EVENTS
 from pullback.metrics.sample import Sample
+from pullback.metrics.seen import SeenObservations
 
 log = logging.getLogger("pullback")
 
@@ -54,7 +55,7 @@ class Answers:
     metrics: list[Metric]
     address: seeding.Address
     point_estimate: bool
-    seen: checks.SeenObservations
+    seen: SeenObservations
 
     def __post_init__(self) -> None:
         """Go once through the posterior, in blocks."""

@@ -20,6 +20,7 @@ from pullback.metrics.floors import Distances
 from pullback.metrics.images import label_range
 from pullback.metrics.metric import Measured
 from pullback.metrics.sample import Space
+from pullback.metrics.seen import SeenObservations
 from pullback.problems.base import Problem
 from pullback.problems.true_prior import ByParameters, ByTruth, TruePrior
 
@@ -165,7 +166,7 @@ class Case:
         return checks.misfit(self.problem, self.reader.y, y, x, np.ones((n, 1), bool), address)
 
     @once
-    def distance_to_seen(self, n: int, seen: checks.SeenObservations) -> Measured | None:
+    def distance_to_seen(self, n: int, seen: SeenObservations) -> Measured | None:
         """How far the first n observations lie from those of the seen families."""
         few = seen.events(n, math.prod(self.reader.y.shape))
         return seen.distance(self.flat("y", 0, few), event_weights(self.reader, few), self.address)

@@ -14,13 +14,14 @@ from pullback.ensembles import hdf5
 from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.ensembles.store import PosteriorReader, add_cost
 from pullback.ensembles.unfolded import UnfoldedReader
-from pullback.metrics import checks, unfolding
 from pullback.metrics import examples as drawn
+from pullback.metrics import unfolding
 from pullback.metrics.answers import Answers
 from pullback.metrics.case import Case, EvaluationError, refuse_foreign
 from pullback.metrics.diagnostics import diagnostic_rows
 from pullback.metrics.metric import Measured, Metric, built_in, load_metrics
 from pullback.metrics.sample import normalised
+from pullback.metrics.seen import SeenObservations
 from pullback.metrics.table import COLUMNS, COST_COLUMNS, write_table
 from pullback.problems.base import can_simulate, problem_of
 
@@ -74,7 +75,7 @@ def _unfolded(result: _Result, path: Path, costs: list[dict[str, Any]]) -> list[
 
 
 def _posterior(
-    result: _Result, path: Path, metrics: list[Metric], seen: checks.SeenObservations
+    result: _Result, path: Path, metrics: list[Metric], seen: SeenObservations
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The rows of one posterior for the metrics table and for the cost table; its examples go to the file."""
     case = result.case
@@ -155,7 +156,7 @@ def evaluate(
     problem = simulated if can_simulate(simulated) else None
     asked = load_metrics(parsed["evaluation"]["metrics"], parsed.get("folder", "."))
     measured = list(dict.fromkeys([*built_in(), *asked]))
-    observed = checks.SeenObservations([Path(path) for path in seen], parsed["evaluation"]["swd_events"])
+    observed = SeenObservations([Path(path) for path in seen], parsed["evaluation"]["swd_events"])
     found: dict[int, tuple[list[dict[str, Any]], dict[str, Any]]] = {}
 
     def open_case(family: str) -> Case:
