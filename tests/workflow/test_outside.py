@@ -143,7 +143,7 @@ def test_a_posterior_in_one_netcdf_file(run, tmp_path):
         draws = posterior["x"].values[1:3]
         np.testing.assert_array_equal(data["draws"], draws)
         np.testing.assert_allclose(data["mean"], draws.astype(float).mean(axis=1), rtol=1e-6)
-        np.testing.assert_allclose(data["std"], draws.astype(float).std(axis=1), rtol=1e-5)
+        np.testing.assert_allclose(data["std"], draws.astype(float).std(axis=1, ddof=1), rtol=1e-5)
         np.testing.assert_array_equal(data["truth"], made["line"][1][1:])
         np.testing.assert_array_equal(data["y"], made["line"][0][1:])
         assert data["event_id"].values.tolist() == [1 << 32, 2 << 32]
