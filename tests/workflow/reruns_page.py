@@ -9,7 +9,7 @@ from dag import REPOSITORY
 TEXT = (REPOSITORY / "docs/reruns.md").read_text()
 GROUPS = {
     "training": {"train", "prior"},
-    "answers": {"infer", "evaluate"},
+    "inference": {"infer", "evaluate"},
     "pages": {"resolve", "report", "receipt"},
 }
 IN_PARTS = "index_posterior"

@@ -631,7 +631,7 @@ def test_every_row_has_a_case_and_every_case_a_row():
 
 
 def everything(study: str) -> set[str]:
-    found = {"preflight", "simulate", "index_ensemble", *GROUPS["answers"], *GROUPS["pages"]}
+    found = {"preflight", "simulate", "index_ensemble", *GROUPS["inference"], *GROUPS["pages"]}
     if study == "both":
         return found | GROUPS["training"] | {"collide", "read", "derive"}
     return found | {"decay": {"train", "derive"}, "shifted": {"derive"}}.get(study, set())
@@ -643,7 +643,7 @@ def test_what_reruns(row, place):
     jobs = place.jobs()
     study = STUDY_OF[row]
     named = named_rules(ROWS[row], everything(study.split()[0]))
-    optional = {"models", IN_PARTS} - named if GROUPS["answers"] <= named else {"models"}
+    optional = {"models", IN_PARTS} - named if GROUPS["inference"] <= named else {"models"}
     assert rules(jobs) - optional == named
     if row in STUDY:
         inside = re.compile(rf"results/both/\w+/(?:{STUDY[row][2]})")
