@@ -20,7 +20,7 @@ from pullback.metrics import examples
 from pullback.metrics.bootstrap import distance_interval, percentile_interval
 from pullback.metrics.case import Case, EvaluationError, refuse_other_observations
 from pullback.metrics.distances import circular_wasserstein, project, sliced_wasserstein, wasserstein_powers
-from pullback.metrics.floors import BOOTSTRAP_DIRECTIONS, Distances
+from pullback.metrics.floors import BOOTSTRAP_DIRECTIONS, Distances, over_directions
 from pullback.metrics.metric import Measured, Metric
 
 SAMPLES = 100_000
@@ -82,7 +82,7 @@ def _sample_rows(x: np.ndarray, weight: np.ndarray, case: Case, n: int) -> Itera
     truth, true_weight = distances.truth, distances.replicas.weight
     u, v = space.standard(x), space.standard(truth)
     value = sliced_wasserstein(u, v, distances.paper_directions, weight[:, 0], true_weight)
-    spread = _sliced_replicas(u, v, weight[:, 1:], true_weight, distances)
+    spread = value * _sliced_replicas(u, v, weight, true_weight, distances)
     floor = distances.floors.get("swd_draw")
     yield Measured("swd_unfolded", value, *distance_interval(value, spread), floor, n, space.unit)
     for j, (name, unit) in enumerate(zip(space.names, space.units, strict=True)):
@@ -100,11 +100,13 @@ def _sample_rows(x: np.ndarray, weight: np.ndarray, case: Case, n: int) -> Itera
 def _sliced_replicas(
     u: np.ndarray, v: np.ndarray, weight: np.ndarray, true_weight: np.ndarray | None, distances: Distances
 ) -> np.ndarray:
-    """The sliced distance of each replica of the weights along a few directions, (replica,)."""
+    """The sliced distance of each replica of the weights over that of the first, nominal ones, (replica,)."""
     theta, centre = distances.paper_directions[:BOOTSTRAP_DIRECTIONS], v.mean(axis=0, dtype=np.float64)
     ours, theirs = project(u, theta, centre), project(v, theta, centre)
-    powers = [wasserstein_powers(ours, theirs, 2, w, true_weight).mean() for w in weight.T]
-    return np.sqrt(np.array(powers))
+    nominal, *powers = (wasserstein_powers(ours, theirs, 2, w, true_weight) for w in weight.T)
+    if not powers:
+        return np.empty(0)
+    return np.sqrt(over_directions(np.stack(powers), len(distances.paper_directions)) / (nominal.mean() or 1.0))
 
 
 def _bin_rows(name: str, bins: Bins, case: Case, n: int) -> Iterator[Measured]:
