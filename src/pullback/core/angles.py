@@ -10,7 +10,7 @@ def wrap(angle: np.ndarray) -> np.ndarray:
     return np.where(wrapped >= np.pi, -np.pi, wrapped)
 
 
-def circular_mean(angle: np.ndarray) -> np.ndarray:
-    """Direction of the mean of unit vectors over the first axis, (event, ...) -> (...), float64."""
+def circular_mean(angle: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Direction of the mean of unit vectors over an axis, float64."""
     angle = np.asarray(angle, np.float64)
-    return np.arctan2(np.sin(angle).mean(axis=0), np.cos(angle).mean(axis=0))
+    return np.arctan2(np.sin(angle).mean(axis=axis), np.cos(angle).mean(axis=axis))

@@ -240,7 +240,8 @@ FOLD_BACK = Metric(
 """Sliced Wasserstein distance between the observations and draws that were sent through the forward process again.
 
 Needs no truth. Angles: as `swd`. Weights of draws: choose the draw. Failed draws and simulations: left out and counted.
-Floor: of two halves of the observations, over sqrt 2.
+Floor: of two
+independent samples of as many observations, from halves and quarters of them.
 """
 MISFIT = Metric(
     "misfit",

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pullback.core import seeding
+from pullback.core.angles import circular_mean
 from pullback.core.particles import invert
 from pullback.ensembles.fields import Field
 from pullback.metrics import classifier
@@ -186,8 +187,7 @@ class Exact:
     def centre(self) -> np.ndarray:
         """Mean of the exact draws, of angles the circular one, (event, component)."""
         x = self.first.x.astype(np.float64)
-        angle = np.arctan2(np.sin(x).mean(axis=1), np.cos(x).mean(axis=1))
-        return np.where(self.space.periodic, angle, x.mean(axis=1))
+        return np.where(self.space.periodic, circular_mean(x, axis=1), x.mean(axis=1))
 
     @cached_property
     def scale(self) -> np.ndarray:

@@ -31,6 +31,7 @@ that follow y (`pullback.metrics.expected_coverage`).
 import numpy as np
 
 from pullback.core import seeding
+from pullback.core.angles import circular_mean
 from pullback.core.particles import effective_copies, effective_size
 from pullback.ensembles.fields import Field
 from pullback.metrics.bootstrap import LEAST_GROUPS, Replicas, distance_interval
@@ -92,9 +93,7 @@ def quantities(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
     if field.is_vector and len(field.features) <= MOST_COMPONENTS:
         turned = np.array(both)
         if space.periodic.any():
-            angles = both[..., space.periodic]
-            centre = np.arctan2(np.sin(angles).mean(axis=1), np.cos(angles).mean(axis=1))
-            turned[..., space.periodic] -= centre[:, None]
+            turned[..., space.periodic] -= circular_mean(both[..., space.periodic], axis=1)[:, None]
         found = list(np.moveaxis(space.canonical(turned), 2, 0))
     else:
         standard = space.standard(both)
