@@ -418,12 +418,12 @@ def test_figures_are_of_numbers_that_the_study_has():
         (
             "problems/waves",
             waves("observed", kind="root", files={"test": ["a.root"]}, y={"pt": "a", "eta": "b", "phi": "c"}),
-            ["problems.waves.families.data.read: the files hold jets, and problems of kind 'fwi' read gathers"],
+            ["problems.waves.families.data.read: the files hold jets, and problems of kind 'fwi' read arrays, gathers"],
         ),
         (
             "problems/toy/families/data",
             {"role": "observed", "read": {"kind": "segy", "files": {"test": ["a.segy"]}}},
-            ["problems.toy.families.data.read: the files hold gathers, and problems of kind 'gaussian' read no files"],
+            ["problems.toy.families.data.read: the files hold gathers, and problems of kind 'gaussian' read arrays"],
         ),
         ("problems/waves", waves("unseen", kind="openfwi", files=FILES), ["families.data: `read.models` names the"]),
         (

@@ -2,15 +2,17 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.ensembles.store import EnsembleWriter
-from pullback.problems.base import problem_of
-from pullback.readers.base import OutsideFile
+from pullback.problems.base import Problem, problem_of
+from pullback.readers.base import Block, Events, OutsideFile, ReadError
+from pullback.readers.invalid import invalid_events
 from pullback.study.kinds import ReaderSpec, parse
 
 log = logging.getLogger("pullback")
@@ -42,16 +44,76 @@ def read(job: str, files: Sequence[Path | str], models: Sequence[Path | str], ou
         "source_format": reader.kind,
     }
     x = problem.x if task["truth"] else None
+    entries = tuple(task["entries"]) if "entries" in task else None
+    left_out: Counter[str] = Counter()
     with EnsembleWriter(out, x=x, y=problem.y, spec=job, attributes=attributes, columns=reader.columns) as writer:
         for row, path in enumerate(files):
             model = Path(models[row]) if models else None
             number = task["first_file"] + row
-            file = OutsideFile(Path(path), model, number, row, task["split"], bool(task["truth"]))
+            file = OutsideFile(Path(path), model, number, row, task["split"], bool(task["truth"]), entries)
             before = writer.n
             with reader.open(problem, file) as events:
-                for block in events.blocks:
-                    event_id = np.asarray(block.event_id, np.int64)
-                    writer.append(block.y, event_id, x=block.x, group=block.group, **block.columns)
+                for block in valid_blocks(reader, problem, file, events):
+                    writer.append(block.y, block.event_id, x=block.x, group=block.group, **block.columns)
                 for name, value in events.attributes.items():
                     writer.note(name, value)
                 log.info("read: %s: %s; %d events", path, events.summary, writer.n - before)
+            for reason, count in events.left_out.items():
+                log.warning("%s: %d events left out: %s", path, count, reason)
+            left_out += events.left_out
+        if left_out:
+            writer.note("left_out", json.dumps(left_out))
+
+
+def valid_blocks(reader: ReaderSpec, problem: Problem, file: OutsideFile, events: Events) -> Iterator[Block]:
+    """The blocks of a file, scaled; events without valid values are left out and counted, where the study says so.
+
+    Raises:
+        ReadError: an event is not valid and ``invalid`` is ``refuse``; more than ``invalid_fraction`` are not; or no
+            event is left.
+    """
+    place, kept = 0, 0  # events of this file so far
+    for block in events.blocks:
+        wrong = np.zeros(len(block.y), bool)
+        for field, values in ((problem.y, block.y), (problem.x, block.x)):
+            if values is None:
+                continue
+            if values.shape[1:] != field.shape:
+                raise ReadError(f"{file.path}: {field.name} of shape {values.shape[1:]}, wanted {field.shape}")
+            for what, bad in invalid_events(values, reader.placeholders, field.is_vector).items():
+                if not bad.any():
+                    continue
+                if reader.invalid == "refuse":
+                    raise ReadError(
+                        f"{file.path}: {field.name} of event {place + int(np.argmax(bad))} is {what}: repair it, or "
+                        "leave such events out by read.invalid: drop"
+                    )
+                events.left_out[f"{field.name} is {what}"] += int((bad & ~wrong).sum())
+                wrong |= bad
+        place += len(wrong)
+        kept += int((~wrong).sum())
+        yield _rows(block, ~wrong, 1.0 if reader.scale == "fit" else reader.scale)
+    lost = sum(events.left_out.values())
+    if lost > reader.invalid_fraction * (lost + kept):
+        said = ", ".join(f"{count} because {reason}" for reason, count in events.left_out.items())
+        raise ReadError(
+            f"{file.path}: {lost} of {lost + kept} events are not valid ({said}), wanted at most "
+            f"{reader.invalid_fraction:.0%}: check the file, or raise read.invalid_fraction"
+        )
+    if not kept:
+        raise ReadError(f"{file.path}: there are no events, wanted at least one: leave the file out of the study")
+
+
+def _rows(block: Block, keep: np.ndarray, scale: float) -> Block:
+    """Some events of a block, their y multiplied by a factor."""
+    y = block.y if scale == 1 else np.asarray(block.y * scale, np.float32)
+    event_id = np.asarray(block.event_id, np.int64)
+    if keep.all():
+        return Block(y, block.x, event_id, block.group, block.columns)
+    return Block(
+        y[keep],
+        None if block.x is None else block.x[keep],
+        event_id[keep],
+        None if block.group is None else block.group[keep],
+        {name: values[keep] for name, values in block.columns.items()},
+    )

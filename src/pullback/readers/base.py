@@ -4,12 +4,15 @@ A format is one file of this package: a `ReaderSpec` whose ``open`` gives the ev
 them is `pullback.problems.read`.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from pullback.study.kinds import Span, is_fraction
 
 
 class ReadError(ValueError):
@@ -33,6 +36,7 @@ class OutsideFile:
         row: of the file among those of its shard.
         split: that it is of.
         has_truth: whether truth is to be read.
+        entries: the part of its entries that is to be read; None: all (`ReaderSpec.entries`).
     """
 
     path: Path
@@ -41,6 +45,21 @@ class OutsideFile:
     row: int = 0
     split: str = "test"
     has_truth: bool = True
+    entries: Span | None = None
+
+    def span(self, n: int) -> tuple[int, int]:
+        """First entry to read, and the one after the last, of a file with n entries.
+
+        Raises:
+            ReadError: there are none between the two.
+        """
+        start, stop = self.entries or (0, n)
+        if is_fraction((start, stop)):
+            start, stop = round(start * n), round(stop * n)
+        first, last = int(start), min(int(stop), n)
+        if first >= last:
+            raise ReadError(f"{self.path}: {n} entries, none of them from {first} to {stop}: correct `entries`")
+        return first, last
 
 
 @dataclass(frozen=True)
@@ -68,10 +87,13 @@ class Events:
 
     Attributes:
         blocks: in order, each read lazily.
-        summary: summary for messages: ``segy, 1 event``.
+        summary: summary for messages: ``segy, 1 event``; also what was taken from metadata.
         attributes: of the ensemble's file.
+        left_out: events that are not in the blocks, by reason; complete when the last block was given. The driver
+            leaves out events of the blocks that are not finite or hold placeholders, and adds them.
     """
 
     blocks: Iterable[Block]
     summary: str
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)

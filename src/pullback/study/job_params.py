@@ -97,6 +97,8 @@ class Plan(Layout):
             "read": reader.model_dump(mode="json", exclude=set(reader.NAMED)),
             "truth": truth,
         }
+        if named in reader.entries:
+            job["entries"] = list(reader.entries[named])
         if spec.read is None:
             job["inputs"] = {"files": [job_digest(self.simulate_job(problem, family, split, shard))]}
         if registry.is_path(reader.kind):

@@ -145,8 +145,8 @@ def _family_errors(at: str, problem: Problem) -> Iterator[str]:
 def _read_errors(here: str, problem: Problem, family: Family) -> Iterator[str]:
     """Outside files must be of records that the problem reads, with the splits that the family's role needs."""
     assert family.read is not None
-    if family.read.records not in problem.spec.reads:
-        reads = ", ".join(sorted(problem.spec.reads)) or "no files"
+    if family.read.records not in {"arrays", *problem.spec.reads}:
+        reads = ", ".join(sorted({"arrays", *problem.spec.reads}))
         yield (f"{here}.read: the files hold {family.read.records}, and problems of kind '{problem.kind}' read {reads}")
     else:
         yield from _lines(f"{here}.read", family.read.check(problem))

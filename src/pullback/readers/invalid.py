@@ -1,0 +1,39 @@
+"""Values that are none: NaN, infinity, and numbers that stand for a missing value."""
+
+import numpy as np
+
+FAR = 10.0
+"""A placeholder lies outside the other values by this many times their range between the quartiles."""
+
+
+def placeholders(values: np.ndarray, listed: list[float]) -> np.ndarray:
+    """Where a column holds a number that stands for a missing value (value,).
+
+    Only a number that lies far outside of the other values is one: -99 may be a temperature.
+
+    Args:
+        values: one quantity (value,).
+        listed: the numbers (`ReaderSpec.placeholders`).
+    """
+    found = np.isin(values, listed)
+    if not found.any():
+        return found
+    others = values[~found & np.isfinite(values)]
+    if not len(others):
+        return found
+    low, middle, high = np.percentile(others, [25, 50, 75])
+    reach = FAR * max(high - low, 1e-6 * abs(middle), np.finfo(float).tiny)
+    return found & ((values < min(low - reach, others.min())) | (values > max(high + reach, others.max())))
+
+
+def invalid_events(values: np.ndarray, listed: list[float], is_vector: bool) -> dict[str, np.ndarray]:
+    """Which events (event,) of values (event, ...) are not valid, by reason; each has one reason at most.
+
+    Placeholders are looked for in vectors (event, feature) only, where each feature has a range of its own.
+    """
+    wrong = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    missing = np.zeros(len(values), bool)
+    if is_vector:
+        for column in values.T:
+            missing |= placeholders(column, listed)
+    return {"not finite": wrong, "a placeholder": missing & ~wrong}
