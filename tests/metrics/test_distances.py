@@ -102,3 +102,32 @@ def test_oracle_floor_of_the_gaussian_problem():
         for i in range(3)
     ]
     assert np.mean(found) == pytest.approx(0.0124, abs=4 * 0.0016 / np.sqrt(3))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_influence_is_the_derivative_by_the_weights(rng, weighted):
+    """Of the mean of W_2^2 over directions, by each event's weight: a little weight is moved between two events."""
+    u, v = rng.standard_normal((60, 3)), rng.standard_normal((60, 3)) * 1.5 + 0.5
+    theta, small = distances.directions(("d",), 3, 20), 1e-6
+    weight = rng.uniform(0.5, 2, 60) if weighted else np.ones(60)
+    given = weight if weighted else None
+    phi, psi = distances.influence(u, v, theta, (), given, given)
+    event = phi[0] + psi[0]
+    for a, b in ((3, 40), (17, 5)):
+        step = np.zeros(60)
+        step[a], step[b] = small, -small
+        up, down = (distances.sliced_wasserstein(u, v, theta, w, w) ** 2 for w in (weight + step, weight - step))
+        assert (up - down) / (2 * small) * weight.sum() == pytest.approx(event[a] - event[b], rel=2e-2, abs=2e-3)
+
+
+def test_influence_of_two_samples_of_other_sizes_is_that_of_each(rng):
+    """POT's potentials of the 1-D problem, up to their constant."""
+    u, v = rng.standard_normal(40), rng.standard_normal(70) + 1
+    phi, psi = distances.influence(u[:, None], v[:, None], np.ones((1, 1)), ())
+    cost = (u[:, None] - v) ** 2
+    total = phi[0].mean() + psi[0].mean()
+    assert np.all(phi[0][:, None] + psi[0] - total + ot.wasserstein_1d(u, v, p=2) <= cost + 0.35)
+    plan = ot.emd(np.full(40, 1 / 40), np.full(70, 1 / 70), cost)
+    on = plan > 0
+    gap = cost - (phi[0][:, None] + psi[0] - total + ot.wasserstein_1d(u, v, p=2))
+    assert np.abs(gap[on]).mean() < 0.05

@@ -68,6 +68,12 @@ class Replicas:
         groups = Groups(self._index)
         return [groups.members(drawn) for drawn in self._drawn]
 
+    @cached_property
+    def halves(self) -> tuple[np.ndarray, np.ndarray]:
+        """Masks of two independent halves of the events (event,): every other group."""
+        odd = self._index % 2 == 1
+        return odd, ~odd
+
     def drawn(self, replicas: int) -> np.ndarray:
         """Weight of each event in the first replicas, its own times how often it is drawn, (replica, event)."""
         counts = self.counts[:replicas][:, self._index]

@@ -16,7 +16,7 @@ import numpy as np
 
 from pullback.core import seeding
 from pullback.metrics import distances
-from pullback.metrics.bootstrap import Replicas, distance_interval
+from pullback.metrics.bootstrap import Replicas, distance_interval, percentile_interval
 from pullback.metrics.metric import Measured, Metric
 from pullback.metrics.sample import Space, normalised
 
@@ -26,11 +26,8 @@ if TYPE_CHECKING:
 DIRECTIONS = 50
 """Directions of the sliced distance as papers use it (the default of POT)."""
 
-BOOTSTRAP_DIRECTIONS = 16
-"""Directions in a bootstrap replica of a sliced distance (`over_directions`)."""
-
 BOOTSTRAP_EVENTS = 1_600_000
-"""Events in all replicas of a distance together: above 8000 events there are fewer than 200 replicas, at least 50."""
+"""Events in all replicas of a W1 together: above 8000 events there are fewer than 200 replicas, at least 50."""
 
 WEIGHTED_POINTS = 100_000
 """Draws in a distance of weighted draws; with more, the first draws of each event."""
@@ -143,33 +140,45 @@ class Distances:
 
     def measure_swd(self, one: np.ndarray) -> list[Measured]:
         """The sliced distances alone."""
-        weight = self.replicas.weight
-        powers, power = self._swd_replicas(one)
-        unit = self.space.unit
-        spread = {
-            name: np.sqrt(over_directions(powers, sum(map(len, thetas))) / power)
-            for name, thetas in self._directions.items()
-        }
+        weight, space = self.replicas.weight, self.space
+        u, v = space.standard(one), space.standard(self.truth)
         return [
             Measured(
-                name, value, *distance_interval(value, value * spread[name]), self.floors.get(name), len(one), unit
+                name,
+                value,
+                *self._sliced_interval(value, u, v, np.concatenate(self._directions[name])),
+                self.floors.get(name),
+                len(one),
+                space.unit,
             )
             for name, value in self.swd(one, self.truth, weight, weight).items()
         ]
+
+    def _sliced_interval(
+        self, value: float, u: np.ndarray, v: np.ndarray, theta: np.ndarray
+    ) -> tuple[float | None, float | None]:
+        """95 % interval of a sliced distance between u and v (event, component), whose events belong together.
+
+        W_2^2 is replaced by its first order in the events' weights (`distances.influence`) along all directions, so
+        that a replica is a mean. The influence is itself estimated: where u and v have one distribution it is all
+        noise, and its variance twice that of W_2^2, a quadratic form of normal variables there. The part without noise
+        is the covariance of the influences of two independent halves.
+        """
+        if not self.replicas.count:
+            return None, None
+        weight = self.replicas.weight
+        phi, psi = distances.influence(u, v, theta, self.replicas.halves, weight, weight)
+        replicas = self.replicas.mean((phi + psi).T)[1]
+        spread = np.cov(replicas.T)
+        systematic = float(np.clip(spread[1, 2], 0.0, spread[0, 0]))
+        share = (1 + systematic / spread[0, 0]) / 2 if spread[0, 0] > 0 else 1.0
+        powers = value**2 + (replicas[:, 0] - replicas[:, 0].mean()) * np.sqrt(share)
+        return percentile_interval(np.sqrt(np.maximum(powers, 0.0)))
 
     @property
     def _resampled(self) -> list[np.ndarray]:
         """The events of as many replicas as a distance can afford."""
         return self.replicas.events[: max(50, BOOTSTRAP_EVENTS // len(self.truth))]
-
-    def _swd_replicas(self, one: np.ndarray) -> tuple[np.ndarray, float]:
-        """W_2^2 along some directions, of each replica (replica, direction), and the mean of the events themselves."""
-        theta = self.paper_directions[:BOOTSTRAP_DIRECTIONS]
-        centre = self.space.standard(self.truth).mean(axis=0, dtype=np.float64)
-        u, v = (distances.project(self.space.standard(sample), theta, centre) for sample in (one, self.truth))
-        powers = distances.replicate_powers(u, v, 2, self._resampled, self.replicas.weight)
-        found = float(distances.wasserstein_powers(u, v, 2, self.replicas.weight, self.replicas.weight).mean())
-        return powers, found if found > 0 else 1.0
 
     def _measure_marginals(self, one: np.ndarray) -> list[Measured]:
         weight = self.replicas.weight
@@ -195,23 +204,6 @@ class Distances:
             )
             for j, ((name, unit), value) in enumerate(zip(self._marginal_names, values, strict=True))
         ]
-
-
-def over_directions(powers: np.ndarray, directions: int) -> np.ndarray:
-    """Replicas of a mean of W_2^2 over many directions, from those along a few: (replica, few) -> (replica,).
-
-    Part of the spread between replicas is common to all directions and part is that of each, which averages out. Both
-    variances are estimated from the few directions, and the replicas of their mean drawn together to the spread of a
-    mean over ``directions``. (Without, intervals in 50 dimensions were 2 to 5 times too wide.)
-    """
-    mean, few = powers.mean(axis=1), powers.shape[1]
-    if not len(mean):
-        return mean
-    found, each = mean.var(), powers.var(axis=0).mean()
-    common = np.clip((few * found - each) / max(few - 1, 1), 0.0, each)
-    wanted = common + (each - common) / directions
-    centre = mean.mean()
-    return np.maximum(centre + (mean - centre) * np.sqrt(wanted / found if found > 0 else 1.0), 0.0)
 
 
 def distance_rows(answers: "Answers") -> Iterator[Measured]:
@@ -255,7 +247,7 @@ SWD = Metric(
 
 One draw of each event. In units of the common scale. Angles: cut opposite to the circular mean of the truth. Weights
 of draws: choose the draw; `swd_weighted` has all draws with their weights. Failed draws: imputed. Interval: cluster
-bootstrap along 16 directions, its spread that of a mean over all of them. Floor: of independent truths.
+bootstrap of the influence function along all directions. Floor: of independent truths.
 """
 W1 = Metric(
     "w1",

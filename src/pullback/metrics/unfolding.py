@@ -19,8 +19,8 @@ from pullback.ensembles.unfolded import Bins, Unfolded, UnfoldedReader
 from pullback.metrics import examples
 from pullback.metrics.bootstrap import distance_interval, percentile_interval
 from pullback.metrics.case import Case, EvaluationError, refuse_other_observations
-from pullback.metrics.distances import circular_wasserstein, project, sliced_wasserstein, wasserstein_powers
-from pullback.metrics.floors import BOOTSTRAP_DIRECTIONS, Distances, over_directions
+from pullback.metrics.distances import circular_wasserstein, influence, sliced_wasserstein, wasserstein_powers
+from pullback.metrics.floors import Distances
 from pullback.metrics.metric import Measured, Metric
 
 SAMPLES = 100_000
@@ -82,9 +82,9 @@ def _sample_rows(x: np.ndarray, weight: np.ndarray, case: Case, n: int) -> Itera
     truth, true_weight = distances.truth, distances.replicas.weight
     u, v = space.standard(x), space.standard(truth)
     value = sliced_wasserstein(u, v, distances.paper_directions, weight[:, 0], true_weight)
-    spread = value * _sliced_replicas(u, v, weight, true_weight, distances)
+    spread = _sliced_replicas(value, u, v, weight, true_weight, distances)
     floor = distances.floors.get("swd_draw")
-    yield Measured("swd_unfolded", value, *distance_interval(value, spread), floor, n, space.unit)
+    yield Measured("swd_unfolded", value, *percentile_interval(spread), floor, n, space.unit)
     for j, (name, unit) in enumerate(zip(space.names, space.units, strict=True)):
         ours, theirs = (a[:, j].astype(np.float64) for a in (x, truth))
         if space.periodic[j]:
@@ -98,15 +98,19 @@ def _sample_rows(x: np.ndarray, weight: np.ndarray, case: Case, n: int) -> Itera
 
 
 def _sliced_replicas(
-    u: np.ndarray, v: np.ndarray, weight: np.ndarray, true_weight: np.ndarray | None, distances: Distances
+    value: float,
+    u: np.ndarray,
+    v: np.ndarray,
+    weight: np.ndarray,
+    true_weight: np.ndarray | None,
+    distances: Distances,
 ) -> np.ndarray:
-    """The sliced distance of each replica of the weights over that of the first, nominal ones, (replica,)."""
-    theta, centre = distances.paper_directions[:BOOTSTRAP_DIRECTIONS], v.mean(axis=0, dtype=np.float64)
-    ours, theirs = project(u, theta, centre), project(v, theta, centre)
-    nominal, *powers = (wasserstein_powers(ours, theirs, 2, w, true_weight) for w in weight.T)
-    if not powers:
+    """The sliced distance of each replica of the weights, to first order in them, (replica,)."""
+    if weight.shape[1] < 2:
         return np.empty(0)
-    return np.sqrt(over_directions(np.stack(powers), len(distances.paper_directions)) / (nominal.mean() or 1.0))
+    phi, _ = influence(u, v, distances.paper_directions, (), weight[:, 0], true_weight)
+    moved = phi[0] @ (weight / weight.sum(axis=0))
+    return np.sqrt(np.maximum(value**2 + moved[1:] - moved[1:].mean(), 0.0))
 
 
 def _bin_rows(name: str, bins: Bins, case: Case, n: int) -> Iterator[Measured]:
