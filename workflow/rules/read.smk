@@ -25,3 +25,30 @@ rule read:
         code=lambda w: graph.code_to_read(w.problem, w.family),
     script:
         "../scripts/read.py"
+
+
+rule check_files:
+    """Compare a family that was read with the simulator and the seen families.
+    Simulates a few recorded pairs; what differs is a warning of the page."""
+    input:
+        unpack(lambda w: graph.files_to_check(w.problem, w.family)),
+        preflight=paths.warmup(S, "{problem}"),
+    output:
+        checks=paths.file_checks(S, "{problem}", "{family}"),
+    log:
+        paths.log(paths.file_checks(S, "{problem}", "{family}")),
+    benchmark:
+        paths.benchmark(paths.file_checks(S, "{problem}", "{family}"))
+    wildcard_constraints:
+        problem=leading(graph.families("read")),
+    conda:
+        "../../envs/sim.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        **named(lambda w: plan.check_files_job(w.problem, w.family), "simulator", "inputs"),
+        code=lambda w: graph.code("check_files", w.problem),
+    script:
+        "../scripts/check_files.py"

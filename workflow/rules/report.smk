@@ -36,6 +36,7 @@ rule report:
         examples=graph.examples(),
         curves=graph.curves(),
         preflights=graph.preflights(),
+        files=graph.file_checks(),
     output:
         page=report(
             paths.report(S),

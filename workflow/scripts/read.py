@@ -12,4 +12,5 @@ with job_log(snakemake.log[0]):
         [Path(file) for file in snakemake.input.files],
         [Path(file) for file in snakemake.input.get("models", [])],
         Path(snakemake.output.shard),
+        [Path(file) for file in snakemake.input.get("pairs", [])],
     )

@@ -13,6 +13,7 @@ with job_log(snakemake.log[0]):
         costs=[Path(p) for p in snakemake.input.costs],
         examples=[Path(p) for p in snakemake.input.examples],
         curves=[Path(p) for p in snakemake.input.curves],
+        files=[Path(p) for p in snakemake.input.files],
         preflights=[Path(p) for p in snakemake.input.preflights],
         page=Path(snakemake.output.page),
         table=Path(snakemake.output.table),

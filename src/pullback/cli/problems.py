@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pullback.cli.common import count
 
@@ -124,10 +124,12 @@ def _networks(plan: Plan) -> Iterator[Finding]:
 
 
 def _read_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
+    """The first events of each file; those of the first file beside the simulator and the seen families."""
     from itertools import zip_longest
 
     from pullback.core.optional import MissingExtraError
     from pullback.problems.base import problem_of
+    from pullback.problems.read import fit_scale, valid_blocks
     from pullback.readers.base import OutsideFile, ReadError
     from pullback.study.model import family_files, family_models
 
@@ -137,16 +139,82 @@ def _read_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Findin
         made = problem_of(json.loads(plan.preflight_job(problem)))
     except Exception:  # The look at the problem tells of it.
         return
+    first, scale = None, 1.0
+    if family.read.scale == "fit":
+        try:
+            scale = fit_scale(family.read, made, plan.fitted_pairs(problem, name))
+            yield Finding(OK, of, f"y is multiplied by {scale:.6g}, fitted to its first pairs")
+        except (ReadError, MissingExtraError, OSError) as error:
+            yield Finding(PROBLEM, of, str(error))
+            return
     for split in plan.splits(problem, name):
         for path, model in zip_longest(family_files(family, split), family_models(family, split)):
-            file = OutsideFile(Path(path), Path(model) if model else None, has_truth=family.role != "observed")
+            entries = family.read.entries.get(split)
+            has_truth = family.role != "observed"
+            file = OutsideFile(Path(path), Path(model) if model else None, 0, 0, split, has_truth, entries)
             try:
                 with family.read.open(made, file) as events:
                     # Units and bounds show in the first events; to look at all would be to read them.
-                    next(iter(events.blocks), None)
+                    block = next(iter(valid_blocks(family.read, made, file, events, scale)), None)
+                    first = first or block
                     yield Finding(OK, of, f"{path}: {events.summary}")
             except (ReadError, MissingExtraError, OSError) as error:
                 yield Finding(PROBLEM, of, str(error))
+    if first is not None and len(first.y):
+        yield from _compared(plan, problem, name, of, made, first)
+
+
+def _compared(plan: Plan, problem: str, name: str, of: str, made: Any, first: Any) -> Iterator[Finding]:
+    """A family's first events beside the simulator and, unless it is trained on, a few events of the seen families."""
+    from pullback.problems.check_files import look
+
+    task = json.loads(plan.check_files_job(problem, name))
+    try:
+        seen = None if plan.family(problem, name).role == "seen" else _few_seen(plan, problem, made)
+        found = look(made, task, first.y, first.x, seen)
+    except Exception as error:  # a user's own simulator may raise anything
+        yield Finding(WARNING, of, f"its files cannot be compared with the simulator: {error}")
+        return
+    yield from (Finding(OK, of, line) for line in found.said)
+    yield from (Finding(WARNING, of, line) for line in found.warnings)
+
+
+SEEN_SECONDS = 2.0
+"""Time for simulations of seen families that a family is compared with."""
+
+
+def _few_seen(plan: Plan, problem: str, made: Any) -> Any:
+    """Observations of the seen families (event, *y): from their files, or simulated here for some seconds."""
+    import time
+
+    import numpy as np
+
+    from pullback.core.seeding import generator
+    from pullback.ensembles.store import EnsembleReader, StoreError
+    from pullback.problems.base import simulate
+    from pullback.problems.simulate import draw_parameters
+    from pullback.problems.traits import EVENTS, LEAST_EVENTS
+    from pullback.study import paths
+
+    found, families = [], plan.seen_with(problem, "train")
+    for family in families:
+        path = Path(paths.ensemble(plan.study.study, problem, family, "train"))
+        try:
+            with EnsembleReader(path) as reader:
+                found.append(reader.read("y", 0, min(EVENTS, reader.n)))
+                continue
+        except (StoreError, OSError):
+            pass
+        if plan.source(problem, family) != "simulate":
+            continue
+        began, rng = time.monotonic(), generator("check files", family)
+        for _ in range(LEAST_EVENTS):
+            x = np.asarray(made.sample_prior(rng, 1, draw_parameters(plan.family(problem, family).params, rng)))
+            y, ok = simulate(made, x, rng)
+            found.append(np.asarray(y)[np.asarray(ok, bool)])
+            if time.monotonic() - began > SEEN_SECONDS / len(families):
+                break
+    return np.concatenate(found) if found else None
 
 
 def _draws(plan: Plan) -> Iterator[Finding]:

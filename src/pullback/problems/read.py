@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from pullback.core.seeding import generator
 from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.ensembles.store import EnsembleWriter
 from pullback.problems.base import Problem, problem_of
+from pullback.problems.recorded import fitted_scale
 from pullback.readers.base import Block, Events, OutsideFile, ReadError
 from pullback.readers.invalid import invalid_events
 from pullback.study.kinds import ReaderSpec, parse
@@ -18,7 +20,13 @@ from pullback.study.kinds import ReaderSpec, parse
 log = logging.getLogger("pullback")
 
 
-def read(job: str, files: Sequence[Path | str], models: Sequence[Path | str], out: Path | str) -> None:
+def read(
+    job: str,
+    files: Sequence[Path | str],
+    models: Sequence[Path | str],
+    out: Path | str,
+    pairs: Sequence[Path | str] = (),
+) -> None:
     """Read the events of some files into one ensemble shard.
 
     Args:
@@ -26,6 +34,7 @@ def read(job: str, files: Sequence[Path | str], models: Sequence[Path | str], ou
         files: with the observations.
         models: with the truth, one for each of ``files``; none where it is in the same file, or not read.
         out: the shard; it appears when it is complete.
+        pairs: the family's first file, and its models where they are another: what `scale: fit` is fitted to.
 
     Raises:
         ReadError: whatever is wrong with a file; nothing is written.
@@ -46,6 +55,10 @@ def read(job: str, files: Sequence[Path | str], models: Sequence[Path | str], ou
     x = problem.x if task["truth"] else None
     entries = tuple(task["entries"]) if "entries" in task else None
     left_out: Counter[str] = Counter()
+    scale = 1.0
+    if pairs:
+        scale = fit_scale(reader, problem, pairs)
+        attributes["scale"] = repr(scale)
     with EnsembleWriter(out, x=x, y=problem.y, spec=job, attributes=attributes, columns=reader.columns) as writer:
         for row, path in enumerate(files):
             model = Path(models[row]) if models else None
@@ -53,7 +66,7 @@ def read(job: str, files: Sequence[Path | str], models: Sequence[Path | str], ou
             file = OutsideFile(Path(path), model, number, row, task["split"], bool(task["truth"]), entries)
             before = writer.n
             with reader.open(problem, file) as events:
-                for block in valid_blocks(reader, problem, file, events):
+                for block in valid_blocks(reader, problem, file, events, scale):
                     writer.append(block.y, block.event_id, x=block.x, group=block.group, **block.columns)
                 for name, value in events.attributes.items():
                     writer.note(name, value)
@@ -65,8 +78,40 @@ def read(job: str, files: Sequence[Path | str], models: Sequence[Path | str], ou
             writer.note("left_out", json.dumps(left_out))
 
 
-def valid_blocks(reader: ReaderSpec, problem: Problem, file: OutsideFile, events: Events) -> Iterator[Block]:
+def fit_scale(reader: ReaderSpec, problem: Problem, pairs: Sequence[Path | str]) -> float:
+    """The factor on y with which the first pairs of a file agree best with their simulation.
+
+    Args:
+        reader: of the file.
+        problem: with a forward process.
+        pairs: the file, and its models where they are another.
+
+    Raises:
+        ReadError: no factor makes them alike.
+    """
+    file = OutsideFile(Path(pairs[0]), Path(pairs[1]) if len(pairs) > 1 else None)
+    with reader.open(problem, file) as events:
+        block = next(iter(valid_blocks(reader, problem, file, events)))
+    assert block.x is not None
+    try:
+        scale = fitted_scale(problem, block.x, block.y, generator("check files", "scale"))
+    except ValueError as error:
+        raise ReadError(f"{file.path}: {error}") from None
+    log.info("%s: y is multiplied by %.6g, which its first pairs agree best with", file.path, scale)
+    return scale
+
+
+def valid_blocks(
+    reader: ReaderSpec, problem: Problem, file: OutsideFile, events: Events, scale: float = 1.0
+) -> Iterator[Block]:
     """The blocks of a file, scaled; events without valid values are left out and counted, where the study says so.
+
+    Args:
+        reader: with the policy, and a ``scale`` that is a number.
+        problem: with the fields.
+        file: for messages.
+        events: of it.
+        scale: the fitted factor, where ``scale`` is ``fit``.
 
     Raises:
         ReadError: an event is not valid and ``invalid`` is ``refuse``; more than ``invalid_fraction`` are not; or no
@@ -92,7 +137,7 @@ def valid_blocks(reader: ReaderSpec, problem: Problem, file: OutsideFile, events
                 wrong |= bad
         place += len(wrong)
         kept += int((~wrong).sum())
-        yield _rows(block, ~wrong, 1.0 if reader.scale == "fit" else reader.scale)
+        yield _rows(block, ~wrong, scale if reader.scale == "fit" else reader.scale)
     lost = sum(events.left_out.values())
     if lost > reader.invalid_fraction * (lost + kept):
         said = ", ".join(f"{count} because {reason}" for reason, count in events.left_out.items())

@@ -39,6 +39,9 @@ FAILED = 0.01
 AMPLITUDE = "first compare amplitude, sign and units of the observations with those in training"
 
 
+FILES = "compare its files with the simulator before reading its results: `pullback check`, `pullback inspect`"
+
+
 @dataclass(frozen=True)
 class Line:
     """A finding in one family (None: in the simulation of all), and a hint."""
@@ -87,7 +90,7 @@ def diagnose(
         rows: metrics of one problem.
         series, families: as in its tables.
         headline: the metric that stands first.
-        preflight: numbers of the pre-flight check, with its ``warnings``.
+        preflight: numbers of the pre-flight check, with its ``warnings``; ``files`` has those of families' files.
         advice: of the problem, as in `ProblemKind.advice`.
     """
     lines = [
@@ -105,7 +108,8 @@ def diagnose(
             return [(s, m) for s, m in zip(series, found[metric][position], strict=True) if m]
 
         results = _Results(family, headline, advice, of, own_noise)
-        findings = [finding for rule in _RULES for finding in rule(results)]
+        findings = [(warning, FILES) for warning in preflight.get("files", {}).get(family.name, {}).get("warnings", [])]
+        findings += [finding for rule in _RULES for finding in rule(results)]
         if findings:
             tried = list(dict.fromkeys(what for _, what in findings))
             lines.append(Line(family, [said for said, _ in findings], tried))

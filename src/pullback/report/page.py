@@ -98,6 +98,7 @@ def write_report(
     table: Path,
     seeds: Path,
     drawn: Path,
+    files: Sequence[Path] = (),
 ) -> None:
     """Write the page of a study, the table of all its metrics, that of their means over seeds and that of its figures.
 
@@ -111,6 +112,7 @@ def write_report(
         table: CSV file: the rows of ``metrics``, one table after the other.
         seeds: CSV file: one row for the rows of all seeds (columns: `pullback.report.seeds`).
         drawn: CSV file: what the study's `figures` show (columns: `pullback.report.lines`).
+        files: JSON files of `pullback.problems.check_files`, named ``.../<problem>/<family>/files.json``.
 
     Raises:
         ReportError: an input cannot be read or lacks a column; nothing is written.
@@ -126,6 +128,9 @@ def write_report(
     found = read_examples(examples)
     loss = _curves(curves)
     checks = {Path(path).parent.name: json.loads(Path(path).read_text()) for path in preflights}
+    for path in files:
+        problem_name, family = Path(path).parts[-3:-1]
+        checks[problem_name].setdefault("files", {})[family] = json.loads(Path(path).read_text())
     series = make_series(
         [tuple(row) for row in numbers[["method", "infer", "method_kind", "returns"]].drop_duplicates().to_numpy()]
         + [(e.method, e.infer, e.method_kind, e.returns) for e in found],
@@ -256,7 +261,9 @@ def _problem(
     view.costs = cost_rows(costs, series)
     view.failures = _failures(metrics, costs)
     view.diagnosis = diagnose(rows, series, families, chosen, preflight, spec.spec.advice)
-    view.preflight = [(k.replace("_", " "), _plain(v)) for k, v in preflight.items()]
+    view.preflight = [(k.replace("_", " "), _plain(v)) for k, v in preflight.items() if k != "files"]
+    for family, said in preflight.get("files", {}).items():
+        view.preflight += [(f"files of {family}", line) for line in said["said"]]
     return view
 
 

@@ -67,6 +67,8 @@ class Family(Closed):
             raise ValueError(
                 "an observed family needs `events_from` (a test set without its truth) or `read` (real data)"
             )
+        if self.read and self.read.scale == "fit" and self.role == "observed":
+            raise ValueError("`read.scale: fit` compares pairs, and an observed family has no truth: give a number")
         if self.read and self.role != "observed" and not self.read.has_truth:
             raise ValueError(f"`read.{self.read.truth}` names the truth: without it the role is 'observed'")
         if self.fallback and self.role == "seen":

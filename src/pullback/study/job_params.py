@@ -97,6 +97,9 @@ class Plan(Layout):
             "read": reader.model_dump(mode="json", exclude=set(reader.NAMED)),
             "truth": truth,
         }
+        if reader.scale == "fit":
+            first = self.splits(problem, family)[0]
+            job["pairs"] = [*reader.files[first][:1], *reader.model_files(first)[:1]]
         if named in reader.entries:
             job["entries"] = list(reader.entries[named])
         if spec.read is None:
@@ -104,6 +107,28 @@ class Plan(Layout):
         if registry.is_path(reader.kind):
             job["folder"] = self.folder
         return canonical(job)
+
+    @once
+    def check_files_job(self, problem: str, family: str) -> str:
+        """The comparison of a family that is read with the simulator and, unless it is one, the seen families."""
+        spec = self.family(problem, family)
+        assert spec.read is not None
+        shards = [
+            job_digest(self.read_job(problem, family, split, shard))
+            for split in self.splits(problem, family)
+            for shard in range(self.shards(problem, family, split))
+        ]
+        seen = [] if spec.role == "seen" else self._digests_of_seen(problem, "train")
+        return canonical(
+            {
+                **self._problem(problem),
+                "inputs": {"shards": shards, "seen": seen},
+                "problem": problem,
+                "family": family,
+                "own_forward": spec.has_own_forward,
+                "tolerance": spec.read.tolerance,
+            }
+        )
 
     def shard_job(self, problem: str, family: str, split: str, shard: int) -> str:
         """The job that makes one shard, whichever rule it is of."""

@@ -305,6 +305,12 @@ class ReaderSpec(Closed):
         default=1.0,
         description="factor on y. fit: the factor by which the first pairs agree best with their simulation",
     )
+    tolerance: float = Field(
+        default=0.02,
+        ge=0,
+        description="relative misfit ||F(x) - y|| / ||y|| between recorded pairs and their simulation that nothing is "
+        "said of, beside that of noise",
+    )
     invalid: Literal["refuse", "drop"] = Field(
         default="refuse",
         description="what becomes of events with NaN, infinity, a missing value or a placeholder: the file is refused, "

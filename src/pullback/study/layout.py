@@ -137,6 +137,14 @@ class Layout:
         """The outside files that the truth of one shard is read from, where they are others."""
         return family_models(self.family(problem, family), split)[self.files_of_shard(problem, family, shard)]
 
+    def fitted_pairs(self, problem: str, family: str) -> list[str]:
+        """The first outside file of a family, and its models, where a factor is fitted to its pairs."""
+        reader = self.family(problem, family).read
+        if reader is None or reader.scale != "fit":
+            return []
+        first = self.splits(problem, family)[0]
+        return [file for of in (family_files, family_models) for file in of(self.family(problem, family), first)[:1]]
+
     def prior_files(self, problem: str, family: str) -> list[str]:
         """The user's own files that the events of one family alone depend on: tiles, the files of a shift."""
         spec = self.family(problem, family)

@@ -34,6 +34,11 @@ def warmup(study: str, problem: str) -> str:
     return f"{RESULTS}/{study}/ensembles/{problem}/preflight.json"
 
 
+def file_checks(study: str, problem: str, family: str) -> str:
+    """What is said of the files that a family is read from, JSON."""
+    return f"{RESULTS}/{study}/ensembles/{problem}/{family}/files.json"
+
+
 def artifact(study: str, group: Group, problem: str, name: str, seed: int | str) -> str:
     """A trained method, diffusion prior or likelihood, by the key of the problem's block that it stands under."""
     folder = "models" if group == "methods" else group

@@ -259,9 +259,20 @@ class Graph:
     def files_to_read(self, problem: str, family: str, split: str, shard: int) -> dict[str, list[str]]:
         """What one shard is read from: outside files and their models, or the file that `collide` makes."""
         if self.plan.family(problem, family).read is None:
-            return {"files": [paths.collisions(self.name, problem, family, split, shard)]}
+            return {"files": [paths.collisions(self.name, problem, family, split, shard)], "pairs": []}
         where = problem, family, split, shard
-        return {"files": self.plan.outside_files(*where), "models": self.plan.outside_models(*where)}
+        found = {"files": self.plan.outside_files(*where), "models": self.plan.outside_models(*where)}
+        return {**found, "pairs": self.plan.fitted_pairs(problem, family)}
+
+    def files_to_check(self, problem: str, family: str) -> dict[str, list[str]]:
+        """What the check of a family's files reads: its shards, and training ensembles unless it is trained on."""
+        splits = self.plan.splits(problem, family)
+        seen = [] if self.plan.family(problem, family).role == "seen" else self.seen(problem, "train")
+        return {"shards": [s for split in splits for s in self.shards(problem, family, split)], "seen": seen}
+
+    def file_checks(self) -> list[str]:
+        """What is said of the files of every family that is read."""
+        return [paths.file_checks(self.name, *head) for head in self.families("read")]
 
     def base_ensemble(self, problem: str, family: str) -> str:
         """The test ensemble that a derived family's observations come from."""
