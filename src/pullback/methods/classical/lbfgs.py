@@ -29,6 +29,7 @@ from pullback.core.context import Context
 from pullback.core.seeding import generator
 from pullback.ensembles.fields import Field
 from pullback.methods.base import Method, PosteriorSamples
+from pullback.methods.explained import explains
 from pullback.methods.live_traces import live
 from pullback.problems.base import Pullback, linearize
 from pullback.study.base import Capability, Label, Name
@@ -79,9 +80,18 @@ class LbfgsSpec(MethodSpec):
     infer: Mapping[Name, LbfgsInfer] = Option(default={"default": LbfgsInfer()}, min_length=1)
 
     def check(self, problem: "StudyProblem") -> Iterator[Message]:
-        """Waves have x on a grid; without seen families there is no mean profile to start from."""
+        """Waves have x on a grid, starts within its bounds; without seen families there is no mean profile."""
         if problem.spec.arrays is not None and "x" not in problem.spec.arrays:
             yield f"it inverts x on a grid (depth, offset), and x of problem kind '{problem.kind}' is a vector"
+        low, high = (getattr(problem.simulator, name, None) for name in ("velocity_min", "velocity_max"))
+        for name, descent in self.infer.items():
+            if low is None or high is None or descent.start is None:
+                continue
+            if not all(low <= end <= high for end in descent.start):
+                looks = "; these look like km/s: give m/s" if max(descent.start) * 1000 <= high else ""
+                found = f"{descent.start[0]:g} to {descent.start[1]:g} m/s"
+                wanted = f"velocity_min to velocity_max, {low:g} to {high:g} m/s"
+                yield f"infer.{name}.start", f"found {found}, wanted velocities within {wanted}{looks}"
         if any(family.role == "seen" for family in problem.families.values()):
             return
         for name, descent in self.infer.items():
@@ -167,7 +177,10 @@ class Lbfgs(Method[None]):
                 self._count(descent)
                 band = "all frequencies" if corner is None else f"below {corner:g} Hz"
                 log.info("event %d, %s: misfit %.4g after %d evaluations", event, band, misfit, descent.evaluations)
-            found.append((x if np.isfinite(misfit) else np.full_like(x, np.nan), misfit))
+            fine = bool(np.isfinite(misfit)) and explains(
+                self.problem.y, descent.observed, descent.signal, f"L-BFGS, event {event}"
+            )
+            found.append((x if fine else np.full_like(x, np.nan), misfit if fine else np.nan))
         x = np.stack([x for x, _ in found]).astype(np.float32)[:, None]
         ok = np.array([[np.isfinite(misfit)] for _, misfit in found])
         misfits = [misfit for _, misfit in found if np.isfinite(misfit)]
@@ -235,7 +248,7 @@ class Descent:
         self.observed = self._filtered(observed)
         self.power = float((self.observed**2).sum()) or 1.0
         self.evaluations, self.derivatives, self.failed, self.wall = 0, 0, 0, np.inf
-        self.best, self.misfit, self.end = np.inf, np.nan, np.empty(0)
+        self.best, self.misfit, self.end, self.signal = np.inf, np.nan, np.empty(0), np.empty(0)
 
     def scale(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """s (depth, offset) at a model, with maximum 1; all 1 where the simulation fails or y does not depend on x."""
@@ -296,14 +309,15 @@ class Descent:
         if not ok:
             return self.wall, lambda: np.zeros_like(scaled)
         # H is its own transpose.
-        residual = self._filtered(y) - self.observed
+        signal = self._filtered(y)
+        residual = signal - self.observed
         value = float((residual**2).sum() / (2 * self.power))
         smooth, smooth_slope = roughness(x, self.infer.tv, self.infer.tikhonov)
         total = value + smooth
         if np.isinf(self.wall):
             self.wall = WALL * total
         if total < self.best:
-            self.best, self.misfit, self.end = total, float(np.sqrt(2 * value)), x.copy()
+            self.best, self.misfit, self.end, self.signal = total, float(np.sqrt(2 * value)), x.copy(), signal
         by_signal = self._filtered(residual) / self.power
         return total, lambda: (self.width * pullback(by_signal) + smooth_slope).ravel()
 

@@ -31,6 +31,7 @@ from pullback.core.seeding import generator
 from pullback.diffusion.denoiser import Denoiser
 from pullback.diffusion.sampler import Euler
 from pullback.diffusion.schedule import VarianceExploding
+from pullback.methods.explained import explains
 from pullback.methods.guided.base import DiffusionMethod, Particles
 from pullback.methods.guided.spec import EnkgInfer
 from pullback.methods.live_traces import live
@@ -153,15 +154,20 @@ class EnKG(DiffusionMethod):
     def answer(self, y: np.ndarray, event_id: int) -> Particles:
         """Posterior particles of one observation; dead traces are excluded."""
         recorded = np.broadcast_to(live(self.problem.y, y), y.shape)
+        last: list[np.ndarray] = []
 
         def simulate(z: np.ndarray, level: int, update: int) -> tuple[np.ndarray, np.ndarray]:
             predicted, ok = self._simulate(z, y, (event_id, level, update))
+            if ok.any():
+                last[:] = [predicted[ok][:, recorded.ravel()].mean(axis=0)]
             return predicted[:, recorded.ravel()], ok
 
         noise = self.noise("enkg", event_id, self.settings.draws)
         label = f"EnKG, event {event_id}"
         progress = self.context.progress
-        return Particles(guide(self.prior, simulate, y[recorded], noise, self.settings, progress, label))
+        x = guide(self.prior, simulate, y[recorded], noise, self.settings, progress, label)
+        fine = not last or explains(self.problem.y, y[recorded], last[0], label)
+        return Particles(x, ok=np.full(len(x), fine))
 
     def _simulate(self, z: np.ndarray, y: np.ndarray, where: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Simulate x within its bounds; a particle that is not finite is not simulated and has failed."""
