@@ -1,4 +1,4 @@
-"""The command line: check, why, resources, compare, export.
+"""The command line: check, inspect, why, resources, compare, export.
 
 No command changes a file of a study. Each command is one file here; what it needs is imported when it runs, so that
 ``pullback --help`` answers at once, and no job of the workflow needs click.
@@ -9,6 +9,7 @@ import click
 from pullback.cli.check import check
 from pullback.cli.compare import compare
 from pullback.cli.export import export
+from pullback.cli.inspect import inspect
 from pullback.cli.resources import resources
 from pullback.cli.why import why
 
@@ -18,6 +19,7 @@ from pullback.cli.why import why
     epilog="""\b
 Examples:
   pullback check config/config.yaml          before a run is queued
+  pullback inspect shots.segy                what a file holds, and the block that reads it
   pullback why config/config.yaml            which jobs would run, and what caused each
   pullback resources config/config.yaml      memory and time of the last run, rule by rule
   pullback compare a/results/x b/results/x   do two runs agree?
@@ -34,7 +36,7 @@ def cli() -> None:
     """Check, explain, compare and export studies of pullback. No command runs a job or changes results."""
 
 
-for command in (check, why, resources, compare, export):
+for command in (check, inspect, why, resources, compare, export):
     cli.add_command(command)
 
 

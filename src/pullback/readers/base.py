@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -60,6 +61,22 @@ class OutsideFile:
         if first >= last:
             raise ReadError(f"{self.path}: {n} entries, none of them from {first} to {stop}: correct `entries`")
         return first, last
+
+
+class Inspection(NamedTuple):
+    """What a file holds, for ``pullback inspect``.
+
+    Attributes:
+        lines: subject and text, in order.
+        read: the block ``read`` of a family that would read it as far as the file says; None where none follows.
+        hint: why, or what else to do with the file.
+        plots: title -> values to draw: (value,) as a histogram, (row, column) as an image.
+    """
+
+    lines: list[tuple[str, str]]
+    read: dict[str, Any] | None
+    hint: str = ""
+    plots: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 @dataclass(frozen=True)

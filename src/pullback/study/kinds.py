@@ -282,6 +282,7 @@ class ReaderSpec(Closed):
         requires: optional packages that read the format.
         own_forward: whether the problem's forward process is that of such observations where a family does not say so.
         takes_entries: whether ``open`` reads only the entries of a file that are asked for (`OutsideFile.span`).
+        suffixes: endings of the files that ``inspect`` describes.
         NAMED: options that name files or entries, of which a job holds those of its own shard and split.
     """
 
@@ -290,6 +291,7 @@ class ReaderSpec(Closed):
     requires: ClassVar[tuple[Package, ...]] = ()
     own_forward: ClassVar[bool] = False
     takes_entries: ClassVar[bool] = False
+    suffixes: ClassVar[tuple[str, ...]] = ()
     NAMED: ClassVar[frozenset[str]] = frozenset({"files", "models", "entries"})
 
     kind: str
@@ -364,6 +366,15 @@ class ReaderSpec(Closed):
         Raises:
             ReadError: there, or from a block: whatever is wrong with the file.
             pullback.core.optional.MissingExtraError: a package is not installed.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def inspect(cls, path: Path) -> Any:
+        """What a file holds, a `pullback.readers.base.Inspection`; for kinds with ``suffixes``.
+
+        Raises:
+            ReadError: it cannot be read.
         """
         raise NotImplementedError
 
