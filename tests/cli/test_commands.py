@@ -479,3 +479,22 @@ def test_a_posterior_of_vectors_goes_into_one_file(done, tmp_path):
     assert status == 2
     assert "x is (x_feature), and SEG-Y holds maps (depth, offset): export to .nc" in text
     assert [path.name for path in tmp_path.iterdir()] == ["a.nc"]
+
+
+def test_a_copy_of_a_training_file_in_another_split_is_a_problem(tmp_path, monkeypatch):
+    """Paths are compared when the study is read, contents by the check."""
+    from pullback.cli.problems import _same_content
+    from pullback.study import load_study
+    from pullback.study.job_params import Plan
+
+    monkeypatch.chdir(tmp_path)
+    for name, seed in (("a", 1), ("b", 2), ("copy of a", 1)):
+        Path(f"{name}.npz").write_bytes(np.random.default_rng(seed).bytes(300_000))
+    shutil.copy(Path(__file__).parents[1] / "outside/npz_reader.py", tmp_path)
+    files = {"train": ["a.npz"], "test": ["copy of a.npz"], "validation": ["b.npz"]}
+    read = {"kind": "./npz_reader.py:NpzFiles", "files": files}
+    families = {"data": {"role": "seen", "read": read}}
+    problem = {"kind": "gaussian", "families": families, "methods": {"random": {"kind": "random-truth"}}}
+    study = {"config_version": 2, "study": "twice", "problems": {"toy": problem}}
+    (found,) = _same_content(Plan(load_study(study, tmp_path), tmp_path), "toy", "data", "toy.data")
+    assert "a.npz (train) and copy of a.npz (test) have the same content" in found.says

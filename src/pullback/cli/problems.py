@@ -139,6 +139,7 @@ def _read_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Findin
         made = problem_of(json.loads(plan.preflight_job(problem)))
     except Exception:  # The look at the problem tells of it.
         return
+    yield from _same_content(plan, problem, name, of)
     first, scale = None, 1.0
     if family.read.scale == "fit":
         try:
@@ -162,6 +163,42 @@ def _read_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Findin
                 yield Finding(PROBLEM, of, str(error))
     if first is not None and len(first.y):
         yield from _compared(plan, problem, name, of, made, first)
+
+
+def _same_content(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
+    """Two files of a family with the same content: events that are trained on would be evaluated, or count twice."""
+    from pullback.study.model import family_files
+
+    family, seen = plan.family(problem, name), dict[str, tuple[str, str]]()
+    for split in plan.splits(problem, name):
+        for file in family_files(family, split):
+            content = _sampled_digest(Path(file))
+            if content is None:
+                continue
+            other = seen.setdefault(content, (split, file))
+            if other[1] != file:
+                where = f"{other[1]} ({other[0]}) and {file} ({split})"
+                yield Finding(PROBLEM, of, f"{where} have the same content: name each file once, or use `entries`")
+
+
+SAMPLES, SAMPLE_BYTES = 16, 64 * 1024
+"""How much of a large file its digest is of: files of one size that agree there are one."""
+
+
+def _sampled_digest(path: Path) -> str | None:
+    """A digest of a file's size and of pieces all over it; None where it cannot be read."""
+    import hashlib
+
+    try:
+        length = path.stat().st_size
+        digest = hashlib.sha256(str(length).encode())
+        with path.open("rb") as stream:
+            for number in range(SAMPLES):
+                stream.seek(number * max(length - SAMPLE_BYTES, 0) // (SAMPLES - 1))
+                digest.update(stream.read(SAMPLE_BYTES))
+    except OSError:
+        return None
+    return digest.hexdigest()
 
 
 def _compared(plan: Plan, problem: str, name: str, of: str, made: Any, first: Any) -> Iterator[Finding]:
