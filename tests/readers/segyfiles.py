@@ -7,6 +7,7 @@ import numpy as np
 
 SHORT, LONG = "h", "i"
 FIELDS = {
+    "identification": (29, SHORT),
     "elevation": (41, LONG),
     "source_depth": (49, LONG),
     "elevation_scalar": (69, SHORT),
@@ -18,28 +19,75 @@ FIELDS = {
     "units": (89, SHORT),
     "delay": (109, SHORT),
     "count": (115, SHORT),
+    "own_interval": (117, SHORT),
+    "weight": (169, SHORT),
     "cdp": (181, LONG),
     "cdp_y": (185, LONG),
+    "inline": (189, LONG),
+    "crossline": (193, LONG),
     "time_scalar": (215, SHORT),
+    "d1": (181, "f"),
+    "f1": (185, "f"),
+    "d2": (189, "f"),
+    "f2": (193, "f"),
 }
 """First byte, counted from 1, and type."""
 
 
-def write(path: Path, traces, *, interval, order=">", code=5, samples=None, system=1, extended=0, **columns) -> Path:
-    """Traces (trace, sample), or bytes for each; columns (trace,) or one number by the names of FIELDS."""
+def write(
+    path: Path,
+    traces,
+    *,
+    interval=0,
+    order=">",
+    code=5,
+    samples=None,
+    system=1,
+    extended=0,
+    revision=b"\0\0",
+    binary=(),
+    text=None,
+    tail=b"",
+    **columns,
+) -> Path:
+    """Traces (trace, sample), or bytes for each; columns (trace,) or one number by the names of FIELDS.
+
+    A path that ends in .su has no headers of the file, and the count of samples and their interval in its traces.
+
+    Args:
+        binary: further fields of the binary header: first byte, type, value.
+        text: bytes of the extended textual headers, where they are not blank.
+        tail: bytes after the last trace.
+    """
     length = len(traces[0]) if samples is None else samples
-    binary = bytearray(400)
-    for place, value in ((3217, interval), (3221, length), (3225, code), (3255, system), (3505, extended)):
-        struct.pack_into(f"{order}H", binary, place - 3201, value)
-    content = bytearray(b"\x40" * 3200) + binary + bytearray(b"\x40" * 3200 * extended)
+    content = bytearray()
+    if path.suffix == ".su":
+        columns = {"count": length, "own_interval": interval, **columns}
+    else:
+        head = bytearray(400)
+        fields = [(3217, interval), (3221, length), (3225, code), (3255, system), (3505, extended % 2**16)]
+        for place, kind, value in [*((place, "H", value) for place, value in fields), *binary]:
+            struct.pack_into(f"{order}{kind}", head, place - 3201, value)
+        head[300:302] = revision
+        content += b"\x40" * 3200 + head + (b"\x40" * 3200 * max(0, extended) if text is None else text)
     for number, trace in enumerate(traces):
         header = bytearray(240)
         for name, values in columns.items():
             place, kind = FIELDS[name]
-            struct.pack_into(f"{order}{kind}", header, place - 1, int(np.broadcast_to(values, len(traces))[number]))
+            value = np.broadcast_to(values, len(traces))[number]
+            struct.pack_into(f"{order}{kind}", header, place - 1, float(value) if kind == "f" else int(value))
         content += header + (trace if isinstance(trace, bytes) else np.asarray(trace, f"{order}f4").tobytes())
-    path.write_bytes(content)
+    path.write_bytes(content + tail)
     return path
+
+
+def ibm(values, order=">") -> bytes:
+    """Values as IBM floats: sign, power of 16 in excess of 64, fraction from 1/16 to 1."""
+    values = np.asarray(values, np.float64)
+    power = np.ceil(np.log2(np.where(values == 0, 1, np.abs(values))) / 4 + 1e-12)
+    fraction = np.floor(np.abs(values) / 16.0**power * 2**24).astype(np.uint32)
+    words = (values < 0).astype(np.uint32) << 31 | (power + 64).astype(np.uint32) << 24 | fraction
+    return np.where(values == 0, 0, words).astype(f"{order}u4").tobytes()
 
 
 def read(path: Path):

@@ -288,7 +288,6 @@ def test_what_is_no_netcdf(tmp_path):
 
 
 def test_segy_files_are_events(tmp_path):
-    pytest.importorskip("segyio")
     from pullback.readers.section import Section
     from pullback.report import segy
 

@@ -2,19 +2,15 @@
 
 import logging
 import struct
-import sys
 
 import numpy as np
 import pytest
-
-pytest.importorskip("segyio", reason="pip install 'pullback[segy]'")
 import segyfiles
 
-from pullback.core.optional import MissingExtraError
 from pullback.problems.fwi import Fwi
 from pullback.readers.section import Section
 from pullback.readers.segy import read_gathers, read_model
-from pullback.readers.segy_headers import SegyError
+from pullback.readers.segy_layout import SegyError
 from pullback.readers.velocity import VelocityFileError, read_section
 from pullback.report.segy import write_gathers, write_model
 from pullback.simulators.wave_settings import FwiSimulator, Tiles
@@ -222,10 +218,6 @@ BAD = {
     "two beginnings": (lambda f: f | {"delay": np.array([16] * 5 + [32])}, r"at 0\.016 to 0\.032 s .*in all traces"),
     "NaN": (spoilt(np.nan), r"1 samples are not finite, the first is sample 7 of trace 4: repair"),
     "infinity": (spoilt(-np.inf), r"1 samples are not finite, the first is sample 7 of trace 4: repair"),
-    "little-endian": (
-        lambda f: f | {"order": "<"},
-        r"little-endian \(the format code reads 1280, the other way 5\); wanted big-endian",
-    ),
     "an unknown format": (lambda f: f | {"code": 4}, r"format code 4 in bytes 3225-3226, wanted 1, 2, 3, 5, 8"),
     "no samples": (lambda f: f | {"samples": 0}, r"0 samples in a trace \(bytes 3221-3222\)"),
     "other traces": (
@@ -266,12 +258,6 @@ def test_what_is_no_segy_or_not_there(tmp_path):
         read_gathers(tmp_path / "a.segy", acquisition())
     with pytest.raises(SegyError, match=r"cannot be read \(No such file"):
         read_gathers(tmp_path / "b.segy", acquisition())
-
-
-def test_missing_segyio_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "segyio", None)
-    with pytest.raises(MissingExtraError, match=r"'segyio'.*pullback\[segy\]"):
-        read_gathers(tmp_path / "a.segy", acquisition())
 
 
 # Sections

@@ -13,12 +13,10 @@ from dag import STUDIES, counts, planned, pullback, snakemake
 
 from pullback.ensembles.store import EnsembleReader
 from pullback.problems.fwi import Fwi
-from pullback.study import paths, read_study
-
-pytest.importorskip("segyio", reason="pip install 'pullback[segy]'")
 from pullback.readers.section import Section
 from pullback.readers.segy import read_gathers, read_model
 from pullback.report.segy import write_gathers, write_model
+from pullback.study import paths, read_study
 
 pytestmark = pytest.mark.xdist_group("outside")
 DATA = Path(os.environ.get("PULLBACK_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data") / "fwi"

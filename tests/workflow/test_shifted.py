@@ -7,6 +7,7 @@ import pytest
 from dag import STUDIES, copy_repository, planned, pullback, rules, snakemake
 
 from pullback.ensembles.store import EnsembleReader
+from pullback.readers import segy
 from pullback.study import paths, read_study
 from pullback.study.kinds import problem_kind
 
@@ -38,8 +39,6 @@ def test_shifts_of_the_simulator_and_tiles_run(tmp_path):
     assert not np.array_equal(found["fine"].read("y"), found["salt"].read("y"))
 
     # What goes out says where these shots were.
-    segy = pytest.importorskip("pullback.readers.segy")
-    pytest.importorskip("segyio")
     status, text = pullback(
         "export", TESTS["wavelet"], "--to", "y.segy", "--what", "y", "--events", "0", folder=tmp_path
     )

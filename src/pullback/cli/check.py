@@ -118,8 +118,6 @@ def _study(plan: Plan, jobs: list[Job], cores: int) -> Iterator[Finding]:
 
 def _packages(plan: Plan) -> Iterator[Finding]:
     """Packages by what the study has in it; the module that is looked for, the package, the extra, what needs it."""
-    from pullback.study.model import parameter_files
-
     needed: dict[str, tuple[str, str, str]] = {}
 
     def need(extra: str, what: str, **modules: str) -> None:
@@ -130,9 +128,6 @@ def _packages(plan: Plan) -> Iterator[Finding]:
         sources = {plan.source(problem, family) for family in spec.families}
         for own in spec.spec.requires(spec.simulator):
             need(own.extra, own.purpose, **{own.module: own.name})
-        cut = [Path(file).suffix.lower() for family in spec.families.values() for file in parameter_files(spec, family)]
-        if {".segy", ".sgy"} & {*cut}:
-            need("segy", "SEG-Y files", segyio="segyio")
         for reader in filter(None, (plan.reader(problem, family) for family in spec.families)):
             for own in reader.requires:
                 need(own.extra, own.purpose, **{own.module: own.name})

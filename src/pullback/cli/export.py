@@ -41,7 +41,7 @@ def export(source: Path, target: Path, events: str | None, what: tuple[str, ...]
     """
     from pullback.core.atomic import StoreError
     from pullback.core.optional import MissingExtraError
-    from pullback.readers.segy_headers import SegyError
+    from pullback.readers.segy_layout import SegyError
     from pullback.report.export import ExportError, Source, export_netcdf, export_segy
 
     kind = target.suffix.lower()

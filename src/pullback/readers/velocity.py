@@ -30,7 +30,7 @@ def read_section(options: Tiles) -> Section:
 
     Raises:
         VelocityFileError: it is missing, of an unknown kind, of another size, not finite or in another unit.
-        pullback.readers.segy_headers.SegyError: a SEG-Y file that is damaged or says nothing of distances.
+        pullback.readers.segy_layout.SegyError: a SEG-Y file that is damaged or says nothing of distances.
     """
     path = Path(outside_path(options.file))
     if not path.is_file():
@@ -50,11 +50,13 @@ def read_section(options: Tiles) -> Section:
         variable = _variable(path, options)
         first_axis = str(variable.dims[0]) if set(variable.dims) == {"depth", "offset"} else first_axis
         values, spacing = variable.values, spacing or _spacing(path, variable)
-    elif kind in (".segy", ".sgy"):
-        section = read_model(path, spacing)
+    elif kind in (".segy", ".sgy", ".su"):
+        section = read_model(path, spacing, options.inline)
         return Section(_in_metres(path, section.velocity, options), section.spacing)
     else:
-        raise VelocityFileError(f"{path}: ending '{kind}' is not known: give .npy, .nc, .h5, .segy, .sgy, .bin or .raw")
+        raise VelocityFileError(
+            f"{path}: ending '{kind}' is not known: give .npy, .nc, .h5, .segy, .sgy, .su, .bin or .raw"
+        )
     if values.ndim != 2:
         raise VelocityFileError(f"{path}: {values.ndim} dimensions {values.shape}, wanted one section (depth, offset)")
     if spacing is None:

@@ -214,7 +214,7 @@ def export_segy(source: Source, rows: range, target: Path, what: str, draw: int)
 
     Raises:
         ExportError: something of this is not there, or is no map and no gathers, or a target is there.
-        pullback.readers.segy_headers.SegyError: distances that the format cannot hold.
+        pullback.readers.segy_layout.SegyError: distances that the format cannot hold.
         pullback.core.atomic.StoreError: a file cannot be written.
     """
     field = source.field(what)

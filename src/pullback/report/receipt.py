@@ -27,7 +27,6 @@ PACKAGES = (
     "lightning-fabric",
     "zuko",
     "devito",
-    "segyio",
     "uproot",
     "awkward",
     "pythia8mc",

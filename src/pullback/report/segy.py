@@ -1,4 +1,4 @@
-"""SEG-Y files written: shot gathers and velocity models, as `pullback.readers.segy` reads them (by segyio)."""
+"""SEG-Y files written: shot gathers and velocity models, as `pullback.readers.segy` reads them."""
 
 import struct
 from pathlib import Path
@@ -6,14 +6,36 @@ from pathlib import Path
 import numpy as np
 
 from pullback.core.atomic import atomic
-from pullback.core.optional import require
 from pullback.readers.section import Section
-from pullback.readers.segy_headers import EXACT_INTERVAL, SegyError
+from pullback.readers.segy_headers import FIELDS, SEGY_FIELDS, header_type
+from pullback.readers.segy_layout import FILE_HEADER, IEEE, TEXT_HEADER, TRACE_HEADER, SegyError
 from pullback.simulators.acquisition import Acquisition
 
-IEEE = 5
-LARGEST_INTERVAL = 32_767
-"""Many programs read the interval as a signed number of 16 bits."""
+BINARY = {
+    "Traces": 3213,
+    "Interval": 3217,
+    "Samples": 3221,
+    "Format": 3225,
+    "SortingCode": 3229,
+    "MeasurementSystem": 3255,
+    "Revision": 3501,
+    "FixedLength": 3503,
+}
+"""Fields of the binary header, int16: first byte, counted from 1."""
+EXACT_INTERVAL = 3273
+"""Where the file holds the interval as a double, as rev 2 does."""
+WRITTEN = {
+    "TraceInLine": (1, "i4"),
+    "TraceInFile": (5, "i4"),
+    "FieldRecord": (9, "i4"),
+    "TraceNumber": (13, "i4"),
+    "EnergySourcePoint": (17, "i4"),
+    "CDP": (21, "i4"),
+    "Offset": (37, "i4"),
+}
+"""Fields of a trace's header that are written and never read."""
+LARGEST_INTERVAL = LARGEST_COUNT = 32_767
+"""Many programs read them as a signed number of 16 bits."""
 MILLIMETRE = 1e-3
 
 
@@ -55,7 +77,7 @@ def write_gathers(path: Path | str, gathers: np.ndarray, acquisition: Acquisitio
         "FieldRecord": shot,
         "EnergySourcePoint": shot,
         "TraceNumber": np.tile(1 + np.arange(receivers), len(a.sources)),
-        "offset": np.rint(groups[:, 1] - sources[:, 1]).astype(int),
+        "Offset": np.rint(groups[:, 1] - sources[:, 1]).astype(int),
         "SourceX": _millimetres(sources[:, 1]),
         "GroupX": _millimetres(groups[:, 1]),
         "CDP_X": _millimetres((sources[:, 1] + groups[:, 1]) / 2),
@@ -85,45 +107,46 @@ def _write(
     binary: dict[str, int],
 ) -> None:
     """Traces (trace, sample) with fields of their headers (trace,), and the interval in its unit."""
-    segyio = require("segyio", "segy")
     whole = round(interval)
     if not 1 <= whole <= LARGEST_INTERVAL:
         raise SegyError(
             f"{path}: a sample interval of {interval:g} does not fit the header, wanted 1 to {LARGEST_INTERVAL} "
             "(microseconds, millimetres): write netCDF"
         )
-    fields, bins = segyio.TraceField, segyio.BinField
-    spec = segyio.spec()
-    spec.samples, spec.tracecount, spec.format = np.arange(values.shape[1]), len(values), IEEE
+    count, samples = values.shape
+    if samples > LARGEST_COUNT:
+        raise SegyError(f"{path}: {samples} samples of a trace, wanted {LARGEST_COUNT} at most: write netCDF")
+    said = ["WRITTEN BY PULLBACK, SEG-Y REV 1", *lines, "COORDINATES IN METRES / 1000, SCALAR -1000"]
+    text = dict(enumerate((line for line in said if line), start=1)) | {39: "SEG Y REV1", 40: "END TEXTUAL HEADER"}
+    # 40 lines of 80 characters in EBCDIC, as the standard has them.
+    card = "".join(f"C{n:2d} {text.get(n, '').encode('ascii', 'replace').decode()[:76]:<76}" for n in range(1, 41))
+    fields = {
+        "Interval": whole,
+        "Samples": samples,
+        "Format": IEEE,
+        "MeasurementSystem": 1,
+        "Revision": 0x0100,
+        "FixedLength": 1,
+        **binary,
+    }
+    head = bytearray(FILE_HEADER - TEXT_HEADER)
+    for name, value in fields.items():
+        struct.pack_into(">h", head, BINARY[name] - TEXT_HEADER - 1, value)
+    struct.pack_into(">d", head, EXACT_INTERVAL - TEXT_HEADER - 1, interval)
+    headers = np.zeros(count, header_type(FIELDS | SEGY_FIELDS | WRITTEN, ">", TRACE_HEADER))
+    number = 1 + np.arange(count)
     same = {
         "SourceGroupScalar": -1000,
         "ElevationScalar": -1000,
         "CoordinateUnits": 1,
         "TraceIdentificationCode": 1,
-        "TRACE_SAMPLE_COUNT": values.shape[1],
-        "TRACE_SAMPLE_INTERVAL": whole,
+        "SampleCount": samples,
+        "SampleInterval": whole,
     }
-    said = ["WRITTEN BY PULLBACK, SEG-Y REV 1", *lines, "COORDINATES IN METRES / 1000, SCALAR -1000"]
-    text = dict(enumerate((line.encode("ascii", "replace").decode()[:76] for line in said if line), start=1))
-    with atomic(path) as temporary:
-        with segyio.create(str(temporary), spec) as file:
-            file.text[0] = segyio.tools.create_text_header({**text, 39: "SEG Y REV1", 40: "END TEXTUAL HEADER"})
-            file.bin.update(
-                {
-                    bins.Interval: whole,
-                    bins.Samples: values.shape[1],
-                    bins.Format: IEEE,
-                    bins.MeasurementSystem: 1,
-                    bins.SEGYRevision: 1,
-                    bins.TraceFlag: 1,
-                    **{getattr(bins, name): value for name, value in binary.items()},
-                }
-            )
-            for row in range(len(values)):
-                own = {getattr(fields, name): int(column[row]) for name, column in trace.items()}
-                number = {fields.TRACE_SEQUENCE_LINE: row + 1, fields.TRACE_SEQUENCE_FILE: row + 1}
-                file.header[row] = {**{getattr(fields, n): v for n, v in same.items()}, **number, **own}
-            file.trace.raw[:] = np.ascontiguousarray(values, np.float32)
-        with temporary.open("r+b") as stream:
-            stream.seek(EXACT_INTERVAL)
-            stream.write(struct.pack(">d", interval))
+    for name, column in {**same, "TraceInLine": number, "TraceInFile": number, **trace}.items():
+        headers[name] = column
+    traces = np.empty(count, [("header", f"V{TRACE_HEADER}"), ("samples", ">f4", (samples,))])
+    traces["header"], traces["samples"] = headers.view(f"V{TRACE_HEADER}"), values
+    with atomic(path) as temporary, temporary.open("wb") as stream:
+        stream.write(card.encode("cp500") + head)
+        traces.tofile(stream)

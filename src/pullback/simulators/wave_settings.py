@@ -154,7 +154,7 @@ class Tiles(Closed):
     """Pieces of a large velocity model in a file: each draw is one at a random place, resampled to the nodes of x."""
 
     file: str = Field(
-        description=".npy, .nc, .h5, .segy or .sgy, or raw float32 (.bin, .raw); $PULLBACK_DATA and others expand"
+        description=".npy, .nc, .h5, .segy, .sgy or .su, or raw float32 (.bin, .raw); $PULLBACK_DATA and others expand"
     )
     spacing: float | None = Field(
         default=None, gt=0, description="m between the file's nodes; not needed where the file has coordinates"
@@ -166,6 +166,7 @@ class Tiles(Closed):
     )
     units: Literal["m/s", "km/s"] = "m/s"
     variable: str | None = Field(default=None, description="of a netCDF or HDF5 file; not needed where it holds one")
+    inline: int | None = Field(default=None, description="of a cube in SEG-Y: the number of the line to cut tiles from")
     stretch: float = Field(default=1.0, gt=0, description="a tile covers this many times the section's own size")
     depth_from: float = Field(default=0.0, ge=0, description="m: tiles start at this depth or deeper")
 

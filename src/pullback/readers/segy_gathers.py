@@ -1,0 +1,185 @@
+"""Shot gathers in SEG-Y or Seismic Unix files, compared with an acquisition."""
+
+import logging
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from pullback.readers.segy_headers import (
+    FOOT,
+    Traces,
+    along_line,
+    interval,
+    load,
+    refuse_contradictions,
+    refuse_not_finite,
+)
+from pullback.readers.segy_layout import SegyError
+from pullback.simulators.acquisition import Acquisition
+
+log = logging.getLogger("pullback")
+
+MILLIMETRE = 1e-3
+
+Projection = Literal["x", "line"]
+
+
+def read_gathers(
+    path: Path | str, acquisition: Acquisition, project: Projection | None = None, finite: bool = True
+) -> np.ndarray:
+    """Shot gathers (source, time, receiver), float32, in the order of the acquisition's sources and receivers.
+
+    The time of the first sample is DelayRecordingTime. A file that begins earlier than the
+    acquisition, at time 0 for one, has the samples before it left out; one with as many samples as the acquisition and
+    a delay of 0 is taken sample by sample, with a warning. Dead traces and dummies are 0.
+
+    Args:
+        path: the file.
+        acquisition: what its gathers must be of.
+        project: of sources and receivers that do not lie on one straight line: ``x`` leaves out their Y, ``line``
+            takes the closest straight line.
+        finite: whether samples that are not are refused.
+
+    Raises:
+        SegyError: it is damaged, holds NaN, or does not match the acquisition; the message has the first difference.
+    """
+    traces = load(path)
+    refuse_contradictions(traces)
+    if finite:
+        refuse_not_finite(traces)
+    if traces.dead.any():
+        log.warning(
+            "%s: %d of %d traces are dead or dummies (2 and 3 in bytes 29-30): zero, as missing ones",
+            path,
+            np.count_nonzero(traces.dead),
+            len(traces),
+        )
+    first = _first_sample(traces, acquisition)
+    # The header's unit rounds positions; a millimetre is what files written here are good for.
+    tolerance, depth_tolerance = (
+        max(MILLIMETRE, min(float(traces.scalar(name).max()) / 2, 0.05 * acquisition.spacing))
+        for name in ("SourceGroupScalar", "ElevationScalar")
+    )
+    wanted = {
+        name: np.array([offset for _, offset in places])
+        for name, places in (("source", acquisition.sources), ("receiver", acquisition.receivers))
+    }
+    if not (traces.headers["SourceX"].any() or traces.headers["GroupX"].any()) and any(
+        w.any() for w in wanted.values()
+    ):
+        raise SegyError(
+            f"{path}: SourceX and GroupX (bytes 73 and 81) are zero in every trace: write the offsets of sources and "
+            "receivers there, in m with the scalar of bytes 71-72"
+        )
+    source, group = (np.round(offsets, 3) for offsets in _offsets(traces, project, tolerance))
+    order = np.lexsort((group, source))
+    shots, counts = np.unique(source, return_counts=True)
+    if len(shots) != len(wanted["source"]):
+        raise SegyError(
+            f"{path}: {len(shots)} shots, with sources from {source.min():g} to {source.max():g} m; wanted "
+            f"{len(wanted['source'])} from {wanted['source'].min():g} to {wanted['source'].max():g} m: give the "
+            "gathers of one event, or correct `sources` of the simulator"
+        )
+    if (counts != len(wanted["receiver"])).any():
+        bad = int(np.argmax(counts != len(wanted["receiver"])))
+        raise SegyError(
+            f"{path}: the shot at {shots[bad]:g} m has {counts[bad]} traces, wanted "
+            f"{len(wanted['receiver'])}: repair the file, or correct `receivers` of the simulator"
+        )
+    shape = len(shots), len(wanted["receiver"])
+    found = {"source": source[order].reshape(shape)[:, 0], "receiver": group[order].reshape(shape)}
+    for name in ("source", "receiver"):
+        _compare(traces, f"{name} offsets", found[name], np.sort(wanted[name]), tolerance)
+        below = _depths(traces, name)
+        if below.any():
+            depths = np.array([d for d, _ in getattr(acquisition, f"{name}s")])
+            _compare(traces, f"{name} depths", below, np.full(len(source), depths[0]), depth_tolerance)
+    shot, receiver = (np.argsort(np.argsort(wanted[name], kind="stable"), kind="stable") for name in wanted)
+    rows = order.reshape(shape)[shot][:, receiver]
+    gathers = np.empty(acquisition.data_shape, np.float32)
+    for gather, row in zip(gathers, rows, strict=True):
+        gather[:] = traces.values[row, first : first + acquisition.samples].T
+    return gathers
+
+
+def _depths(traces: Traces, name: str) -> np.ndarray:
+    """Depths of sources or receivers (trace,), m."""
+    if name == "source":
+        return traces.lengths("SourceDepth") - traces.lengths("SourceSurfaceElevation")
+    return -traces.lengths("ReceiverGroupElevation")
+
+
+def _offsets(traces: Traces, project: Projection | None, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets of source and receiver of every trace (trace,), m: along the straight line on which all of them lie."""
+    source, group = traces.places("Source"), traces.places("Group")
+    places = np.concatenate([source, group])
+    across = float(np.ptp(places[:, 1]))
+    along, aside = along_line(places)
+    if aside > tolerance and project is None:
+        said = (
+            f"{name} at Y from {v[:, 1].min():g} to {v[:, 1].max():g} m"
+            for name, v in (("sources", source), ("receivers", group))
+        )
+        raise SegyError(
+            f"{traces.path}: {' and '.join(said)} (bytes 77-80 and 85-88) lie up to {aside:.4g} m beside a straight "
+            "line, wanted a line in 2-D: say read.project: x to leave out Y, or read.project: line to take the closest "
+            "straight line"
+        )
+    if project and aside > tolerance:
+        beside = across if project == "x" else aside
+        log.warning("%s: sources and receivers up to %.4g m beside the line are projected onto it", traces.path, beside)
+    if project == "x":
+        return source[:, 0], group[:, 0]
+    return along[: len(source)], along[len(source) :]
+
+
+def _first_sample(traces: Traces, a: Acquisition) -> int:
+    """The sample at the time of the acquisition's first."""
+    path, samples, step = traces.path, traces.layout.samples, interval(traces)
+    if abs(step - 1e6 * a.output_interval) > 0.5 + 1e-9 * step:
+        raise SegyError(
+            f"{path}: a sample every {step:g} microseconds, wanted {1e6 * a.output_interval:g}: resample it, or "
+            "set output_interval of the simulator"
+        )
+    delays = np.unique(traces.delays())
+    delay = float(delays[0]) * 1e-3
+    early = max(0, round((a.output_interval - delay) / a.output_interval))
+    if len(delays) > 1 or abs(delay + (early - 1) * a.output_interval) > 0.5e-3 + 1e-9:
+        raise SegyError(
+            f"{path}: samples begin at {delay:g} to {delays[-1] * 1e-3:g} s (DelayRecordingTime, bytes 109-110), "
+            f"wanted {a.output_interval:g} s or whole intervals earlier, in all traces: correct it"
+        )
+    if delay == 0 and samples == a.samples:
+        log.warning("%s: no delay in its headers: its first sample is taken as that at %g s", path, a.output_interval)
+        return 0
+    if samples - early != a.samples:
+        raise SegyError(
+            f"{path}: {samples - early} samples from {a.output_interval:g} s on, wanted {a.samples}: cut it, or set "
+            "record_length of the simulator"
+        )
+    return early
+
+
+def _compare(traces: Traces, what: str, found: np.ndarray, wanted: np.ndarray, tolerance: float) -> None:
+    """Refuse positions (..., place) that are not the wanted ones (place,), in m."""
+    wanted = np.broadcast_to(wanted, found.shape)
+    away = np.abs(found - wanted)
+    if away.max() <= tolerance:
+        return
+    remedy = "correct the headers, or the positions in the simulator's settings"
+    factor = float((found * wanted).sum() / max((wanted**2).sum(), 1e-300))
+    power = 10.0 ** round(np.log10(factor)) if factor > 0 else 1.0
+    if traces.layout.feet and np.allclose(found, FOOT * wanted, rtol=1e-4, atol=tolerance):
+        remedy = "by the header lengths are in feet (bytes 3255-3256 hold 2), wanted 1 (metres), as they seem to be"
+    elif np.allclose(FOOT * found, wanted, rtol=1e-4, atol=tolerance):
+        remedy = "these look like feet: convert them to metres, or write 2 into bytes 3255-3256"
+    elif power != 1 and np.allclose(found, power * wanted, rtol=1e-6, atol=tolerance):
+        remedy = f"all are {power:g} times too large: the scalar (bytes 69-70, 71-72) was forgotten or is another"
+    elif np.ptp(found - wanted) <= 2 * tolerance:
+        remedy = f"all lie {(found - wanted).flat[0]:+g} m off: shift them"
+    worst = np.unravel_index(away.argmax(), away.shape)
+    raise SegyError(
+        f"{traces.path}: {what} from {found.min():g} to {found.max():g} m, wanted {wanted.min():g} to "
+        f"{wanted.max():g} m (number {worst[-1]} is {found[worst]:g}, wanted {wanted[worst]:g}); {remedy}"
+    )
