@@ -123,8 +123,8 @@ def _amplitudes(traces: Traces, interval: float) -> dict[str, str | float]:
     if bad == live.size:
         return found
     found["amplitude"] = _range(live[np.isfinite(live)])
-    some = live[:: max(1, len(live) // SPECTRA)].astype(np.float64)
-    some = some[np.isfinite(some).all(axis=1)]
+    some = live[:: max(1, len(live) // SPECTRA)]
+    some = some[np.isfinite(some).all(axis=1)].astype(np.float64)
     if interval > 0 and traces.layout.samples > 2 and len(some):
         power = (np.abs(np.fft.rfft(some - some.mean(axis=1, keepdims=True), axis=1)) ** 2).sum(axis=0)
         peak = np.fft.rfftfreq(traces.layout.samples, interval)[power.argmax()]

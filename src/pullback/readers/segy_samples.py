@@ -5,8 +5,8 @@ import numpy as np
 from pullback.readers.segy_layout import FORMATS, IBM, IEEE, Order
 
 INT32 = 2
-FEWEST = 200
-"""Words that are not zero, below which nothing is said of their format."""
+FEWEST, FEWEST_DISTINCT = 50, 200
+"""Words that are not zero, and different ones in a record, below which nothing is said of their format."""
 USUAL = (0x20, 0x60)
 """The first byte, without its sign, of floats from 1e-19 to 1e19 (IEEE) or 1e-39 to 1e38 (IBM)."""
 VELOCITIES = (300.0, 12_000.0)
@@ -84,7 +84,7 @@ def _is_record(words: np.ndarray) -> bool:
     """Whether values are many, of both signs and of sizes in more than one power of 16 (IBM) or 4 (IEEE)."""
     counts = np.sort(np.bincount((words >> 24) & 0x7F))
     negative = float((words >> 31).mean())
-    return 0.1 < negative < 0.9 and counts[-2] > 0.05 * len(words) and len(np.unique(words)) >= FEWEST
+    return 0.1 < negative < 0.9 and counts[-2] > 0.05 * len(words) and len(np.unique(words)) >= FEWEST_DISTINCT
 
 
 def _other_of_velocities(words: np.ndarray, code: int) -> str:
