@@ -50,9 +50,9 @@ def looks_like(words: np.ndarray, code: int, order: Order, velocities: bool = Fa
     usual = _share_usual(words)
     if code == INT32:
         return _named(IBM if _is_normalised(words) else IEEE) if usual > 0.99 else ""
+    if usual < 0.9 and _share_usual(words.byteswap()) > 0.95:
+        return f"floats in {'little' if order == '>' else 'big'}-endian order, unlike the headers"
     if usual < 0.5:
-        if _share_usual(words.byteswap()) > 0.99:
-            return f"floats in {'little' if order == '>' else 'big'}-endian order, unlike the headers"
         first = words >> 24
         return _named(INT32) if np.isin(first, (0x00, 0xFF)).mean() > 0.99 else ""
     if velocities:
@@ -84,7 +84,7 @@ def _is_record(words: np.ndarray) -> bool:
     """Whether values are many, of both signs and of sizes in more than one power of 16 (IBM) or 4 (IEEE)."""
     counts = np.sort(np.bincount((words >> 24) & 0x7F))
     negative = float((words >> 31).mean())
-    return 0.1 < negative < 0.9 and counts[-2] > 0.05 * len(words) and len(np.unique(words)) >= FEWEST_DISTINCT
+    return 0.1 < negative < 0.9 and counts[-2] > 0.02 * len(words) and len(np.unique(words)) >= FEWEST_DISTINCT
 
 
 def _other_of_velocities(words: np.ndarray, code: int) -> str:
