@@ -45,7 +45,7 @@ AUXILIARY = range(4, 11)
 """Time breaks, sweeps, timing marks, signatures: no records of a receiver."""
 FOOT = 0.3048
 MOST_WEIGHT = 64
-BLOCK = 2**23
+BLOCK = 2**20
 """Bytes read at once."""
 SAMPLED = 2**20
 """Words of a file that its format is judged by."""
