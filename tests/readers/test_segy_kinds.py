@@ -1,5 +1,6 @@
 """SEG-Y and Seismic Unix as they are met: what headers say is used, what contradicts itself is refused."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 import segyfiles
 
+from pullback.ensembles.store import EnsembleReader
 from pullback.problems.fwi import Fwi
-from pullback.readers.segy import SegyFiles, describe, read_gathers, read_model
+from pullback.problems.read import read
+from pullback.readers.segy import describe, read_gathers, read_model
 from pullback.readers.segy_layout import SegyError
 from pullback.readers.velocity import read_section
 from pullback.simulators.wave_settings import FwiSimulator, Tiles
@@ -191,7 +194,6 @@ def test_positions_beside_a_line_are_projected_where_the_study_says_so(tmp_path,
     with caplog.at_level(logging.WARNING, "pullback"):
         np.testing.assert_array_equal(read_gathers(written(tmp_path, **line), A, project="x"), Y)
     assert f"sources and receivers up to {beside} m beside the line are projected onto it" in caplog.text
-    assert SegyFiles(kind="segy", files={"test": ["a.segy"]}, project="line").project == "line"
 
 
 def test_the_closest_line(tmp_path):
@@ -209,6 +211,23 @@ def test_the_closest_line(tmp_path):
     np.testing.assert_array_equal(read_gathers(path, A, project="line"), Y)
     with pytest.raises(SegyError, match=r"source offsets from 60 to 300 m, wanted 100 to 500 m"):
         read_gathers(path, A, project="x")
+
+
+def test_a_study_reads_them(tmp_path):
+    """Two events: Seismic Unix with a dead trace, and SEG-Y of receivers beside the line of shots."""
+    files = [
+        written(tmp_path, suffix=".su", order="<", identification=[2, *[1] * 15]),
+        written(tmp_path, **CROSSED),
+    ]
+    simulator = {"sources": [100.0, 500.0], "receivers": 8}
+    names = {"problem": "waves", "kind": "fwi", "family": "line", "split": "test", "simulator": simulator}
+    job = {**names, "read": {"kind": "segy", "project": "x"}, "first_file": 0, "truth": False}
+    read(json.dumps(job), files, [], tmp_path / "a.h5")
+    with EnsembleReader(tmp_path / "a.h5") as reader:
+        y = reader.read("y")
+    np.testing.assert_array_equal(y[1], Y)
+    assert (y[0, 0, :, 0] == 0).all()
+    np.testing.assert_array_equal(y[0, 1], Y[1])
 
 
 # Sections
