@@ -65,7 +65,8 @@ def describe(path: Path | str) -> dict[str, str | float]:
     """
     traces = load(path)
     layout, headers = traces.layout, traces.headers
-    look = traces.looks_like()
+    # Of one sign are velocities, whatever float they are.
+    look = traces.looks_like(velocities=bool((traces.values > 0).all()))
     found: dict[str, str | float] = {
         "format": "Seismic Unix" if layout.is_su else "SEG-Y",
         "byte order": "big-endian" if layout.order == ">" else "little-endian",

@@ -8,7 +8,7 @@ import logging
 import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -148,10 +148,9 @@ def _segy(path: Path, stream: BinaryIO, size: int) -> Layout:
     return _counted(path, stream, size, layout, stated, trailers)
 
 
-def _number(content: bytes, order: Order, kind: str, place: int) -> int:
+def _number(content: bytes, order: Order, kind: str, place: int) -> Any:
     """One number of a header; ``place`` is its first byte, counted from 1."""
-    (value,) = struct.unpack_from(order + kind, content, place - 1)
-    return value  # type: ignore[no-any-return]
+    return struct.unpack_from(order + kind, content, place - 1)[0]
 
 
 def _more_text(stream: BinaryIO, said: int, revision: tuple[int, int]) -> int:
@@ -237,7 +236,7 @@ def _seismic_unix(path: Path, stream: BinaryIO, size: int) -> Layout:
             f"little-endian), and traces of {TRACE_HEADER} + 4 x that do not fill it: truncated, fetch it again, or it "
             "is SEG-Y and its name ends in .segy"
         )
-    layout = Layout(
+    return Layout(
         is_su=True,
         order=order,
         revision=(0, 0),
@@ -249,7 +248,6 @@ def _seismic_unix(path: Path, stream: BinaryIO, size: int) -> Layout:
         header=TRACE_HEADER,
         traces=size // (TRACE_HEADER + 4 * samples),
     )
-    return layout
 
 
 def _su_order(stream: BinaryIO, size: int) -> tuple[Order, int]:

@@ -55,10 +55,12 @@ def looks_like(words: np.ndarray, code: int, order: Order, velocities: bool = Fa
     if usual < 0.5:
         first = words >> 24
         return _named(INT32) if np.isin(first, (0x00, 0xFF)).mean() > 0.99 else ""
+    if code == IBM and _zero_digit(words) >= 0.02:
+        return _named(IEEE)
     if velocities:
         return _other_of_velocities(words, code)
     if code == IBM:
-        return "" if _zero_digit(words) < 0.02 else _named(IEEE)
+        return ""
     return _named(IBM) if _is_normalised(words) and _is_record(words) else ""
 
 
