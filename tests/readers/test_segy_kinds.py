@@ -11,7 +11,7 @@ import segyfiles
 from pullback.ensembles.store import EnsembleReader
 from pullback.problems.fwi import Fwi
 from pullback.problems.read import read
-from pullback.readers.segy import describe, read_gathers, read_model
+from pullback.readers.segy import SegyFiles, describe, read_gathers, read_model
 from pullback.readers.segy_layout import SegyError
 from pullback.readers.velocity import read_section
 from pullback.simulators.wave_settings import FwiSimulator, Tiles
@@ -228,6 +228,36 @@ def test_a_study_reads_them(tmp_path):
     np.testing.assert_array_equal(y[1], Y)
     assert (y[0, 0, :, 0] == 0).all()
     np.testing.assert_array_equal(y[0, 1], Y[1])
+
+
+def test_shots_in_files_of_their_own_are_one_event(tmp_path):
+    shots = []
+    for shot, order in enumerate("<>"):
+        rows = slice(8 * shot, 8 * shot + 8)
+        one = {"traces": TRACES[rows], "source": SOURCE[rows], "group": GROUP[rows], "order": order}
+        shots.append(written(tmp_path, **one).rename(tmp_path / f"shot{shot}.segy"))
+    np.testing.assert_array_equal(read_gathers(shots, A), Y)
+    whole = written(tmp_path)
+    study = {"kind": "segy", "files": {"test": [list(map(str, shots[::-1])), str(whole)]}}
+    job = {
+        **{"problem": "waves", "kind": "fwi", "family": "line", "split": "test", "first_file": 3, "truth": False},
+        "simulator": {"sources": [100.0, 500.0], "receivers": 8},
+        "read": {"kind": "segy"},
+        "files": SegyFiles(**study).files["test"],
+    }
+    read(json.dumps(job), [*shots[::-1], whole], [], tmp_path / "a.h5")
+    with EnsembleReader(tmp_path / "a.h5") as reader:
+        np.testing.assert_array_equal(reader.read("y"), [Y, Y])
+        assert reader.read("event_id").tolist() == [3 << 32, 4 << 32]
+        assert json.loads(reader.attributes["source_files"]) == ["shot1.segy, shot0.segy", "a.segy"]
+    with pytest.raises(SegyError, match=r"shot1\.segy and 1 more: the shot at 500 m has 16 traces, wanted 8|1 shots"):
+        read_gathers([shots[1], shots[1]], A)
+    with pytest.raises(
+        SegyError, match=r"a\.su: the format: found Seismic Unix, in .*shot0\.segy of the same event SEG-Y"
+    ):
+        read_gathers([shots[0], written(tmp_path, suffix=".su")], A)
+    with pytest.raises(ValueError, match=r"shot0\.segy is twice in test"):
+        SegyFiles(kind="segy", files={"test": [[str(shots[0]), str(shots[0])]]})
 
 
 # Sections

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pullback.study import load_study
+from pullback.study import StudyError, load_study
 from pullback.study.job_params import Plan
 
 SHOTS = [f"$PULLBACK_DATA/shot{i}.segy" for i in range(5)]
@@ -33,6 +33,20 @@ def test_segy_files_are_events_and_others_shards(monkeypatch):
     assert p.outside_models("waves", "line", "test", 2) == ["rock4.segy"]
     assert p.outside_files("waves", "pairs", "test", 3) == ["/data/shot3.segy"]
     assert p.outside_models("waves", "pairs", "test", 3) == []
+
+
+def test_files_of_one_event_go_to_one_job(monkeypatch):
+    monkeypatch.setenv("PULLBACK_DATA", "/data")
+    family = line("observed")
+    family["read"] = {"kind": "segy", "files": {"test": [SHOTS[0:2], SHOTS[2], SHOTS[3:5]]}}
+    p = plan(line=family)
+    assert p.shards("waves", "line", "test") == 2
+    assert p.outside_files("waves", "line", "test", 0) == [f"/data/shot{i}.segy" for i in range(3)]
+    assert p.outside_files("waves", "line", "test", 1) == [f"/data/shot{i}.segy" for i in (3, 4)]
+    assert json.loads(p.shard_job("waves", "line", "test", 0))["files"] == [SHOTS[0:2], SHOTS[2]]
+    family["read"] = {"kind": "netcdf", "files": {"test": [SHOTS[0:2]]}}
+    with pytest.raises(StudyError, match="a list in the list, wanted files: kind 'netcdf' reads each alone"):
+        plan(line=family)
 
 
 def test_a_job_names_files_as_the_study_does(monkeypatch):

@@ -149,10 +149,12 @@ def _read_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Findin
             yield Finding(PROBLEM, of, str(error))
             return
     for split in plan.splits(problem, name):
-        for path, model in zip_longest(family_files(family, split), family_models(family, split)):
+        for paths, model in zip_longest(family_files(family, split), family_models(family, split)):
+            path, *others = map(Path, paths)
             entries = family.read.entries.get(split)
             has_truth = family.role != "observed"
-            file = OutsideFile(Path(path), Path(model) if model else None, 0, 0, split, has_truth, entries)
+            of_entry = Path(model) if model else None
+            file = OutsideFile(path, of_entry, 0, 0, split, has_truth, entries, tuple(others))
             try:
                 with family.read.open(made, file) as events:
                     # Units and bounds show in the first events; to look at all would be to read them.

@@ -15,7 +15,7 @@ from pullback.problems.base import Problem, problem_of
 from pullback.problems.recorded import fitted_scale
 from pullback.readers.base import Block, Events, OutsideFile, ReadError
 from pullback.readers.invalid import invalid_events
-from pullback.study.kinds import ReaderSpec, parse
+from pullback.study.kinds import FileNames, ReaderSpec, names_of, parse
 
 log = logging.getLogger("pullback")
 
@@ -45,11 +45,12 @@ def read(
     reader: ReaderSpec = parse("readers", {**task["read"], "files": {}}, task.get("folder", "."))
     refuse_stale_files(task, reader.job_digest, files=[Path(file) for file in files])
     problem = problem_of(task)
+    groups = _by_entry(task.get("files"), [Path(file) for file in files])
     attributes = {
         "problem": task["problem"],
         "family": task["family"],
         "split": task["split"],
-        "source_files": json.dumps([Path(file).name for file in files]),
+        "source_files": json.dumps([", ".join(path.name for path in group) for group in groups]),
         "source_format": reader.kind,
     }
     x = problem.x if task["truth"] else None
@@ -57,13 +58,13 @@ def read(
     left_out: Counter[str] = Counter()
     scale = 1.0
     if pairs:
-        scale = fit_scale(reader, problem, pairs)
+        scale = fit_scale(reader, problem, _by_entry(task["pairs"], [Path(file) for file in pairs]))
         attributes["scale"] = repr(scale)
     with EnsembleWriter(out, x=x, y=problem.y, spec=job, attributes=attributes, columns=reader.columns) as writer:
-        for row, path in enumerate(files):
+        for row, (path, *others) in enumerate(groups):
             model = Path(models[row]) if models else None
             number = task["first_file"] + row
-            file = OutsideFile(Path(path), model, number, row, task["split"], bool(task["truth"]), entries)
+            file = OutsideFile(path, model, number, row, task["split"], bool(task["truth"]), entries, tuple(others))
             before = writer.n
             with reader.open(problem, file) as events:
                 for block in valid_blocks(reader, problem, file, events, scale):
@@ -78,18 +79,26 @@ def read(
             writer.note("left_out", json.dumps(left_out))
 
 
-def fit_scale(reader: ReaderSpec, problem: Problem, pairs: Sequence[Path | str]) -> float:
+def _by_entry(entries: list[FileNames] | None, files: list[Path]) -> list[list[Path]]:
+    """Files by entry of a job's `files`; a file that a simulator made has none."""
+    rest = iter(files)
+    return [[next(rest) for _ in names_of(entry)] for entry in entries] if entries else [[file] for file in rest]
+
+
+def fit_scale(reader: ReaderSpec, problem: Problem, pairs: Sequence[Sequence[Path | str]]) -> float:
     """The factor on y with which the first pairs of a file agree best with their simulation.
 
     Args:
         reader: of the file.
         problem: with a forward process.
-        pairs: the file, and its models where they are another.
+        pairs: the file, or files of one event, and its models where they are another.
 
     Raises:
         ReadError: no factor makes them alike.
     """
-    file = OutsideFile(Path(pairs[0]), Path(pairs[1]) if len(pairs) > 1 else None)
+    (path, *others), *models = pairs
+    model = Path(models[0][0]) if models else None
+    file = OutsideFile(Path(path), model, others=tuple(map(Path, others)))
     with reader.open(problem, file) as events:
         block = next(iter(valid_blocks(reader, problem, file, events)))
     assert block.x is not None

@@ -38,6 +38,7 @@ class OutsideFile:
         split: that it is of.
         has_truth: whether truth is to be read.
         entries: the part of its entries that is to be read; None: all (`ReaderSpec.entries`).
+        others: further files of the same event (`ReaderSpec.joins_files`).
     """
 
     path: Path
@@ -47,6 +48,7 @@ class OutsideFile:
     split: str = "test"
     has_truth: bool = True
     entries: Span | None = None
+    others: tuple[Path, ...] = ()
 
     def span(self, n: int) -> tuple[int, int]:
         """First entry to read, and the one after the last, of a file with n entries.

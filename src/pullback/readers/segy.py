@@ -13,7 +13,7 @@ number of microseconds is rarely exact: files of `pullback.report.segy` also hol
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field as Option
@@ -29,9 +29,13 @@ __all__ = ["SegyFiles", "describe", "read_gathers", "read_model"]
 
 
 class SegyFiles(GathersAndModels):
-    """SEG-Y or Seismic Unix files: the shot gathers of one event in each, and sections in depth as models."""
+    """SEG-Y or Seismic Unix: the shot gathers of an event in a file, or in several, and sections in depth as models."""
 
-    kind: Literal["segy"] = Option(description="the gathers of one event in each file: SEG-Y, or Seismic Unix (.su)")
+    joins_files: ClassVar[bool] = True
+
+    kind: Literal["segy"] = Option(
+        description="SEG-Y, or Seismic Unix (.su): the gathers of one event in each file, or list of files"
+    )
     project: Literal["x", "line"] | None = Option(
         default=None,
         description="of sources and receivers that do not lie on a straight line: x leaves out their Y, line projects "
@@ -39,12 +43,13 @@ class SegyFiles(GathersAndModels):
     )
 
     def files_per_shard(self, events: int) -> int:
-        """A file is one event."""
+        """An entry is one event."""
         return events
 
     def opened(self, stack: ExitStack, problem: Any, file: OutsideFile) -> Opened:
         """Read the gathers of the event, and compare its section with the nodes of x."""
-        y = read_gathers(file.path, problem.acquisition, self.project, finite=self.invalid == "refuse")[None]
+        paths = (file.path, *file.others)
+        y = read_gathers(paths, problem.acquisition, self.project, finite=self.invalid == "refuse")[None]
         if not file.model:
             return 1, rows(y), None
         section = read_model(file.model)

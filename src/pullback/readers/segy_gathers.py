@@ -1,6 +1,7 @@
 """Shot gathers in SEG-Y or Seismic Unix files, compared with an acquisition."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +27,10 @@ Projection = Literal["x", "line"]
 
 
 def read_gathers(
-    path: Path | str, acquisition: Acquisition, project: Projection | None = None, finite: bool = True
+    path: Path | str | Sequence[Path | str],
+    acquisition: Acquisition,
+    project: Projection | None = None,
+    finite: bool = True,
 ) -> np.ndarray:
     """Shot gathers (source, time, receiver), float32, in the order of the acquisition's sources and receivers.
 
@@ -35,7 +39,7 @@ def read_gathers(
     a delay of 0 is taken sample by sample, with a warning. Dead traces and dummies are 0.
 
     Args:
-        path: the file.
+        path: the file, or the files, of shots for one, that hold the event together.
         acquisition: what its gathers must be of.
         project: of sources and receivers that do not lie on one straight line: ``x`` leaves out their Y, ``line``
             takes the closest straight line.
@@ -44,10 +48,13 @@ def read_gathers(
     Raises:
         SegyError: it is damaged, holds NaN, or does not match the acquisition; the message has the first difference.
     """
-    traces = load(path)
-    refuse_contradictions(traces)
-    if finite:
-        refuse_not_finite(traces)
+    each = [load(one) for one in ([path] if isinstance(path, Path | str) else path)]
+    for one in each:
+        refuse_contradictions(one)
+        if finite:
+            refuse_not_finite(one)
+    traces = _joined(each)
+    path = traces.path
     if traces.dead.any():
         log.warning(
             "%s: %d of %d traces are dead or dummies (2 and 3 in bytes 29-30): zero, as missing ones",
@@ -101,6 +108,34 @@ def read_gathers(
     for gather, row in zip(gathers, rows, strict=True):
         gather[:] = traces.values[row, first : first + acquisition.samples].T
     return gathers
+
+
+def _joined(each: list[Traces]) -> Traces:
+    """The traces of several files, which must be recorded alike."""
+    first = each[0]
+    if len(each) == 1:
+        return first
+    for other in each[1:]:
+        for what, here, there in (
+            ("the format", *("Seismic Unix" if t.layout.is_su else "SEG-Y" for t in (first, other))),
+            ("samples of a trace", first.layout.samples, other.layout.samples),
+            ("the sample interval", interval(first), interval(other)),
+            ("the unit of lengths (bytes 3255-3256)", first.layout.feet, other.layout.feet),
+        ):
+            if here != there:
+                raise SegyError(
+                    f"{other.path}: {what}: found {there}, in {first.path} of the same event {here}: give files that "
+                    "are recorded alike"
+                )
+    return Traces(
+        path=Path(f"{first.path} and {len(each) - 1} more"),
+        layout=first.layout,
+        headers=np.concatenate([traces.headers for traces in each]),
+        number=np.concatenate([traces.number for traces in each]),
+        dead=np.concatenate([traces.dead for traces in each]),
+        values=np.concatenate([traces.values for traces in each]),
+        words=first.words,
+    )
 
 
 def _depths(traces: Traces, name: str) -> np.ndarray:

@@ -272,6 +272,15 @@ class Package(NamedTuple):
     purpose: str
 
 
+FileNames = str | Annotated[list[str], Field(min_length=1)]
+"""One entry of ``files``: a file, or files that hold one event together."""
+
+
+def names_of(entry: FileNames) -> list[str]:
+    """The files of one entry."""
+    return [entry] if isinstance(entry, str) else list(entry)
+
+
 class ReaderSpec(Closed):
     """Outside files of one format, as a family's block ``read`` names them.
 
@@ -281,6 +290,7 @@ class ReaderSpec(Closed):
         truth: the option without which no truth is read; empty where the files always hold it.
         requires: optional packages that read the format.
         own_forward: whether the problem's forward process is that of such observations where a family does not say so.
+        joins_files: whether an entry of ``files`` may be a list of files that hold one event together.
         takes_entries: whether ``open`` reads only the entries of a file that are asked for (`OutsideFile.span`).
         suffixes: endings of the files that ``inspect`` describes.
         NAMED: options that name files or entries, of which a job holds those of its own shard and split.
@@ -290,13 +300,15 @@ class ReaderSpec(Closed):
     truth: ClassVar[str] = ""
     requires: ClassVar[tuple[Package, ...]] = ()
     own_forward: ClassVar[bool] = False
+    joins_files: ClassVar[bool] = False
     takes_entries: ClassVar[bool] = False
     suffixes: ClassVar[tuple[str, ...]] = ()
     NAMED: ClassVar[frozenset[str]] = frozenset({"files", "models", "entries"})
 
     kind: str
-    files: dict[Split, Annotated[list[str], Field(min_length=1)]] = Field(
-        description="files of each split, relative to the working directory; $PULLBACK_DATA and other variables expand"
+    files: dict[Split, Annotated[list[FileNames], Field(min_length=1)]] = Field(
+        description="files of each split, relative to the working directory; $PULLBACK_DATA and other variables "
+        "expand. Of segy a list in the list is the files of one event"
     )
     entries: dict[Split, tuple[int | float, int | float]] = Field(
         default={},
@@ -397,8 +409,12 @@ def refuse_entries_twice(reader: ReaderSpec) -> None:
         if not 0 <= start < stop or (is_fraction((start, stop)) and stop > 1):
             raise ValueError(f"`entries.{split}`: found [{start}, {stop}], wanted 0 <= from < to, of fractions to <= 1")
     seen: dict[str, list[Split]] = {}
-    for split, names in reader.files.items():
-        for name in names:
+    for split, entries in reader.files.items():
+        if not reader.joins_files and any(isinstance(entry, list) for entry in entries):
+            raise ValueError(
+                f"`files.{split}`: a list in the list, wanted files: kind '{reader.kind}' reads each alone"
+            )
+        for name in (name for entry in entries for name in names_of(entry)):
             path = os.path.realpath(outside_path(name))
             for other in seen.get(path, []):
                 if other == split or not _are_apart(reader.entries.get(other), reader.entries.get(split)):

@@ -131,19 +131,21 @@ class Layout:
 
     def outside_files(self, problem: str, family: str, split: str, shard: int) -> list[str]:
         """The outside files that the observations of one shard are read from."""
-        return family_files(self.family(problem, family), split)[self.files_of_shard(problem, family, shard)]
+        entries = family_files(self.family(problem, family), split)[self.files_of_shard(problem, family, shard)]
+        return [name for entry in entries for name in entry]
 
     def outside_models(self, problem: str, family: str, split: str, shard: int) -> list[str]:
         """The outside files that the truth of one shard is read from, where they are others."""
         return family_models(self.family(problem, family), split)[self.files_of_shard(problem, family, shard)]
 
-    def fitted_pairs(self, problem: str, family: str) -> list[str]:
-        """The first outside file of a family, and its models, where a factor is fitted to its pairs."""
+    def fitted_pairs(self, problem: str, family: str) -> list[list[str]]:
+        """The first entry of a family's files, and its models, where a factor is fitted to its pairs."""
         reader = self.family(problem, family).read
         if reader is None or reader.scale != "fit":
             return []
         first = self.splits(problem, family)[0]
-        return [file for of in (family_files, family_models) for file in of(self.family(problem, family), first)[:1]]
+        spec = self.family(problem, family)
+        return [*family_files(spec, first)[:1], *([model] for model in family_models(spec, first)[:1])]
 
     def prior_files(self, problem: str, family: str) -> list[str]:
         """The user's own files that the events of one family alone depend on: tiles, the files of a shift."""

@@ -262,7 +262,7 @@ class Graph:
             return {"files": [paths.collisions(self.name, problem, family, split, shard)], "pairs": []}
         where = problem, family, split, shard
         found = {"files": self.plan.outside_files(*where), "models": self.plan.outside_models(*where)}
-        return {**found, "pairs": self.plan.fitted_pairs(problem, family)}
+        return {**found, "pairs": [name for entry in self.plan.fitted_pairs(problem, family) for name in entry]}
 
     def files_to_check(self, problem: str, family: str) -> dict[str, list[str]]:
         """What the check of a family's files reads: its shards, and training ensembles unless it is trained on."""
