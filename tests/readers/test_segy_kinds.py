@@ -74,6 +74,8 @@ READ = {
         "group": np.rint(60 * GROUP),
         "group_y": np.rint(80 * GROUP),
     },
+    "a line to the north": {"source": 5000, "source_y": SOURCE, "group": 5000, "group_y": GROUP},
+    "a line from 0 to the north": {"source": 0, "source_y": SOURCE, "group": 0, "group_y": GROUP},
     "a line at another Y": {"source_y": 4000, "group_y": 4000},
     "sweeps and time breaks": {
         "traces": np.concatenate([TRACES[:3], np.full((2, 64), 9.0), TRACES[3:]]),

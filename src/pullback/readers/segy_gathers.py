@@ -72,9 +72,8 @@ def read_gathers(
         name: np.array([offset for _, offset in places])
         for name, places in (("source", acquisition.sources), ("receiver", acquisition.receivers))
     }
-    if not (traces.headers["SourceX"].any() or traces.headers["GroupX"].any()) and any(
-        w.any() for w in wanted.values()
-    ):
+    has_places = any(traces.headers[name].any() for name in ("SourceX", "SourceY", "GroupX", "GroupY"))
+    if not has_places and any(offsets.any() for offsets in wanted.values()):
         raise SegyError(
             f"{path}: SourceX and GroupX (bytes 73 and 81) are zero in every trace: write the offsets of sources and "
             "receivers there, in m with the scalar of bytes 71-72"
