@@ -122,7 +122,10 @@ def test_it_reads_through_the_same_rule(folder):
         ({**FILES, "separator": "x"}, "toy.families.table.read.separator: found 'x', wanted another"),
         ({**FILES, "kind": "./own.py:Scale"}, "wanted a class made from pullback.study.kinds.ReaderSpec"),
         ({**FILES, "kind": "./none.py:Table"}, "toy.families.table.read.kind: there is no file"),
-        ({**FILES, "kind": "segy"}, "the files hold gathers, and problems of kind './own.py:Scale' read arrays, numbers"),
+        (
+            {**FILES, "kind": "segy"},
+            "the files hold gathers, and problems of kind './own.py:Scale' read arrays, numbers",
+        ),
     ],
 )
 def test_what_is_wrong_with_it_is_one_line(folder, read, words):

@@ -44,6 +44,10 @@ def test_files_of_one_event_go_to_one_job(monkeypatch):
     assert p.outside_files("waves", "line", "test", 0) == [f"/data/shot{i}.segy" for i in range(3)]
     assert p.outside_files("waves", "line", "test", 1) == [f"/data/shot{i}.segy" for i in (3, 4)]
     assert json.loads(p.shard_job("waves", "line", "test", 0))["files"] == [SHOTS[0:2], SHOTS[2]]
+    pair = {"kind": "segy", "files": {"test": [SHOTS[0:2]]}, "models": {"test": ROCKS[:1]}, "scale": "fit"}
+    p = plan(line={"role": "unseen", "read": pair})
+    assert p.fitted_pairs("waves", "line") == [["/data/shot0.segy", "/data/shot1.segy"], ["rock0.segy"]]
+    assert json.loads(p.shard_job("waves", "line", "test", 0))["pairs"] == [SHOTS[0:2], "rock0.segy"]
     family["read"] = {"kind": "netcdf", "files": {"test": [SHOTS[0:2]]}}
     with pytest.raises(StudyError, match="a list in the list, wanted files: kind 'netcdf' reads each alone"):
         plan(line=family)
