@@ -11,7 +11,7 @@ import segyfiles
 
 from pullback.problems.fwi import Fwi
 from pullback.readers.base import ReadError
-from pullback.readers.segy import describe, read_gathers, read_model
+from pullback.readers.segy import SegyFiles, read_gathers, read_model
 from pullback.simulators.wave_settings import FwiSimulator
 
 SEEDS, SAMPLE = 300, 15
@@ -88,7 +88,7 @@ def test_damaged_files_are_answered_or_refused_in_one_line(tmp_path, seeds):
         rng = np.random.default_rng(seed)
         path = whole(tmp_path, KINDS[seed % len(KINDS)], rng)
         path.write_bytes(damage(path.read_bytes(), rng, path.suffix == ".segy"))
-        for read in (lambda path: read_gathers(path, A), read_model, describe):
+        for read in (lambda path: read_gathers(path, A), read_model, SegyFiles.inspect):
             try:
                 said = look(read, path)
             except Exception as error:

@@ -155,6 +155,7 @@ REFUSED = {
         {"suffix": ".su", "own_interval": [16_000] * 15 + [8000]},
         r"is 16000 by the first trace \(bytes 117-118\) and 8000 by trace 15",
     ),
+    "only sweeps": ({"identification": 6}, r"no trace is a record of a receiver \(4 to 10 in bytes 29-30"),
     "only dead traces": ({"identification": 2}, r"no trace is live \(2 and 3 in bytes 29-30"),
     "receivers beside": (CROSSED, r"sources at Y from 300 to 300 m and receivers at Y from 0 to 0 m .*project: x"),
     "receivers on a curve": (CROOKED, r"receivers at Y from 0 to 620 m .* lie up to \d.* m beside .*project: line"),
@@ -293,6 +294,21 @@ def test_what_a_file_holds(tmp_path):
     assert found["amplitude"] == f"{np.float32(ricker.min()):.9g} to {np.float32(ricker.max()):.9g}"
     unix = describe(written(tmp_path, suffix=".su", order="<"))
     assert (unix["format"], unix["byte order"], unix["traces"]) == ("Seismic Unix", "little-endian", 16)
+
+
+def test_the_block_that_reads_a_file(tmp_path):
+    path = written(tmp_path, **CROOKED)
+    found = SegyFiles.inspect(path)
+    assert found.read == {"kind": "segy", "files": {"test": [str(path)]}, "project": "x"}
+    assert ("receiver Y (m)", "0 to 620") in found.lines
+    assert [plot.shape for plot in found.plots.values()] == [(64, 8), (64, 8)]
+    assert "project" not in SegyFiles.inspect(written(tmp_path)).read
+    refused = SegyFiles.inspect(written(tmp_path, code=1))
+    assert refused.read is None
+    assert "look like IEEE float (5)" in refused.hint
+    section = SegyFiles.inspect(written(tmp_path, traces=2000 + np.abs(TRACES), source=0, cdp=25 * np.arange(16)))
+    assert section.read is None
+    assert "name it under `models` of a family" in section.hint
 
 
 def test_what_a_file_holds_that_is_refused(tmp_path):

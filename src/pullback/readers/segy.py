@@ -18,11 +18,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field as Option
 
-from pullback.readers.base import OutsideFile
+from pullback.readers.base import Inspection, OutsideFile
 from pullback.readers.gathers import GathersAndModels, Opened, compare_coordinate, compare_shape, rows
+from pullback.readers.segy_description import described, is_crooked, is_section
 from pullback.readers.segy_gathers import read_gathers
-from pullback.readers.segy_headers import Traces, load
-from pullback.readers.segy_layout import FORMATS
+from pullback.readers.segy_headers import interval, load, refuse_contradictions, refuse_not_finite
+from pullback.readers.segy_layout import SegyError
 from pullback.readers.segy_sections import read_model
 
 __all__ = ["SegyFiles", "describe", "read_gathers", "read_model"]
@@ -32,6 +33,7 @@ class SegyFiles(GathersAndModels):
     """SEG-Y or Seismic Unix: the shot gathers of an event in a file, or in several, and sections in depth as models."""
 
     joins_files: ClassVar[bool] = True
+    suffixes: ClassVar[tuple[str, ...]] = (".segy", ".sgy", ".su")
 
     kind: Literal["segy"] = Option(
         description="SEG-Y, or Seismic Unix (.su): the gathers of one event in each file, or list of files"
@@ -61,6 +63,33 @@ class SegyFiles(GathersAndModels):
             compare_coordinate(of, problem.x, name, first + np.arange(length) * step, "interpolate, cut or shift it")
         return 1, rows(y), rows(section.velocity[None])
 
+    @classmethod
+    def inspect(cls, path: Path) -> Inspection:
+        """What a file holds, and the block that reads its gathers.
+
+        Raises:
+            pullback.readers.segy_layout.SegyError: its headers make no sense, or it is longer or shorter than they say.
+        """
+        traces = load(path)
+        lines = [(name, str(value)) for name, value in described(traces).items()]
+        if is_section(traces):
+            hint = f"a section of velocities; name it under `models` of a family, or as tiles: {{file: {path}}}"
+            try:
+                read_model(path)
+            except SegyError as error:
+                hint = str(error)
+            return Inspection(lines, None, hint, {"velocity": traces.values.T})
+        read = {"kind": "segy", "files": {"test": [str(path)]}, **({"project": "x"} if is_crooked(traces) else {})}
+        shots = np.unique(traces.places("Source"), axis=0, return_inverse=True)[1]
+        plots = {f"shot {shot + 1}": traces.values[shots == shot].T for shot in range(min(4, shots.max() + 1))}
+        try:
+            refuse_contradictions(traces)
+            refuse_not_finite(traces)
+            interval(traces)
+        except SegyError as error:
+            return Inspection(lines, None, str(error), plots)
+        return Inspection(lines, read, plots=plots)
+
 
 def describe(path: Path | str) -> dict[str, str | float]:
     """What a file holds, in order, by the words of its headers; of gathers and of sections.
@@ -68,71 +97,4 @@ def describe(path: Path | str) -> dict[str, str | float]:
     Raises:
         pullback.readers.segy_layout.SegyError: its headers make no sense, or it is longer or shorter than they say.
     """
-    traces = load(path)
-    layout, headers = traces.layout, traces.headers
-    # Of one sign are velocities, whatever float they are.
-    look = traces.looks_like(velocities=bool((traces.values > 0).all()))
-    found: dict[str, str | float] = {
-        "format": "Seismic Unix" if layout.is_su else "SEG-Y",
-        "byte order": "big-endian" if layout.order == ">" else "little-endian",
-        "revision": "none" if layout.is_su else "{}.{}".format(*layout.revision),
-        "sample format": f"{FORMATS[layout.code][1]} ({layout.code})"
-        + (f"; the samples look like {look}" if look else ""),
-        "traces": len(traces),
-        "dead traces": int(np.count_nonzero(traces.dead)),
-    }
-    shots, counts = np.unique(traces.places("Source"), axis=0, return_counts=True)
-    found |= {"shots": len(shots), "receivers per shot": _range(counts), "samples": layout.samples}
-    own = headers["SampleInterval"][headers["SampleInterval"] != 0]
-    step = layout.interval or (float(own[0]) if len(own) else 0.0)
-    found["sample interval"] = f"{step:g} (us of a record, mm of a section in depth)"
-    if len(own) and (np.ptp(own.astype(int)) or abs(step - own[0]) > 1):
-        found["sample interval of traces"] = _range(own)
-    for name in ("d1", "f1", "d2", "f2"):
-        if traces.has(name) and (np.abs(headers[name]) > NUMBER).any():
-            found[name] = _range(headers[name])
-    if len(traces.delays()):
-        found["first sample"] = f"{_range(traces.delays())} (ms of a record, m of a section in depth)"
-    found |= {
-        "coordinate scalar": _range(headers["SourceGroupScalar"]),
-        "depth scalar": _range(headers["ElevationScalar"]),
-    }
-    unit = "m, from feet" if layout.feet else "m"
-    for what, name in (("source", "Source"), ("receiver", "Group"), ("midpoint", "CDP_")):
-        for axis in "XY":
-            values = traces.lengths(name + axis)
-            if values.any() or name != "CDP_":
-                found[f"{what} {axis} ({unit})"] = _range(values)
-    found[f"source depth ({unit})"] = _range(traces.lengths("SourceDepth") - traces.lengths("SourceSurfaceElevation"))
-    found[f"receiver depth ({unit})"] = _range(-traces.lengths("ReceiverGroupElevation"))
-    if traces.has("Inline") and headers["Inline"].any():
-        found |= {"inlines": _range(headers["Inline"]), "crosslines": _range(headers["Crossline"])}
-    return found | _amplitudes(traces, step * 1e-6)
-
-
-def _range(values: np.ndarray) -> str:
-    low, high = values.min() + 0, values.max() + 0  # 0, not -0
-    return f"{low:.9g}" if low == high else f"{low:.9g} to {high:.9g}"
-
-
-NUMBER = 1e-30
-"""What is smaller is no float, but bytes of SEG-Y that are left there."""
-SPECTRA = 1000
-"""Traces that the spectrum is a mean of."""
-
-
-def _amplitudes(traces: Traces, interval: float) -> dict[str, str | float]:
-    """Range of the samples and the frequency at which the mean spectrum of a record peaks."""
-    live = traces.values[~traces.dead]
-    bad = int(np.count_nonzero(~np.isfinite(live)))
-    found: dict[str, str | float] = {"samples that are not finite": bad} if bad else {}
-    if bad == live.size:
-        return found
-    found["amplitude"] = _range(live[np.isfinite(live)])
-    some = live[:: max(1, len(live) // SPECTRA)]
-    some = some[np.isfinite(some).all(axis=1)].astype(np.float64)
-    if interval > 0 and traces.layout.samples > 2 and len(some):
-        power = (np.abs(np.fft.rfft(some - some.mean(axis=1, keepdims=True), axis=1)) ** 2).sum(axis=0)
-        peak = np.fft.rfftfreq(traces.layout.samples, interval)[power.argmax()]
-        found["peak of the spectrum (Hz, of a record)"] = float(f"{peak:.4g}")
-    return found
+    return described(load(path))

@@ -152,6 +152,8 @@ def load(path: Path | str) -> Traces:
     auxiliary = np.isin(code, AUXILIARY)
     if not auxiliary.any():
         return traces
+    if auxiliary.all():
+        raise SegyError(f"{path}: no trace is a record of a receiver (4 to 10 in bytes 29-30 are others): correct it")
     log.info("%s: %d auxiliary traces (codes 4 to 10 in bytes 29-30) are left out", path, auxiliary.sum())
     return traces.select(~auxiliary)
 
