@@ -131,7 +131,7 @@ def _read_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Findin
     from pullback.problems.base import problem_of
     from pullback.problems.read import fit_scale, valid_blocks
     from pullback.readers.base import OutsideFile, ReadError
-    from pullback.study.model import family_files, family_models
+    from pullback.study.model import family_entries, family_models
 
     family = plan.family(problem, name)
     assert family.read is not None
@@ -149,7 +149,7 @@ def _read_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Findin
             yield Finding(PROBLEM, of, str(error))
             return
     for split in plan.splits(problem, name):
-        for paths, model in zip_longest(family_files(family, split), family_models(family, split)):
+        for paths, model in zip_longest(family_entries(family, split), family_models(family, split)):
             path, *others = map(Path, paths)
             entries = family.read.entries.get(split)
             has_truth = family.role != "observed"

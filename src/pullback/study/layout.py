@@ -7,7 +7,7 @@ from typing import cast
 from pullback.study.base import SPLITS, Capability, Split
 from pullback.study.families import Family
 from pullback.study.kinds import ReaderSpec
-from pullback.study.model import Study, family_files, family_models, parameter_files, resolve_fallback
+from pullback.study.model import Study, family_entries, family_models, parameter_files, resolve_fallback
 from pullback.study.shifts import SimulatorShift
 
 
@@ -131,7 +131,7 @@ class Layout:
 
     def outside_files(self, problem: str, family: str, split: str, shard: int) -> list[str]:
         """The outside files that the observations of one shard are read from."""
-        entries = family_files(self.family(problem, family), split)[self.files_of_shard(problem, family, shard)]
+        entries = family_entries(self.family(problem, family), split)[self.files_of_shard(problem, family, shard)]
         return [name for entry in entries for name in entry]
 
     def outside_models(self, problem: str, family: str, split: str, shard: int) -> list[str]:
@@ -140,12 +140,11 @@ class Layout:
 
     def fitted_pairs(self, problem: str, family: str) -> list[list[str]]:
         """The first entry of a family's files, and its models, where a factor is fitted to its pairs."""
-        reader = self.family(problem, family).read
-        if reader is None or reader.scale != "fit":
+        spec = self.family(problem, family)
+        if spec.read is None or spec.read.scale != "fit":
             return []
         first = self.splits(problem, family)[0]
-        spec = self.family(problem, family)
-        return [*family_files(spec, first)[:1], *([model] for model in family_models(spec, first)[:1])]
+        return [*family_entries(spec, first)[:1], *([model] for model in family_models(spec, first)[:1])]
 
     def prior_files(self, problem: str, family: str) -> list[str]:
         """The user's own files that the events of one family alone depend on: tiles, the files of a shift."""

@@ -151,11 +151,16 @@ class Study(Closed):
         return self.evaluated(problem) if chosen is None else chosen
 
 
-def family_files(family: Family, split: str) -> list[list[str]]:
+def family_entries(family: Family, split: str) -> list[list[str]]:
     """The outside files of one split, by entry of `files`."""
     if family.read is None:
         return []
     return [[outside_path(name) for name in names_of(entry)] for entry in family.read.files.get(cast(Split, split), [])]
+
+
+def family_files(family: Family, split: str) -> list[str]:
+    """The outside files of one split."""
+    return [name for entry in family_entries(family, split) for name in entry]
 
 
 def family_models(family: Family, split: str) -> list[str]:
@@ -175,8 +180,7 @@ def resolve_fallback(problem: Problem, family: Family) -> Family:
     if family.fallback is None:
         return family
     read = family.read.files if family.read else {}
-    files = [name for split in read for entry in family_files(family, split) for name in entry]
-    files += [name for split in read for name in family_models(family, split)]
+    files = [name for split in read for name in family_files(family, split) + family_models(family, split)]
     files += parameter_files(problem, family)
     if files and all(Path(name).exists() for name in files):
         return family.model_copy(update={"fallback": None})
