@@ -96,7 +96,7 @@ def test_it_reads_through_the_same_rule(folder):
     for name, values in zip("abc", rows, strict=True):
         np.savetxt(f"{name}.txt", values, delimiter=";", fmt="%.9g")
     graph = Graph(plan, Path(__file__).parents[2] / "workflow/scripts")
-    assert graph.files_to_read("toy", "table", "test", 1) == {"files": ["c.txt"], "models": []}
+    assert graph.files_to_read("toy", "table", "test", 1) == {"files": ["c.txt"], "models": [], "pairs": []}
     assert "own.py" in graph.code_to_read("toy", "table")
     found = []
     for shard in range(2):
