@@ -187,10 +187,10 @@ def changed(name, change):
 @pytest.mark.parametrize(
     ("change", "mapping", "words"),
     [
-        (with_nan, {}, "'GenJet_eta' holds NaN or infinity .1, first in entry"),
-        (changed("genWeight", lambda w: np.where(w < 1, np.inf, w)), {}, "'genWeight' holds NaN or infinity"),
+        (with_nan, {}, "'GenJet_eta' is not finite in entry . .1 of 1"),
+        (changed("genWeight", lambda w: np.where(w < 1, np.inf, w)), {}, "'genWeight' is not finite in entry"),
         (shorter, {}, "has . values and 'Jet_phi' .; lists of one kind of jet must have the same length"),
-        (changed("Jet_genJetIdx", lambda i: ak.where(i == 0, -5, i)), {}, "holds -5, out of range"),
+        (changed("Jet_genJetIdx", lambda i: ak.where(i == 0, -5, i)), {}, "holds -5 in entry ., out of range"),
         (changed("Jet_genJetIdx", lambda i: ak.where(i >= 0, i + 7, i)), {}, "out of range of the list of truth jets"),
         (changed("Jet_genJetIdx", lambda i: i[:, :1]), {}, "match branch 'Jet_genJetIdx' has 1 values"),
         (changed("Jet_genJetIdx", lambda i: i * 1.0), {}, "wanted whole numbers"),

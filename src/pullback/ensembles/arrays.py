@@ -88,7 +88,7 @@ class ArrayEnsemble:
         self.n = len(found["y"])
         if x is not None:
             found["x"] = as_events(x, f"{name}: x")
-        for key, values, dtype in (("weight", weight, np.float32), ("event_id", event_id, np.int64)):
+        for key, values, dtype in (("weight", weight, np.float64), ("event_id", event_id, np.int64)):
             if values is not None:
                 found[key] = _finite(values, f"{name}: {key}", dtype)
         found.setdefault("event_id", np.arange(self.n))

@@ -78,7 +78,7 @@ class Pairs(NamedTuple):
     Attributes:
         x: truths (event, *x), float32, physical units.
         y: observations (event, *y), float32, physical units.
-        weight: nominal event weights (event,), float32; ones where the family has none.
+        weight: nominal event weights (event,), float64; ones where the family has none.
     """
 
     x: np.ndarray
@@ -113,8 +113,8 @@ class _Family:
 
 
 def nominal(weight: np.ndarray) -> np.ndarray:
-    """The nominal weight of each event (event,), float32: the first where there are several."""
-    return weight.reshape(len(weight), -1)[:, 0].astype(np.float32)
+    """The nominal weight of each event (event,), the first of several; float64, as its scale may be any."""
+    return weight.reshape(len(weight), -1)[:, 0].astype(np.float64)
 
 
 class TrainingData:
@@ -170,7 +170,7 @@ class TrainingData:
             for start in range(0, family.source.n, block):
                 stop = min(start + block, family.source.n)
                 x, y = (family.source.read(name, start, stop) for name in ("x", "y"))
-                weight = np.ones(stop - start, np.float32)
+                weight = np.ones(stop - start)
                 if family.weighted:
                     weight = nominal(family.source.read("weight", start, stop))
                 yield Pairs(x, y, weight)

@@ -194,7 +194,11 @@ def event_weights(reader: EnsembleReader, n: int) -> np.ndarray | None:
             f"{reader.path}: all weights of the first {n} events are zero, so that nothing can be averaged; leave "
             "`weight` out of the branch map, or correct the file"
         )
-    return None if not weight.size or (weight == weight[0]).all() else weight
+    if not weight.size or (weight == weight[0]).all():
+        return None
+    # Their scale has no meaning, and powers of very small or large ones have no place in float64; a power of two
+    # changes no digit.
+    return np.ldexp(weight, -np.frexp(weight.max())[1])
 
 
 def refuse_other_observations(case: Case, answer: PosteriorReader | UnfoldedReader) -> None:

@@ -84,6 +84,7 @@ class Unfolding:
             y=Branches(pt="Jet_pt", eta="Jet_eta", phi="Jet_phi", mass="Jet_mass"),
             x=Branches(pt="GenJet_pt", eta="GenJet_eta", phi="GenJet_phi", mass="GenJet_mass"),
             match="Jet_genJetIdx",
+            match_radius=1.0,  # beyond what the detector smears
             unknown_matches=0.0,
             event="event",
             weight="genWeight",

@@ -34,7 +34,7 @@ class Jets:
     """The jets of a chunk of collisions, as flat arrays.
 
     Attributes:
-        features: pt, eta, phi, mass (jet, 4).
+        features: pt, eta, phi, mass (jet, 4); a pT of -1 where a place holds no jet.
         counts: jets of each collision (collision,).
     """
 
@@ -62,6 +62,11 @@ def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     rise = rapidity(a[:, 0], a[:, 1], a[:, 3]) - rapidity(b[:, 0], b[:, 1], b[:, 3])
     turn = wrap(a[:, 2] - b[:, 2])
     return np.hypot(rise, turn)
+
+
+def separation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Delta R of jets a and b (pair, 4) in pseudorapidity and azimuth: of jets without a mass, too."""
+    return np.hypot(a[:, 1] - b[:, 1], wrap(a[:, 2] - b[:, 2]))
 
 
 def all_pairs(counts_a: np.ndarray, counts_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -111,7 +116,7 @@ def match(
         reco, truth: jets of one chunk.
         index: truth jet of each reconstructed jet within its collision (jet,), -1 for none; None: the nearest in
             Delta R below ``radius`` among the selected jets. One to one in both cases.
-        radius: largest distance of a pair where there is no index.
+        radius: largest distance of a pair where there is no index; pairs of the index beyond it are counted.
         y_pt_min, x_pt_min: GeV, selection on reconstructed and on truth jets.
         tally: counts of what happens, added to.
     """
@@ -124,6 +129,11 @@ def match(
         tally["of these beyond the truth list"] += int((index >= truth.counts[reco.entry]).sum())
     selected = (reco.features[a, 0] >= y_pt_min) & (truth.features[b, 0] >= x_pt_min)
     a, b = a[selected], b[selected]
+    if index is not None:
+        tally["selected pairs by the match branch"] += len(a)
+        tally["of these further apart than match_radius"] += int(
+            (separation(reco.features[a], truth.features[b]) > radius).sum()
+        )
     distances = distance(reco.features[a], truth.features[b])
     if index is None:
         near = distances < radius

@@ -7,6 +7,7 @@ is an event.
 
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,40 +15,26 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from pullback.core.angles import wrap
 from pullback.core.optional import require
 from pullback.readers.base import Block, Events, OutsideFile, ReadError
+from pullback.readers.branches import Branches, JetColumns, Wrong
+from pullback.readers.event_weights import Weights
+from pullback.readers.invalid import placeholders
 from pullback.readers.jets import Jets, match
 from pullback.readers.table import RootTable
-from pullback.study.base import Closed, canonical, job_digest
+from pullback.study.base import canonical, job_digest
 from pullback.study.kinds import Package, ReaderSpec
 
 log = logging.getLogger("pullback")
 
-JUDGED = ("test", "reference")
-"""Splits whose events are compared as distributions."""
-PT_MEDIAN_MAX = 5e3
-"""GeV; a larger median pT means that the file is in MeV."""
 ENTRY_BITS, JET_BITS = 36, 8
 """event_id of events by file and entry: ``file << 44 | entry << 8 | jet``."""
 NUMBERED_JET_BITS = 6
 """event_id of numbered collisions: ``number << 6 | jet``."""
-
-
-class Branches(Closed):
-    """Which branches of a ROOT file hold which feature. Plain column names, no expressions."""
-
-    pt: str
-    eta: str
-    phi: str
-    mass: str | None = Field(default=None, description="GeV; without it the jet is taken as massless")
-
-    @property
-    def names(self) -> list[str]:
-        """The branches that are named: pt, eta, phi and, where there is one, mass."""
-        return [name for name in (self.pt, self.eta, self.phi, self.mass) if name]
+_WITH_TREE = re.compile(r"(.+\.root[^:/]*):(?!//)(.+)")
+"""``file.root:Events``, as uproot has it."""
 
 
 class RootFiles(ReaderSpec):
@@ -59,8 +46,14 @@ class RootFiles(ReaderSpec):
         Package(name, name, "hep", "ROOT files") for name in ("uproot", "awkward")
     )
 
+    takes_entries: ClassVar[bool] = True
+
     kind: Literal["root"]
-    tree: str = "Events"
+    tree: str = Field(
+        default="Events",
+        description="the TTree or RNTuple: Events, /folder/Events, Events;1 of several with the name; also behind the "
+        "name of a file, file.root:Events",
+    )
     y: Branches = Field(description="reconstructed jets")
     x: Branches | None = Field(default=None, description="truth jets; left out for an observed family")
     match: str | None = Field(
@@ -68,7 +61,16 @@ class RootFiles(ReaderSpec):
         description="branch with the index of each reconstructed jet's truth jet (-1: none); without it the "
         "nearest in Delta R below match_radius, one to one",
     )
-    match_radius: float = Field(default=0.4, gt=0)
+    match_radius: float = Field(
+        default=0.4, gt=0, description="largest Delta R of a reconstructed jet and its truth jet"
+    )
+    far_matches: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        description="most pairs of `match` that are further apart than match_radius, as a fraction of the selected "
+        "ones; fewer are warned of",
+    )
     unknown_matches: float = Field(
         default=0.2,
         ge=0,
@@ -81,7 +83,9 @@ class RootFiles(ReaderSpec):
         description="branch with a number of each collision, unique in the split, that its events are known by; "
         "without it they are known by file and entry",
     )
-    weight: str | None = Field(default=None, description="branch with the event weight")
+    weight: str | None = Field(
+        default=None, description="branch with the event weight; LHEPdfWeight[3] is one of a vector, from 0 on"
+    )
     y_pt_min: float = Field(
         default=5.0, ge=5, description="GeV, selection on reconstructed jets: that of the problem, `reco_pt_min`"
     )
@@ -90,6 +94,29 @@ class RootFiles(ReaderSpec):
         ge=0,
         description="GeV, selection on truth jets; the likelihood of the built-in detector needs at least 20",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _trees_beside_files(cls, value: Any) -> Any:
+        """``file.root:Events`` as the file and its tree; files that are not on a disk are refused."""
+        files = value.get("files") if isinstance(value, dict) else None
+        if not isinstance(files, dict) or not all(isinstance(names, list) for names in files.values()):
+            return value
+        trees = {str(value["tree"]).strip("/")} if "tree" in value else set()
+        local: dict[str, list[Any]] = {}
+        for split, names in files.items():
+            for name in names:
+                if "://" in str(name):
+                    raise ValueError(
+                        f"`files`: {name} is not on a disk here, and a rerun depends on the file's content: copy it "
+                        "(xrdcp, curl -O) or mount its folder, and give the path"
+                    )
+                found = _WITH_TREE.fullmatch(str(name))
+                trees |= {found[2].strip("/")} if found else set()
+                local.setdefault(split, []).append(found[1] if found else name)
+        if len(trees) > 1:
+            raise ValueError(f"`files` and `tree` name the trees {', '.join(sorted(trees))}: give a family one tree")
+        return {**value, "files": {**files, **local}, **({"tree": trees.pop()} if trees else {})}
 
     @property
     def has_truth(self) -> bool:
@@ -104,8 +131,8 @@ class RootFiles(ReaderSpec):
 
     def branches(self, with_truth: bool) -> list[str]:
         """The branches that are read; without truth, those of observations only."""
-        truth = [*(self.x.names if self.x else ()), self.match] if with_truth else []
-        return [*self.y.names, *filter(None, (*truth, self.weight, self.event))]
+        truth = [*(self.x.columns.values() if self.x else ()), self.match] if with_truth else []
+        return [*self.y.columns.values(), *filter(None, (*truth, self.weight, self.event))]
 
     @contextmanager
     def open(self, problem: Any, file: OutsideFile) -> Iterator[Events]:
@@ -118,8 +145,11 @@ class RootFiles(ReaderSpec):
                 "source_format": table.format,
                 "source_entries": table.entries,
             }
-            summary = f"{table.format} '{self.tree}', {table.entries} entries"
-            yield Events(_Selection(self, file, table).blocks(), summary, found)
+            first, last = file.span(table.entries)
+            part = f", of them {first} to {last}" if (first, last) != (0, table.entries) else ""
+            selection = _Selection(self, file, table)
+            summary = f"{table.format} '{self.tree}', {table.entries} entries{part}"
+            yield Events(selection.blocks(first, last), summary, found, selection.left_out)
 
     def job_digest(self, path: Path) -> str | None:
         """The job digest of a file of `pullback.simulators.collider`."""
@@ -134,33 +164,43 @@ class _Selection:
     def __init__(self, spec: RootFiles, file: OutsideFile, table: RootTable):
         self.spec, self.file, self.table = spec, file, table
         self.tally: Counter[str] = Counter()
-        self.warned: set[str] = set()
+        self.left_out: Counter[str] = Counter()
+        self.first: dict[tuple[str, str, str], int] = {}
+        self.weights = Weights(file.path, spec.weight, file.split) if spec.weight else None
+        self.reco = JetColumns(table, spec.y, spec.placeholders)
+        self.truth = JetColumns(table, spec.x, spec.placeholders) if spec.x and file.has_truth else None
 
-    def blocks(self) -> Iterator[Block]:
-        for start, stop in self.table.chunks():
+    def blocks(self, first: int, last: int) -> Iterator[Block]:
+        for start, stop in self.table.chunks(first, last):
             block = self._block(start, stop)
+            if stop == last:
+                # Before the last block is given: who reads one block alone has then seen the checks of a small file.
+                self._check_file()
             if block is not None:
                 yield block
-        self._check_tally()
-        log.info("%s: %s", self.file.path.name, _say(self.tally))
 
     def _block(self, start: int, stop: int) -> Block | None:
         """The events of some entries; None where no jet is left."""
         spec, table = self.spec, self.table
-        reco = self._jets(spec.y, start, stop)
+        reco = self._jets(self.reco, spec.y_pt_min, start, stop)
         self.tally["entries"] += stop - start
-        self.tally["reconstructed jets"] += len(reco.features)
-        x = None
-        if self.file.has_truth:
-            assert spec.x is not None
-            truth = self._jets(spec.x, start, stop)
-            self.tally["truth jets"] += len(truth.features)
+        self.tally["reconstructed jets"] += int((reco.features[:, 0] > 0).sum())
+        if self.truth:
+            truth = self._jets(self.truth, spec.x_pt_min, start, stop)
+            self.tally["truth jets"] += int((truth.features[:, 0] > 0).sum())
             index = self._match_index(spec.match, reco, start, stop) if spec.match else None
             cuts = {"radius": spec.match_radius, "y_pt_min": spec.y_pt_min, "x_pt_min": spec.x_pt_min}
             rows, partners = match(reco, truth, index, tally=self.tally, **cuts)
-            x = truth.features[partners]
         else:
             rows = np.flatnonzero(reco.features[:, 0] >= spec.y_pt_min)
+            partners = rows
+        keep = np.ones(stop - start, bool)
+        numbers: dict[str, np.ndarray] = {}
+        events = np.bincount(reco.entry[rows], minlength=stop - start)
+        for name in filter(None, (spec.weight, spec.event)):
+            numbers[name], valid = self._numbers(name, start, stop, events)
+            keep &= valid
+        rows, partners = rows[keep[reco.entry[rows]]], partners[keep[reco.entry[rows]]]
         self.tally["events"] += len(rows)
         if not len(rows):
             return None
@@ -168,103 +208,142 @@ class _Selection:
         jet = rows - reco.start[entry]
         bits = NUMBERED_JET_BITS if spec.event else JET_BITS
         if (most := int(jet.max())) >= 1 << bits:
-            raise ReadError(f"{table.path}: {most + 1} jets in one entry, wanted at most {1 << bits}; raise `y_pt_min`")
+            raise ReadError(
+                f"{table.path}: {most + 1} jets in entry {start + int(entry[np.argmax(jet)])}, wanted at most "
+                f"{1 << bits}; raise `y_pt_min`"
+            )
         columns: dict[str, np.ndarray] = {}
         if spec.event:
-            group = self._numbers(spec.event, start, stop)[entry]
+            group = self._collisions(spec.event, numbers[spec.event], keep)[entry]
         else:
             group = (entry + start).astype(np.int64) | (np.int64(self.file.number) << ENTRY_BITS)
             columns = {"source_entry": (entry + start).astype(np.int64), "source_index": jet.astype(np.int32)}
-        if spec.weight:
-            columns["weight"] = table.numbers(spec.weight, start, stop).astype(np.float64)[entry]
-            self._check_weight(columns["weight"])
+        if self.weights:
+            weight = numbers[self.weights.name].astype(np.float64)
+            used = np.isin(np.arange(stop - start), entry)
+            self.weights.add(weight[keep], np.arange(start, stop)[keep], used[keep])
+            columns["weight"] = weight[entry]
+        x = truth.features[partners] if self.truth else None
         return Block(reco.features[rows, :3], x, (group << bits) | jet, group, columns)
 
-    def _jets(self, branches: Branches, start: int, stop: int) -> Jets:
-        """Jets of some entries in GeV and radians; massless without a mass branch."""
-        flat, counts = self.table.lists(branches.names, start, stop)
-        features = np.zeros((len(flat[0]), 4))
-        features[:, : len(flat)] = np.stack(flat, axis=1)
-        self._check_units(features, branches)
-        features[:, 2] = wrap(features[:, 2])
-        features[:, 3] = np.maximum(features[:, 3], 0.0)  # rounding makes masses of single particles slightly negative
-        return Jets(features, counts)
+    def _jets(self, columns: JetColumns, pt_min: float, start: int, stop: int) -> Jets:
+        """Jets of some entries; those with a value that is none are refused, or left out and counted.
 
-    def _check_units(self, features: np.ndarray, branches: Branches) -> None:
-        if not len(features):
-            return
-        path = self.table.path
-        if (median := float(np.median(features[:, 0]))) > PT_MEDIAN_MAX:
-            raise ReadError(
-                f"{path}: the median of '{branches.pt}' is {median:.4g}, wanted GeV; it looks like MeV, "
-                "write the file in GeV"
-            )
-        largest = float(np.abs(features[:, 2]).max())
-        if largest > 2 * np.pi + 0.01:
-            raise ReadError(
-                f"{path}: '{branches.phi}' reaches {largest:.4g}, wanted radians; it looks like degrees, "
-                "write the file in radians"
-            )
-        if largest > np.pi + 0.01 and branches.phi not in self.warned:
-            self.warned.add(branches.phi)
-            log.warning("%s: '%s' reaches %.4g, outside [-pi, pi]: wrapped", path, branches.phi, largest)
+        Jets below the cut are no events: where such a one is left out, it is not counted.
+        """
+        jets, pt, wrong = columns.read(start, stop)
+        self._leave_out(wrong, "jets", jets.entry + start, ~(pt < pt_min))
+        return jets
+
+    def _leave_out(self, wrong: Wrong, of: str, entry: np.ndarray, events: np.ndarray) -> None:
+        """Refuse or count values that are none.
+
+        Args:
+            wrong: (branch, what they are) -> where (value,).
+            of: what has a value: jets, or entries.
+            entry: that each value is of (value,).
+            events: that are lost with each (value,).
+        """
+        for (name, what), where in wrong.items():
+            if not where.any():
+                continue
+            first = int(entry[np.argmax(where)])
+            if self.spec.invalid == "refuse":
+                raise ReadError(
+                    f"{self.table.path}: branch '{name}' is {what} in entry {first} ({int(where.sum())} of "
+                    f"{len(where)} {of} up to entry {int(entry[-1])}): repair the file, or leave such {of} out by "
+                    f"read.invalid: drop{'; `placeholders` lists what is one' if what == 'a placeholder' else ''}"
+                )
+            self.first.setdefault((of, name, what), first)
+            self.tally[f"{of} left out as '{name}' is {what}"] += int(where.sum())
+            self.left_out[f"'{name}' is {what}"] += int(events[where].sum())
 
     def _match_index(self, name: str, reco: Jets, start: int, stop: int) -> np.ndarray:
         """The truth jet of each reconstructed one within its collision (jet,), -1 for none."""
         path = self.table.path
-        (index,), counts = self.table.lists([name], start, stop)
+        (column,), counts = self.table.lists([name], start, stop)
         if (different := np.flatnonzero(counts != reco.counts)).size:
             row = int(different[0])
             raise ReadError(
                 f"{path}: in entry {start + row} the match branch '{name}' has {counts[row]} values for "
                 f"{reco.counts[row]} reconstructed jets; wanted one for each, correct `match`"
             )
-        if index.dtype.kind not in "iu":
+        if column.values.dtype.kind not in "iu":
             raise ReadError(
-                f"{path}: the match branch '{name}' holds {index.dtype}, wanted whole numbers; correct `match`"
+                f"{path}: the match branch '{name}' holds {column.values.dtype}, wanted whole numbers; correct `match`"
             )
-        index = index.astype(np.int64)
+        there = reco.features[:, 0] > 0
+        index = np.where(there, column.values.astype(np.int64), -1)
+        none = np.isin(index, self.spec.placeholders) & (index < -1)
+        wrong = {(name, "missing (None)"): column.missing & there, (name, "a placeholder"): none & ~column.missing}
+        self._leave_out(wrong, "jets", reco.entry + start, reco.features[:, 0] >= self.spec.y_pt_min)
+        index[column.missing | none] = -1
         if (index < -1).any():
+            row = int(np.argmax(index < -1))
             raise ReadError(
-                f"{path}: the match branch '{name}' holds {int(index.min())}, out of range: wanted -1 (none) or the "
-                "number of a truth jet; correct `match`"
+                f"{path}: the match branch '{name}' holds {index[row]} in entry {start + int(reco.entry[row])}, out of "
+                "range: wanted -1 (none) or the number of a truth jet; correct `match`"
             )
         return index
 
-    def _numbers(self, name: str, start: int, stop: int) -> np.ndarray:
-        """The number of each collision (entry,), int64."""
-        numbers, largest = self.table.numbers(name, start, stop), 1 << (63 - NUMBERED_JET_BITS)
-        if numbers.dtype.kind not in "iu" or (numbers < 0).any() or (numbers >= largest).any():
+    def _numbers(self, name: str, start: int, stop: int, events: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A number of each collision, and where it is one (entry,); ``events`` (entry,) are lost where it is not."""
+        column = self.table.numbers(name, start, stop)
+        values, missing = column.values, column.missing
+        finite = np.isfinite(values)
+        wrong = {
+            (name, "missing (None)"): missing,
+            (name, "not finite"): ~finite & ~missing,
+            (name, "a placeholder"): placeholders(np.where(missing, np.nan, values), self.spec.placeholders) & finite,
+        }
+        self._leave_out(wrong, "entries", np.arange(start, stop), events)
+        return values, ~np.any(list(wrong.values()), axis=0)
+
+    def _collisions(self, name: str, numbers: np.ndarray, keep: np.ndarray) -> np.ndarray:
+        """The number that each collision is known by (entry,), int64."""
+        known, largest = numbers[keep], 1 << (63 - NUMBERED_JET_BITS)
+        if numbers.dtype.kind not in "iu" or (known < 0).any() or (known >= largest).any():
             raise ReadError(
-                f"{self.table.path}: '{name}' holds {numbers.dtype} from {numbers.min()} to {numbers.max()}, wanted "
+                f"{self.table.path}: '{name}' holds {numbers.dtype} from {known.min()} to {known.max()}, wanted "
                 f"whole numbers from 0 to {largest - 1}; name another branch in `event`, or leave it out"
             )
         return numbers.astype(np.int64)
 
-    def _check_weight(self, weight: np.ndarray) -> None:
-        if self.file.split in JUDGED and (weight < 0).any():
-            raise ReadError(
-                f"{self.table.path}: {int((weight < 0).sum())} of {len(weight)} weights in '{self.spec.weight}' are "
-                "negative. Training takes them, evaluation does not, as distances between distributions need "
-                f"probabilities: resample the files of the split '{self.file.split}' to positive weights, or leave "
-                "`weight` out"
-            )
-
-    def _check_tally(self) -> None:
+    def _check_file(self) -> None:
+        """What shows in the whole file: matches, weights, whether anything is left."""
         spec, path, tally = self.spec, self.table.path, self.tally
+        log.info("%s: %s", path, _say(tally))
+        for (of, name, what), entry in self.first.items():
+            count = tally[f"{of} left out as '{name}' is {what}"]
+            log.warning("%s: %d %s left out: branch '%s' is %s, first in entry %d", path, count, of, name, what, entry)
         beyond, named = tally["of these beyond the truth list"], tally["named by the match branch"]
         if beyond > spec.unknown_matches * named:
             raise ReadError(
                 f"{path}: {beyond} of {named} indices in '{spec.match}' are out of range of the list of truth jets, "
-                f"wanted at most {spec.unknown_matches:.0%}; `match` must number the jets of `x`"
+                f"wanted at most {spec.unknown_matches:.0%} (`unknown_matches`); `match` must number the jets of `x`"
             )
         if beyond:
             log.warning("%s: %d of %d matched jets name a truth jet that is not stored: unmatched", path, beyond, named)
+        far, pairs = tally["of these further apart than match_radius"], tally["selected pairs by the match branch"]
+        if far > spec.far_matches * pairs:
+            raise ReadError(
+                f"{path}: {far} of {pairs} pairs by '{spec.match}' are further apart than match_radius "
+                f"{spec.match_radius:g}, wanted at most {spec.far_matches:.0%} (`far_matches`); `match` must number "
+                "the jets of `x` from 0 on. Without `match` the nearest are taken"
+            )
+        if far:
+            log.warning(
+                "%s: %d of %d matched jets are further from their truth jet than match_radius %g: kept",
+                path, far, pairs, spec.match_radius,
+            )  # fmt: skip
         if not tally["events"]:
             raise ReadError(
                 f"{path}: no jets are left after selection (y_pt_min {spec.y_pt_min:g}, x_pt_min {spec.x_pt_min:g} "
-                f"GeV), wanted at least one; found {_say(tally)}. Lower the cuts or check the branch map"
+                f"GeV), wanted at least one; found {_say(tally)}. Lower the cuts or check the branch map and its "
+                "`units`"
             )
+        if self.weights:
+            self.weights.check()
 
 
 def _say(tally: Counter) -> str:

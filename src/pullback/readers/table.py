@@ -4,8 +4,10 @@ Only plain columns are read: string expressions on an RNTuple silently give empt
 """
 
 import difflib
+import re
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,27 @@ from pullback.core.optional import require
 from pullback.readers.base import ReadError, short
 
 CHUNK_ENTRIES = 50_000
+_ELEMENT = re.compile(r"(.+)\[(\d+)\]")
+"""One of a vector: ``LHEPdfWeight[3]``."""
+_UNIT = re.compile(r"[\[(]\s*([^\W\d_][^\[\]()]*?)\s*[\])]\s*$")
+"""A unit at the end of a title: ``transverse momentum [MeV]``."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """Some entries of a column, flattened.
+
+    Attributes:
+        values: numbers (value,); 0 where there is none.
+        missing: where an optional column has no value (value,).
+        counts: values of each entry (entry,); None where each has one.
+        fixed: whether each entry has an array of the same length.
+    """
+
+    values: np.ndarray
+    missing: np.ndarray
+    counts: np.ndarray | None = None
+    fixed: bool = False
 
 
 class RootTable:
@@ -22,7 +45,7 @@ class RootTable:
 
     Args:
         path: the ROOT file.
-        tree: name of the TTree or RNTuple in it.
+        tree: of the TTree or RNTuple in it: ``Events``, ``/folder/Events``, or ``Events;1`` of several with the name.
 
     Raises:
         ReadError: no such file, not a ROOT file, truncated, no such tree, no entries.
@@ -30,22 +53,20 @@ class RootTable:
 
     def __init__(self, path: Path, tree: str):
         self.path, self.name = Path(path), tree
-        _check_whole(self.path)
-        uproot = require("uproot", "hep")
-        try:
-            self._file = uproot.open(self.path)
-            kinds = {key.partition(";")[0]: kind for key, kind in self._file.classnames(recursive=True).items()}
-        except Exception as error:
-            raise ReadError(f"{self.path}: cannot be opened as a ROOT file ({short(error)}); is it damaged?") from None
-        tables = {key: kind for key, kind in kinds.items() if kind in ("TTree", "TNtuple") or kind.endswith("RNTuple")}
-        if tree not in tables:
+        self._file, tables = open_root(self.path)
+        key = _find(tables, tree)
+        if key is None:
             self._file.close()
-            has = ", ".join(f"{key} ({kind.removeprefix('ROOT::')})" for key, kind in tables.items()) or "none at all"
+            has = ", ".join(f"{each.partition(';')[0]} ({kind})" for each, kind in tables.items()) or "none at all"
             raise ReadError(f"{self.path}: there is no TTree or RNTuple '{tree}'; it has {has}. Set `tree`")
-        self.format = tables[tree].removeprefix("ROOT::")
-        self._table = self._file[tree]
-        self.entries = int(self._table.num_entries)
-        if not self.entries:
+        self.format = tables[key]
+        try:
+            self._table = self._file[key]
+            self.entries = int(self._table.num_entries)
+        except Exception as error:
+            self._file.close()
+            raise ReadError(f"{self.path}: '{tree}' cannot be opened ({short(error)}); is it damaged?") from None
+        if self.entries <= 0:
             self._file.close()
             raise ReadError(
                 f"{self.path}: '{tree}' has no entries, wanted at least one; leave the file out of the study"
@@ -57,82 +78,159 @@ class RootTable:
     def __exit__(self, *_: Any) -> None:
         self._file.close()
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns."""
+        try:
+            # All keys of an RNTuple with 1500 fields take uproot 15 s; the top level takes less than one.
+            return list(dict.fromkeys(self._table.keys(recursive=self.format != "RNTuple")))
+        except Exception as error:
+            raise ReadError(f"{self.path}: the columns of '{self.name}' cannot be read ({short(error)})") from None
+
     def require(self, names: list[str]) -> None:
         """Raise a ReadError unless all these columns are there."""
         for name in names:
-            if name not in self._table:
-                # All keys of an RNTuple with 1500 fields take uproot 15 s; the top level takes less than one.
-                there = list(dict.fromkeys(self._table.keys(recursive=self.format != "RNTuple")))
+            if not self._has(self._element(name)[0]):
+                there = self.names
                 near = difflib.get_close_matches(name, there, n=1)
                 hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(there[:12])} ..."
                 raise ReadError(
                     f"{self.path}: there is no branch '{name}' in '{self.name}'; {hint} Correct the branch map"
                 )
 
-    def column(self, name: str, start: int, stop: int) -> Any:
-        """One column of some entries, as an awkward array of numbers; NaN and infinity are refused."""
+    def unit(self, name: str) -> str:
+        """What stands in brackets at the end of a column's title; empty where nothing does."""
+        branch = self._branch(name)
+        found = _UNIT.search(str(getattr(branch, "title", "") or getattr(branch, "description", "") or ""))
+        return found[1] if found else ""
+
+    def typename(self, name: str) -> str:
+        """The C++ type of a column."""
+        return str(self._branch(name).typename)
+
+    def column(self, name: str, start: int, stop: int) -> Column:
+        """Some entries of a column of numbers, or of lists of numbers."""
         ak = require("awkward", "hep")
         try:
-            values = self._table[name].array(entry_start=start, entry_stop=stop, library="ak")
+            values = self._branch(name).array(entry_start=start, entry_stop=stop, library="ak")
+            length = len(values)
+        except ReadError:
+            raise
         except Exception as error:
             raise ReadError(
                 f"{self.path}: branch '{name}' cannot be read ({short(error)}); it is damaged, fetch or make it again"
             ) from None
-        if len(values) != stop - start:
+        if length != stop - start:
             raise ReadError(
-                f"{self.path}: branch '{name}' gives {len(values)} of the entries {start} to {stop}; it is damaged"
+                f"{self.path}: branch '{name}' gives {length} of the entries {start} to {stop}; is it damaged?"
             )
+        fixed, counts = False, None
         try:
-            bad = ~np.isfinite(ak.to_numpy(ak.flatten(values, axis=None)))
+            if values.ndim == 2:
+                fixed = bool(values.layout.purelist_isregular)
+                values = ak.fill_none(values, [], axis=0)  # a list that is missing has no jets
+                counts = ak.to_numpy(ak.num(values)).astype(np.int64)
+                values = ak.flatten(values)
+            missing = ak.to_numpy(ak.is_none(values))
+            flat = np.asarray(ak.to_numpy(ak.fill_none(values, 0) if missing.any() else values))
+            usable = values.ndim == 1 and flat.dtype.kind in "iufb" and flat.ndim == 1
         except (TypeError, ValueError):
-            raise ReadError(f"{self.path}: branch '{name}' holds {values.type}, wanted numbers; name another") from None
-        if bad.any():
-            per_entry = ak.to_numpy(ak.num(values)) if values.ndim > 1 else np.ones(len(values), dtype=int)
-            entry = start + int(np.searchsorted(np.cumsum(per_entry), np.flatnonzero(bad)[0], side="right"))
-            raise ReadError(
-                f"{self.path}: branch '{name}' holds NaN or infinity ({int(bad.sum())}, first in entry {entry}), "
-                "wanted finite numbers; repair or leave out these entries"
-            )
-        return values
+            usable = False
+        if not usable:
+            raise ReadError(f"{self.path}: branch '{name}' holds {values.type}, wanted numbers; name another")
+        return Column(np.ma.getdata(flat), missing, counts, fixed)
 
-    def numbers(self, name: str, start: int, stop: int) -> np.ndarray:
-        """A column with one number for each entry (entry,)."""
-        ak = require("awkward", "hep")
-        values = self.column(name, start, stop)
-        if values.ndim != 1:
+    def numbers(self, name: str, start: int, stop: int) -> Column:
+        """A column with one number for each entry; ``name[i]`` is the i-th of a vector, from 0 on."""
+        stem, index = self._element(name)
+        column = self.column(stem, start, stop)
+        if index is None:
+            if column.counts is not None:
+                raise ReadError(
+                    f"{self.path}: branch '{name}' holds {self.typename(stem)}, wanted one number per entry; name "
+                    f"another, or one of the list: {name}[0]"
+                )
+            return column
+        if column.counts is None:
+            raise ReadError(f"{self.path}: branch '{stem}' holds one number per entry; leave [{index}] out")
+        if (short_lists := column.counts <= index).any():
+            entry = int(np.argmax(short_lists))
             raise ReadError(
-                f"{self.path}: branch '{name}' holds {values.type}, wanted one number per entry; name another"
+                f"{self.path}: branch '{stem}' has {column.counts[entry]} values in entry {start + entry}, wanted one "
+                f"of number {index}; numbers start at 0"
             )
-        return ak.to_numpy(values)
+        place = np.cumsum(column.counts) - column.counts + index
+        return Column(column.values[place], column.missing[place])
 
-    def lists(self, names: list[str], start: int, stop: int) -> tuple[list[np.ndarray], np.ndarray]:
-        """Columns with a list for each entry, flattened (jet,), and the common lengths of the lists (entry,)."""
-        ak = require("awkward", "hep")
-        flat: list[np.ndarray] = []
+    def lists(self, names: list[str], start: int, stop: int) -> tuple[list[Column], np.ndarray]:
+        """Columns with a list for each entry, and the common lengths of the lists (entry,)."""
+        columns: list[Column] = []
         lengths: np.ndarray | None = None
         for name in names:
-            values = self.column(name, start, stop)
-            if values.ndim != 2:
+            column = self.column(name, start, stop)
+            if column.counts is None:
                 raise ReadError(
-                    f"{self.path}: branch '{name}' holds {values.type}, wanted a list per entry; name another"
+                    f"{self.path}: branch '{name}' holds {self.typename(name)}, wanted a list per entry; name another"
                 )
-            counts = ak.to_numpy(ak.num(values))
             if lengths is None:
-                lengths = counts
-            if (different := np.flatnonzero(counts != lengths)).size:
+                lengths = column.counts
+            if (different := np.flatnonzero(column.counts != lengths)).size:
                 row = int(different[0])
                 raise ReadError(
                     f"{self.path}: in entry {start + row} branch '{names[0]}' has {lengths[row]} values and '{name}' "
-                    f"{counts[row]}; lists of one kind of jet must have the same length, correct the branch map"
+                    f"{column.counts[row]}; lists of one kind of jet must have the same length, correct the branch map"
                 )
-            flat.append(ak.to_numpy(ak.flatten(values)))
+            columns.append(column)
         assert lengths is not None
-        return flat, lengths.astype(np.int64)
+        return columns, lengths
 
-    def chunks(self) -> Iterator[tuple[int, int]]:
+    def chunks(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """First and last entry of each chunk."""
-        for start in range(0, self.entries, CHUNK_ENTRIES):
-            yield start, min(start + CHUNK_ENTRIES, self.entries)
+        for first in range(start, stop, CHUNK_ENTRIES):
+            yield first, min(first + CHUNK_ENTRIES, stop)
+
+    def _element(self, name: str) -> tuple[str, int | None]:
+        """A column, and which of its vector is meant."""
+        found = _ELEMENT.fullmatch(name)
+        return (found[1], int(found[2])) if found and not self._has(name) else (name, None)
+
+    def _has(self, name: str) -> bool:
+        try:
+            return name in self._table
+        except Exception as error:
+            raise ReadError(f"{self.path}: the columns of '{self.name}' cannot be read ({short(error)})") from None
+
+    def _branch(self, name: str) -> Any:
+        try:
+            return self._table[name]
+        except Exception as error:
+            raise ReadError(f"{self.path}: branch '{name}' cannot be opened ({short(error)})") from None
+
+
+def open_root(path: Path) -> tuple[Any, dict[str, str]]:
+    """An open ROOT file, and its tables: ``folder/name;cycle`` -> TTree, TNtuple or RNTuple.
+
+    Raises:
+        ReadError: no such file, not a ROOT file, or damaged.
+    """
+    _check_whole(path)
+    uproot = require("uproot", "hep")
+    try:
+        file = uproot.open(path)
+        kinds = file.classnames(recursive=True)
+    except Exception as error:
+        raise ReadError(f"{path}: cannot be opened as a ROOT file ({short(error)}); is it damaged?") from None
+    named = {key: str(kind).removeprefix("ROOT::") for key, kind in kinds.items()}
+    return file, {key: kind for key, kind in named.items() if kind in ("TTree", "TNtuple", "RNTuple")}
+
+
+def _find(tables: dict[str, str], tree: str) -> str | None:
+    """The key of a table: the last cycle of its name that is one, as a directory or histogram may have the same."""
+    wanted = tree.strip("/")
+    if wanted in tables:
+        return wanted
+    cycles = [key for key in tables if key.rpartition(";")[0] == wanted]
+    return max(cycles, key=lambda key: int(key.rpartition(";")[2]), default=None)
 
 
 def _check_whole(path: Path) -> None:

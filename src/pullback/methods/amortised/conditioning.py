@@ -65,10 +65,10 @@ def read_members(ensemble: Ensemble, scaling: Scaling, rng: np.random.Generator)
             weights.append(weight[inside])
         groups.append(ensemble.read("group", first, last)[inside])
     names, group = np.unique(np.concatenate(groups), return_inverse=True)
-    scale = np.float32(magnitude / ensemble.n or 1.0)
+    scale = magnitude / ensemble.n or 1.0
     return Members(
         np.concatenate(pieces),
-        np.concatenate(weights) / scale if weights else None,
+        (np.concatenate(weights) / scale).astype(np.float32) if weights else None,
         None if len(names) == len(chosen) else group,
     )
 

@@ -81,7 +81,7 @@ class RandomTruth(Method[None]):
 
 
 def _probabilities(weight: np.ndarray, path: Path) -> np.ndarray:
-    positive = np.maximum(weight.astype(np.float64), 0.0)
+    positive = np.maximum(weight, 0.0)
     if not positive.any():
         raise RandomTruthError(
             f"{path}: none of {len(weight)} event weights is positive, and truths are drawn in proportion to them; "

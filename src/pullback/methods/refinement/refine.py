@@ -268,7 +268,7 @@ def _weights(ensemble: Ensemble, chosen: np.ndarray) -> np.ndarray | None:
     """
     if "weight" not in ensemble.columns:
         return None
-    weight = nominal(read_rows(ensemble, "weight", chosen)).astype(np.float64)
+    weight = nominal(read_rows(ensemble, "weight", chosen))
     if (weight < 0).any() or not weight.any():
         raise RefineError(
             f"{ensemble.path}: {int((weight < 0).sum())} of {len(weight)} event weights are negative"

@@ -1,0 +1,76 @@
+"""Event weights of a ROOT file: refused where nothing can be learned from them, warned of where one decides all."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from pullback.core.particles import effective_size
+from pullback.readers.base import ReadError
+
+log = logging.getLogger("pullback")
+
+JUDGED = ("test", "reference")
+"""Splits whose events are compared as distributions."""
+LARGEST = 1000.0
+"""In units of the median; a larger weight is warned of."""
+
+
+class Weights:
+    """The weights of the collisions of one file.
+
+    Args:
+        path, name: the file and its branch.
+        split: that the file is of.
+    """
+
+    def __init__(self, path: Path, name: str, split: str):
+        self.path, self.name, self.split = path, name, split
+        self._entry: list[np.ndarray] = []
+        self._weight: list[np.ndarray] = []
+        self._used: list[np.ndarray] = []
+
+    def add(self, weight: np.ndarray, entry: np.ndarray, used: np.ndarray) -> None:
+        """Weights (collision,) float64, the entries that they are of, and which have events.
+
+        Raises:
+            ReadError: negative ones, in a split that is compared.
+        """
+        if self.split in JUDGED and (negative := (weight < 0) & used).any():
+            raise ReadError(
+                f"{self.path}: {int(negative.sum())} of {int(used.sum())} weights in '{self.name}' are negative, the "
+                f"first in entry {int(entry[np.argmax(negative)])}. Training takes them, evaluation does not, as "
+                "distances between distributions need probabilities: resample the files of the split "
+                f"'{self.split}' to positive weights, or leave `weight` out"
+            )
+        self._weight.append(weight)
+        self._entry.append(entry)
+        self._used.append(used)
+
+    def check(self) -> None:
+        """Compare the weights of the whole file with each other.
+
+        Raises:
+            ReadError: they sum to zero or less.
+        """
+        weight, entry, used = (np.concatenate(each) for each in (self._weight, self._entry, self._used))
+        size = np.abs(weight)
+        top = float(size.max(initial=0.0))
+        share = weight[used] / (top or 1.0)
+        if not share.any():
+            raise ReadError(
+                f"{self.path}: the weights in '{self.name}' of all {len(share)} collisions with jets are zero, so that "
+                "there is nothing to learn or to judge; name another branch in `weight`, or leave it out"
+            )
+        if share.sum() <= 1e-6 * np.abs(share).sum():
+            raise ReadError(
+                f"{self.path}: the weights in '{self.name}' of {len(share)} collisions with jets sum to "
+                f"{share.sum() * top:.3g}, wanted more than zero; name another branch in `weight`, or leave it out"
+            )
+        if top > LARGEST * (median := float(np.median(size))):
+            log.warning(
+                "%s: the largest weight in '%s', %.4g in entry %d, is far above the median, %.4g: the effective sample "
+                "size is %.1f of %d collisions",
+                self.path, self.name, weight[np.argmax(size)], entry[np.argmax(size)], median,
+                effective_size(size), len(weight),
+            )  # fmt: skip

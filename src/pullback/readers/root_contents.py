@@ -1,0 +1,138 @@
+"""What a ROOT file holds, and the block `read` that its names suggest."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pullback.readers.base import ReadError
+from pullback.readers.branches import ANGLE_MAX, MASS_MAX, PT_MEDIAN_MAX
+from pullback.readers.table import RootTable, open_root
+
+FIRST = 1000
+"""Entries that ranges are taken from."""
+MANY = 300
+"""Of a table with more columns the values of those alone are looked at that a branch map may name."""
+_FEATURE = re.compile(r"(?P<stem>.*?)[_.]?(?P<feature>pt|eta|phi|mass|m)", re.IGNORECASE)
+_TRUTH = re.compile(r"gen|truth|true|particle|hadron|mc", re.IGNORECASE)
+_MATCH = re.compile(r"(gen|truth|true|match).*(idx|index|match)|match", re.IGNORECASE)
+WEIGHTS = ("genWeight", "weight", "weights", "mcEventWeight", "mcEventWeights", "eventWeight", "event_weight")
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """The tables of a ROOT file with their columns, and the range of each in the first entries.
+
+    Returns:
+        ``format``, ``path``, and ``trees``: of each ``tree``, ``kind``, ``entries`` and ``columns``; of these ``name``,
+        ``type``, ``lists`` (whether an entry has a list of numbers), and ``range`` and ``median`` of the numbers; the
+        last three None where it holds no numbers or was not looked at. A tree that cannot be read has an ``error``.
+
+    Raises:
+        ReadError: no ROOT file, or damaged.
+    """
+    file, tables = open_root(Path(path))
+    file.close()
+    trees: list[dict[str, Any]] = []
+    for key, kind in tables.items():
+        try:
+            with RootTable(path, key) as table:
+                names = table.names
+                columns = [_column(table, name, len(names) <= MANY or _may_be_mapped(name)) for name in names]
+                trees.append({"tree": key, "kind": kind, "entries": table.entries, "columns": columns})
+        except ReadError as error:
+            trees.append({"tree": key, "kind": kind, "entries": 0, "columns": [], "error": str(error)})
+    known = [tree["tree"].rpartition(";")[0] for tree in trees]
+    for tree, name in zip(trees, known, strict=True):
+        if known.count(name) == 1:
+            tree["tree"] = name
+    return {"format": "root", "path": str(path), "trees": trees}
+
+
+def _may_be_mapped(name: str) -> bool:
+    return bool(_FEATURE.fullmatch(name) or _MATCH.search(name) or name in WEIGHTS)
+
+
+def _column(table: RootTable, name: str, with_values: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": name, "type": table.typename(name), "lists": None, "range": None, "median": None}
+    if not with_values:
+        return found
+    try:
+        column = table.column(name, 0, min(FIRST, table.entries))
+    except ReadError:
+        return found
+    found["lists"] = column.counts is not None
+    values = column.values[~column.missing]
+    values = values[np.isfinite(values)].astype(np.float64)
+    if len(values):
+        found["range"] = [float(values.min()), float(values.max())]
+        # Zeros pad arrays of fixed length.
+        found["median"] = float(np.median(values[values != 0])) if values.any() else 0.0
+    return found
+
+
+def propose(contents: dict[str, Any]) -> dict[str, Any] | None:
+    """A block `read` for the first table that holds jets, by the names of its columns; None where none does.
+
+    Args:
+        contents: as `describe` gives them.
+    """
+    for tree in contents["trees"]:
+        columns = {column["name"]: column for column in tree["columns"] if column["lists"] is not None}
+        jets = _jets({name for name, column in columns.items() if column["lists"]})
+        reco = _best([stem for stem in jets if not _TRUTH.search(stem)])
+        if reco is None:
+            continue
+        read: dict[str, Any] = {"kind": "root", "files": {"test": [contents["path"]]}, "tree": tree["tree"]}
+        read["y"] = _with_units(jets[reco], columns)
+        truth = _best([stem for stem in jets if _TRUTH.search(stem)])
+        if truth is not None:
+            read["x"] = _with_units(jets[truth], columns)
+            found = [name for name in columns if name.startswith(reco) and _is_match(columns[name], reco)]
+            if found:
+                read["match"] = min(found, key=len)
+        weights = [name for name in WEIGHTS if name in columns]
+        if weights:
+            read["weight"] = weights[0] + ("[0]" if columns[weights[0]]["lists"] else "")
+        return read
+    return None
+
+
+def _jets(names: set[str]) -> dict[str, dict[str, str]]:
+    """Beginning of the names -> the names of pt, eta, phi and, where there is one, mass."""
+    found: dict[str, dict[str, str]] = {}
+    for name in sorted(names):
+        if match := _FEATURE.fullmatch(name):
+            feature = {"m": "mass"}.get(match["feature"].lower(), match["feature"].lower())
+            found.setdefault(match["stem"], {}).setdefault(feature, name)
+    order = ("pt", "eta", "phi", "mass")
+    return {
+        stem: {feature: features[feature] for feature in order if feature in features}
+        for stem, features in found.items()
+        if {"pt", "eta", "phi"} <= features.keys()
+    }
+
+
+def _best(stems: list[str]) -> str | None:
+    """The one that is named after jets, or the only one; of several the shortest."""
+    named = [stem for stem in stems if "jet" in stem.lower()]
+    chosen = named or (stems if len(stems) == 1 else [])
+    return min(chosen, key=lambda stem: (len(stem), stem), default=None)
+
+
+def _is_match(column: dict[str, Any], stem: str) -> bool:
+    """Whether a column holds the numbers of truth jets."""
+    return bool(column["lists"] and "int" in column["type"].lower() and _MATCH.search(column["name"][len(stem) :]))
+
+
+def _with_units(names: dict[str, str], columns: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A branch map, with the units that its values suggest."""
+    median = {feature: columns[name]["median"] or 0.0 for feature, name in names.items()}
+    units = {}
+    if median["pt"] > PT_MEDIAN_MAX:
+        units["pt"] = "MeV"
+    if "mass" in names and median["mass"] > (MASS_MAX * median["pt"] if "pt" not in units else PT_MEDIAN_MAX / 10):
+        units["mass"] = "MeV"
+    if max(map(abs, columns[names["phi"]]["range"] or [0.0])) > ANGLE_MAX:
+        units["phi"] = "deg"
+    return {**names, **({"units": units} if units else {})}
