@@ -161,9 +161,9 @@ def weighted(path, weight):
     return EnsembleReader(path)
 
 
-@pytest.mark.parametrize("memory_mb", [100, 0])
-def test_event_weights_come_with_their_members(tmp_path, memory_mb):
-    weight = np.random.default_rng(0).normal(3, 5, 60)  # signed
+@pytest.mark.parametrize(("memory_mb", "scale"), [(100, 1), (0, 1), (100, 1e-60), (100, 1e200)])
+def test_event_weights_come_with_their_members(tmp_path, memory_mb, scale):
+    weight = scale * np.random.default_rng(0).normal(3, 5, 60)  # signed
     plain = write(tmp_path / "plain.h5", 0, 1, 60, theta=False)
     data = TrainingData([weighted(tmp_path / "w.h5", weight)], [plain], memory_mb)
     sets = data.sets(generator("w"), 3, (20, 20))

@@ -105,9 +105,9 @@ class JetColumns:
         self.table, self.listed, self.columns = table, listed, branches.columns
         self.units = {str(quantity): unit for quantity, unit in branches.units.items()}
         self._warned = False
-        for quantity in WANTED.keys() & self.columns.keys():
-            name = self.columns[quantity]
-            titled, wanted = table.unit(name), WANTED[quantity]
+        for quantity, wanted in WANTED.items():
+            name = self.columns.get(quantity)
+            titled = table.unit(name) if name else ""
             if not titled or not _is_unit(titled, wanted):
                 continue
             given = self.units.setdefault(quantity, titled)

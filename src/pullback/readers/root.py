@@ -256,7 +256,8 @@ class _Selection:
                 )
             self.first.setdefault((of, name, what), first)
             self.tally[f"{of} left out as '{name}' is {what}"] += int(where.sum())
-            self.left_out[f"'{name}' is {what}"] += int(events[where].sum())
+            if lost := int(events[where].sum()):
+                self.left_out[f"'{name}' is {what}"] += lost
 
     def _match_index(self, name: str, reco: Jets, start: int, stop: int) -> np.ndarray:
         """The truth jet of each reconstructed one within its collision (jet,), -1 for none."""
