@@ -13,8 +13,8 @@ USERS = (
     "metrics.calibration",
     "metrics.sample",
     "problems.unfolding",
+    "readers.branches",
     "readers.jets",
-    "readers.root",
     "report.export",
     "simulators.detector",
 )

@@ -7,11 +7,13 @@ from scipy.stats import norm
 
 from pullback.core import seeding
 from pullback.core.angles import wrap
+from pullback.ensembles.arrays import ArrayEnsemble
 from pullback.ensembles.fields import Field
 from pullback.methods.base import PosteriorSamples
 from pullback.methods.infer import _checked
 from pullback.metrics import arrays, pairs
-from pullback.metrics.bootstrap import Replicas
+from pullback.metrics.bootstrap import Replicas, effective_groups
+from pullback.metrics.case import event_weights
 from pullback.metrics.distances import circular_wasserstein
 from pullback.metrics.floors import Distances
 from pullback.metrics.sample import Sample, Space
@@ -55,6 +57,16 @@ def test_one_draw_with_all_the_weight_is_a_point(gain):
     wanted = np.abs((weight * x).sum(axis=1) / weight.sum(axis=1) - truth)
     for score in (arrays.energy_score, arrays.crps):
         assert score(x, truth, weight) == pytest.approx(wanted, rel=2e-3, abs=2e-3)
+
+
+@pytest.mark.parametrize("scale", [1e-100, 1e-30, 1e30, 1e100])
+def test_the_scale_of_event_weights_has_no_meaning(scale):
+    weight = np.random.default_rng(2).exponential(size=500)
+    plain, scaled = (event_weights(ArrayEnsemble(np.zeros((500, 1)), weight=w), 500) for w in (weight, scale * weight))
+    np.testing.assert_allclose(plain / plain.sum(), weight / weight.sum(), rtol=1e-14)
+    np.testing.assert_allclose(scaled / scaled.sum(), weight / weight.sum(), rtol=1e-14)
+    group = np.arange(500) // 2
+    assert effective_groups(group, scaled) == pytest.approx(effective_groups(group, weight))
 
 
 def chain(rng, events, draws):

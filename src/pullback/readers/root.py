@@ -148,7 +148,8 @@ class RootFiles(ReaderSpec):
             first, last = file.span(table.entries)
             part = f", of them {first} to {last}" if (first, last) != (0, table.entries) else ""
             selection = _Selection(self, file, table)
-            summary = f"{table.format} '{self.tree}', {table.entries} entries{part}"
+            units = "".join(f", {each}" for each in selection.converted)
+            summary = f"{table.format} '{self.tree}', {table.entries} entries{part}{units}"
             yield Events(selection.blocks(first, last), summary, found, selection.left_out)
 
     def job_digest(self, path: Path) -> str | None:
@@ -169,6 +170,14 @@ class _Selection:
         self.weights = Weights(file.path, spec.weight, file.split) if spec.weight else None
         self.reco = JetColumns(table, spec.y, spec.placeholders)
         self.truth = JetColumns(table, spec.x, spec.placeholders) if spec.x and file.has_truth else None
+
+    @property
+    def converted(self) -> list[str]:
+        """The branches that are not in GeV and radians, with their units."""
+        maps = [self.reco, *([self.truth] if self.truth else [])]
+        return [
+            f"'{each.columns[of]}' in {unit}" for each in maps for of, unit in each.units.items() if of in each.columns
+        ]
 
     def blocks(self, first: int, last: int) -> Iterator[Block]:
         for start, stop in self.table.chunks(first, last):
