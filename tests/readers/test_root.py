@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 pytest.importorskip("uproot", reason="pip install 'pullback[hep]'")
 import awkward as ak
+import uproot
 from rootfiles import MAP, collisions, read_job, wanted_pairs, write
 
 from pullback.core.optional import MissingExtraError
@@ -283,6 +285,20 @@ def test_cms_ttbar(tmp_path, caplog):
     assert load(tmp_path / "nearest.h5")["digest"] == found["digest"]
     read(read_job({**MAP, "y_pt_min": 5.0}, truth=False), TTBAR, tmp_path / "observed.h5")
     assert load(tmp_path / "observed.h5")["y"].shape == (537, 3)
+
+
+@needs_cms
+def test_a_flipped_bit_is_found_by_the_checksum_of_its_page(tmp_path):
+    whole = CMS / "nano_dy_rntuple.root"
+    with uproot.open(whole) as file:
+        form = file["Events"]["Jet_pt"].to_akform()[0].to_json()
+        column = int(re.findall(r"column-(\d+)", form)[-1])
+        page = file["Events"].page_link_list[0][column].pages[0].locator
+    content = bytearray(whole.read_bytes())
+    content[page.offset + page.num_bytes - 1] ^= 1
+    (tmp_path / "a.root").write_bytes(content)
+    with pytest.raises(ReadError, match=r"a.root: branch 'Jet_pt' does not have its checksum"):
+        read(read_job(truth=False), tmp_path / "a.root", tmp_path / "a.h5")
 
 
 @pytest.mark.parametrize("split", ["test", "reference"])

@@ -100,6 +100,12 @@ def test_units_that_are_none(units, words):
         spec({}, y={**MAP["y"], "units": units})
 
 
+def test_a_factor_on_angles_is_refused():
+    assert not list(spec({}).check(None))
+    ((key, text),) = spec({}, scale=1.02).check(None)
+    assert (key, "would stretch angles" in text) == ("scale", True)
+
+
 def test_a_part_of_a_file(tmp_path, branches):
     """Events keep the number that they have in the whole file."""
     source = write(tmp_path / "a.root", branches)

@@ -194,6 +194,13 @@ def test_a_title_says_the_unit(tmp_path, branches, plain, monkeypatch):
         read(read_job({**MAP, **with_units("keV", "y")}), [source], [], tmp_path / "b.h5")
 
 
+def test_units_that_the_values_contradict(tmp_path, branches):
+    source = write(tmp_path / "a.root", branches)
+    for units, words in (("MeV", "median of 'Jet_pt' is .* GeV, wanted at least"), ("deg", "no 'Jet_phi' is beyond")):
+        with pytest.raises(ReadError, match=f"{words}.*correct `units` of the branch map"):
+            read(read_job({**MAP, **with_units(units, "y")}), [source], [], tmp_path / "a.h5")
+
+
 def padded(branches, value):
     """All lists as arrays of fixed length."""
     longest = max(int(ak.max(ak.num(values))) for values in branches.values() if values.ndim == 2)
@@ -207,7 +214,7 @@ def padded(branches, value):
     }
 
 
-@pytest.mark.parametrize("value", [0.0, -999.0, np.nan])
+@pytest.mark.parametrize("value", [0.0, -1.0, -999.0, np.nan])
 def test_padding_holds_no_jets(tmp_path, branches, plain, value):
     source = write(tmp_path / "a.root", padded(branches, value))
     read(read_job(), [source], [], tmp_path / "a.h5")

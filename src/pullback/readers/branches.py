@@ -18,8 +18,8 @@ from pullback.study.base import Closed
 log = logging.getLogger("pullback")
 
 WANTED = {"pt": "GeV", "phi": "rad", "mass": "GeV"}
-PT_MEDIAN_MAX = 5e3
-"""GeV; a larger median pT means that the file is in MeV."""
+PT_MEDIAN_MAX, PT_MEDIAN_MIN = 5e3, 0.1
+"""GeV; a larger median pT means that the file is in MeV, a smaller one that it is not."""
 MASS_MAX = 10.0
 """In units of pT; most masses above it are in another unit than pT."""
 MOMENTUM_MAX = 1e6
@@ -28,6 +28,8 @@ ETA_MAX = 20.0
 """No jet has a larger |eta|."""
 ANGLE_MAX = 2 * np.pi + 0.01
 """No azimuth in radians is larger."""
+MANY = 20
+"""Azimuths of so many jets are spread over the circle."""
 MASS_ROUNDING = 0.01
 """Rounding makes masses of single particles negative, by at most this fraction of the momentum."""
 
@@ -134,6 +136,7 @@ class JetColumns:
                 wrong[self.columns[quantity], what] = where
         empty = (features[:, 0] == 0) & ~columns[0].missing
         if columns[0].fixed:
+            empty |= features[:, 0] < 0
             each = [[where for (of, _), where in wrong.items() if of == name] for name in self.columns.values()]
             empty |= np.all([np.any(where, axis=0) for where in each], axis=0)
         self._check_units(features[~(empty | np.any(list(wrong.values()), axis=0))])
@@ -180,6 +183,11 @@ class JetColumns:
                 f"{path}: the median of '{self.columns['pt']}' is {median:.4g} GeV, wanted at most {PT_MEDIAN_MAX:g}; "
                 f"it looks like MeV: {self._remedy('pt', 'MeV')}"
             )
+        if median < PT_MEDIAN_MIN:
+            raise ReadError(
+                f"{path}: the median of '{self.columns['pt']}' is {median:.4g} GeV, wanted at least {PT_MEDIAN_MIN:g}: "
+                f"{self._remedy('pt', 'TeV')}"
+            )
         if (share := float((mass > MASS_MAX * pt).mean())) > 0.5:
             raise ReadError(
                 f"{path}: '{self.columns['mass']}' is above {MASS_MAX:g} times '{self.columns['pt']}' for {share:.0%} "
@@ -190,6 +198,11 @@ class JetColumns:
             raise ReadError(
                 f"{path}: '{self.columns['phi']}' reaches {turned.max():.4g}, wanted radians; it looks like degrees: "
                 f"{self._remedy('phi', 'deg')}"
+            )
+        if "phi" in self.units and len(phi) >= MANY and turned.max() < 0.06:
+            raise ReadError(
+                f"{path}: no '{self.columns['phi']}' is beyond {turned.max():.4g} radians in {len(phi)} jets, wanted "
+                f"up to pi: {self._remedy('phi', 'rad')}"
             )
         if (largest := float(turned[turned <= ANGLE_MAX].max(initial=0.0))) > np.pi + 0.01 and not self._warned:
             self._warned = True

@@ -12,20 +12,22 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from pullback.core.optional import require
-from pullback.readers.base import Block, Events, OutsideFile, ReadError
+from pullback.readers.base import Block, Events, OutsideFile, ReadError, short
 from pullback.readers.branches import Branches, JetColumns, Wrong
 from pullback.readers.event_weights import Weights
 from pullback.readers.invalid import placeholders
 from pullback.readers.jets import Jets, match
-from pullback.readers.table import RootTable
+from pullback.readers.table import RootTable, open_root
 from pullback.study.base import canonical, job_digest
-from pullback.study.kinds import Package, ReaderSpec
+from pullback.study.kinds import Message, Package, ReaderSpec
+
+if TYPE_CHECKING:
+    from pullback.study.model import Problem
 
 log = logging.getLogger("pullback")
 
@@ -134,6 +136,11 @@ class RootFiles(ReaderSpec):
         truth = [*(self.x.columns.values() if self.x else ()), self.match] if with_truth else []
         return [*self.y.columns.values(), *filter(None, (*truth, self.weight, self.event))]
 
+    def check(self, problem: "Problem") -> Iterator[Message]:
+        """A factor on all of y is none on jets."""
+        if self.scale != 1:
+            yield "scale", "a factor on all of y would stretch angles, too: convert by `units` of the branch map"
+
     @contextmanager
     def open(self, problem: Any, file: OutsideFile) -> Iterator[Events]:
         """The jets of one file."""
@@ -154,9 +161,15 @@ class RootFiles(ReaderSpec):
 
     def job_digest(self, path: Path) -> str | None:
         """The job digest of a file of `pullback.simulators.collider`."""
-        with require("uproot", "hep").open(path) as file:
-            found = file.get("settings")
-            return job_digest(canonical(json.loads(str(found))["job"])) if found is not None else None
+        file, _ = open_root(path)
+        with file:
+            try:
+                found = file.get("settings")
+                return job_digest(canonical(json.loads(str(found))["job"])) if found is not None else None
+            except Exception as error:
+                raise ReadError(
+                    f"{path}: how it was made cannot be read ({short(error)}); delete it, and run again"
+                ) from None
 
 
 class _Selection:
