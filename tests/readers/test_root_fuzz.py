@@ -15,7 +15,7 @@ from rootfiles import collisions, read_job, write
 
 from pullback.problems.read import read
 from pullback.readers.base import ReadError
-from pullback.readers.root_contents import describe, propose
+from pullback.readers.root import RootFiles
 
 SECONDS = 10
 MEMORY = 2 << 30
@@ -94,7 +94,7 @@ def outcome(folder, content, seed):
     try:
         with limits():
             with suppress(ReadError):
-                propose(describe(source))
+                RootFiles.inspect(source)
             read(read_job(), [source], [], out)
     except ReadError as error:
         refused = str(error)

@@ -160,6 +160,22 @@ def test_a_file_suggests_how_it_is_read(tmp_path, branches):
             )
 
 
+def test_an_inspection_has_a_line_for_each_column(tmp_path, branches):
+    source = write(tmp_path / "a.root", branches)
+    found = RootFiles.inspect(source)
+    lines = dict(found.lines)
+    assert lines["Events"].startswith("TTree, 30 entries")
+    assert "a list in each entry" in lines["  Jet_pt"]
+    assert found.read == propose(describe(source))
+    assert len(found.plots["GenJet_mass"]) == ak.sum(ak.num(branches["GenJet_mass"]))
+    signed = RootFiles.inspect(write(tmp_path / "c.root", {**branches, "genWeight": -branches["genWeight"]}))
+    assert "weight" not in signed.read
+    assert ("  genWeight", "is not in the block") in [(name, text[:19]) for name, text in signed.lines]
+    nothing = RootFiles.inspect(write(tmp_path / "b.root", {"genWeight": branches["genWeight"]}))
+    assert nothing.read is None
+    assert "name them in `y`" in nothing.hint
+
+
 @pytest.mark.parametrize(
     ("names", "y", "x"),
     [

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from pullback.readers.base import Block, Events, OutsideFile, ReadError, short
+from pullback.readers import root_contents
+from pullback.readers.base import Block, Events, Inspection, OutsideFile, ReadError, short
 from pullback.readers.branches import Branches, JetColumns, Wrong
 from pullback.readers.event_weights import Weights
 from pullback.readers.invalid import placeholders
@@ -49,6 +50,7 @@ class RootFiles(ReaderSpec):
     )
 
     takes_entries: ClassVar[bool] = True
+    suffixes: ClassVar[tuple[str, ...]] = (".root",)
 
     kind: Literal["root"]
     tree: str = Field(
@@ -158,6 +160,11 @@ class RootFiles(ReaderSpec):
             units = "".join(f", {each}" for each in selection.converted)
             summary = f"{table.format} '{self.tree}', {table.entries} entries{part}{units}"
             yield Events(selection.blocks(first, last), summary, found, selection.left_out)
+
+    @classmethod
+    def inspect(cls, path: Path) -> Inspection:
+        """The trees of a file with their columns, and a block that its names suggest."""
+        return root_contents.inspect(path)
 
     def job_digest(self, path: Path) -> str | None:
         """The job digest of a file of `pullback.simulators.collider`."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pullback.readers.base import ReadError
+from pullback.readers.base import Inspection, ReadError
 from pullback.readers.branches import ANGLE_MAX, MASS_MAX, PT_MEDIAN_MAX
 from pullback.readers.table import RootTable, open_root
 
@@ -14,10 +14,55 @@ FIRST = 1000
 """Entries that ranges are taken from."""
 MANY = 300
 """Of a table with more columns the values of those alone are looked at that a branch map may name."""
-_FEATURE = re.compile(r"(?P<stem>.*?)[_.]?(?P<feature>pt|eta|phi|mass|m)", re.IGNORECASE)
+_FEATURE = re.compile(r"(.*?)(?:[_.]?(pt|eta|phi|mass)|[_.](m))", re.IGNORECASE)
+"""Beginning of a name, and the feature that it ends with."""
 _TRUTH = re.compile(r"gen|truth|true|particle|hadron|mc", re.IGNORECASE)
 _MATCH = re.compile(r"(gen|truth|true|match).*(idx|index|match)|match", re.IGNORECASE)
 WEIGHTS = ("genWeight", "weight", "weights", "mcEventWeight", "mcEventWeights", "eventWeight", "event_weight")
+
+
+def inspect(path: Path) -> Inspection:
+    """What a ROOT file holds, for ``pullback inspect``.
+
+    Raises:
+        ReadError: no ROOT file, or damaged.
+    """
+    contents = describe(path)
+    read = propose(contents)
+    lines = [(str(path), f"ROOT, {len(contents['trees'])} trees")]
+    for tree in contents["trees"]:
+        of = f"{tree['kind']}, {tree['entries']} entries, {len(tree['columns'])} columns"
+        lines.append((tree["tree"], tree.get("error", of)))
+        lines += [
+            (
+                f"  {column['name']}",
+                "is not in the block: test events need weights that are not negative, and not all zero",
+            )
+            for column in tree["columns"]
+            if column["name"] in WEIGHTS and not _can_weigh(column)
+        ]
+        known = [column for column in tree["columns"] if len(tree["columns"]) <= MANY or column["range"]]
+        lines += [(f"  {column['name']}", _say(column)) for column in known]
+        if left := len(tree["columns"]) - len(known):
+            lines.append(("  ...", f"{left} more columns, which are not named like jets, weights or matches"))
+    hint = "no lists are named like jets (..._pt, ..._eta, ..._phi): name them in `y`, and those of truth jets in `x`"
+    return Inspection(lines, read, "" if read else hint, _plots(path, read) if read else {})
+
+
+def _say(column: dict[str, Any]) -> str:
+    lists = "a list in each entry, " if column["lists"] else ""
+    reach = "{:.6g} to {:.6g}".format(*column["range"]) if column["range"] else "no numbers"
+    return f"{column['type']}: {lists}{reach}"
+
+
+def _plots(path: Path, read: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The values of the branches that a block names, in the first entries."""
+    plots = {}
+    with RootTable(path, read["tree"]) as table:
+        for name in (name for of in ("y", "x") for key, name in read.get(of, {}).items() if key != "units"):
+            column = table.column(name, 0, min(FIRST, table.entries))
+            plots[name] = column.values[~column.missing].astype(np.float64)
+    return plots
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -91,11 +136,17 @@ def propose(contents: dict[str, Any]) -> dict[str, Any] | None:
             found = [name for name in columns if name.startswith(reco) and _is_match(columns[name], reco)]
             if found:
                 read["match"] = min(found, key=len)
-        weights = [name for name in WEIGHTS if name in columns]
+        weights = [name for name in WEIGHTS if name in columns and _can_weigh(columns[name])]
         if weights:
             read["weight"] = weights[0] + ("[0]" if columns[weights[0]]["lists"] else "")
         return read
     return None
+
+
+def _can_weigh(column: dict[str, Any]) -> bool:
+    """Whether events can be judged with these weights."""
+    low, high = column["range"] or (0.0, 0.0)
+    return low >= 0 < high
 
 
 def _jets(names: set[str]) -> dict[str, dict[str, str]]:
@@ -103,8 +154,7 @@ def _jets(names: set[str]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for name in sorted(names):
         if match := _FEATURE.fullmatch(name):
-            feature = {"m": "mass"}.get(match["feature"].lower(), match["feature"].lower())
-            found.setdefault(match["stem"], {}).setdefault(feature, name)
+            found.setdefault(match[1], {}).setdefault(match[2].lower() if match[2] else "mass", name)
     order = ("pt", "eta", "phi", "mass")
     return {
         stem: {feature: features[feature] for feature in order if feature in features}
