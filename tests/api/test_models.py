@@ -87,9 +87,9 @@ def test_a_file_holds_the_model(eifm, tmp_path):
 
 def write(path, means, events, weight=False):
     x, y = (np.concatenate(parts) for parts in zip(*(pairs(mean, events) for mean in means), strict=True))
-    columns = {"weight": np.linspace(0.5, 1.5, len(x), dtype=np.float32)} if weight else {}
+    columns = {"weight": np.linspace(0.5, 1.5, len(x))} if weight else {}
     fields = {"x": field_of("x", x), "y": field_of("y", y)}
-    with EnsembleWriter(path, **fields, spec="{}", columns=dict.fromkeys(columns, "f4")) as writer:
+    with EnsembleWriter(path, **fields, spec="{}", columns=dict.fromkeys(columns, "f8")) as writer:
         writer.append(y, np.arange(len(x)), x=x, **columns)
     return path
 
