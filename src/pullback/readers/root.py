@@ -107,15 +107,17 @@ class RootFiles(ReaderSpec):
         if not isinstance(files, dict) or not all(isinstance(names, list) for names in files.values()):
             return value
         trees = {str(value["tree"]).strip("/")} if "tree" in value else set()
-        local: dict[str, list[Any]] = {}
+        local: dict[str, list[str]] = {}
         for split, names in files.items():
             for name in names:
-                if "://" in str(name):
+                if not isinstance(name, str):
+                    return value
+                if "://" in name:
                     raise ValueError(
                         f"`files`: {name} is not on a disk here, and a rerun depends on the file's content: copy it "
                         "(xrdcp, curl -O) or mount its folder, and give the path"
                     )
-                found = _WITH_TREE.fullmatch(str(name))
+                found = _WITH_TREE.fullmatch(name)
                 trees |= {found[2].strip("/")} if found else set()
                 local.setdefault(split, []).append(found[1] if found else name)
         if len(trees) > 1:
