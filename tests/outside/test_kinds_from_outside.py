@@ -169,7 +169,7 @@ def test_the_training_wrote_its_artifact_and_curves(by_path):
     assert float(curves[-1]["validation_loss"]) < float(curves[0]["validation_loss"])
 
 
-REREAD = {"read", "index_ensemble", "infer", "unfold", "evaluate", "report", "receipt"}
+REREAD = {"read", "check_files", "index_ensemble", "infer", "unfold", "evaluate", "report", "receipt"}
 USERS = {
     "interval_width": {"evaluate", "report"},
     "ibu": {"unfold", "evaluate", "report"},
