@@ -50,6 +50,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "openfwi": "pullback.readers.openfwi:OpenFwiFiles",
         "segy": "pullback.readers.segy:SegyFiles",
         "netcdf": "pullback.readers.netcdf:NetcdfFiles",
+        "numpy": "pullback.readers.numpy_files:NumpyFiles",
     },
     "metrics": {
         "failed_draws": "pullback.metrics.errors:FAILED_DRAWS",

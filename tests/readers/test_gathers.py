@@ -12,8 +12,8 @@ import xarray as xr
 from pullback.ensembles.store import EnsembleReader
 from pullback.problems.fwi import Fwi
 from pullback.problems.read import read
+from pullback.readers import gathers
 from pullback.readers.base import ReadError
-from pullback.readers.gathers import BLOCK
 from pullback.simulators.wave_settings import FwiSimulator
 
 DATA = Path(os.environ.get("PULLBACK_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data") / "fwi"
@@ -21,7 +21,7 @@ SMALL = {"depth_cells": 8, "offset_cells": 9, "sources": 2, "receivers": 4, "rec
 OPENFWI = {"preset": "openfwi"}
 
 
-def job(kind, truth=True, simulator=SMALL, units="m/s", first_file=0):
+def job(kind, truth=True, simulator=SMALL, first_file=0, **read):
     return json.dumps(
         {
             "problem": "waves",
@@ -29,7 +29,7 @@ def job(kind, truth=True, simulator=SMALL, units="m/s", first_file=0):
             "simulator": simulator,
             "family": "f",
             "split": "test",
-            "read": {"kind": kind, "units": units},
+            "read": {"kind": kind, **read},
             "first_file": first_file,
             "truth": truth,
         }
@@ -125,12 +125,12 @@ def spoilt(y, x):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda y, x: (y[:, :4], x), r"float32 of shape \(3, 4, 1000, 70\), wanted floats \(event, 5, 1000, 70\)"),
-        (lambda y, x: (y[:, :, :500], x), r"shape \(3, 5, 500, 70\), wanted floats \(event, 5, 1000, 70\)"),
-        (lambda y, x: (y.astype(int), x), r"int64 of shape .*wanted floats"),
-        (lambda y, x: (y, x[:, :, :64]), r"shape \(3, 1, 64, 70\), wanted floats \(event, 1, 70, 70\)"),
-        (lambda y, x: (y, x[:2]), r"2 models, and 3 gathers in .*give the files of the same events"),
-        (lambda y, x: (x, y), r"data.npy: float32 of shape \(3, 1, 70, 70\), wanted floats \(event, 5, 1000, 70\)"),
+        (lambda y, x: (y[:, :4], x), r"data.npy: y of shape \(3, 4, 1000, 70\), wanted \(event, 5, 1000, 70\)"),
+        (lambda y, x: (y[:, :, :500], x), r"shape \(3, 5, 500, 70\), wanted \(event, 5, 1000, 70\)"),
+        (lambda y, x: (y.astype(complex), x), r"it holds complex numbers \(complex128\), wanted real numbers"),
+        (lambda y, x: (y, x[:, :, :64]), r"model.npy: x of shape \(3, 1, 64, 70\), wanted \(event, 70, 70\)"),
+        (lambda y, x: (y, x[:2]), r"x has 2 events, and y 3 in .*give the files of the same events"),
+        (lambda y, x: (x, y), r"data.npy: y of shape \(3, 1, 70, 70\), wanted \(event, 5, 1000, 70\)"),
         (spoilt, r"data.npy: y of event 1 is not finite at \(2, 3, 4\): repair it"),
         (lambda y, x: (y, np.where(x > 4000, np.inf, x)), r"model.npy: x of event 0 is not finite"),
         (kilometres, r"velocities from 1\.5\d* to 4\.\d+ m/s in events 0 to 2, wanted 1500 to 4500: .*units: km/s"),
@@ -205,14 +205,15 @@ def test_a_pickle_is_not_opened(tmp_path, openfwi):
 # netCDF and HDF5
 
 
-def test_netcdf_is_read_block_by_block(tmp_path):
-    y, x = pairs(2 * BLOCK + 3)
+def test_netcdf_is_read_block_by_block(tmp_path, monkeypatch):
+    monkeypatch.setattr(gathers, "BLOCK_BYTES", 2000)
+    y, x = pairs(9)
     data = dataset(y, x)
     read(job("netcdf"), [netcdf(tmp_path / "a.nc", data)], [], tmp_path / "a.h5")
     found = load(tmp_path / "a.h5")
     np.testing.assert_array_equal(found["y"], y)
     np.testing.assert_array_equal(found["x"], x)
-    assert found["source_entry"].tolist() == list(range(2 * BLOCK + 3))
+    assert found["source_entry"].tolist() == list(range(9))
     turned = data.transpose("receiver", "event", "offset", "time", "depth", "source")
     read(job("netcdf"), [netcdf(tmp_path / "b.nc", turned)], [], tmp_path / "b.h5")
     np.testing.assert_array_equal(load(tmp_path / "b.h5")["y"], y)
@@ -254,17 +255,17 @@ def test_an_ensemble_of_ours_is_such_a_file(tmp_path):
         ),
         (
             lambda d: d.isel(receiver=slice(3)),
-            r"events of y of shape \(2, 5, 3\), wanted \(2, 5, 4\) \(source x time x",
+            r"y: events of shape \(2, 5, 3\), wanted \(2, 5, 4\) \(source x time x",
         ),
-        (lambda d: d.isel(depth=slice(1, None)), r"events of x of shape \(7, 9\), wanted \(8, 9\)"),
+        (lambda d: d.isel(depth=slice(1, None)), r"x: events of shape \(7, 9\), wanted \(8, 9\)"),
         (
             lambda d: d.assign_coords(time=d.time / 2),
             r"time has 5 values from 0\.008 to 0\.04 s, this problem's 5 values",
         ),
         (lambda d: d.assign_coords(receiver=d.receiver + 20), r"receiver has 4 values from 20 to 180 m"),
-        (lambda d: d.assign_coords(time=("time", d.time.values * 1e3, {"units": "ms"})), r"time is in ms, wanted s"),
-        (lambda d: d.assign(x=d.x.assign_attrs(units="ft/s")), r"x is in ft/s, wanted m/s"),
-        (lambda d: d.assign(x=d.x / 1000), r"say read\.units: km/s"),
+        (lambda d: d.assign_coords(time=("time", d.time.values, {"units": "Hz"})), r"time is in Hz, wanted s"),
+        (lambda d: d.assign(x=d.x.assign_attrs(units="kg/m3")), r"x is in kg/m3, wanted m/s"),
+        (lambda d: d.assign(x=(d.x / 1000).drop_attrs()), r"say read\.units: km/s"),
         (lambda d: d.assign(y=d.y.where(d.event != 2)), r"y of event 2 is not finite at \(0, 0, 0\)"),
     ],
 )
@@ -281,7 +282,7 @@ def test_what_is_no_netcdf(tmp_path):
     with h5py.File(tmp_path / "b.h5", "w") as file:
         y, x = pairs(3)
         file["y"], file["x"] = y, x[:2]
-    refused(tmp_path, "2 models and 3 gathers, wanted one x for each y", job("netcdf"), [tmp_path / "b.h5"])
+    refused(tmp_path, "x has 2 events, and y 3: wanted one x for each y", job("netcdf"), [tmp_path / "b.h5"])
 
 
 # SEG-Y

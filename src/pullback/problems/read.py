@@ -138,9 +138,15 @@ def valid_blocks(
                 if not bad.any():
                     continue
                 if reader.invalid == "refuse":
+                    path = file.model if field is problem.x and file.model else file.path
+                    row = int(np.argmax(bad))
+                    entry = int(block.columns["source_entry"][row]) if "source_entry" in block.columns else place + row
+                    at = ""
+                    if not np.isfinite(values[row]).all():
+                        at = f" at {tuple(int(i) for i in np.argwhere(~np.isfinite(values[row]))[0])}"
                     raise ReadError(
-                        f"{file.path}: {field.name} of event {place + int(np.argmax(bad))} is {what}: repair it, or "
-                        "leave such events out by read.invalid: drop"
+                        f"{path}: {field.name} of event {entry} is {what}{at}: repair it, or leave such events out by "
+                        "read.invalid: drop"
                     )
                 events.left_out[f"{field.name} is {what}"] += int((bad & ~wrong).sum())
                 wrong |= bad

@@ -1,13 +1,14 @@
-"""Base of the readers of shot gathers: options, and comparison of files with the fields of a problem.
+"""Base of the readers of pairs: options, and blocks of events in the units and bounds of a problem's fields.
 
 Shapes, positions, times and units are compared when a file is opened; values are read block by block.
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import Field as Option
@@ -15,34 +16,48 @@ from pydantic import model_validator
 
 from pullback.ensembles.fields import Field
 from pullback.readers.base import Block, Events, OutsideFile, ReadError
+from pullback.readers.coordinates import compare_coordinate
+from pullback.readers.field_units import Conversion, Units, conversion, refuse_out_of_bounds, units_of
+from pullback.readers.rock import is_section, told
 from pullback.study.base import Split
 from pullback.study.kinds import ReaderSpec
 
+__all__ = ["GathersAndModels", "Opened", "PairFiles", "Rows", "compare_coordinate", "compare_shape", "rows"]
+
 log = logging.getLogger("pullback")
 
-BLOCK = 16
-"""Events read at once: 22 MB of OpenFWI's gathers."""
-CLOSE = 1e-3
-"""Coordinates may be this fraction of their distance apart."""
-IN_KM_S = 20.0
-"""No rock is slower than 20 m/s, or faster than 20 km/s."""
+BLOCK_BYTES = 2**24
+"""Size of what is read at once."""
 ENTRY_BITS = 32
 """event_id: ``file << 32 | entry``, files counted through the split."""
 
 Rows = Callable[[int, int], np.ndarray]
-"""Values (event, ...) of some events, float32."""
-Opened = tuple[int, Rows, Rows | None]
-"""Events of a file, their y, and their x where truth is read."""
+"""Values (event, ...) of some events."""
 
 
-class GatherFiles(ReaderSpec):
-    """Shot gathers, with velocity models where there is a truth."""
+class Arrays(NamedTuple):
+    """Events of a file, their y, their x where truth is read, units of both, and what was not as the problem has it."""
 
-    records: ClassVar[str] = "gathers"
-    # Who reads gathers inverts them with the study's acquisition and wave equation.
-    own_forward: ClassVar[bool] = True
+    n: int
+    y: Rows
+    x: Rows | None
+    y_units: Conversion = Conversion()
+    x_units: Conversion | None = None
+    said: tuple[str, ...] = ()
 
-    units: Literal["m/s", "km/s"] = Option(default="m/s", description="of the models")
+
+Opened = tuple[int, Rows, Rows | None] | Arrays
+"""What a reader makes of a file; units are those of the study where it says none."""
+
+
+class PairFiles(ReaderSpec):
+    """Observations as arrays, with truths where there are any."""
+
+    units: Units | None = Option(
+        default=None,
+        description="units where a file says none: km/s, of x; {y: mV, depth: km}, of x, y and coordinates; "
+        "{x: {pt: MeV}}, of a vector's components",
+    )
 
     @property
     def columns(self) -> dict[str, str]:
@@ -50,60 +65,82 @@ class GatherFiles(ReaderSpec):
         return {"source_file": "int32", "source_entry": "int64"}
 
     def opened(self, stack: ExitStack, problem: Any, file: OutsideFile) -> Opened:
-        """Compare one file, and its models, with the fields of the problem (a `pullback.problems.fwi.Fwi`)."""
+        """Compare one file, and its models, with the fields of the problem."""
         raise NotImplementedError
 
     @contextmanager
     def open(self, problem: Any, file: OutsideFile) -> Iterator[Events]:
-        """The events of one file; blocks check that values are finite, and velocities those of the problem."""
+        """The events of one file; blocks check that truths are those of the problem."""
         with ExitStack() as stack:
-            n, y, x = self.opened(stack, problem, file)
-            yield Events(self._blocks(problem, file, n, y, x), f"{self.kind}, {n} event{'s' * (n != 1)}")
+            arrays = Arrays(*self.opened(stack, problem, file))
+            of_x = arrays.x_units
+            if of_x is None and arrays.x:
+                of_x = conversion(f"{file.model or file.path}: x", problem.x, None, units_of(self.units, "x"))
+            first, last = file.span(arrays.n)
+            said = [*arrays.said, *(units.told for units in (arrays.y_units, of_x) if units and units.told)]
+            if arrays.x and of_x and is_section(problem.x):
+                said.append(told(problem.x, of_x.apply(arrays.x(first, first + 1), [])[0]))
+            count = f"{self.kind}, {last - first} event{'s' * (last - first != 1)}"
+            yield Events(self._blocks(problem, file, arrays, of_x, range(first, last)), "; ".join((count, *said)))
 
-    def _blocks(self, problem: Any, file: OutsideFile, n: int, y: Rows, x: Rows | None) -> Iterator[Block]:
-        for start in range(0, n, BLOCK):
-            stop = min(start + BLOCK, n)
+    def _blocks(
+        self, problem: Any, file: OutsideFile, arrays: Arrays, of_x: Conversion | None, entries: range
+    ) -> Iterator[Block]:
+        size = 4 * (math.prod(problem.y.shape) + (math.prod(problem.x.shape) if arrays.x else 0))
+        step = max(1, BLOCK_BYTES // size)
+        for start in entries[::step]:
+            stop = min(start + step, entries.stop)
             entry = np.arange(start, stop)
-            truth = velocities(file.model or file.path, problem.x, self.units, x(start, stop), start) if x else None
-            source = np.full(len(entry), file.row, np.int32)
+            x = None
+            if arrays.x and of_x:
+                x = of_x.apply(arrays.x(start, stop), self.placeholders)
+                refuse_out_of_bounds(file.model or file.path, problem.x, x, start, of_x, self.placeholders)
             yield Block(
-                finite(file.path, "y", y(start, stop), start),
-                truth,
+                arrays.y_units.apply(arrays.y(start, stop), self.placeholders),
+                x,
                 np.int64(file.number) << ENTRY_BITS | entry,
-                columns={"source_file": source, "source_entry": entry},
+                columns={"source_file": np.full(len(entry), file.row, np.int32), "source_entry": entry},
             )
 
 
-class GathersAndModels(GatherFiles):
-    """Shot gathers, with the models of each file in a file of their own."""
+class WithModels(PairFiles):
+    """Observations in files of their own, with the truths of each in another file."""
 
     truth: ClassVar[str] = "models"
 
     models: dict[Split, list[str]] = Option(
-        default={}, description="files with the models, one for each of `files`; left out for an observed family"
+        default={}, description="files with the truths x, one for each of `files`; left out for an observed family"
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> "GathersAndModels":
+    def _consistent(self) -> "WithModels":
         for split in sorted({*self.files, *self.models} if self.models else ()):
             gathers, models = (len(named.get(split, [])) for named in (self.files, self.models))
             if gathers != models:
-                raise ValueError(f"{split}: {gathers} files of gathers and {models} of models, wanted one for each")
+                raise ValueError(f"{split}: {gathers} files of y and {models} of models, wanted one for each")
         return self
 
     @property
     def has_truth(self) -> bool:
-        """Whether models are there."""
+        """Whether truths are there."""
         return bool(self.models)
 
     def model_files(self, split: Split) -> list[str]:
-        """The files with the models of a split."""
+        """The files with the truths of a split."""
         return self.models.get(split, [])
 
 
+class GathersAndModels(WithModels):
+    """Shot gathers, with the models of each file in a file of their own."""
+
+    records: ClassVar[str] = "gathers"
+    # Who reads gathers inverts them with the study's acquisition and wave equation.
+    own_forward: ClassVar[bool] = True
+
+
 def rows(values: np.ndarray) -> Rows:
-    """The rows of an array, as float32."""
-    return lambda start, stop: np.asarray(values[start:stop], np.float32)
+    """The rows of an array."""
+    return lambda start, stop: values[start:stop]
 
 
 def compare_shape(path: Path, what: str, shape: tuple[int, ...], field: Field) -> None:
@@ -114,44 +151,3 @@ def compare_shape(path: Path, what: str, shape: tuple[int, ...], field: Field) -
             f"{path}: {what} of shape {tuple(shape)}, wanted {field.shape} ({said}): interpolate or cut it, or set the "
             "simulator's cells, sources, receivers and record as they were"
         )
-
-
-def compare_coordinate(of: str, field: Field, name: str, found: np.ndarray, remedy: str) -> None:
-    """Refuse values along a dimension that are not the field's; ``of`` begins the message."""
-    wanted, units = field.coordinates[name].values, field.coordinates[name].units
-    step = float(np.abs(np.diff(wanted)).min()) if len(wanted) > 1 else 1.0
-    if len(found) == len(wanted) and np.abs(found - wanted).max() <= CLOSE * step:
-        return
-    first, last = (f"{len(v)} values from {v[0]:g} to {v[-1]:g} {units}" for v in (found, wanted))
-    raise ReadError(f"{of} {name} has {first}, this problem's {last}: {remedy}")
-
-
-def finite(path: Path, name: str, values: np.ndarray, start: int) -> np.ndarray:
-    """The values (event, ...) themselves; NaN and infinity are refused."""
-    if not np.isfinite(values).all():
-        event, *where = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
-        raise ReadError(
-            f"{path}: {name} of event {start + event} is not finite at {tuple(where)}: repair it, or leave the event "
-            "out"
-        )
-    return values
-
-
-def velocities(path: Path, field: Field, units: str, values: np.ndarray, start: int) -> np.ndarray:
-    """Models in m/s that the problem's simulator takes."""
-    assert field.low
-    assert field.high
-    values = finite(path, "x", values, start) * np.float32(1000 if units == "km/s" else 1)
-    low, high = float(values.min()), float(values.max())
-    # float32 cannot hold every bound exactly.
-    if low < field.low[0] * (1 - 1e-6) or high > field.high[0] * (1 + 1e-6):
-        remedy = "widen velocity_min and velocity_max of the simulator, or clip the models"
-        if high < IN_KM_S:
-            remedy = "these look like km/s: say read.units: km/s"
-        elif high > 1000 * IN_KM_S and units == "km/s":
-            remedy = "these look like m/s: say read.units: m/s"
-        raise ReadError(
-            f"{path}: velocities from {low:g} to {high:g} m/s in events {start} to {start + len(values) - 1}, wanted "
-            f"{field.low[0]:g} to {field.high[0]:g}: {remedy}"
-        )
-    return values

@@ -3,14 +3,16 @@
 import logging
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field as Option
 
 from pullback.ensembles.fields import Field
-from pullback.readers.base import OutsideFile, ReadError, short
-from pullback.readers.gathers import CLOSE, GathersAndModels, Opened, compare_coordinate, rows
+from pullback.readers.arrays import ArrayFiles
+from pullback.readers.base import OutsideFile, ReadError
+from pullback.readers.coordinates import CLOSE, compare_coordinate
+from pullback.readers.gathers import Opened, WithModels
 from pullback.simulators.acquisition import Acquisition, evenly
 from pullback.simulators.wave_settings import FwiSimulator
 from pullback.simulators.wavelets import Ricker
@@ -20,28 +22,24 @@ log = logging.getLogger("pullback")
 REMEDY = "give the simulator preset: openfwi"
 
 
-class OpenFwiFiles(GathersAndModels):
+class OpenFwiFiles(WithModels, ArrayFiles):
     """OpenFWI's files: .npy, gathers (event, 5, 1000, 70) and models (event, 1, 70, 70), for preset openfwi."""
+
+    records: ClassVar[str] = "gathers"
+    formats: ClassVar[tuple[str, ...]] = ("npy",)
 
     kind: Literal["openfwi"] = Option(description="gathers (event, 5, 1000, 70), models (event, 1, 70, 70)")
 
     def opened(self, stack: ExitStack, problem: Any, file: OutsideFile) -> Opened:
-        """Compare the shapes of the files with OpenFWI's acquisition (the files have no metadata)."""
+        """Compare the problem with OpenFWI's acquisition (the files have no metadata)."""
         o = FwiSimulator(preset="openfwi")
         _compare_record(file.path, problem.y, o)
         _compare_physics(file.path, problem.acquisition, o)
-        y = _array(file.path, (), problem.y)
-        if not file.model:
-            return len(y), rows(y), None
-        for name, cells in (("depth", o.depth_cells), ("offset", o.offset_cells)):
-            nodes = np.arange(cells) * o.spacing
-            compare_coordinate(f"{file.model}: OpenFWI's", problem.x, name, nodes, REMEDY)
-        x = _array(file.model, (1,), problem.x)
-        if len(x) != len(y):
-            raise ReadError(
-                f"{file.model}: {len(x)} models, and {len(y)} gathers in {file.path}: give the files of the same events"
-            )
-        return len(y), rows(y), rows(x[:, 0])
+        if file.model:
+            for name, cells in (("depth", o.depth_cells), ("offset", o.offset_cells)):
+                nodes = np.arange(cells) * o.spacing
+                compare_coordinate(f"{file.model}: OpenFWI's", problem.x, name, nodes, REMEDY)
+        return super().opened(stack, problem, file)
 
 
 def _compare_record(path: Path, wanted: Field, o: FwiSimulator) -> None:
@@ -70,20 +68,3 @@ def _compare_physics(path: Path, a: Acquisition, o: FwiSimulator) -> None:
         )  # fmt: skip
     if a.free_surface:
         log.warning("%s: OpenFWI's data have no free surface, and this problem has one", path)
-
-
-def _array(path: Path, between: tuple[int, ...], field: Field) -> np.ndarray:
-    """A .npy file (event, *between, *field), mapped into memory."""
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(values, np.ndarray):
-            raise ValueError("it holds several arrays")
-    except (OSError, ValueError, EOFError) as error:
-        raise ReadError(f"{path}: cannot be read as .npy ({short(error)}); fetch it again") from None
-    shape = (*between, *field.shape)
-    if values.shape[1:] != shape or not len(values) or values.dtype.kind != "f":
-        raise ReadError(
-            f"{path}: {values.dtype} of shape {values.shape}, wanted floats (event, {', '.join(map(str, shape))}): "
-            f"give OpenFWI's {'gathers in `files`' if field.name == 'y' else 'models in `models`'}"
-        )
-    return values

@@ -1,0 +1,275 @@
+"""Arrays in files, opened and described the same way whatever the format: .npy, .npz, netCDF, HDF5.
+
+Values are read when they are asked for. What a file says of an array beside its values (names of dimensions,
+coordinates, units) stands in its `Variable`.
+"""
+
+import math
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from pullback.core.optional import require
+from pullback.readers.base import ReadError, short
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+FORMATS = {"npy": ".npy", "npz": ".npz", "hdf5": "HDF5", "classic": "netCDF"}
+"""Format -> what messages call it."""
+_UNNAMED = ("phony_dim_", "dim_")
+"""What h5netcdf and xarray call dimensions without names."""
+_DEFLATE = 1100
+"""No compression of HDF5 makes values smaller than by this factor."""
+_GROUPS = 50
+"""Groups of an HDF5 file that are looked at."""
+
+
+@dataclass(frozen=True)
+class Along:
+    """Values along one dimension, and their attributes."""
+
+    values: np.ndarray
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def units(self) -> str | None:
+        """As the file spells them; None where it says nothing."""
+        return text(self.attributes.get("units"))
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One array of a file.
+
+    Attributes:
+        path: the file.
+        name: of the array; empty where the file holds one without a name.
+        shape, dtype: as they are read.
+        values: what gives values by an index (tuple of slices).
+        dims: a name for each axis; None where nothing names it.
+        coordinates: by the name of their dimension.
+        attributes: by name, of any type.
+        component_units: units of each component of a vector, where a variable of the file lists them.
+    """
+
+    path: Path
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    values: Any
+    dims: tuple[str | None, ...]
+    coordinates: Mapping[str, Along] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    component_units: tuple[str, ...] | None = None
+
+    @property
+    def units(self) -> str | tuple[str, ...] | None:
+        """As the file spells them, one or one for each component; None where it says nothing."""
+        if self.component_units is not None:
+            return self.component_units
+        found = self.attributes.get("units")
+        if isinstance(found, list | tuple | np.ndarray) and np.size(found) > 1:
+            return tuple(text(each) or "" for each in np.ravel(np.asarray(found, dtype=object)))
+        return text(found)
+
+    def read(self, index: tuple[slice, ...]) -> np.ndarray:
+        """Some of the values.
+
+        Raises:
+            ReadError: the file is damaged there.
+        """
+        try:
+            return np.asarray(self.values[index])
+        except Exception as error:  # damaged files raise anything
+            of = f" of '{self.name}'" if self.name else ""
+            raise ReadError(f"{self.path}: values{of} cannot be read ({short(error)}); fetch it again") from None
+
+
+def text(attribute: Any) -> str | None:
+    """An attribute of any type as text; None where it is missing or empty."""
+    if isinstance(attribute, np.ndarray | list | tuple):
+        attribute = np.ravel(np.asarray(attribute, dtype=object))[0] if np.size(attribute) else None
+    if isinstance(attribute, bytes):
+        attribute = attribute.decode("utf-8", "replace")
+    said = "" if attribute is None else str(attribute).strip("\x00 \t\n")
+    return said or None
+
+
+def format_of(path: Path) -> str | None:
+    """Which of `FORMATS` a file has, by its first bytes; None of any other.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    with path.open("rb") as file:
+        head = file.read(8)
+    for begins, name in ((b"\x93NUMPY", "npy"), (b"PK", "npz"), (b"\x89HDF\r\n\x1a\n", "hdf5"), (b"CDF", "classic")):
+        if head.startswith(begins):
+            return name
+    import h5py
+
+    # HDF5 may begin with a block of the user's own.
+    return "hdf5" if h5py.is_hdf5(path) else None
+
+
+@contextmanager
+def opened(path: Path, formats: tuple[str, ...] = tuple(FORMATS)) -> Iterator[dict[str, Variable]]:
+    """The arrays of a file, by name.
+
+    Args:
+        path: the file.
+        formats: those of `FORMATS` that are allowed.
+
+    Raises:
+        ReadError: it is damaged, or of another format.
+        pullback.core.optional.MissingExtraError: netCDF-3 without scipy.
+    """
+    wanted = " or ".join(FORMATS[name] for name in formats)
+    with ExitStack() as stack:
+        try:
+            found = format_of(path)
+            if found not in formats:
+                raise ValueError(f"it is {FORMATS[found]}" if found else "it begins like none")
+            opener = {"npy": _npy, "npz": _npz, "hdf5": _hdf5, "classic": _classic}[found]
+            arrays = {each.name: each for each in opener(stack, path)}
+        except (ReadError, ImportError):
+            raise
+        except Exception as error:  # damaged files raise anything
+            raise ReadError(f"{path}: cannot be read as {wanted} ({short(error)}); fetch it again") from None
+        yield arrays
+
+
+def refuse_what_is_no_number(variable: Variable) -> None:
+    """Refuse values that are not real numbers, and a variable without any."""
+    what = f"{variable.path}: " + (f"'{variable.name}'" if variable.name else "it")
+    if variable.dtype.kind not in "fiu":
+        kinds = {"c": "complex numbers", "b": "truth values", "O": "objects or texts", "V": "records"}
+        found = kinds.get(variable.dtype.kind, "texts" if variable.dtype.kind in "SUT" else str(variable.dtype))
+        raise ReadError(f"{what} holds {found} ({variable.dtype}), wanted real numbers: write floats")
+    if not math.prod(variable.shape):
+        raise ReadError(f"{what} has shape {variable.shape}, wanted at least one event")
+
+
+def _npy(stack: ExitStack, path: Path) -> Iterator[Variable]:
+    values = np.lib.format.open_memmap(path, "r")
+    yield Variable(path, "", values.shape, values.dtype, values, (None,) * values.ndim)
+
+
+class _Member:
+    """An array of a .npz file, which is read whole when the first values are asked for."""
+
+    def __init__(self, archive: zipfile.ZipFile, name: str):
+        self.archive, self.name = archive, name
+        self.values: np.ndarray | None = None
+
+    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+        if self.values is None:
+            with self.archive.open(self.name) as file:
+                self.values = np.lib.format.read_array(file, allow_pickle=False)
+        return self.values[index]
+
+
+def _npz(stack: ExitStack, path: Path) -> Iterator[Variable]:
+    archive = stack.enter_context(zipfile.ZipFile(path))
+    for member in archive.infolist():
+        if not member.filename.endswith(".npy"):
+            continue
+        with archive.open(member) as file:
+            shape, dtype = _header(file)
+            # What the header promises is there, before memory is taken for it.
+            if not dtype.hasobject and file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
+                raise ValueError(f"{member.filename} has {member.file_size} bytes, and its header says {shape} {dtype}")
+        name = member.filename.removesuffix(".npy")
+        yield Variable(path, name, shape, dtype, _Member(archive, member.filename), (None,) * len(shape))
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    read = np.lib.format.read_array_header_1_0 if np.lib.format.read_magic(file)[0] == 1 else _long_header
+    shape, _, dtype = read(file)
+    return shape, dtype
+
+
+def _long_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    return np.lib.format.read_array_header_2_0(file)
+
+
+def _classic(stack: ExitStack, path: Path) -> Iterator[Variable]:
+    require("scipy", "learn")
+    import xarray as xr
+
+    # Without a map into memory: values that lie behind the end of a cut file are an error then.
+    data = stack.enter_context(xr.open_dataset(path, engine="scipy", decode_times=False, mmap=False))
+    yield from _variables(path, data, "")
+
+
+def _hdf5(stack: ExitStack, path: Path) -> Iterator[Variable]:
+    import xarray as xr
+
+    for group, labels in _groups(path).items():
+        data = stack.enter_context(
+            xr.open_dataset(path, engine="h5netcdf", group=group or None, phony_dims="sort", decode_times=False)
+        )
+        yield from _variables(path, data, group, labels)
+
+
+def _groups(path: Path) -> dict[str, dict[str, tuple[str | None, ...]]]:
+    """The groups that hold arrays -> their arrays -> labels of the axes (HDF5's own, which netCDF does not use)."""
+    import h5py
+
+    size = path.stat().st_size
+    found: dict[str, dict[str, tuple[str | None, ...]]] = {"": {}}
+
+    def look(name: str, item: Any) -> bool | None:
+        if isinstance(item, h5py.Dataset):
+            if item.chunks is None or item.id.get_storage_size():
+                outside = item.is_virtual or item.external
+                if not outside and item.nbytes > _DEFLATE * size:
+                    raise ValueError(f"'{name}' is said to have {item.nbytes} bytes, and the file has {size}")
+            group, _, own = name.rpartition("/")
+            found.setdefault(group, {})[own] = tuple(dim.label or None for dim in item.dims)
+        return True if len(found) > _GROUPS else None
+
+    with h5py.File(path) as file:
+        file.visititems(look)
+    return found
+
+
+def _variables(
+    path: Path, data: "xr.Dataset", group: str, labels: Mapping[str, tuple[str | None, ...]] | None = None
+) -> Iterator[Variable]:
+    along = {
+        str(name): Along(np.asarray(each.values), dict(each.attrs))
+        for name, each in data.coords.items()
+        if each.dims == (name,)
+    }
+    for own, array in data.data_vars.items():
+        variable, name = array.variable, str(own)
+        dims = [None if str(dim).startswith(_UNNAMED) else str(dim) for dim in variable.dims]
+        named = (labels or {}).get(name, ())
+        if not any(dims) and len(named) == len(dims):
+            dims = list(named)
+        yield Variable(
+            path,
+            f"{group}/{name}" if group else name,
+            variable.shape,
+            variable.dtype,
+            variable,
+            tuple(dims),
+            {dim: along[dim] for dim in dims if dim in along},
+            dict(variable.attrs),
+            _component_units(data, name, variable.shape),
+        )
+
+
+def _component_units(data: "xr.Dataset", name: str, shape: tuple[int, ...]) -> tuple[str, ...] | None:
+    """Units that an ensemble of this package lists beside a vector whose components differ in them."""
+    listed = data.get(f"{name}_units")
+    if listed is None or text(data[name].attrs.get("units")) != "mixed" or listed.shape != shape[-1:]:
+        return None
+    return tuple(text(each) or "" for each in listed.values)

@@ -1,0 +1,121 @@
+"""Base of the readers of arrays: variables of files as the fields of any problem."""
+
+import logging
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field as Option
+
+from pullback.ensembles.fields import Field
+from pullback.readers.array_files import Variable, opened, refuse_what_is_no_number
+from pullback.readers.axes import Arrangement, arranged
+from pullback.readers.base import OutsideFile, ReadError
+from pullback.readers.field_units import Conversion, conversion, units_of
+from pullback.readers.gathers import Arrays, Opened, PairFiles, Rows
+from pullback.readers.rock import is_on_its_side, is_section
+
+log = logging.getLogger("pullback")
+
+
+class ArrayFiles(PairFiles):
+    """The fields of any problem, as arrays in files.
+
+    Attributes:
+        formats: what files may be, of `pullback.readers.array_files.FORMATS`.
+    """
+
+    records: ClassVar[str] = "arrays"
+    own_forward: ClassVar[bool] = True
+    takes_entries: ClassVar[bool] = True
+    formats: ClassVar[tuple[str, ...]]
+
+    variables: dict[Literal["x", "y"], str] = Option(
+        default={}, description="names of x and y in the file, where they are others: {x: vp, y: group/shots}"
+    )
+    dimensions: dict[str, str] = Option(
+        default={},
+        description="names of dimensions in the file, where they are others, by those of the problem: {depth: z}",
+    )
+    axes: dict[Literal["x", "y"], list[str]] = Option(
+        default={},
+        description="names of the axes of arrays without names, in order: {x: [event, offset, depth]}",
+    )
+
+    def opened(self, stack: ExitStack, problem: Any, file: OutsideFile) -> Opened:
+        """Find y, and x where truth is read, among the arrays of a file."""
+        self._refuse_unknown_names(problem, file.path)
+        here = stack.enter_context(opened(file.path, self.formats))
+        y, how_y, of_y = self._field(file.path, here, problem.y, alone=file.model is not None or not file.has_truth)
+        n, said = how_y.events(y), how_y.said
+        if not file.has_truth:
+            return Arrays(n, _rows(y, how_y), None, of_y, None, said)
+        path = file.model or file.path
+        there = stack.enter_context(opened(path, self.formats)) if file.model else here
+        x, how_x, of_x = self._field(path, there, problem.x, alone=file.model is not None)
+        if how_x.events(x) != n:
+            of = f" in {file.path}" if file.model else ""
+            raise ReadError(
+                f"{path}: x has {how_x.events(x)} events, and y {n}{of}: wanted one x for each y, give the files of "
+                "the same events"
+            )
+        if is_section(problem.x) and how_x.by_lengths:
+            _warn_of_exchanged_axes(path, x, how_x)
+        return Arrays(n, _rows(y, how_y), _rows(x, how_x), of_y, of_x, (*said, *how_x.said))
+
+    def _field(
+        self, path: Path, arrays: dict[str, Variable], field: Field, alone: bool
+    ) -> tuple[Variable, Arrangement, Conversion]:
+        wanted = self.variables.get(field.name, field.name)
+        if wanted not in arrays and alone and len(arrays) == 1 and field.name not in self.variables:
+            wanted = next(iter(arrays))
+        if wanted not in arrays:
+            here = ", ".join(sorted(arrays)) or "nothing"
+            alike = [each.name for each in arrays.values() if _may_be(each, field)]
+            key = f"{field.name}: {alike[0] if len(alike) == 1 else 'NAME'}"
+            raise ReadError(f"{path}: has {here}, wanted '{wanted}': name the variable in read.variables: {{{key}}}")
+        variable = arrays[wanted]
+        refuse_what_is_no_number(variable)
+        said = {dim: unit for dim in field.dims if isinstance(unit := units_of(self.units, dim), str)}
+        how = arranged(variable, field, self.dimensions, self.axes.get(field.name, ()), said)
+        what = f"{path}: {variable.name or field.name}"
+        by_file = variable.units
+        if isinstance(by_file, tuple) and how.take[-1] is not None and len(by_file) == len(how.take[-1]):
+            by_file = tuple(by_file[place] for place in how.take[-1])
+        if variable.name not in ("", self.variables.get(field.name, field.name)):
+            how = replace(how, said=(f"{field.name} is '{variable.name}'", *how.said))
+        return variable, how, conversion(what, field, by_file, units_of(self.units, field.name))
+
+    def _refuse_unknown_names(self, problem: Any, path: Path) -> None:
+        dims = {"event", *problem.x.dims, *problem.y.dims}
+        for key, names, known in (
+            ("dimensions", set(self.dimensions), dims),
+            ("units", set(self.units) if isinstance(self.units, dict) else set(), {"x", "y", *dims} - {"event"}),
+        ):
+            if unknown := sorted(names - known):
+                raise ReadError(
+                    f"{path}: read.{key} names {', '.join(unknown)}, of which this problem has none; allowed: "
+                    f"{', '.join(sorted(known))}"
+                )
+
+
+def _may_be(variable: Variable, field: Field) -> bool:
+    """Whether a variable has the field's lengths."""
+    return (
+        sorted(size for size in variable.shape if size in field.shape) == sorted(field.shape)
+        and variable.dtype.kind in "fiu"
+    )
+
+
+def _rows(variable: Variable, how: Arrangement) -> Rows:
+    return lambda start, stop: how.read(variable, start, stop)
+
+
+def _warn_of_exchanged_axes(path: Path, x: Variable, how: Arrangement) -> None:
+    if is_on_its_side(how.read(x, 0, min(how.events(x), 16))):
+        log.warning(
+            "%s: %s of shape %s was taken as (event, depth, offset), and its layers stand upright: where depth is the "
+            "last axis, say read.axes: {x: [event, offset, depth]}",
+            path, x.name or "x", x.shape,
+        )  # fmt: skip
