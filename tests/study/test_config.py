@@ -429,12 +429,12 @@ def test_figures_are_of_numbers_that_the_study_has():
         (
             "problems/waves",
             waves("unseen", kind="openfwi", files=FILES, models={"test": ["m.npy"]}),
-            ["families.data.read: test: 2 files of gathers and 1 of models, wanted one for each"],
+            ["families.data.read: test: 2 files of y and 1 of models, wanted one for each"],
         ),
         (
             "problems/waves",
             waves("unseen", kind="segy", files=FILES, models={"train": ["m.segy"]}),
-            ["families.data.read: test: 2 files of gathers and 0 of models"],
+            ["families.data.read: test: 2 files of y and 0 of models"],
         ),
         (
             "problems/waves",

@@ -20,8 +20,8 @@ from pullback.readers.base import ReadError, short
 if TYPE_CHECKING:
     import xarray as xr
 
-FORMATS = {"npy": ".npy", "npz": ".npz", "hdf5": "HDF5", "classic": "netCDF"}
-"""Format -> what messages call it."""
+FORMATS = {"npy": ".npy", "npz": ".npz", "classic": "netCDF", "hdf5": "HDF5"}
+"""Format -> what messages call it; netCDF-4 is HDF5."""
 _UNNAMED = ("phony_dim_", "dim_")
 """What h5netcdf and xarray call dimensions without names."""
 _DEFLATE = 1100
@@ -130,7 +130,8 @@ def opened(path: Path, formats: tuple[str, ...] = tuple(FORMATS)) -> Iterator[di
         ReadError: it is damaged, or of another format.
         pullback.core.optional.MissingExtraError: netCDF-3 without scipy.
     """
-    wanted = " or ".join(FORMATS[name] for name in formats)
+    *others, last = (FORMATS[name] for name in formats)
+    wanted = f"{', '.join(others)} or {last}" if others else last
     with ExitStack() as stack:
         try:
             found = format_of(path)
@@ -227,10 +228,9 @@ def _groups(path: Path) -> dict[str, dict[str, tuple[str | None, ...]]]:
 
     def look(name: str, item: Any) -> bool | None:
         if isinstance(item, h5py.Dataset):
-            if item.chunks is None or item.id.get_storage_size():
-                outside = item.is_virtual or item.external
-                if not outside and item.nbytes > _DEFLATE * size:
-                    raise ValueError(f"'{name}' is said to have {item.nbytes} bytes, and the file has {size}")
+            outside = item.is_virtual or item.external
+            if not outside and item.nbytes > _DEFLATE * size:
+                raise ValueError(f"'{name}' is said to have {item.nbytes} bytes, and the file has {size}")
             group, _, own = name.rpartition("/")
             found.setdefault(group, {})[own] = tuple(dim.label or None for dim in item.dims)
         return True if len(found) > _GROUPS else None

@@ -1,6 +1,7 @@
 """Base of the readers of arrays: variables of files as the fields of any problem."""
 
 import logging
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -102,10 +103,7 @@ class ArrayFiles(PairFiles):
 
 def _may_be(variable: Variable, field: Field) -> bool:
     """Whether a variable has the field's lengths."""
-    return (
-        sorted(size for size in variable.shape if size in field.shape) == sorted(field.shape)
-        and variable.dtype.kind in "fiu"
-    )
+    return not Counter(field.shape) - Counter(variable.shape) and variable.dtype.kind in "fiu"
 
 
 def _rows(variable: Variable, how: Arrangement) -> Rows:

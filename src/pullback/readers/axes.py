@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -214,19 +215,44 @@ def _by_lengths(
     if found is not None:
         return found
     remedy = MISFIT
-    for order in itertools.permutations(left) if len(left) <= 6 else ():
-        moved = _fits(variable.shape, order, missing, field)
-        if moved is not None:
-            by_axis = {axis: dim for dim, axis in moved.items()}
-            named = ", ".join(by_axis.get(axis, "one") for axis in left)
-            key = f"axes: {{{field.name}: [{named}]}}"
-            if any(variable.dims[axis] is not None for axis in left):
-                pairs = ", ".join(f"{dim}: {variable.dims[axis]}" for dim, axis in moved.items())
-                key = f"dimensions: {{{pairs}}}"
-            remedy = f"the axes fit as ({named}): if that is what they are, say read.{key}"
-            break
+    named = _order_that_fits(variable.shape, left, missing, field)
+    if named is not None:
+        key = f"axes: {{{field.name}: [{', '.join(named)}]}}"
+        if any(variable.dims[axis] is not None for axis in left):
+            pairs = (f"{dim}: {variable.dims[axis]}" for dim, axis in zip(named, left, strict=True) if dim in missing)
+            key = f"dimensions: {{{', '.join(pairs)}}}"
+        remedy = f"the axes fit as ({', '.join(named)}): if that is what they are, say read.{key}"
     wanted = ", ".join(map(str, field.shape))
     raise ReadError(f"{what} of shape {variable.shape}, wanted (event, {wanted}) ({' x '.join(field.dims)}): {remedy}")
+
+
+def _order_that_fits(
+    shape: Sequence[int], left: Sequence[int], missing: Sequence[str], field: Field
+) -> list[str] | None:
+    """What the axes that are left would be in another order; ``one`` of an axis of length 1."""
+    for order in itertools.permutations(left):
+        found = _fits(shape, order, missing, field)
+        if found is not None:
+            by_axis = {axis: dim for dim, axis in found.items()}
+            return [by_axis.get(axis, "one") for axis in left]
+    return None
+
+
+def proposed_names(variable: Variable, field: Field) -> dict[str, Any]:
+    """The keys ``dimensions`` or ``axes`` by which a variable would have the field's dimensions, by their lengths."""
+    if len(variable.shape) > MOST_AXES:
+        return {}
+    found = dict(_by_name("", variable.dims, variable.coordinates, field, {}))
+    left = [axis for axis in range(len(variable.shape)) if axis not in found.values()]
+    missing = [dim for dim in ("event", *field.dims) if dim not in found]
+    named = _order_that_fits(variable.shape, left, missing, field)
+    if named is None:
+        return {}
+    pairs = dict(zip(named, left, strict=True))
+    if all(variable.dims[axis] is None for axis in left):
+        each = {axis: dim for dim, axis in (found | pairs).items()}
+        return {"axes": {field.name: [each[axis] for axis in sorted(each)]}}
+    return {"dimensions": {dim: variable.dims[axis] for dim, axis in pairs.items() if dim in missing}}
 
 
 def _compare_shape(what: str, variable: Variable, field: Field, axes: Mapping[str, int]) -> None:

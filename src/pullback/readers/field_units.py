@@ -156,15 +156,21 @@ def refuse_out_of_bounds(
         )
 
 
+def likely_unit(field: Field, i: int, raw: tuple[float, float], said: str) -> str | None:
+    """The unit, another than is said, in which the smallest and largest value of a component lie within its bounds."""
+    if field.low is None or field.high is None:
+        return None
+    candidates = _candidates(raw, field.units[i])
+    inside = [unit for unit, (a, b) in candidates if field.low[i] <= a and b <= field.high[i]]
+    return inside[0] if inside and said not in inside else None
+
+
 def _remedy(field: Field, i: int, raw: tuple[float, float], found: tuple[float, float], units: Conversion) -> str:
     """What explains values outside of the bounds: another unit, or a normalisation."""
     assert field.low is not None
-    assert field.high is not None
-    low, high, wanted = field.low[i], field.high[i], field.units[i]
+    low, wanted = field.low[i], field.units[i]
     said = units.said or wanted
-    inside = [unit for unit, (a, b) in _candidates(raw, wanted) if unit != said and low <= a and b <= high]
-    plausible = [unit for unit, (a, b) in _candidates(raw, wanted) if ROCK[0] <= a and b <= ROCK[1]]
-    likely = inside[0] if inside else None
+    likely = likely_unit(field, i, raw, said)
     if likely is None and low > 1 and max(map(abs, raw)) <= 1.001:
         symmetric = raw[0] < -0.001
         undo = f"v = v_min + (v_max - v_min) {'(value + 1) / 2' if symmetric else 'value'}"
@@ -173,6 +179,7 @@ def _remedy(field: Field, i: int, raw: tuple[float, float], found: tuple[float, 
             f"these look normalised to {'-1..1' if symmetric else '0..1'}: undo it with the bounds that they were "
             f"made with ({undo}{bounds})"
         )
+    plausible = [unit for unit, (a, b) in _candidates(raw, wanted) if ROCK[0] <= a and b <= ROCK[1]]
     if likely is None and wanted == "m/s" and said not in plausible:
         likely = plausible[0] if plausible else None
     if likely is not None and units.by_file:
