@@ -1,12 +1,14 @@
 """Base of the readers of arrays: variables of files as the fields of any problem."""
 
 import logging
+import math
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field as Option
 
 from pullback.ensembles.fields import Field
@@ -18,6 +20,9 @@ from pullback.readers.gathers import Arrays, Opened, PairFiles, Rows
 from pullback.readers.rock import is_on_its_side, is_section
 
 log = logging.getLogger("pullback")
+
+JUDGED = ("test", "reference")
+"""Splits whose events are compared as distributions, which needs probabilities."""
 
 
 class ArrayFiles(PairFiles):
@@ -44,14 +49,26 @@ class ArrayFiles(PairFiles):
         description="names of the axes of arrays without names, in order: {x: [event, offset, depth]}",
     )
 
+    weight: str | None = Option(default=None, description="variable (event,) with the weights of events")
+    group: str | None = Option(
+        default=None,
+        description="variable (event,) of integers: events with the same one, of one collision, are not independent",
+    )
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """File and row of an event, and its weight."""
+        return {**super().columns, **({"weight": "float64"} if self.weight else {})}
+
     def opened(self, stack: ExitStack, problem: Any, file: OutsideFile) -> Opened:
         """Find y, and x where truth is read, among the arrays of a file."""
         self._refuse_unknown_names(problem, file.path)
         here = stack.enter_context(opened(file.path, self.formats))
         y, how_y, of_y = self._field(file.path, here, problem.y, alone=file.model is not None or not file.has_truth)
         n, said = how_y.events(y), how_y.said
+        weight, group = self._weight(file, here, n), self._group(file.path, here, n)
         if not file.has_truth:
-            return Arrays(n, _rows(y, how_y), None, of_y, None, said)
+            return Arrays(n, _rows(y, how_y), None, of_y, None, said, weight, group)
         path = file.model or file.path
         there = stack.enter_context(opened(path, self.formats)) if file.model else here
         x, how_x, of_x = self._field(path, there, problem.x, alone=file.model is not None)
@@ -63,7 +80,29 @@ class ArrayFiles(PairFiles):
             )
         if is_section(problem.x) and how_x.by_lengths:
             _warn_of_exchanged_axes(path, x, how_x)
-        return Arrays(n, _rows(y, how_y), _rows(x, how_x), of_y, of_x, (*said, *how_x.said))
+        return Arrays(n, _rows(y, how_y), _rows(x, how_x), of_y, of_x, (*said, *how_x.said), weight, group)
+
+    def _weight(self, file: OutsideFile, arrays: dict[str, Variable], n: int) -> np.ndarray | None:
+        if self.weight is None:
+            if unread := sorted({"weight", "weights"} & arrays.keys()):
+                log.warning("%s: '%s' is not read: if it is the weight of events, say read.weight: %s",
+                            file.path, unread[0], unread[0])  # fmt: skip
+            return None
+        found = _column(file.path, arrays, "weight", self.weight, n).astype(np.float64)
+        if not np.isfinite(found).all() or found.sum() <= 0 or (file.split in JUDGED and found.min() < 0):
+            raise ReadError(
+                f"{file.path}: '{self.weight}' is from {found.min():g} to {found.max():g}, its sum {found.sum():g}; "
+                f"wanted finite weights, a sum above 0, none negative in {' and '.join(JUDGED)}"
+            )
+        return found
+
+    def _group(self, path: Path, arrays: dict[str, Variable], n: int) -> np.ndarray | None:
+        if self.group is None:
+            return None
+        found = _column(path, arrays, "group", self.group, n)
+        if found.dtype.kind not in "iu":
+            raise ReadError(f"{path}: '{self.group}' is {found.dtype}, wanted integers")
+        return found.astype(np.int64)
 
     def _field(
         self, path: Path, arrays: dict[str, Variable], field: Field, alone: bool
@@ -99,6 +138,16 @@ class ArrayFiles(PairFiles):
                     f"{path}: read.{key} names {', '.join(unknown)}, of which this problem has none; allowed: "
                     f"{', '.join(sorted(known))}"
                 )
+
+
+def _column(path: Path, arrays: dict[str, Variable], key: str, name: str, n: int) -> np.ndarray:
+    """One number of each event."""
+    if name not in arrays:
+        raise ReadError(f"{path}: has {', '.join(sorted(arrays))}, wanted '{name}': correct read.{key}")
+    refuse_what_is_no_number(arrays[name])
+    if math.prod(arrays[name].shape) != n:
+        raise ReadError(f"{path}: '{name}' has shape {arrays[name].shape}, wanted one for each of {n} events")
+    return arrays[name].read((slice(None),) * len(arrays[name].shape)).reshape(n)
 
 
 def _may_be(variable: Variable, field: Field) -> bool:

@@ -36,7 +36,10 @@ Rows = Callable[[int, int], np.ndarray]
 
 
 class Arrays(NamedTuple):
-    """Events of a file, their y, their x where truth is read, units of both, and what was not as the problem has it."""
+    """Events of a file, their y, their x where truth is read, units of both, and what was not as the problem has it.
+
+    One value of each event of the file may come beside them: its weight, its unit of the bootstrap.
+    """
 
     n: int
     y: Rows
@@ -44,6 +47,8 @@ class Arrays(NamedTuple):
     y_units: Conversion = Conversion()
     x_units: Conversion | None = None
     said: tuple[str, ...] = ()
+    weight: np.ndarray | None = None
+    group: np.ndarray | None = None
 
 
 Opened = tuple[int, Rows, Rows | None] | Arrays
@@ -99,7 +104,12 @@ class PairFiles(ReaderSpec):
                 arrays.y_units.apply(arrays.y(start, stop), self.placeholders),
                 x,
                 np.int64(file.number) << ENTRY_BITS | entry,
-                columns={"source_file": np.full(len(entry), file.row, np.int32), "source_entry": entry},
+                None if arrays.group is None else arrays.group[entry],
+                {
+                    "source_file": np.full(len(entry), file.row, np.int32),
+                    "source_entry": entry,
+                    **({} if arrays.weight is None else {"weight": arrays.weight[entry]}),
+                },
             )
 
 
