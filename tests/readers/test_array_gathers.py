@@ -70,6 +70,13 @@ TOP = r"1\d{3} m/s at the top, [34]\d{3} at the bottom; 140 m x 140 m"
         (seismic, {**NAMES, "dimensions": {"depth": "z", "offset": "x"}}, "z is depth; x is offset"),
         (lambda d: in_units(d, "y", 1, "Pa"), {}, "y in Pa taken as it is"),
         (lambda d: d.transpose(), {}, TOP),
+        (
+            lambda d: (
+                d.rename_dims(depth="nz", offset="nx").reset_index(["depth", "offset"]).isel(nz=slice(None, None, -1))
+            ),
+            {},
+            "nz is depth; nx is offset; depth, from 140 to 0 m in the file",
+        ),
         (lambda d: d.drop_vars(["depth", "offset"]), {}, TOP),
     ],
 )
@@ -170,6 +177,7 @@ def test_models_without_names(caplog, change, options, words):
             lambda y, x: (y, (x - 1500) / 1500 - 1),
             r"look normalised to -1\.\.1: .*\(value \+ 1\) / 2, OpenFWI's 1500 and 4500",
         ),
+        (lambda y, x: (y, (x - x.mean()) / x.std()), r"rock has no such velocities in any unit: undo a normalisation"),
         (lambda y, x: (y, x / 1000), r"these look like km/s: say read\.units: km/s"),
         (
             lambda y, x: (y.transpose(0, 2, 1, 3), x),
@@ -177,6 +185,7 @@ def test_models_without_names(caplog, change, options, words):
         ),
         (lambda y, x: (y.reshape(4, -1), x), r"y\.npy: y of shape \(4, 40\), wanted \(event, 2, 5, 4\)"),
         (lambda y, x: (y, x.astype("U6")), r"x\.npy: it holds texts \(<U6\), wanted real numbers"),
+        (lambda y, x: (y, x.astype(object)), r"x\.npy: it holds objects"),
         (lambda y, x: (y, np.rec.fromarrays([x], names="v")), r"it holds records"),
         (lambda y, x: (y, np.where(x > 3990, np.nan, x)), r"x\.npy: x of event \d is not finite at \(7, \d\)"),
     ],

@@ -47,7 +47,7 @@ def test_sizes_that_the_file_does_not_have(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("y.npy", large)
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file.create_dataset("y", shape=(10**12, 4), chunks=(10**6, 4))
+        file.create_dataset("y", shape=(10**12, 4), dtype="f4", chunks=(10**6, 4))
     for name in ("a.npy", "a.npz", "a.h5"):
         with pytest.raises(ReadError, match=f"{name}: cannot be read as"):
             describe(tmp_path / name)

@@ -199,7 +199,7 @@ def test_truncated_and_foreign_npy(tmp_path, openfwi, kept):
 def test_a_pickle_is_not_opened(tmp_path, openfwi):
     _, models = openfwi
     np.save(tmp_path / "p.npy", np.array([{}], dtype=object))
-    refused(tmp_path, "cannot be read as .npy", job("openfwi", simulator=OPENFWI), [tmp_path / "p.npy"], models[:1])
+    refused(tmp_path, "p.npy: it holds objects", job("openfwi", simulator=OPENFWI), [tmp_path / "p.npy"], models[:1])
 
 
 # netCDF and HDF5

@@ -161,6 +161,7 @@ def _read_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Findin
                     block = next(iter(valid_blocks(family.read, made, file, events, scale)), None)
                     first = first or block
                     yield Finding(OK, of, f"{path}: {events.summary}")
+                    yield from (Finding(WARNING, of, warning) for warning in events.warnings)
             except (ReadError, MissingExtraError, OSError) as error:
                 yield Finding(PROBLEM, of, str(error))
     if first is not None and len(first.y):

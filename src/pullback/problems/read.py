@@ -71,6 +71,8 @@ def read(
                     writer.append(block.y, block.event_id, x=block.x, group=block.group, **block.columns)
                 for name, value in events.attributes.items():
                     writer.note(name, value)
+                for warning in events.warnings:
+                    log.warning("%s", warning)
                 log.info("read: %s: %s; %d events", path, events.summary, writer.n - before)
             for reason, count in events.left_out.items():
                 log.warning("%s: %d events left out: %s", path, count, reason)

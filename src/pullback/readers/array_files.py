@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 
 FORMATS = {"npy": ".npy", "npz": ".npz", "classic": "netCDF", "hdf5": "HDF5"}
 """Format -> what messages call it; netCDF-4 is HDF5."""
+ALIASES = (
+    frozenset({"depth", "z", "elevation", "altitude"}),
+    frozenset({"offset", "x", "distance", "lateral"}),
+    frozenset({"time", "t", "twt"}),
+    frozenset({"source", "shot"}),
+    frozenset({"receiver", "trace"}),
+    frozenset({"event", "sample", "realization", "batch"}),
+)
+"""Names of one dimension in different fields of work."""
 _UNNAMED = ("phony_dim_", "dim_")
 """What h5netcdf and xarray call dimensions without names."""
 _DEFLATE = 1100
@@ -32,8 +41,9 @@ _GROUPS = 50
 
 @dataclass(frozen=True)
 class Along:
-    """Values along one dimension, and their attributes."""
+    """Values along one dimension, by the name and with the attributes of their variable."""
 
+    name: str
     values: np.ndarray
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -158,8 +168,10 @@ def refuse_what_is_no_number(variable: Variable) -> None:
 
 
 def _npy(stack: ExitStack, path: Path) -> Iterator[Variable]:
-    values = np.lib.format.open_memmap(path, "r")
-    yield Variable(path, "", values.shape, values.dtype, values, (None,) * values.ndim)
+    with path.open("rb") as file:
+        shape, dtype = _header(file)
+    values = None if dtype.hasobject else np.lib.format.open_memmap(path, "r")
+    yield Variable(path, "", shape, dtype, values, (None,) * len(shape))
 
 
 class _Member:
@@ -243,11 +255,7 @@ def _groups(path: Path) -> dict[str, dict[str, tuple[str | None, ...]]]:
 def _variables(
     path: Path, data: "xr.Dataset", group: str, labels: Mapping[str, tuple[str | None, ...]] | None = None
 ) -> Iterator[Variable]:
-    along = {
-        str(name): Along(np.asarray(each.values), dict(each.attrs))
-        for name, each in data.coords.items()
-        if each.dims == (name,)
-    }
+    along = _along(data)
     for own, array in data.data_vars.items():
         variable, name = array.variable, str(own)
         dims = [None if str(dim).startswith(_UNNAMED) else str(dim) for dim in variable.dims]
@@ -265,6 +273,18 @@ def _variables(
             dict(variable.attrs),
             _component_units(data, name, variable.shape),
         )
+
+
+def _along(data: "xr.Dataset") -> dict[str, Along]:
+    """The coordinates by their dimension: of its name, or under the usual name of another one."""
+    usual = frozenset[str]().union(*ALIASES)
+    found: dict[str, Along] = {}
+    for name, each in data.variables.items():
+        own = str(name)
+        if len(each.dims) == 1 and (each.dims == (name,) or own.lower() in usual):
+            along, dim = Along(own, np.asarray(each.values), dict(each.attrs)), str(each.dims[0])
+            found[dim] = along if own == dim else found.get(dim, along)
+    return found
 
 
 def _component_units(data: "xr.Dataset", name: str, shape: tuple[int, ...]) -> tuple[str, ...] | None:

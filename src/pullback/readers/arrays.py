@@ -1,6 +1,5 @@
 """Base of the readers of arrays: variables of files as the fields of any problem."""
 
-import logging
 import math
 from collections import Counter
 from contextlib import ExitStack
@@ -16,10 +15,8 @@ from pullback.readers.array_files import Variable, opened, refuse_what_is_no_num
 from pullback.readers.axes import Arrangement, arranged
 from pullback.readers.base import OutsideFile, ReadError
 from pullback.readers.field_units import Conversion, conversion, units_of
-from pullback.readers.gathers import Arrays, Opened, PairFiles, Rows
+from pullback.readers.gathers import Arrays, PairFiles, Rows
 from pullback.readers.rock import is_on_its_side, is_section
-
-log = logging.getLogger("pullback")
 
 JUDGED = ("test", "reference")
 """Splits whose events are compared as distributions, which needs probabilities."""
@@ -60,15 +57,20 @@ class ArrayFiles(PairFiles):
         """File and row of an event, and its weight."""
         return {**super().columns, **({"weight": "float64"} if self.weight else {})}
 
-    def opened(self, stack: ExitStack, problem: Any, file: OutsideFile) -> Opened:
+    def opened(self, stack: ExitStack, problem: Any, file: OutsideFile) -> Arrays:
         """Find y, and x where truth is read, among the arrays of a file."""
         self._refuse_unknown_names(problem, file.path)
         here = stack.enter_context(opened(file.path, self.formats))
         y, how_y, of_y = self._field(file.path, here, problem.y, alone=file.model is not None or not file.has_truth)
         n, said = how_y.events(y), how_y.said
         weight, group = self._weight(file, here, n), self._group(file.path, here, n)
+        warnings = tuple(
+            f"{file.path}: '{name}' is not read: if it is the weight of events, say read.weight: {name}"
+            for name in ("weight", "weights")
+            if name in here and self.weight is None
+        )
         if not file.has_truth:
-            return Arrays(n, _rows(y, how_y), None, of_y, None, said, weight, group)
+            return Arrays(n, _rows(y, how_y), None, of_y, None, said, weight, group, warnings)
         path = file.model or file.path
         there = stack.enter_context(opened(path, self.formats)) if file.model else here
         x, how_x, of_x = self._field(path, there, problem.x, alone=file.model is not None)
@@ -78,15 +80,13 @@ class ArrayFiles(PairFiles):
                 f"{path}: x has {how_x.events(x)} events, and y {n}{of}: wanted one x for each y, give the files of "
                 "the same events"
             )
-        if is_section(problem.x) and how_x.by_lengths:
-            _warn_of_exchanged_axes(path, x, how_x)
-        return Arrays(n, _rows(y, how_y), _rows(x, how_x), of_y, of_x, (*said, *how_x.said), weight, group)
+        if is_section(problem.x):
+            warnings = (*warnings, *_exchanged_axes(path, x, how_x))
+        said = (*said, *how_x.said)
+        return Arrays(n, _rows(y, how_y), _rows(x, how_x), of_y, of_x, said, weight, group, warnings)
 
     def _weight(self, file: OutsideFile, arrays: dict[str, Variable], n: int) -> np.ndarray | None:
         if self.weight is None:
-            if unread := sorted({"weight", "weights"} & arrays.keys()):
-                log.warning("%s: '%s' is not read: if it is the weight of events, say read.weight: %s",
-                            file.path, unread[0], unread[0])  # fmt: skip
             return None
         found = _column(file.path, arrays, "weight", self.weight, n).astype(np.float64)
         if not np.isfinite(found).all() or found.sum() <= 0 or (file.split in JUDGED and found.min() < 0):
@@ -159,10 +159,11 @@ def _rows(variable: Variable, how: Arrangement) -> Rows:
     return lambda start, stop: how.read(variable, start, stop)
 
 
-def _warn_of_exchanged_axes(path: Path, x: Variable, how: Arrangement) -> None:
-    if is_on_its_side(how.read(x, 0, min(how.events(x), 16))):
-        log.warning(
-            "%s: %s of shape %s was taken as (event, depth, offset), and its layers stand upright: where depth is the "
-            "last axis, say read.axes: {x: [event, offset, depth]}",
-            path, x.name or "x", x.shape,
-        )  # fmt: skip
+def _exchanged_axes(path: Path, x: Variable, how: Arrangement) -> tuple[str, ...]:
+    """A warning where square models without names look as if they lie on their side."""
+    if not how.by_lengths or not is_on_its_side(how.read(x, 0, min(how.events(x), 16))):
+        return ()
+    return (
+        f"{path}: {x.name or 'x'} of shape {x.shape} was taken as (event, depth, offset), and its layers stand "
+        "upright: where depth is the last axis, say read.axes: {x: [event, offset, depth]}",
+    )

@@ -8,22 +8,15 @@ from typing import Any
 import numpy as np
 
 from pullback.ensembles.fields import Field
-from pullback.readers.array_files import Along, Variable, text
+from pullback.readers.array_files import ALIASES, Along, Variable, text
 from pullback.readers.base import ReadError
 from pullback.readers.coordinates import component_places, coordinate_places
 
-ALIASES = (
-    frozenset({"depth", "z", "elevation", "altitude"}),
-    frozenset({"offset", "x", "distance", "lateral"}),
-    frozenset({"time", "t", "twt"}),
-    frozenset({"source", "shot"}),
-    frozenset({"receiver", "trace"}),
-    frozenset({"event", "sample", "realization", "batch"}),
-)
-"""Names of one dimension in different fields of work."""
 MOST_AXES = 8
 """Arrays with more axes are of something else."""
-MISFIT = "interpolate or cut it, or set the simulator's cells, sources, receivers and record as they were"
+MISFIT = (
+    "interpolate or cut it, or give the problem the settings (cells, sources, receivers, record) that it was made with"
+)
 
 
 @dataclass(frozen=True)
@@ -149,8 +142,8 @@ def _alias(name: str) -> frozenset[str]:
 
 def _meanings(name: str, coordinates: Mapping[str, Along]) -> frozenset[str]:
     """What a dimension of the file may be called, by its name and by what its coordinate is said to be."""
-    attributes = coordinates[name].attributes if name in coordinates else {}
-    said = [text(attributes.get(key)) for key in ("standard_name", "long_name")]
+    along = coordinates.get(name)
+    said = [along.name, *(text(along.attributes.get(key)) for key in ("standard_name", "long_name"))] if along else []
     return frozenset[str]().union(*(_alias(each) for each in (name, *said) if each is not None))
 
 
@@ -288,7 +281,7 @@ def _along(
             places = component_places(what, field, along)
             told += ["components in the order of their names"] if places is not None else []
         elif along is not None and dim in field.coordinates and along.values.dtype.kind in "fiu":
-            places, words = coordinate_places(what, name, dim, along, field, units.get(dim))
+            places, words = coordinate_places(what, dim, along, field, units.get(dim))
             told += words
         take.append(places)
     return tuple(take), told

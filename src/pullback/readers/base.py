@@ -5,7 +5,7 @@ them is `pullback.problems.read`.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -108,6 +108,7 @@ class Events:
         blocks: in order, each read lazily.
         summary: summary for messages: ``segy, 1 event``; also what was taken from metadata.
         attributes: of the ensemble's file.
+        warnings: what may be wrong with the file, a line each: of `pullback check` and of the log.
         left_out: events that are not in the blocks, by reason; complete when the last block was given. The driver
             leaves out events of the blocks that are not finite or hold placeholders, and adds them.
     """
@@ -115,4 +116,5 @@ class Events:
     blocks: Iterable[Block]
     summary: str
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
     left_out: Counter[str] = field(default_factory=Counter)

@@ -25,10 +25,10 @@ def component_places(what: str, field: Field, along: Along) -> np.ndarray | None
 
 
 def coordinate_places(
-    what: str, name: str, dim: str, along: Along, field: Field, key: str | None
+    what: str, dim: str, along: Along, field: Field, key: str | None
 ) -> tuple[np.ndarray | None, list[str]]:
     """Places along one dimension, so that its coordinate is the field's."""
-    said, wanted = along.units, field.coordinates[dim]
+    name, said, wanted = along.name, along.units, field.coordinates[dim]
     times = 1.0
     try:
         if said is not None:
@@ -41,7 +41,7 @@ def coordinate_places(
         raise ReadError(f"{what}: {name} is in {said or key}, wanted {wanted.units}: {error}") from None
     values = along.values.astype(np.float64) * times
     told = [f"{name} converted from {said or key} to {wanted.units}"] if times != 1 else []
-    if dim == "depth" and _is_upward(name, along, values):
+    if dim == "depth" and _is_upward(along, values):
         values = -values
         told.append(f"{name} counted downwards")
     if _is_close(values, wanted.values):
@@ -64,12 +64,12 @@ def coordinate_places(
     return None, told
 
 
-def _is_upward(name: str, along: Along, values: np.ndarray) -> bool:
+def _is_upward(along: Along, values: np.ndarray) -> bool:
     """Whether values grow upwards: so it is said, or they are negative and called z."""
-    said = {str(along.attributes.get(key, "")).lower() for key in ("standard_name", "long_name")} | {name.lower()}
-    if str(along.attributes.get("positive", "")).lower() == "up" or said & UPWARD:
+    said = {str(along.attributes.get(key, "")).lower() for key in ("standard_name", "long_name")}
+    if str(along.attributes.get("positive", "")).lower() == "up" or (said | {along.name.lower()}) & UPWARD:
         return True
-    return name.lower() == "z" and bool((values <= 0).all())
+    return along.name.lower() == "z" and bool((values <= 0).all())
 
 
 def _likely(values: np.ndarray, wanted: Coordinate) -> str | None:

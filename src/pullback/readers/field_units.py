@@ -187,6 +187,8 @@ def _remedy(field: Field, i: int, raw: tuple[float, float], found: tuple[float, 
     if likely is not None:
         key = likely if not field.is_vector and field.name == "x" else f"{{{field.name}: {_key(field, i, likely)}}}"
         return f"these look like {likely}: say read.units: {key}"
+    if wanted == "m/s" and said not in plausible:
+        return "rock has no such velocities in any unit: undo a normalisation, or correct the file"
     if wanted == "m/s":
         return "widen velocity_min and velocity_max of the simulator, or clip the models"
     return "widen the bounds of the problem, or clip the values"

@@ -3,7 +3,6 @@
 Shapes, positions, times and units are compared when a file is opened; values are read block by block.
 """
 
-import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,8 +23,6 @@ from pullback.study.kinds import ReaderSpec
 
 __all__ = ["GathersAndModels", "Opened", "PairFiles", "Rows", "compare_coordinate", "compare_shape", "rows"]
 
-log = logging.getLogger("pullback")
-
 BLOCK_BYTES = 2**24
 """Size of what is read at once."""
 ENTRY_BITS = 32
@@ -36,7 +33,7 @@ Rows = Callable[[int, int], np.ndarray]
 
 
 class Arrays(NamedTuple):
-    """Events of a file, their y, their x where truth is read, units of both, and what was not as the problem has it.
+    """Events of a file: y, x where truth is read, units of both, what was not as the problem has it, what may be wrong.
 
     One value of each event of the file may come beside them: its weight, its unit of the bootstrap.
     """
@@ -49,6 +46,7 @@ class Arrays(NamedTuple):
     said: tuple[str, ...] = ()
     weight: np.ndarray | None = None
     group: np.ndarray | None = None
+    warnings: tuple[str, ...] = ()
 
 
 Opened = tuple[int, Rows, Rows | None] | Arrays
@@ -86,7 +84,8 @@ class PairFiles(ReaderSpec):
             if arrays.x and of_x and is_section(problem.x):
                 said.append(told(problem.x, of_x.apply(arrays.x(first, first + 1), [])[0]))
             count = f"{self.kind}, {last - first} event{'s' * (last - first != 1)}"
-            yield Events(self._blocks(problem, file, arrays, of_x, range(first, last)), "; ".join((count, *said)))
+            blocks = self._blocks(problem, file, arrays, of_x, range(first, last))
+            yield Events(blocks, "; ".join((count, *said)), warnings=arrays.warnings)
 
     def _blocks(
         self, problem: Any, file: OutsideFile, arrays: Arrays, of_x: Conversion | None, entries: range

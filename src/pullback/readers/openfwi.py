@@ -1,6 +1,6 @@
 """OpenFWI's .npy files (Deng et al. 2022) of shot gathers and velocity models."""
 
-import logging
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -12,12 +12,10 @@ from pullback.ensembles.fields import Field
 from pullback.readers.arrays import ArrayFiles
 from pullback.readers.base import OutsideFile, ReadError
 from pullback.readers.coordinates import CLOSE, compare_coordinate
-from pullback.readers.gathers import Opened, WithModels
+from pullback.readers.gathers import Arrays, WithModels
 from pullback.simulators.acquisition import Acquisition, evenly
 from pullback.simulators.wave_settings import FwiSimulator
 from pullback.simulators.wavelets import Ricker
-
-log = logging.getLogger("pullback")
 
 REMEDY = "give the simulator preset: openfwi"
 
@@ -30,16 +28,17 @@ class OpenFwiFiles(WithModels, ArrayFiles):
 
     kind: Literal["openfwi"] = Option(description="gathers (event, 5, 1000, 70), models (event, 1, 70, 70)")
 
-    def opened(self, stack: ExitStack, problem: Any, file: OutsideFile) -> Opened:
+    def opened(self, stack: ExitStack, problem: Any, file: OutsideFile) -> Arrays:
         """Compare the problem with OpenFWI's acquisition (the files have no metadata)."""
         o = FwiSimulator(preset="openfwi")
         _compare_record(file.path, problem.y, o)
-        _compare_physics(file.path, problem.acquisition, o)
+        warnings = tuple(_compare_physics(file.path, problem.acquisition, o))
         if file.model:
             for name, cells in (("depth", o.depth_cells), ("offset", o.offset_cells)):
                 nodes = np.arange(cells) * o.spacing
                 compare_coordinate(f"{file.model}: OpenFWI's", problem.x, name, nodes, REMEDY)
-        return super().opened(stack, problem, file)
+        arrays = super().opened(stack, problem, file)
+        return arrays._replace(warnings=(*warnings, *arrays.warnings))
 
 
 def _compare_record(path: Path, wanted: Field, o: FwiSimulator) -> None:
@@ -53,7 +52,8 @@ def _compare_record(path: Path, wanted: Field, o: FwiSimulator) -> None:
         compare_coordinate(f"{path}: OpenFWI's", wanted, name, values, REMEDY)
 
 
-def _compare_physics(path: Path, a: Acquisition, o: FwiSimulator) -> None:
+def _compare_physics(path: Path, a: Acquisition, o: FwiSimulator) -> Iterator[str]:
+    """Refuse other depths; warnings of other physics."""
     for what in ("sources", "receivers"):
         depths = np.array([depth for depth, _ in getattr(a, what)])
         if np.abs(depths - o.source_depth).max() > CLOSE * a.spacing:
@@ -62,9 +62,9 @@ def _compare_physics(path: Path, a: Acquisition, o: FwiSimulator) -> None:
                 f"{depths.max():g} m: {REMEDY}"
             )
     if a.wavelet != Ricker(o.peak_frequency):
-        log.warning(
-            "%s: OpenFWI's wavelet is a Ricker of %g Hz, this problem's another one, with its peak at %.3g Hz",
-            path, o.peak_frequency, a.wavelet.frequency,
-        )  # fmt: skip
+        yield (
+            f"{path}: OpenFWI's wavelet is a Ricker of {o.peak_frequency:g} Hz, this problem's another one, with its "
+            f"peak at {a.wavelet.frequency:.3g} Hz"
+        )
     if a.free_surface:
-        log.warning("%s: OpenFWI's data have no free surface, and this problem has one", path)
+        yield f"{path}: OpenFWI's data have no free surface, and this problem has one"
