@@ -1,12 +1,16 @@
 """Arrays as pairs of any problem: an own class and an own command, by names, units and order in the file."""
 
+import json
+
 import h5py
 import numpy as np
 import pytest
 import xarray as xr
 from arrayfiles import OWN, ensemble, job, refused, told
 
+from pullback.problems.base import problem_of
 from pullback.problems.read import read
+from pullback.readers.array_description import proposal
 from pullback.study import load_study
 from pullback.study.job_params import Plan
 
@@ -78,6 +82,13 @@ def millivolts(d):
     return d.assign(y=(d.y * 1000).assign_attrs(units="mV"))
 
 
+def apart(d):
+    """One variable for each component."""
+    x = d.x.transpose("event", "x_feature").values
+    found = d.drop_vars(["x", "x_feature"])
+    return found.assign(amplitude=("event", x[:, 0] * 1e3, {"units": "mV"}), rate=("event", x[:, 1]))
+
+
 def own_ensemble(d):
     """Units as this package lists them, and components in another order."""
     turned = d.isel(x_feature=[1, 0]).assign(x_units=("x_feature", ["1/ms", "mV"]))
@@ -101,6 +112,12 @@ def own_ensemble(d):
         (lambda d: d.rename(time="k"), {"dimensions": {"time": "k"}}, "k is time"),
         (lambda d: d.rename(x="m", y="d"), {"variables": {"x": "m", "y": "d"}}, "6 events"),
         (lambda d: d.expand_dims("channel", axis=1), {}, "6 events"),
+        (apart, {}, "x is 'amplitude, rate'; amplitude converted from mV to V"),
+        (
+            lambda d: apart(d).rename(amplitude="a", rate="r"),
+            {"variables": {"x": ["a", "r"]}},
+            "netcdf, 6 events; amplitude converted from mV",
+        ),
         (
             lambda d: d.assign(y=d.y.astype(">f8").assign_attrs(note=np.arange(3))),
             {},
@@ -117,6 +134,15 @@ def test_what_a_file_says_is_used(folder, change, options, words):
     found = ensemble("a.h5")
     np.testing.assert_allclose(found["x"], x, rtol=1e-6)
     np.testing.assert_allclose(found["y"], y, rtol=1e-6, atol=1e-9)
+
+
+def test_the_block_that_reads_components(folder):
+    apart(labelled(*decays())).to_netcdf("a.nc", engine="h5netcdf")
+    problem = problem_of(json.loads(job()))
+    assert proposal("a.nc", problem) == {"kind": "netcdf", "files": {"test": ["a.nc"]}}
+    np.savez("b.npz", x=decays()[0].T, data=decays()[1])
+    wanted = {"variables": {"y": "data"}, "axes": {"x": ["x_feature", "event"]}}
+    assert proposal("b.npz", problem) == {"kind": "numpy", "files": {"test": ["b.npz"]}} | wanted
 
 
 @pytest.mark.parametrize(
@@ -157,6 +183,13 @@ def test_what_a_file_says_is_used(folder, change, options, words):
         (lambda d: d.assign(y=d.y.astype("U3")), {}, r"'y' holds .*texts .*, wanted real numbers: write floats"),
         (lambda d: d.assign(y=d.y + 1j), {}, r"'y' holds complex numbers"),
         (lambda d: d.assign(y=d.y > 0), {}, r"'y' holds truth values"),
+        (apart, {"variables": {"x": ["amplitude"]}}, r"read\.variables names amplitude for x, wanted amplitude, rate"),
+        (
+            apart,
+            {"variables": {"x": ["amplitude", "r"]}},
+            r"has amplitude, rate, y, wanted 'r': correct read\.variables",
+        ),
+        (apart, {"variables": {"x": ["amplitude", "y"]}}, r"'y' has shape \(6, 5\), wanted one value for each event"),
         (lambda d: d.rename(y="data"), {}, r"has data, x, wanted 'y': .*read\.variables: {y: data}"),
         (
             lambda d: d,

@@ -8,6 +8,7 @@ import numpy as np
 
 from pullback.ensembles.fields import Field
 from pullback.readers.array_files import FORMATS, Variable, format_of, opened
+from pullback.readers.arrays import has_components
 from pullback.readers.axes import arranged, proposed_names
 from pullback.readers.base import ReadError
 from pullback.readers.field_units import likely_unit
@@ -90,13 +91,14 @@ def proposal(path: Path | str, problem: Any, split: str = "test") -> dict[str, A
     with opened(path) as arrays:
         if format_of(path) in ("npy", "npz"):
             block["kind"] = "numpy"
+        apart = {field.name: has_components(arrays, field) for field in (problem.y, problem.x)}
         y = _of_field(arrays, problem.y)
         rest = {name: each for name, each in arrays.items() if y is None or each is not y[0]}
         x = _of_field(rest, problem.x)
-        if y is None and x is None:
+        if y is None and x is None and not any(apart.values()):
             here = ", ".join(f"{name or path.name} {each.shape}" for name, each in arrays.items()) or "nothing"
             raise ReadError(f"{path}: has {here}, nothing of the lengths of y {problem.y.shape} or x {problem.x.shape}")
-        if y is None:
+        if y is None and not apart["y"]:
             block["files"] = {split: ["the file with y"]}
             block["models"] = {split: [str(path)]}
         for field, found in ((problem.y, y), (problem.x, x)):
@@ -117,6 +119,9 @@ def _of_field(arrays: dict[str, Variable], field: Field) -> tuple[Variable, dict
     """The array that can be read as a field, by its name before others, with the keys that name its axes."""
     for variable in sorted(arrays.values(), key=lambda each: each.name != field.name):
         if variable.dtype.kind not in "fiu" or not math.prod(variable.shape):
+            continue
+        # A quantity beside others is no vector of one component.
+        if field.is_vector and has_components(arrays, field) and variable.name != field.name:
             continue
         for names in ({}, proposed_names(variable, field)):
             try:

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from pydantic import Field as Option
 
 from pullback.ensembles.fields import Field
-from pullback.readers.array_files import Variable, opened, refuse_what_is_no_number
+from pullback.readers.array_files import Variable, opened, refuse_what_is_no_number, text
 from pullback.readers.axes import Arrangement, arranged
 from pullback.readers.base import OutsideFile, ReadError
 from pullback.readers.field_units import Conversion, conversion, units_of
@@ -34,8 +35,10 @@ class ArrayFiles(PairFiles):
     takes_entries: ClassVar[bool] = True
     formats: ClassVar[tuple[str, ...]]
 
-    variables: dict[Literal["x", "y"], str] = Option(
-        default={}, description="names of x and y in the file, where they are others: {x: vp, y: group/shots}"
+    variables: dict[Literal["x", "y"], str | list[str]] = Option(
+        default={},
+        description="names of x and y in the file, where they are others: {x: vp, y: group/shots}; of a vector also "
+        "one variable (event,) for each component: {x: [pt, eta]}",
     )
     dimensions: dict[str, str] = Option(
         default={},
@@ -107,25 +110,35 @@ class ArrayFiles(PairFiles):
     def _field(
         self, path: Path, arrays: dict[str, Variable], field: Field, alone: bool
     ) -> tuple[Variable, Arrangement, Conversion]:
-        wanted = self.variables.get(field.name, field.name)
-        if wanted not in arrays and alone and len(arrays) == 1 and field.name not in self.variables:
-            wanted = next(iter(arrays))
-        if wanted not in arrays:
-            here = ", ".join(sorted(arrays)) or "nothing"
-            alike = [each.name for each in arrays.values() if _may_be(each, field)]
-            key = f"{field.name}: {alike[0] if len(alike) == 1 else 'NAME'}"
-            raise ReadError(f"{path}: has {here}, wanted '{wanted}': name the variable in read.variables: {{{key}}}")
-        variable = arrays[wanted]
-        refuse_what_is_no_number(variable)
+        variable = self._variable(path, arrays, field, alone)
         said = {dim: unit for dim in field.dims if isinstance(unit := units_of(self.units, dim), str)}
         how = arranged(variable, field, self.dimensions, self.axes.get(field.name, ()), said)
         what = f"{path}: {variable.name or field.name}"
         by_file = variable.units
         if isinstance(by_file, tuple) and how.take[-1] is not None and len(by_file) == len(how.take[-1]):
             by_file = tuple(by_file[place] for place in how.take[-1])
-        if variable.name not in ("", self.variables.get(field.name, field.name)):
+        if variable.name not in ("", field.name) and field.name not in self.variables:
             how = replace(how, said=(f"{field.name} is '{variable.name}'", *how.said))
         return variable, how, conversion(what, field, by_file, units_of(self.units, field.name))
+
+    def _variable(self, path: Path, arrays: dict[str, Variable], field: Field, alone: bool) -> Variable:
+        """The variable that is a field: of its name, the only one of a file for it alone, or one for each component."""
+        given = self.variables.get(field.name)
+        if isinstance(given, list):
+            return _joined(path, arrays, field, given)
+        wanted = given or field.name
+        if wanted not in arrays and not given:
+            if has_components(arrays, field):
+                return _joined(path, arrays, field, field.features)
+            if alone and len(arrays) == 1:
+                wanted = next(iter(arrays))
+        if wanted not in arrays:
+            here = ", ".join(sorted(arrays)) or "nothing"
+            alike = [each.name for each in arrays.values() if _may_be(each, field)]
+            key = f"{field.name}: {alike[0] if len(alike) == 1 else 'NAME'}"
+            raise ReadError(f"{path}: has {here}, wanted '{wanted}': name the variable in read.variables: {{{key}}}")
+        refuse_what_is_no_number(arrays[wanted])
+        return arrays[wanted]
 
     def _refuse_unknown_names(self, problem: Any, path: Path) -> None:
         dims = {"event", *problem.x.dims, *problem.y.dims}
@@ -138,6 +151,44 @@ class ArrayFiles(PairFiles):
                     f"{path}: read.{key} names {', '.join(unknown)}, of which this problem has none; allowed: "
                     f"{', '.join(sorted(known))}"
                 )
+
+
+def has_components(arrays: dict[str, Variable], field: Field) -> bool:
+    """Whether a file has a variable for each component of a vector, by its name."""
+    return field.is_vector and arrays.keys() >= set(field.features)
+
+
+class _Columns:
+    """Values (event, component) of variables (event,)."""
+
+    def __init__(self, columns: list[Variable]):
+        self.columns = columns
+
+    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+        return np.stack([column.read(index[:1]) for column in self.columns], axis=1)
+
+
+def _joined(path: Path, arrays: dict[str, Variable], field: Field, names: Sequence[str]) -> Variable:
+    """The components of a vector as one variable."""
+    if len(names) != len(field.features):
+        wanted = ", ".join(field.features) or "one variable"
+        raise ReadError(f"{path}: read.variables names {', '.join(names)} for {field.name}, wanted {wanted}")
+    if missing := [name for name in names if name not in arrays]:
+        raise ReadError(f"{path}: has {', '.join(sorted(arrays))}, wanted '{missing[0]}': correct read.variables")
+    columns = [arrays[name] for name in names]
+    for column in columns:
+        refuse_what_is_no_number(column)
+        if len(column.shape) != 1 or column.shape != columns[0].shape:
+            raise ReadError(f"{path}: '{column.name}' has shape {column.shape}, wanted one value for each event")
+    return Variable(
+        path,
+        ", ".join(names),
+        (columns[0].shape[0], len(columns)),
+        np.result_type(*(column.dtype for column in columns)),
+        _Columns(columns),
+        ("event", field.dims[0]),
+        component_units=tuple(text(column.attributes.get("units")) or "" for column in columns),
+    )
 
 
 def _column(path: Path, arrays: dict[str, Variable], key: str, name: str, n: int) -> np.ndarray:
