@@ -3,6 +3,7 @@
 import logging
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,7 @@ from arrayfiles import ensemble, job, refused, told
 from pullback.core.optional import MissingExtraError
 from pullback.problems.fwi import Fwi
 from pullback.problems.read import read
-from pullback.readers.array_description import describe, proposal
-from pullback.readers.base import ReadError
+from pullback.readers.array_description import describe, inspected
 from pullback.simulators.wave_settings import FwiSimulator
 
 SQUARE = {"depth_cells": 8, "offset_cells": 8, "sources": 2, "receivers": 4, "record_length": 0.08}
@@ -209,7 +209,6 @@ def test_one_source_needs_no_dimension():
 
 def test_a_description_and_what_would_read_it():
     y, x = rock(3)
-    problem = Fwi(FwiSimulator(**SQUARE))
     seismic(in_units(gathers(y, x), "x", 1e-3, "km/s")).rename(trace="station").to_netcdf("a.nc", engine="h5netcdf")
     found = describe("a.nc")
     assert found["format"] == "HDF5"
@@ -218,21 +217,46 @@ def test_a_description_and_what_would_read_it():
     )
     assert found["variables"]["vp"]["range"] == pytest.approx([x.min() / 1000, x.max() / 1000])
     assert found["variables"]["vp"]["coordinates"]["z"] == {"count": 8, "from": 0.0, "to": 140.0, "units": "m"}
-    block = proposal("a.nc", problem)
-    assert block["variables"] == {"y": "shots", "x": "vp"}
-    assert block["dimensions"] == {"receiver": "station"}
-    np.savez("b.npz", m=x.transpose(0, 2, 1) / 1000, d=y.transpose(1, 2, 3, 0))
-    assert proposal("b.npz", problem) == {
-        "kind": "numpy",
-        "files": {"test": ["b.npz"]},
-        "variables": {"y": "d", "x": "m"},
-        "axes": {"y": ["source", "time", "receiver", "event"]},
-        "units": {"x": "km/s"},
+    assert inspected(Path("a.nc")).read == {
+        "kind": "netcdf",
+        "files": {"test": ["a.nc"]},
+        "variables": {"x": "vp", "y": "shots"},
     }
-    for path in ("a.nc", "b.npz"):
-        block = proposal(path, problem)
-        read(job(block.pop("kind"), SQUARE, **{k: v for k, v in block.items() if k != "files"}), [path], [], "a.h5")
-        np.testing.assert_array_equal(ensemble("a.h5")["y"], y)
-    with pytest.raises(ReadError, match=r"nothing of the lengths of y \(2, 5, 4\)"):
-        np.save("c.npy", np.zeros((3, 3)))
-        proposal("c.npy", problem)
+    lines = dict(inspected(Path("a.nc")).lines)
+    assert lines["shots"].startswith("(event 3, shot 2, time 5, station 4), float32, from ")
+    assert lines["  z"] == "8 values from 0 to 140 m"
+    assert [image.shape for image in inspected(Path("a.nc")).plots.values()] == [(5, 4), (8, 8)]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "wanted"),
+    [
+        (lambda y, x: {"m": x / 1000, "d": y}, {"variables": {"x": "m", "y": "d"}, "units": "km/s"}),
+        (lambda y, x: {"x": x, "y": y}, {}),
+        (lambda y, x: {"a": x, "b": y, "n": np.arange(4)}, {"variables": {"x": "a", "y": "b"}}),
+        (lambda y, x: {"b": y}, {"variables": {"y": "b"}}),
+        (lambda y, x: {"vp": x, "w": y}, {"variables": {"x": "vp", "y": "w"}}),
+    ],
+)
+def test_the_block_to_paste(arrays, wanted):
+    """It is what reads the file."""
+    y, x = rock()
+    np.savez("a.npz", **arrays(y, x))
+    block = inspected(Path("a.npz")).read
+    assert block == {"kind": "numpy", "files": {"test": ["a.npz"]}, **wanted}
+    keys = {key: value for key, value in block.items() if key not in ("kind", "files")}
+    truth = len(arrays(y, x)) > 1
+    read(job("numpy", SQUARE, truth=truth, **keys), ["a.npz"], [], "a.h5")
+    np.testing.assert_array_equal(ensemble("a.h5")["y"], y)
+    if truth:
+        np.testing.assert_allclose(ensemble("a.h5")["x"], x, rtol=1e-6)
+
+
+def test_no_block_where_none_follows():
+    np.save("x.npy", rock()[1])
+    assert inspected(Path("x.npy")).read is None
+    assert inspected(Path("x.npy")).hint.startswith("models without observations: name the file under `models`")
+    np.save("y.npy", np.zeros((2, 5, 1000, 70), np.float32))
+    assert inspected(Path("y.npy")).read == {"kind": "openfwi", "files": {"test": ["y.npy"]}}
+    np.savez("t.npz", names=np.array(["a"]))
+    assert inspected(Path("t.npz")).hint.startswith("the file has no numbers")

@@ -1,16 +1,12 @@
 """Arrays as pairs of any problem: an own class and an own command, by names, units and order in the file."""
 
-import json
-
 import h5py
 import numpy as np
 import pytest
 import xarray as xr
 from arrayfiles import OWN, ensemble, job, refused, told
 
-from pullback.problems.base import problem_of
 from pullback.problems.read import read
-from pullback.readers.array_description import proposal
 from pullback.study import load_study
 from pullback.study.job_params import Plan
 
@@ -134,15 +130,6 @@ def test_what_a_file_says_is_used(folder, change, options, words):
     found = ensemble("a.h5")
     np.testing.assert_allclose(found["x"], x, rtol=1e-6)
     np.testing.assert_allclose(found["y"], y, rtol=1e-6, atol=1e-9)
-
-
-def test_the_block_that_reads_components(folder):
-    apart(labelled(*decays())).to_netcdf("a.nc", engine="h5netcdf")
-    problem = problem_of(json.loads(job()))
-    assert proposal("a.nc", problem) == {"kind": "netcdf", "files": {"test": ["a.nc"]}}
-    np.savez("b.npz", x=decays()[0].T, data=decays()[1])
-    wanted = {"variables": {"y": "data"}, "axes": {"x": ["x_feature", "event"]}}
-    assert proposal("b.npz", problem) == {"kind": "numpy", "files": {"test": ["b.npz"]}} | wanted
 
 
 @pytest.mark.parametrize(

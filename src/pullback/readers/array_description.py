@@ -6,15 +6,22 @@ from typing import Any
 
 import numpy as np
 
-from pullback.ensembles.fields import Field
 from pullback.readers.array_files import FORMATS, Variable, format_of, opened
-from pullback.readers.arrays import has_components
-from pullback.readers.axes import arranged, proposed_names
-from pullback.readers.base import ReadError
-from pullback.readers.field_units import likely_unit
+from pullback.readers.base import Inspection
+from pullback.readers.field_units import ROCK
 
 LOOK_BYTES = 2**23
 """Values are read up to this size to tell their range."""
+PLOTS = 8
+"""Arrays that are drawn."""
+X_NAMES = frozenset({"x", "m", "v", "vp", "velocity", "velocities", "model", "models", "truth", "truths"})
+Y_NAMES = frozenset({"y", "d", "data", "shots", "gathers", "seis", "seismic", "observation", "observations", "obs"})
+_MODELS = (
+    "models without observations: name the file under `models` of a family, and that of its observations under "
+    "`files`; or cut models from one section by params.tiles"
+)
+OPENFWI = (5, 1000, 70)
+"""Shape of OpenFWI's gathers."""
 
 
 def describe(path: Path | str) -> dict[str, Any]:
@@ -64,7 +71,7 @@ def _plain(value: Any) -> float | str:
 def _range(variable: Variable) -> dict[str, Any]:
     if variable.dtype.kind not in "fiu" or not math.prod(variable.shape):
         return {"range": None, "looked_at": 0, "not_finite": 0}
-    row = variable.dtype.itemsize * math.prod(variable.shape[1:])
+    row = variable.dtype.itemsize * max(1, math.prod(variable.shape[1:]))
     looked_at = min(max(1, LOOK_BYTES // row), *variable.shape[:1]) if variable.shape else 1
     values = variable.read((slice(0, looked_at),) if variable.shape else ())
     finite = values[np.isfinite(values)]
@@ -75,64 +82,92 @@ def _range(variable: Variable) -> dict[str, Any]:
     }
 
 
-def proposal(path: Path | str, problem: Any, split: str = "test") -> dict[str, Any]:
-    """The block ``read`` of a family that reads a file, as far as the file and the fields of a problem tell.
-
-    Args:
-        path: .npy, .npz, netCDF or HDF5.
-        problem: a `pullback.problems.base.Problem`.
-        split: that the file is named under.
+def inspected(path: Path) -> Inspection:
+    """What a file holds, and the block that reads it as far as names and numbers of axes tell.
 
     Raises:
-        ReadError: the file is damaged, of another format, or holds nothing that has the lengths of y or x.
+        ReadError: the file is damaged or of another format.
+        pullback.core.optional.MissingExtraError: netCDF-3 without scipy.
     """
-    path = Path(path)
-    block: dict[str, Any] = {"kind": "netcdf", "files": {split: [str(path)]}}
+    found = describe(path)
     with opened(path) as arrays:
-        if format_of(path) in ("npy", "npz"):
-            block["kind"] = "numpy"
-        apart = {field.name: has_components(arrays, field) for field in (problem.y, problem.x)}
-        y = _of_field(arrays, problem.y)
-        rest = {name: each for name, each in arrays.items() if y is None or each is not y[0]}
-        x = _of_field(rest, problem.x)
-        if y is None and x is None and not any(apart.values()):
-            here = ", ".join(f"{name or path.name} {each.shape}" for name, each in arrays.items()) or "nothing"
-            raise ReadError(f"{path}: has {here}, nothing of the lengths of y {problem.y.shape} or x {problem.x.shape}")
-        if y is None and not apart["y"]:
-            block["files"] = {split: ["the file with y"]}
-            block["models"] = {split: [str(path)]}
-        for field, found in ((problem.y, y), (problem.x, x)):
-            if found is None:
-                continue
-            variable, names = found
-            if variable.name and variable.name != field.name:
-                block.setdefault("variables", {})[field.name] = variable.name
-            for key, value in names.items():
-                block.setdefault(key, {}).update(value)
-            unit = _unit(variable, field)
-            if unit is not None:
-                block.setdefault("units", {})[field.name] = unit
-    return block
+        lines = [("format", found["format"])]
+        for name, each in found["variables"].items():
+            lines.append((name, _line(each)))
+            lines += [(f"  {dim}", _coordinate_line(along)) for dim, along in each["coordinates"].items()]
+        numbers = [each for each in arrays.values() if each.dtype.kind in "fiu" and 0 not in each.shape]
+        images = {each.name or path.stem: _first_event(each) for each in numbers[:PLOTS]}
+        read, hint = _block(path, found["format"], numbers)
+    return Inspection(lines, read, hint, images)
 
 
-def _of_field(arrays: dict[str, Variable], field: Field) -> tuple[Variable, dict[str, Any]] | None:
-    """The array that can be read as a field, by its name before others, with the keys that name its axes."""
-    for variable in sorted(arrays.values(), key=lambda each: each.name != field.name):
-        if variable.dtype.kind not in "fiu" or not math.prod(variable.shape):
-            continue
-        # A quantity beside others is no vector of one component.
-        if field.is_vector and has_components(arrays, field) and variable.name != field.name:
-            continue
-        for names in ({}, proposed_names(variable, field)):
-            try:
-                arranged(variable, field, names.get("dimensions", {}), names.get("axes", {}).get(field.name, ()), {})
-            except ReadError:
-                continue
-            return variable, names
-    return None
+def _line(each: dict[str, Any]) -> str:
+    axes = ", ".join(
+        f"{dim} {size}" if dim else str(size) for dim, size in zip(each["dims"], each["shape"], strict=True)
+    )
+    said = [f"({axes})", each["dtype"]]
+    if each["units"]:
+        said.append(f"in {each['units'] if isinstance(each['units'], str) else ', '.join(each['units'])}")
+    if each["range"]:
+        first = f" in the first {each['looked_at']}" if each["shape"] and each["looked_at"] < each["shape"][0] else ""
+        said.append(f"from {each['range'][0]:g} to {each['range'][1]:g}{first}")
+    if each["not_finite"]:
+        said.append(f"{each['not_finite']} not finite")
+    return ", ".join(said)
 
 
-def _unit(variable: Variable, field: Field) -> str | None:
-    """The unit that brings values without one into the bounds of an array field."""
-    found = None if variable.units is not None or field.is_vector else _range(variable)["range"]
-    return None if found is None else likely_unit(field, 0, (found[0], found[1]), field.units[0])
+def _coordinate_line(along: dict[str, Any]) -> str:
+    ends = (f"{end:g}" if isinstance(end, float) else end for end in (along.get("from", ""), along.get("to", "")))
+    return f"{along['count']} values from {' to '.join(ends)}{' ' + along['units'] if along['units'] else ''}"
+
+
+def _first_event(variable: Variable) -> np.ndarray:
+    """An image (row, column) of the first event, or values for a histogram."""
+    most = max(1, LOOK_BYTES // variable.dtype.itemsize)
+    ahead = tuple(slice(0, 1) for _ in variable.shape[:-2])
+    behind = tuple(slice(0, int(math.sqrt(most))) for _ in variable.shape[-2:])
+    values = variable.read((*ahead, *behind)).astype(np.float64)
+    return values.reshape(values.shape[-2:]) if len(ahead) else values.ravel()
+
+
+def _block(path: Path, format_name: str, arrays: list[Variable]) -> tuple[dict[str, Any] | None, str]:
+    """The block ``read``, or why there is none."""
+    large = [each for each in arrays if len(each.shape) > 1]
+    y, x = (next((each for each in arrays if _own(each) in names), None) for names in (Y_NAMES, X_NAMES))
+    rest = sorted((each for each in large if each is not y and each is not x), key=lambda each: -len(each.shape))
+    is_pair = len(large) == 2
+    if y is None and rest and (x is not None or is_pair or len(large) == 1):
+        y = rest.pop(0)
+    if x is None and rest and y is not None and is_pair:
+        x = rest.pop(0)
+    if y is None and x is not None:
+        return None, _MODELS
+    if y is None:
+        here = "no numbers" if not arrays else "arrays, and none by which observations are known"
+        return None, f"the file has {here}: name them in read.variables: {{y: NAME, x: NAME}}"
+    kind = "numpy" if format_name in (FORMATS["npy"], FORMATS["npz"]) else "netcdf"
+    if format_name == FORMATS["npy"]:
+        if _are_velocities(y):
+            return None, _MODELS
+        kind = "openfwi" if y.shape[-3:] == OPENFWI else "numpy"
+    block: dict[str, Any] = {"kind": kind, "files": {"test": [str(path)]}}
+    names = {
+        field: each.name for field, each in (("x", x), ("y", y)) if each is not None and each.name not in ("", field)
+    }
+    if names:
+        block["variables"] = names
+    if x is not None and x.units is None and _are_velocities(x, 1e3):
+        block["units"] = "km/s"
+    return block, ""
+
+
+def _own(variable: Variable) -> str:
+    """A name without its group."""
+    return variable.name.rpartition("/")[2].lower()
+
+
+def _are_velocities(variable: Variable, times: float = 1.0) -> bool:
+    """Whether the values of models are those of rocks in m/s."""
+    found = _range(variable)["range"]
+    is_model = len(variable.shape) > 1 and _own(variable) in X_NAMES | {""}
+    return is_model and found is not None and ROCK[0] <= found[0] * times and found[1] * times <= ROCK[1]

@@ -12,9 +12,10 @@ import numpy as np
 from pydantic import Field as Option
 
 from pullback.ensembles.fields import Field
+from pullback.readers.array_description import inspected
 from pullback.readers.array_files import Variable, opened, refuse_what_is_no_number, text
 from pullback.readers.axes import Arrangement, arranged
-from pullback.readers.base import OutsideFile, ReadError
+from pullback.readers.base import Inspection, OutsideFile, ReadError
 from pullback.readers.field_units import Conversion, conversion, units_of
 from pullback.readers.gathers import Arrays, PairFiles, Rows
 from pullback.readers.rock import is_on_its_side, is_section
@@ -54,6 +55,15 @@ class ArrayFiles(PairFiles):
         default=None,
         description="variable (event,) of integers: events with the same one, of one collision, are not independent",
     )
+
+    @classmethod
+    def inspect(cls, path: Path) -> Inspection:
+        """What a file holds, and a block that reads it.
+
+        Raises:
+            ReadError: it is damaged.
+        """
+        return inspected(path)
 
     @property
     def columns(self) -> dict[str, str]:
@@ -128,7 +138,7 @@ class ArrayFiles(PairFiles):
             return _joined(path, arrays, field, given)
         wanted = given or field.name
         if wanted not in arrays and not given:
-            if has_components(arrays, field):
+            if field.is_vector and arrays.keys() >= set(field.features):
                 return _joined(path, arrays, field, field.features)
             if alone and len(arrays) == 1:
                 wanted = next(iter(arrays))
@@ -151,11 +161,6 @@ class ArrayFiles(PairFiles):
                     f"{path}: read.{key} names {', '.join(unknown)}, of which this problem has none; allowed: "
                     f"{', '.join(sorted(known))}"
                 )
-
-
-def has_components(arrays: dict[str, Variable], field: Field) -> bool:
-    """Whether a file has a variable for each component of a vector, by its name."""
-    return field.is_vector and arrays.keys() >= set(field.features)
 
 
 class _Columns:

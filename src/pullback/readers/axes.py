@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -229,23 +228,6 @@ def _order_that_fits(
             by_axis = {axis: dim for dim, axis in found.items()}
             return [by_axis.get(axis, "one") for axis in left]
     return None
-
-
-def proposed_names(variable: Variable, field: Field) -> dict[str, Any]:
-    """The keys ``dimensions`` or ``axes`` by which a variable would have the field's dimensions, by their lengths."""
-    if len(variable.shape) > MOST_AXES:
-        return {}
-    found = dict(_by_name("", variable.dims, variable.coordinates, field, {}))
-    left = [axis for axis in range(len(variable.shape)) if axis not in found.values()]
-    missing = [dim for dim in ("event", *field.dims) if dim not in found]
-    named = _order_that_fits(variable.shape, left, missing, field)
-    if named is None:
-        return {}
-    pairs = dict(zip(named, left, strict=True))
-    if all(variable.dims[axis] is None for axis in left):
-        each = {axis: dim for dim, axis in (found | pairs).items()}
-        return {"axes": {field.name: [each[axis] for axis in sorted(each)]}}
-    return {"dimensions": {dim: variable.dims[axis] for dim, axis in pairs.items() if dim in missing}}
 
 
 def _compare_shape(what: str, variable: Variable, field: Field, axes: Mapping[str, int]) -> None:

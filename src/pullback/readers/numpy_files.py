@@ -12,6 +12,7 @@ class NumpyFiles(WithModels, ArrayFiles):
     """NumPy's files: .npy with y, and others with x; or .npz with both."""
 
     formats: ClassVar[tuple[str, ...]] = ("npy", "npz")
+    suffixes: ClassVar[tuple[str, ...]] = (".npy", ".npz")
 
     kind: Literal["numpy"] = Option(description="arrays (event, ...): y in .npy and x in `models`, or both in .npz")
 
