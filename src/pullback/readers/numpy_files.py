@@ -6,6 +6,7 @@ from pydantic import Field as Option
 
 from pullback.readers.arrays import ArrayFiles
 from pullback.readers.gathers import WithModels
+from pullback.study.kinds import names_of
 
 
 class NumpyFiles(WithModels, ArrayFiles):
@@ -19,4 +20,5 @@ class NumpyFiles(WithModels, ArrayFiles):
     @property
     def has_truth(self) -> bool:
         """Whether truths are there: in files of their own, or beside y."""
-        return bool(self.models) or all(name.endswith(".npz") for names in self.files.values() for name in names)
+        names = (name for entries in self.files.values() for entry in entries for name in names_of(entry))
+        return bool(self.models) or all(name.endswith(".npz") for name in names)
