@@ -48,7 +48,8 @@ def split(path):
 
 
 @pytest.mark.parametrize(("kind", "simulator"), [("./own.py:Decay", {}), ("command", COMMAND)])
-def test_pairs_of_an_own_problem_are_seen_families(folder, kind, simulator):
+def test_pairs_of_an_own_problem_are_seen_families(folder, caplog, kind, simulator):
+    caplog.set_level("INFO", "pullback")
     x, y = decays()
     np.savez("pairs.npz", truth=x, y=y)
     labelled(x, y).to_netcdf("pairs.nc", engine="h5netcdf")
@@ -70,6 +71,7 @@ def test_pairs_of_an_own_problem_are_seen_families(folder, kind, simulator):
             np.testing.assert_array_equal(found["x"], x[rows].astype(np.float32))
             np.testing.assert_array_equal(found["y"], y[rows].astype(np.float32))
             assert found["source_entry"].tolist() == list(range(6))[rows]
+    assert "y.npy: numpy, 2 events (entries 4 to 6 of 6)" in caplog.text
     read(plan.shard_job("toy", "alone", "test", 0), ["y.npy"], [], "alone.h5")
     assert "x" not in ensemble("alone.h5")
 

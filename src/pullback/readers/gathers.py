@@ -84,6 +84,7 @@ class PairFiles(ReaderSpec):
             if arrays.x and of_x and is_section(problem.x):
                 said.append(told(problem.x, of_x.apply(arrays.x(first, first + 1), [])[0]))
             count = f"{self.kind}, {last - first} event{'s' * (last - first != 1)}"
+            count += f" (entries {first} to {last} of {arrays.n})" if last - first < arrays.n else ""
             blocks = self._blocks(problem, file, arrays, of_x, range(first, last))
             yield Events(blocks, "; ".join((count, *said)), warnings=arrays.warnings)
 
