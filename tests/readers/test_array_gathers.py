@@ -110,6 +110,11 @@ def test_netcdf_3_is_read_like_netcdf_4(monkeypatch):
             {},
             r"velocities from 1\.\d+e\+06 .* the attribute units is km/s, and the values look like m/s: correct",
         ),
+        (
+            lambda d: in_units(d, "x", 1, "m s-1").assign(x=lambda e: (e.x - 200).assign_attrs(units="m s-1")),
+            {},
+            r"velocities from 1\d{3}\.\d+ .* wanted 1500 to 4500: widen velocity_min",
+        ),
         (lambda d: d, {"units": "km/s"}, r"x is in m/s by the file, and read\.units says km/s"),
         (lambda d: d.assign(x=d.x.assign_attrs(units="kg m-3")), {}, r"x is in kg m-3, wanted m/s: .*same quantity"),
         (
@@ -194,6 +199,14 @@ def test_models_that_cannot_be_taken(change, words):
     y, x = change(*rock())
     np.save("y.npy", y), np.save("x.npy", x)
     refused(words, job("numpy", SQUARE), "y.npy", ["x.npy"])
+
+
+def test_names_of_dimensions_need_some():
+    y, x = rock()
+    np.savez("a.npz", x=x, y=y)
+    refused(
+        r"x has no dimension 'z'; nothing .*: say read\.axes", job("numpy", SQUARE, dimensions={"depth": "z"}), "a.npz"
+    )
 
 
 def test_one_source_needs_no_dimension():

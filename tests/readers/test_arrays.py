@@ -155,6 +155,11 @@ def test_what_a_file_says_is_used(folder, change, options, words):
             {"units": {"z": "Hz"}},
             r"read\.units names z, of which this problem has none; allowed: time, x, x_f",
         ),
+        (
+            lambda d: d,
+            {"dimensions": {"time": "t"}},
+            r"y has no dimension 't'; it is \(event, time\): correct read\.dim",
+        ),
         (lambda d: d, {"dimensions": {"tme": "t"}}, r"read\.dimensions names tme, .*allowed: event, time, x_feature"),
         (
             lambda d: d.rename(time="station"),
@@ -167,6 +172,11 @@ def test_what_a_file_says_is_used(folder, change, options, words):
             r"y: time has 5 values from 0 to 1 s, this problem's 5 values",
         ),
         (lambda d: d.assign_coords(time=d.time.drop_attrs() * 1e3), {}, r"look like ms: say read\.units: {time: ms}"),
+        (
+            lambda d: d.assign_coords(time=d.time.assign_attrs(units="ms")),
+            {},
+            r"time has 5 values from 0 to 0\.002 s, .*: the attribute units is ms, and the values look like s: correct",
+        ),
         (lambda d: d.assign_coords(x_feature=["amplitude", "b"]), {}, r"x has amplitude, b, wanted amplitude, rate"),
         (lambda d: d.isel(event=slice(0)), {}, r"'y' has shape \(0, 5\), wanted at least one event"),
         (lambda d: d.assign(y=d.y.astype("U3")), {}, r"'y' holds .*texts .*, wanted real numbers: write floats"),

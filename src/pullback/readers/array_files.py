@@ -35,6 +35,8 @@ _UNNAMED = ("phony_dim_", "dim_")
 """What h5netcdf and xarray call dimensions without names."""
 _DEFLATE = 1100
 """No compression of HDF5 makes values smaller than by this factor."""
+LISTED = 12
+"""Names in a message."""
 _GROUPS = 50
 """Groups of an HDF5 file that are looked at."""
 
@@ -107,8 +109,15 @@ def text(attribute: Any) -> str | None:
         attribute = np.ravel(np.asarray(attribute, dtype=object))[0] if np.size(attribute) else None
     if isinstance(attribute, bytes):
         attribute = attribute.decode("utf-8", "replace")
-    said = "" if attribute is None else str(attribute).strip("\x00 \t\n")
+    said = "" if attribute is None else " ".join(str(attribute).strip("\x00").split())
     return said or None
+
+
+def listed(arrays: Mapping[str, Variable]) -> str:
+    """Names of arrays for a message."""
+    names = [" ".join(name.split()) for name in sorted(arrays)]
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more or "nothing"
 
 
 def format_of(path: Path) -> str | None:

@@ -13,7 +13,7 @@ from pydantic import Field as Option
 
 from pullback.ensembles.fields import Field
 from pullback.readers.array_description import inspected
-from pullback.readers.array_files import Variable, opened, refuse_what_is_no_number, text
+from pullback.readers.array_files import Variable, listed, opened, refuse_what_is_no_number, text
 from pullback.readers.axes import Arrangement, arranged
 from pullback.readers.base import Inspection, OutsideFile, ReadError
 from pullback.readers.field_units import Conversion, conversion, units_of
@@ -143,10 +143,11 @@ class ArrayFiles(PairFiles):
             if alone and len(arrays) == 1:
                 wanted = next(iter(arrays))
         if wanted not in arrays:
-            here = ", ".join(sorted(arrays)) or "nothing"
             alike = [each.name for each in arrays.values() if _may_be(each, field)]
             key = f"{field.name}: {alike[0] if len(alike) == 1 else 'NAME'}"
-            raise ReadError(f"{path}: has {here}, wanted '{wanted}': name the variable in read.variables: {{{key}}}")
+            raise ReadError(
+                f"{path}: has {listed(arrays)}, wanted '{wanted}': name the variable in read.variables: {{{key}}}"
+            )
         refuse_what_is_no_number(arrays[wanted])
         return arrays[wanted]
 
@@ -179,7 +180,7 @@ def _joined(path: Path, arrays: dict[str, Variable], field: Field, names: Sequen
         wanted = ", ".join(field.features) or "one variable"
         raise ReadError(f"{path}: read.variables names {', '.join(names)} for {field.name}, wanted {wanted}")
     if missing := [name for name in names if name not in arrays]:
-        raise ReadError(f"{path}: has {', '.join(sorted(arrays))}, wanted '{missing[0]}': correct read.variables")
+        raise ReadError(f"{path}: has {listed(arrays)}, wanted '{missing[0]}': correct read.variables")
     columns = [arrays[name] for name in names]
     for column in columns:
         refuse_what_is_no_number(column)
@@ -199,7 +200,7 @@ def _joined(path: Path, arrays: dict[str, Variable], field: Field, names: Sequen
 def _column(path: Path, arrays: dict[str, Variable], key: str, name: str, n: int) -> np.ndarray:
     """One number of each event."""
     if name not in arrays:
-        raise ReadError(f"{path}: has {', '.join(sorted(arrays))}, wanted '{name}': correct read.{key}")
+        raise ReadError(f"{path}: has {listed(arrays)}, wanted '{name}': correct read.{key}")
     refuse_what_is_no_number(arrays[name])
     if math.prod(arrays[name].shape) != n:
         raise ReadError(f"{path}: '{name}' has shape {arrays[name].shape}, wanted one for each of {n} events")

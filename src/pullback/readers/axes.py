@@ -13,6 +13,8 @@ from pullback.readers.coordinates import component_places, coordinate_places
 
 MOST_AXES = 8
 """Arrays with more axes are of something else."""
+MOST_MOVED = 6
+"""Of more axes other orders are not tried."""
 MISFIT = (
     "interpolate or cut it, or give the problem the settings (cells, sources, receivers, record) that it was made with"
 )
@@ -158,6 +160,10 @@ def _by_name(
     wanted = ["event", *field.dims]
     for dim, name in dimensions.items():
         axis = next((axis for axis, own in free.items() if own == name), None)
+        if axis is None and dim in field.dims:
+            here = f"it is ({', '.join(map(str, names))}): correct read.dimensions"
+            here = here if any(names) else "nothing in the file names its axes: say read.axes"
+            raise ReadError(f"{what} has no dimension '{name}'; {here}")
         if dim not in wanted or axis is None:
             continue
         meanings = _meanings(name, coordinates)
@@ -222,6 +228,8 @@ def _order_that_fits(
     shape: Sequence[int], left: Sequence[int], missing: Sequence[str], field: Field
 ) -> list[str] | None:
     """What the axes that are left would be in another order; ``one`` of an axis of length 1."""
+    if len(left) > MOST_MOVED:
+        return None
     for order in itertools.permutations(left):
         found = _fits(shape, order, missing, field)
         if found is not None:

@@ -58,7 +58,10 @@ def coordinate_places(
             )
             return places, told
     remedy = "read it into a problem that was recorded so"
-    if said is None and (unit := _likely(along.values, wanted)) is not None:
+    unit = _likely(along.values, wanted)
+    if said is not None and unit is not None:
+        remedy = f"the attribute units is {said}, and the values look like {unit}: correct the attribute"
+    elif unit is not None:
         remedy = f"these look like {unit}: say read.units: {{{dim}: {unit}}}"
     compare_coordinate(f"{what}:", field, dim, values, remedy)
     return None, told
@@ -74,7 +77,7 @@ def _is_upward(along: Along, values: np.ndarray) -> bool:
 
 def _likely(values: np.ndarray, wanted: Coordinate) -> str | None:
     """The unit in which a coordinate would be the field's."""
-    for unit in (f"k{wanted.units}", f"m{wanted.units}", f"c{wanted.units}", f"u{wanted.units}", "ft"):
+    for unit in (wanted.units, f"k{wanted.units}", f"m{wanted.units}", f"c{wanted.units}", f"u{wanted.units}", "ft"):
         try:
             converted = np.sort(values * factor(unit, wanted.units))
         except UnitsError:

@@ -1,5 +1,6 @@
 """Units and bounds of the values of a field: what a file or the study says of them, and whether the values agree."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,14 +26,14 @@ class Conversion:
 
     Attributes:
         factor: of the values, one or one for each component.
-        said: the units as the file or the study says them; empty where neither does.
-        by_file: whether the file says them.
+        said: the unit of each component as the file or the study says it; empty where neither does.
+        by_file: whether the file says it.
         told: what was done, for messages; empty where nothing was.
     """
 
     factor: float | np.ndarray = 1.0
-    said: str = ""
-    by_file: bool = False
+    said: tuple[str, ...] = ()
+    by_file: tuple[bool, ...] = ()
     told: str = ""
 
     def apply(self, values: np.ndarray, missing: list[float]) -> np.ndarray:
@@ -73,18 +74,20 @@ def conversion(
         allowed = ", ".join(field.features) or f"one unit for {field.name}"
         raise ReadError(f"{what}: read.units names {', '.join(unknown)}, of which there is none; allowed: {allowed}")
     factors, told = [], []
+    units, own = [], []
     for i, (name, wanted) in enumerate(zip(names, field.units, strict=True)):
         found = by_file if isinstance(by_file, str) or by_file is None else by_file[min(i, len(by_file) - 1)]
         said = by_study if isinstance(by_study, str) or by_study is None else by_study.get(name)
         of = f"{what} '{name}'" if name else what
         times, words = _factor(of, found, said, wanted)
         factors.append(times)
+        units.append(found or said or "")
+        own.append(found not in (None, "", "mixed"))
         told += [f"{name or field.name} {words}"] if words else []
-    one = by_file if isinstance(by_file, str) else by_study if isinstance(by_study, str) else ""
     return Conversion(
         np.array(factors) if len(set(factors)) > 1 else factors[0],
-        one,
-        by_file is not None,
+        tuple(units),
+        tuple(own),
         "; ".join(dict.fromkeys(told)),
     )
 
@@ -144,67 +147,63 @@ def refuse_out_of_bounds(
             valid &= ~placeholders(column.ravel(), missing).reshape(column.shape)
         if not valid.any():
             continue
-        found = float(column[valid].min()), float(column[valid].max())
-        reach = [_ROUNDED * max(abs(low), abs(high)) if np.isfinite((low, high)).all() else _ROUNDED * abs(low)] * 2
-        if found[0] >= low - reach[0] and found[1] <= high + reach[1]:
+        least, most = float(column[valid].min()), float(column[valid].max())
+        slack = _ROUNDED * max((abs(bound) for bound in (low, high) if np.isfinite(bound)), default=0.0)
+        if least >= low - slack and most <= high + slack:
             continue
         what = "velocities" if unit == "m/s" else field.features[i] if field.features else field.name
         where = f"in events {first} to {first + len(values) - 1}"
         raise ReadError(
-            f"{path}: {what} from {found[0]:g} to {found[1]:g} {unit} {where}, wanted {low:g} to {high:g}: "
-            + _remedy(field, i, (found[0] / factors[i], found[1] / factors[i]), found, units)
+            f"{path}: {what} from {least:g} to {most:g} {unit} {where}, wanted {low:g} to {high:g}: "
+            + _remedy(field, i, (low, high), (least, most), float(factors[i]), units)
         )
 
 
-def likely_unit(field: Field, i: int, raw: tuple[float, float], said: str) -> str | None:
-    """The unit, another than is said, in which the smallest and largest value of a component lie within its bounds."""
-    if field.low is None or field.high is None:
-        return None
-    candidates = _candidates(raw, field.units[i])
-    inside = [unit for unit, (a, b) in candidates if field.low[i] <= a and b <= field.high[i]]
-    return inside[0] if inside and said not in inside else None
-
-
-def _remedy(field: Field, i: int, raw: tuple[float, float], found: tuple[float, float], units: Conversion) -> str:
+def _remedy(
+    field: Field, i: int, bounds: tuple[float, float], found: tuple[float, float], times: float, units: Conversion
+) -> str:
     """What explains values outside of the bounds: another unit, or a normalisation."""
-    assert field.low is not None
-    low, wanted = field.low[i], field.units[i]
-    said = units.said or wanted
-    likely = likely_unit(field, i, raw, said)
-    if likely is None and low > 1 and max(map(abs, raw)) <= 1.001:
-        symmetric = raw[0] < -0.001
-        undo = f"v = v_min + (v_max - v_min) {'(value + 1) / 2' if symmetric else 'value'}"
-        bounds = ", OpenFWI's 1500 and 4500 m/s" if wanted == "m/s" else ""
+    raw, is_rock = (found[0] / times, found[1] / times), field.units[i] == "m/s"
+    others = [
+        (unit, (raw[0] * other, raw[1] * other))
+        for unit, other in _units(field.units[i])
+        if not np.isclose(other, times)
+    ]
+    likely = next((unit for unit, each in others if bounds[0] <= each[0] and each[1] <= bounds[1]), None)
+    if likely is None and bounds[0] > 1 and max(map(abs, raw)) <= 1.001:
+        is_symmetric = raw[0] < -0.001
+        undo = f"v = v_min + (v_max - v_min) {'(value + 1) / 2' if is_symmetric else 'value'}"
+        openfwi = ", OpenFWI's 1500 and 4500 m/s" if is_rock else ""
         return (
-            f"these look normalised to {'-1..1' if symmetric else '0..1'}: undo it with the bounds that they were "
-            f"made with ({undo}{bounds})"
+            f"these look normalised to {'-1..1' if is_symmetric else '0..1'}: undo it with the bounds that they were "
+            f"made with ({undo}{openfwi})"
         )
-    plausible = [unit for unit, (a, b) in _candidates(raw, wanted) if ROCK[0] <= a and b <= ROCK[1]]
-    if likely is None and wanted == "m/s" and said not in plausible:
-        likely = plausible[0] if plausible else None
-    if likely is not None and units.by_file:
-        return f"the attribute units is {units.said}, and the values look like {likely}: correct the attribute"
+    if likely is None and is_rock and not _is_rock(found):
+        likely = next((unit for unit, each in others if _is_rock(each)), None)
+        if likely is None:
+            return "rock has no such velocities in any unit: undo a normalisation, or correct the file"
+    if likely is not None and units.by_file[i]:
+        return f"the attribute units is {units.said[i]}, and the values look like {likely}: correct the attribute"
     if likely is not None:
         key = likely if not field.is_vector and field.name == "x" else f"{{{field.name}: {_key(field, i, likely)}}}"
         return f"these look like {likely}: say read.units: {key}"
-    if wanted == "m/s" and said not in plausible:
-        return "rock has no such velocities in any unit: undo a normalisation, or correct the file"
-    if wanted == "m/s":
+    if is_rock:
         return "widen velocity_min and velocity_max of the simulator, or clip the models"
     return "widen the bounds of the problem, or clip the values"
+
+
+def _is_rock(velocities: tuple[float, float]) -> bool:
+    return ROCK[0] <= velocities[0] and velocities[1] <= ROCK[1]
 
 
 def _key(field: Field, i: int, unit: str) -> str:
     return f"{{{field.features[i]}: {unit}}}" if field.is_vector else unit
 
 
-def _candidates(raw: tuple[float, float], wanted: str) -> list[tuple[str, tuple[float, float]]]:
-    """Values in units that people write them in, each as the field's unit."""
-    found = []
+def _units(wanted: str) -> Iterator[tuple[str, float]]:
+    """Units that people write values in, and what makes them the field's."""
     for unit in (wanted, f"k{wanted}", f"m{wanted}", f"M{wanted}", f"G{wanted}", "ft/s", "deg"):
         try:
-            times = factor(unit, wanted)
+            yield unit, factor(unit, wanted)
         except UnitsError:
             continue
-        found.append((unit, (raw[0] * times, raw[1] * times)))
-    return found
