@@ -108,13 +108,13 @@ class Events:
         blocks: in order, each read lazily.
         summary: summary for messages: ``segy, 1 event``; also what was taken from metadata.
         attributes: of the ensemble's file.
-        warnings: what may be wrong with the file, a line each: of `pullback check` and of the log.
         left_out: events that are not in the blocks, by reason; complete when the last block was given. The driver
             leaves out events of the blocks that are not finite or hold placeholders, and adds them.
+        warnings: what may be wrong with the file, a line each: of `pullback check` and of the log.
     """
 
     blocks: Iterable[Block]
     summary: str
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    warnings: Sequence[str] = ()
     left_out: Counter[str] = field(default_factory=Counter)
+    warnings: Sequence[str] = ()
