@@ -16,12 +16,10 @@ from pullback.readers.array_description import inspected
 from pullback.readers.array_files import Variable, listed, opened, refuse_what_is_no_number, text
 from pullback.readers.axes import Arrangement, arranged
 from pullback.readers.base import Inspection, OutsideFile, ReadError
+from pullback.readers.event_weights import Weights
 from pullback.readers.field_units import Conversion, conversion, units_of
 from pullback.readers.gathers import Arrays, PairFiles, Rows
 from pullback.readers.rock import is_on_its_side, is_section
-
-JUDGED = ("test", "reference")
-"""Splits whose events are compared as distributions, which needs probabilities."""
 
 
 class ArrayFiles(PairFiles):
@@ -102,11 +100,14 @@ class ArrayFiles(PairFiles):
         if self.weight is None:
             return None
         found = _column(file.path, arrays, "weight", self.weight, n).astype(np.float64)
-        if not np.isfinite(found).all() or found.sum() <= 0 or (file.split in JUDGED and found.min() < 0):
-            raise ReadError(
-                f"{file.path}: '{self.weight}' is from {found.min():g} to {found.max():g}, its sum {found.sum():g}; "
-                f"wanted finite weights, a sum above 0, none negative in {' and '.join(JUDGED)}"
-            )
+        first, last = file.span(n)
+        part = found[first:last]
+        if not np.isfinite(part).all():
+            entry = first + int(np.argmin(np.isfinite(part)))
+            raise ReadError(f"{file.path}: '{self.weight}' of event {entry} is not finite: repair it")
+        weights = Weights(file.path, self.weight, file.split, ("events", "events"))
+        weights.add(part, np.arange(first, last), np.ones(len(part), bool))
+        weights.check()
         return found
 
     def _group(self, path: Path, arrays: dict[str, Variable], n: int) -> np.ndarray | None:

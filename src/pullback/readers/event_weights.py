@@ -1,4 +1,4 @@
-"""Event weights of a ROOT file: refused where nothing can be learned from them, warned of where one decides all."""
+"""Event weights of a file: refused where nothing can be learned from them, warned of where one decides all."""
 
 import logging
 from pathlib import Path
@@ -17,15 +17,16 @@ LARGEST = 1000.0
 
 
 class Weights:
-    """The weights of the collisions of one file.
+    """The weights of the events of one file, or of the collisions that its events are of.
 
     Args:
-        path, name: the file and its branch.
+        path, name: the file and its branch or variable.
         split: that the file is of.
+        of: what has a weight, and which of them count, for messages.
     """
 
-    def __init__(self, path: Path, name: str, split: str):
-        self.path, self.name, self.split = path, name, split
+    def __init__(self, path: Path, name: str, split: str, of: tuple[str, str] = ("collisions", "collisions with jets")):
+        self.path, self.name, self.split, (self.of, self.of_used) = path, name, split, of
         self._entry: list[np.ndarray] = []
         self._weight: list[np.ndarray] = []
         self._used: list[np.ndarray] = []
@@ -59,18 +60,18 @@ class Weights:
         share = weight[used] / (top or 1.0)
         if not share.any():
             raise ReadError(
-                f"{self.path}: the weights in '{self.name}' of all {len(share)} collisions with jets are zero, so that "
-                "there is nothing to learn or to judge; name another branch in `weight`, or leave it out"
+                f"{self.path}: the weights in '{self.name}' of all {len(share)} {self.of_used} are zero, so that "
+                "there is nothing to learn or to judge; name others in `weight`, or leave it out"
             )
         if share.sum() <= 1e-6 * np.abs(share).sum():
             raise ReadError(
-                f"{self.path}: the weights in '{self.name}' of {len(share)} collisions with jets sum to "
-                f"{share.sum() * top:.3g}, wanted more than zero; name another branch in `weight`, or leave it out"
+                f"{self.path}: the weights in '{self.name}' of {len(share)} {self.of_used} sum to "
+                f"{share.sum() * top:.3g}, wanted more than zero; name others in `weight`, or leave it out"
             )
         if top > LARGEST * (median := float(np.median(size))):
             log.warning(
                 "%s: the largest weight in '%s', %.4g in entry %d, is far above the median, %.4g: the effective sample "
-                "size is %.1f of %d collisions",
+                "size is %.1f of %d %s",
                 self.path, self.name, weight[np.argmax(size)], entry[np.argmax(size)], median,
-                effective_size(size), len(weight),
+                effective_size(size), len(weight), self.of,
             )  # fmt: skip
