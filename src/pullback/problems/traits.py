@@ -23,6 +23,7 @@ class Trait:
         factor: how many times farther than the seen families' quantiles it may lie; 0 where it is no positive number,
             which may lie outside by half of their range.
         advice: what to do where it lies outside.
+        slack: what it may lie outside at least, where the seen families hardly differ.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Trait:
     values: np.ndarray
     factor: float
     advice: str
+    slack: float = 0.0
 
 
 def traits(field: Field, y: np.ndarray) -> list[Trait]:
@@ -51,8 +53,9 @@ def traits(field: Field, y: np.ndarray) -> list[Trait]:
             (np.sign(flat) * cubes).mean(axis=1) / np.maximum(cubes.mean(axis=1), np.finfo(float).tiny),
             0.0,
             "the polarity may be the other one: read.scale: -1",
+            slack=0.2,
         ),
-        Trait("share of zeros", "1", (flat == 0).mean(axis=1), 0.0, "traces may be missing or muted"),
+        Trait("share of zeros", "1", (flat == 0).mean(axis=1), 0.0, "traces may be missing or muted", slack=0.1),
     ]
     if "time" in field.coordinates and len(field.coordinates["time"].values) > 2:
         times = field.coordinates["time"].values
@@ -86,7 +89,7 @@ def compare_with_seen(field: Field, observed: np.ndarray, seen: np.ndarray) -> t
         low, high = (float(v) for v in np.percentile(theirs.values, [1, 99]))
         line = f"{ours.name} {middle:.3g}{'' if ours.unit == '1' else f' {ours.unit}'} (seen {low:.3g} to {high:.3g})"
         said.append(line)
-        reach = (high - low) / 2
+        reach = max((high - low) / 2, ours.slack, 1e-3 * max(abs(low), abs(high)))
         least, most = (low / ours.factor, high * ours.factor) if ours.factor else (low - reach, high + reach)
         if not least <= middle <= most:
             warnings.append(f"{line}: {ours.advice}")
