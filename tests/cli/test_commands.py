@@ -290,7 +290,7 @@ def test_networks_that_cannot_take_a_truth_are_named(tmp_path):
 
 
 def test_models_are_opened_and_shifts_are_tried(tmp_path):
-    np.save(tmp_path / "model.npy", np.full((80, 120), 2.5))
+    np.save(tmp_path / "model.npy", np.full((80, 130), 2.5))
     tiles = {"file": "model.npy", "spacing": 10.0, "units": "km/s"}
     change = {"peak_frequency": 6.0}
     dead = {"kind": "missing", "dimension": "receiver", "fraction": 0.2}
@@ -326,7 +326,8 @@ def test_models_are_opened_and_shifts_are_tried(tmp_path):
         return status, " ".join(text.split())
 
     _, text = check()
-    assert "model.npy: 790 m deep, 1190 m wide, 2500 to 2500 m/s" in text
+    assert "model.npy: 2500 m/s at the top, 2500 at the bottom; 1290 m x 790 m; first axis taken as depth" in text
+    assert "tiles between offsets of 0 and 640 m; apart from those of reference (10 m)" in text
     assert "waves.shifted" not in text
     assert "waves.fewer" not in text
     assert "2704 nodes, 512 steps; Courant number 0.450 of" in text
@@ -355,7 +356,7 @@ def test_models_are_opened_and_shifts_are_tried(tmp_path):
     tiles["spacing"] = 5.0
     status, text = check()
     assert status == 1
-    assert "395 m deep and 595 m wide, too small for tiles of 620 m x 620 m" in text
+    assert "395 m deep and 645 m wide, too small for tiles of 620 m x 620 m" in text
     assert "gives y of shape (3, 128, 32), methods know (3, 64, 32)" in text
     assert "waves.fewer shift.fraction: 0.1 of 3 along source is 0, wanted at least one" in text
     (tmp_path / "model.npy").unlink()

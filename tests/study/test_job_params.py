@@ -220,6 +220,39 @@ def test_otherwise_stands_in_for_tiles_that_are_not_there(tmp_path, monkeypatch)
     assert {family["title"] for family in judged_families(there).values()} == {"flat", "salt", "tiles", "fine"}
 
 
+def test_tiles_of_different_splits_come_from_areas_apart(tmp_path):
+    """The job says which; what is judged lies apart from what another family of the same file is trained on."""
+    model = tmp_path / "model.bin"
+    model.write_bytes(bytes(4 * 40 * 40))
+    tiles = {"file": str(model), "shape": [40, 40], "spacing": 20.0}
+
+    def areas(**more) -> dict[str, list[float] | str]:
+        plan = Plan(load_study(waves(str(model), **more)))
+        named = {
+            f"{name}/{split}": json.loads(plan.simulate_job("waves", name, split, 0))["params"]
+            for name in plan.study.problems["waves"].families
+            if plan.source("waves", name) == "simulate"
+            for split in plan.splits("waves", name)
+        }
+        named["fine"] = json.loads(plan.derive_job("waves", "fine"))["params"]
+        return {name: params["tiles"]["area"] for name, params in named.items() if "tiles" in params}
+
+    judged = {"tiles/test": [0.0, 0.5], "tiles/reference": [0.5, 1.0], "fine": [0.0, 0.5]}
+    assert areas() == judged
+    other = {**tiles, "file": str(tmp_path / "." / "model.bin"), "stretch": 1.5}
+    trained = areas(trained={"role": "seen", "params": {"geology": "tiles", "tiles": other}})
+    four = {"train": [0.0, 0.55], "validation": [0.55, 0.7], "test": [0.7, 0.85], "reference": [0.85, 1.0]}
+    assert trained == {
+        "tiles/test": four["test"],
+        "tiles/reference": four["reference"],
+        "fine": four["test"],
+        **{f"trained/{split}": area for split, area in four.items()},
+    }
+    for area in ("anywhere", [0.2, 0.9]):
+        mine = {"role": "unseen", "params": {"geology": "tiles", "tiles": {**tiles, "area": area}}}
+        assert areas(mine=mine) == judged | {"mine/test": area, "mine/reference": area}
+
+
 def test_what_depends_on_the_forward_process_is_left_out_where_it_is_another(tmp_path):
     """Jets of an outside file were smeared by another detector, unless the study says otherwise; gathers were not."""
     jets_file, branches = tmp_path / "data.root", {"pt": "pt", "eta": "eta", "phi": "phi"}

@@ -48,7 +48,7 @@ def test_shifts_of_the_simulator_and_tiles_run(tmp_path):
     )
 
     # With the file: tiles of it, a uniform rock; salt and what is taken from it stay.
-    np.save(tmp_path / "model.npy", np.full((60, 80), 2750.0))
+    np.save(tmp_path / "model.npy", np.full((60, 100), 2750.0))
     again = planned(tmp_path, tmp_path / STUDY, "--", *TESTS.values(), repository=tmp_path / "code")
     assert rules(again) == {"simulate", "derive", "index_ensemble"}
     assert {output.split("/")[4] for job in again for output in job.output} == {"tiles", "wavelet"}

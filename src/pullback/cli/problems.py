@@ -46,18 +46,29 @@ def _outside_files(plan: Plan) -> Iterator[Finding]:
 
 
 def _section(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
-    """The files that a family's truth is made from: one draw is made of them."""
+    """The files that a family's truth is made from: one draw of each split is made of them."""
     import numpy as np
 
     from pullback.problems.base import problem_of
 
-    params = plan.family(problem, name).params
+    params = {split: plan.params(problem, name, split) for split in plan.splits(problem, name)}
+    trained = {
+        f"{other}/train": plan.params(problem, other, "train")
+        for other in plan.seen_with(problem, "train")
+        if other != name
+    }
+    judged = "test" if "test" in params else next(iter(params))
+    others = {split: more for split, more in params.items() if split != judged} | trained
     try:
         made = problem_of(json.loads(plan.preflight_job(problem)))
-        made.sample_prior(np.random.default_rng(0), 1, params)
-        yield Finding(OK, of, made.describe(params) if hasattr(made, "describe") else "one draw was made")
+        for of_split in params.values():
+            made.sample_prior(np.random.default_rng(0), 1, of_split)
+        described = made.describe(params[judged], others) if hasattr(made, "describe") else None
     except (ValueError, OSError) as error:
         yield Finding(PROBLEM, of, str(error))
+        return
+    yield from (Finding(WARNING, of, warning) for warning in (described.warnings if described else ()))
+    yield Finding(OK, of, described.summary if described else "one draw was made")
 
 
 def _made(plan: Plan) -> Iterator[tuple[str, Problem]]:

@@ -1,13 +1,13 @@
 """The interface of a problem: fields, methods and the capabilities that follow from them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
 from pullback.ensembles.fields import Field
 from pullback.problems.linear import LinearOperator
-from pullback.study.kinds import problem_kind
+from pullback.study.kinds import Review, problem_kind
 
 Pullback = Callable[[np.ndarray], np.ndarray]
 """Cotangents of the signal (event, *y) -> gradients by x (event, *x): J^T u at the x that it was made for."""
@@ -129,6 +129,13 @@ class Problem(Protocol):
 
         Optional beside ``likelihood``, for a problem whose symmetries make more of a truth; without it the sample
         itself is weighted (`pullback.problems.true_prior`).
+        """
+        ...
+
+    def describe(self, params: dict[str, Any], others: Mapping[str, dict[str, Any]] | None = None) -> Review | None:
+        """Optional, for priors made from outside files: what was read for a split, and what to warn of.
+
+        ``others`` are the parameters of other splits, by their names. None where no file is read.
         """
         ...
 

@@ -22,12 +22,13 @@ from pullback.simulators.acquisition import (
     refuse_velocities,
     whole_samples,
 )
-from pullback.simulators.wave_settings import FwiParams, FwiSimulator, Tiles
+from pullback.simulators.wave_settings import AREAS, FwiParams, FwiSimulator, Tiles
 from pullback.simulators.wavelets import Recorded, Ricker, Wavelet
-from pullback.study.base import outside_path
+from pullback.study.base import Split, outside_path
 from pullback.study.kinds import Message, Package, Review
 
 if TYPE_CHECKING:
+    from pullback.study.families import Family
     from pullback.study.model import Problem as StudyProblem
 
 
@@ -79,15 +80,31 @@ class Fwi:
         )
         return Review(numbers["warnings"], summary)
 
-    def describe(self, params: dict[str, Any]) -> str:
-        """Size and velocities of the file that a family's models are cut from."""
-        from pullback.readers.velocity import read_section
+    def describe(self, params: dict[str, Any], others: Mapping[str, dict[str, Any]] | None = None) -> Review | None:
+        """The file that a family's models are cut from, and where; nothing of synthetic geology.
 
-        tiles = Tiles.model_validate(params["tiles"])
-        section = read_section(tiles)
-        deep, wide = ((n - 1) * step for n, step in zip(section.velocity.shape, section.spacing, strict=True))
-        low, high = section.velocity.min(), section.velocity.max()
-        return f"{tiles.file}: {deep:g} m deep, {wide:g} m wide, {low:g} to {high:g} m/s"
+        Args:
+            params: of one split.
+            others: parameters of other splits, by their names.
+        """
+        from pullback.readers import tiles
+
+        if not params.get("tiles"):
+            return None
+        cut = {name: Tiles.model_validate(more["tiles"]) for name, more in (others or {}).items() if more.get("tiles")}
+        bounds = self.acquisition.velocity_min, self.acquisition.velocity_max
+        return tiles.describe(Tiles.model_validate(params["tiles"]), bounds, cut)
+
+    @staticmethod
+    def split_params(problem: "StudyProblem", family: "Family", split: Split) -> dict[str, Any]:
+        """Tiles of different splits come from areas apart; of which, depends on whether the file is trained on."""
+        tiles = family.params.get("tiles")
+        if not tiles or tiles.get("area", "apart") != "apart":
+            return family.params
+        path = Tiles.model_validate(tiles).path
+        seen = [f.params["tiles"] for f in problem.families.values() if f.role == "seen" and f.params.get("tiles")]
+        is_trained_on = any(Tiles.model_validate(other).path == path for other in seen)
+        return {**family.params, "tiles": {**tiles, "area": list(AREAS[is_trained_on][split])}}
 
     @staticmethod
     def check(problem: "StudyProblem") -> Iterator[Message]:
@@ -146,7 +163,7 @@ class Fwi:
 
         p, a = FwiParams.model_validate(params), self.acquisition
         if p.tiles:
-            from pullback.readers.velocity import sample_tiles
+            from pullback.readers.tiles import sample_tiles
 
             extent = ((a.depth_cells - 1) * a.spacing, (a.offset_cells - 1) * a.spacing)
             models = sample_tiles(p.tiles, rng, n, self.shape, extent)

@@ -41,6 +41,11 @@ def simulate(job: str, out: Path | str) -> None:
     theta, offsets, failures = [], [0], 0
     attributes = {"problem": spec["problem"], "family": spec["family"], "split": spec["split"]}
     log.info("%s: %d events in blocks of %d, from block %d", "/".join(attributes.values()), left, block, first)
+    described = problem.describe(spec["params"]) if hasattr(problem, "describe") else None
+    if described:
+        log.info("%s", described.summary)
+        for warning in described.warnings:
+            log.warning("%s", warning)
     with EnsembleWriter(out, x=problem.x, y=problem.y, spec=job, attributes=attributes) as writer:
         for index in progress(range(first, first + -(-left // block)), -(-left // block), "simulate"):
             address = (spec["seed"], spec["problem"], spec["family"], spec["split"], index)

@@ -1,76 +1,116 @@
-"""Velocity models in files: NumPy, netCDF or HDF5, SEG-Y, raw float32; and tiles cut from them.
+"""Velocity models in files: NumPy, netCDF or HDF5, SEG-Y, raw float32.
 
 Every reader gives a `Section`: velocities (depth, offset) in m/s with the distance between nodes in m.
 """
 
-import functools
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pullback.readers.section import Section, spelled
+from pullback.readers.base import short
+from pullback.readers.section import (
+    Axis,
+    Section,
+    VelocityFileError,
+    depth_is_first,
+    exchanged_axes,
+    grid,
+    said,
+    smoother_row,
+    words,
+)
 from pullback.readers.segy import read_model
+from pullback.readers.units import UnitsError, factor
 from pullback.simulators.wave_settings import Tiles
 from pullback.study.base import outside_path
 
 if TYPE_CHECKING:
     import xarray as xr
 
+UNNAMED = ("phony_dim_", "dim_")
+"""What h5netcdf and xarray call dimensions without names."""
 PLAUSIBLE = (100.0, 12_000.0)
 """m/s: no rock, water or gas lies outside."""
+OTHERS = frozenset({"rho", "density", "vs", "slowness", "impedance"})
+"""Names of variables that are no velocities of pressure waves."""
 
 
-class VelocityFileError(ValueError):
-    """An unusable velocity file; the message says what was found, what was expected and the remedy."""
+@dataclass(frozen=True)
+class Found:
+    """An array as it lies in a file.
+
+    Attributes:
+        values: of any type and shape.
+        axes: what the file says of them.
+        units: of the values, by the file; empty where it does not say.
+        warnings: what speaks against it.
+    """
+
+    values: np.ndarray
+    axes: tuple[Axis, ...] = (Axis(), Axis())
+    units: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def read_section(options: Tiles) -> Section:
     """Read the file that tiles are cut from.
 
     Raises:
-        VelocityFileError: it is missing, of an unknown kind, of another size, not finite or in another unit.
+        VelocityFileError: it is missing, of an unknown kind, of another size, not finite or of another quantity; it
+            contradicts the options; or neither says what must be known.
         pullback.readers.segy_layout.SegyError: a SEG-Y file that is damaged or says nothing of distances.
     """
     path = Path(outside_path(options.file))
     if not path.is_file():
         raise VelocityFileError(f"{path}: no such file; give the path of a velocity model in tiles.file")
-    kind, first_axis = path.suffix.lower(), str(options.first_axis)
-    spacing = None if options.spacing is None else (options.spacing, options.spacing)
-    if kind == ".npy":
-        try:
-            values = np.load(path, mmap_mode="r", allow_pickle=False)
-            if not isinstance(values, np.ndarray):
-                raise ValueError("it holds several")
-        except (OSError, ValueError, EOFError) as error:
-            raise VelocityFileError(f"{path}: not a complete array of numbers ({error}); save it again") from None
-    elif kind in (".bin", ".raw"):
-        values = _raw(path, options)
-    elif kind in (".nc", ".h5", ".hdf5"):
-        variable = _variable(path, options)
-        first_axis = str(variable.dims[0]) if set(variable.dims) == {"depth", "offset"} else first_axis
-        values, spacing = variable.values, spacing or _spacing(path, variable)
-    elif kind in (".segy", ".sgy", ".su"):
+    kind = path.suffix.lower()
+    if kind in (".segy", ".sgy", ".su"):
+        spacing = None if options.spacing is None else (options.spacing, options.spacing)
         section = read_model(path, spacing, options.inline)
-        return Section(_in_metres(path, section.velocity, options), section.spacing)
-    else:
-        raise VelocityFileError(
-            f"{path}: ending '{kind}' is not known: give .npy, .nc, .h5, .segy, .sgy, .su, .bin or .raw"
-        )
+        velocity, taken = _in_metres(path, Found(section.velocity), options)
+        return Section(velocity, section.spacing, section.origin, taken)
+    if kind not in FORMATS:
+        raise VelocityFileError(f"{path}: ending '{kind}' is not known: give {', '.join(FORMATS)}, .segy, .sgy or .su")
+    found = FORMATS[kind](path, options)
+    values = found.values
     if values.ndim != 2:
         raise VelocityFileError(f"{path}: {values.ndim} dimensions {values.shape}, wanted one section (depth, offset)")
-    if spacing is None:
-        raise VelocityFileError(
-            f"{path}: nothing in the file says how far apart its nodes are: give tiles.spacing in m"
-        )
     if min(values.shape) < 2:
         raise VelocityFileError(f"{path}: {values.shape[0]} x {values.shape[1]} nodes, wanted at least 2 each way")
-    if first_axis == "offset":
-        values, spacing = values.T, spacing[::-1]
-    return Section(_in_metres(path, values, options), spacing)
+    axes = (found.axes[0], found.axes[1])
+    depth_first = depth_is_first(path, axes, options.first_axis)
+    nodes = [grid(path, axis, options.spacing, is_depth=(i == 0) == depth_first) for i, axis in enumerate(axes)]
+    velocity, taken = _in_metres(path, found, options)
+    velocity = velocity[tuple(slice(None, None, -1 if node.turned else None) for node in nodes)]
+    if not depth_first:
+        velocity, nodes = velocity.T, nodes[::-1]
+    depth, offset = nodes
+    named = any(axis.of for axis in axes)
+    if not named and options.first_axis is None:
+        taken = (*taken, "first axis taken as depth")
+    if depth.turned:
+        taken = (*taken, "turned, as it begins at the bottom")
+    warnings = found.warnings
+    # Rows of a wrong length look like exchanged axes, too.
+    if not named and not warnings and (doubt := exchanged_axes(velocity, stated=options.first_axis is not None)):
+        warnings = (doubt,)
+    spacing, origin = (depth.step, offset.step), (depth.first, offset.first)
+    return Section(np.ascontiguousarray(velocity), spacing, origin, taken, warnings)
 
 
-def _raw(path: Path, options: Tiles) -> np.ndarray:
+def _npy(path: Path, options: Tiles) -> Found:
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(values, np.ndarray):
+            raise ValueError("it holds several")
+    except Exception as error:  # a damaged header makes its parser raise anything
+        raise VelocityFileError(f"{path}: not a complete array of numbers ({short(error)}); save it again") from None
+    return Found(values)
+
+
+def _raw(path: Path, options: Tiles) -> Found:
     if options.shape is None:
         raise VelocityFileError(f"{path}: a raw file says nothing about its size: give tiles.shape, slowest axis first")
     wanted, found = 4 * options.shape[0] * options.shape[1], path.stat().st_size
@@ -79,14 +119,20 @@ def _raw(path: Path, options: Tiles) -> np.ndarray:
             f"{path}: {found} bytes, wanted {wanted} for {options.shape[0]} x {options.shape[1]} float32; correct "
             "tiles.shape, or fetch the file again if it is truncated"
         )
-    values = np.fromfile(path, "<f4").reshape(options.shape)
+    values = np.fromfile(path, "<f4")
     good, other = _share_of_velocities(values), _share_of_velocities(values.byteswap())
     if other > 0.9 > good:
         raise VelocityFileError(
             f"{path}: big-endian numbers (read as little-endian, {100 * good:.0f} % are velocities, the other way "
             f"{100 * other:.0f} %): convert it, with numpy: np.fromfile(path, '>f4').astype('<f4').tofile(path)"
         )
-    return values
+    warnings: tuple[str, ...] = ()
+    if np.isfinite(values).all() and (row := smoother_row(values, options.shape[1])):
+        warnings = (
+            f"rough from row to row with tiles.shape [{options.shape[0]}, {options.shape[1]}], smooth with "
+            f"[{len(values) // row}, {row}]: give that",
+        )
+    return Found(values.reshape(options.shape), warnings=warnings)
 
 
 def _share_of_velocities(values: np.ndarray) -> float:
@@ -95,108 +141,93 @@ def _share_of_velocities(values: np.ndarray) -> float:
         return max(float(((v > PLAUSIBLE[0]) & (v < PLAUSIBLE[1])).mean()) for v in (values, 1000 * values))
 
 
-def _variable(path: Path, options: Tiles) -> "xr.DataArray":
-    """The section of a netCDF4 or HDF5 file, with its coordinates."""
+def _netcdf(path: Path, options: Tiles) -> Found:
+    """The section of a netCDF or HDF5 file, with its coordinates."""
     import xarray as xr
 
+    with path.open("rb") as file:
+        classic = file.read(3) == b"CDF"
+    engine: dict[str, Any] = {"engine": "scipy"} if classic else {"engine": "h5netcdf", "phony_dims": "sort"}
     try:
-        file = xr.open_dataset(path, engine="h5netcdf", phony_dims="sort")
-    except OSError as error:
-        raise VelocityFileError(f"{path}: no netCDF4 or HDF5 file ({error}); convert it, or fetch it again") from None
-    with file:
-        sections = [str(name) for name, variable in file.data_vars.items() if variable.ndim == 2]
-        name = options.variable or (sections[0] if len(sections) == 1 else None)
-        if name is None or name not in file:
-            found = f"there is no variable '{name}'" if name else "there is not one section alone"
-            raise VelocityFileError(
-                f"{path}: {found}; sections are {', '.join(sections) or 'none'}: name one in tiles.variable"
-            )
-        return file[name].load()
-
-
-def _spacing(path: Path, variable: "xr.DataArray") -> tuple[float, float] | None:
-    if variable.ndim != 2 or not all(dim in variable.coords for dim in variable.dims):
-        return None
-    first, second = (_step(path, variable.coords[dim]) for dim in variable.dims)
-    return first, second
-
-
-def _step(path: Path, coordinate: "xr.DataArray") -> float:
-    """Metres between the nodes of a coordinate."""
-    steps = np.diff(np.asarray(coordinate.values, np.float64))
-    unit = spelled(coordinate.attrs.get("units", "m"))
-    even = len(steps) and np.allclose(steps, steps[0], rtol=1e-3, atol=0)
-    if unit != "m" or not even or steps[0] <= 0:
-        found = f"from {steps.min():g} to {steps.max():g} {unit}" if len(steps) else "missing"
+        with xr.open_dataset(path, decode_times=False, **engine) as data:
+            variable = _section_of(path, data, options).load()
+    except VelocityFileError:
+        raise
+    except Exception as error:  # a damaged file makes HDF5 and what reads it raise anything
         raise VelocityFileError(
-            f"{path}: steps of the coordinate '{coordinate.name}' are {found}; wanted one positive step in m: "
-            "give tiles.spacing"
+            f"{path}: no complete netCDF or HDF5 file ({short(error)}); convert it, or fetch it again"
+        ) from None
+    axes = []
+    for name in map(str, variable.dims):
+        coordinate = variable.coords.get(name)
+        values, attributes = (None, {}) if coordinate is None else (coordinate.values, coordinate.attrs)
+        axes.append(Axis("" if name.startswith(UNNAMED) else name, values, attributes))
+    return Found(variable.values, tuple(axes), said(variable.attrs.get("units")))
+
+
+def _section_of(path: Path, data: "xr.Dataset", options: Tiles) -> "xr.DataArray":
+    """The variable that is named or the only section; axes of one node are left out."""
+    sections = [str(name) for name, variable in data.data_vars.items() if variable.squeeze().ndim == 2]
+    name = options.variable or (sections[0] if len(sections) == 1 else None)
+    wanted = f"sections are {', '.join(sections) or 'none'}: name one in tiles.variable"
+    if name is None or name not in data:
+        found = f"there is no variable '{name}'" if name else "there is not one section alone"
+        raise VelocityFileError(f"{path}: {found}; {wanted}")
+    if not options.variable and not said(data[name].attrs.get("units")) and not OTHERS.isdisjoint(words(name)):
+        raise VelocityFileError(f"{path}: '{name}' is no velocity by its name and has no units; {wanted}")
+    return data[name].squeeze(drop=True) if name in sections else data[name]
+
+
+FORMATS = {
+    **dict.fromkeys((".npy",), _npy),
+    **dict.fromkeys((".nc", ".nc4", ".cdf", ".h5", ".hdf5"), _netcdf),
+    **dict.fromkeys((".bin", ".raw"), _raw),
+}
+
+
+def _in_metres(path: Path, found: Found, options: Tiles) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Values in m/s, checked, and what was done with them.
+
+    Raises:
+        VelocityFileError: they are no finite numbers, or no velocities, or `tiles.units` contradicts the file.
+    """
+    if found.values.dtype.kind not in "fiu":
+        raise VelocityFileError(f"{path}: values of type {found.values.dtype}, wanted numbers")
+    by_file = _factor(path, found.units, "name a variable that holds velocities in tiles.variable")
+    by_key = _factor(path, options.units or "", "correct tiles.units")
+    if by_file and by_key and not np.isclose(by_file, by_key):
+        raise VelocityFileError(
+            f"{path}: its velocities are in {found.units}, and tiles.units says {options.units}: leave it out"
         )
-    return float(steps[0])
-
-
-def _in_metres(path: Path, values: np.ndarray, options: Tiles) -> np.ndarray:
-    """Values in m/s, checked."""
-    if values.dtype.kind not in "fiu":
-        raise VelocityFileError(f"{path}: values of type {values.dtype}, wanted numbers")
-    velocity = np.asarray(values, np.float32) * (1000 if options.units == "km/s" else 1)
+    scale = by_file or by_key or 1.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        velocity = (found.values * np.float64(scale)).astype(np.float32)
     if not np.isfinite(velocity).all():
         raise VelocityFileError(
             f"{path}: {np.count_nonzero(~np.isfinite(velocity))} velocities are not finite: repair it"
         )
     low, high = float(velocity.min()), float(velocity.max())
     if low < PLAUSIBLE[0] or high > PLAUSIBLE[1]:
-        hint = "say units: km/s" if high < 20 else "say units: m/s" if high > 1e5 else "a velocity model was wanted"
         raise VelocityFileError(
-            f"{path}: velocities from {low:g} to {high:g} m/s, wanted {PLAUSIBLE[0]:g} to {PLAUSIBLE[1]:g}: {hint}"
+            f"{path}: velocities from {low:g} to {high:g} m/s, wanted {PLAUSIBLE[0]:g} to {PLAUSIBLE[1]:g}: "
+            f"{_remedy(low / scale, high / scale, found.units)}"
         )
-    return velocity
+    return velocity, (f"converted from {found.units}",) if by_file and not np.isclose(by_file, 1.0) else ()
 
 
-@functools.lru_cache(maxsize=4)
-def _section(options: str) -> Section:
-    return read_section(Tiles.model_validate_json(options))
+def _factor(path: Path, units: str, remedy: str) -> float | None:
+    """What velocities in a unit are multiplied by, so that they are in m/s; None where no unit is said."""
+    try:
+        return factor(units, "m/s") if units else None
+    except UnitsError as error:
+        raise VelocityFileError(f"{path}: {error}: {remedy}") from None
 
 
-def sample_tiles(
-    options: Tiles, rng: np.random.Generator, n: int, shape: tuple[int, int], extent: tuple[float, float]
-) -> np.ndarray:
-    """Tiles at random places of a section, interpolated linearly to the nodes of x.
-
-    A tile covers ``stretch`` times the extent and is compressed to the extent. Where the file's nodes are
-    closer than those of x, the section is first smoothed over the distance between the nodes of x.
-
-    Args:
-        options: the file and how to cut it.
-        rng: where tiles lie; the only source of randomness.
-        n: tiles.
-        shape: nodes (depth, offset) of x.
-        extent: m (depth, offset) from the first node of x to the last.
-
-    Returns:
-        (n, depth, offset), float32, m/s.
-
-    Raises:
-        VelocityFileError: the file, or one that is smaller than a tile.
-    """
-    from scipy.ndimage import gaussian_filter, map_coordinates
-
-    section = _section(options.model_dump_json())
-    size = [(length - 1) * step for length, step in zip(section.velocity.shape, section.spacing, strict=True)]
-    tile = [options.stretch * length for length in extent]
-    room = np.array([size[0] - options.depth_from - tile[0], size[1] - tile[1]])
-    # A tile as large as the section fits, whatever its spacing is in binary.
-    if (room < -1e-6 * np.array(tile)).any():
-        raise VelocityFileError(
-            f"{options.file}: {size[0]:g} m deep and {size[1]:g} m wide, too small for tiles of {tile[0]:g} m x "
-            f"{tile[1]:g} m below {options.depth_from:g} m: lower tiles.stretch or tiles.depth_from"
-        )
-    steps = [length / (count - 1) for length, count in zip(tile, shape, strict=True)]
-    # Half the ratio of the spacings: what is finer than the new nodes can carry goes, and nothing where they are finer.
-    sigma = [max(0.0, (new / old - 1) / 2) for new, old in zip(steps, section.spacing, strict=True)]
-    velocity = gaussian_filter(section.velocity, sigma, mode="nearest")
-    first = rng.random((n, 2)) * room.clip(0) + [options.depth_from, 0.0]
-    where = [(first[:, i, None] + steps[i] * np.arange(shape[i])) / section.spacing[i] for i in range(2)]
-    rows = np.broadcast_to(where[0][:, :, None], (n, *shape))
-    columns = np.broadcast_to(where[1][:, None, :], (n, *shape))
-    return map_coordinates(velocity, [rows, columns], order=1, mode="nearest")
+def _remedy(low: float, high: float, units: str) -> str:
+    """What to do about values that are no velocities in the unit that they are said to be in."""
+    if 0 <= low < high <= 1 or -10 < low < 0 < high < 10:
+        return "they look normalised: undo it, low + value * (high - low)"
+    for unit in ("m/s", "km/s", "ft/s"):
+        if low * factor(unit, "m/s") >= PLAUSIBLE[0] and high * factor(unit, "m/s") <= PLAUSIBLE[1]:
+            return f"they look like {unit}: correct the attribute units, {units}" if units else f"say units: {unit}"
+    return "a velocity model was wanted"

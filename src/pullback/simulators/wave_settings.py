@@ -1,10 +1,11 @@
 """Settings of wave simulations and parameters of synthetic geology."""
 
-from typing import Any, Literal
+import os
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from pullback.study.base import Closed, outside_path
+from pullback.study.base import Closed, Split, outside_path
 from pullback.study.kinds import Parameters, SimulatorSettings
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -150,6 +151,17 @@ class FwiSimulator(SimulatorSettings):
         return [outside_path(self.wavelet)] if self.wavelet else []
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+AREAS: dict[bool, dict[Split, tuple[float, float]]] = {
+    False: {"test": (0.0, 0.5), "reference": (0.5, 1.0)},
+    True: {"train": (0.0, 0.55), "validation": (0.55, 0.7), "test": (0.7, 0.85), "reference": (0.85, 1.0)},
+}
+"""Areas of a section that tiles come from, as parts of its width, by whether a seen family is cut from it, and split.
+
+Validation lies between train and test: what is judged is not beside what was trained on.
+"""
+
+
 class Tiles(Closed):
     """Pieces of a large velocity model in a file: each draw is one at a random place, resampled to the nodes of x."""
 
@@ -159,16 +171,41 @@ class Tiles(Closed):
     spacing: float | None = Field(
         default=None, gt=0, description="m between the file's nodes; not needed where the file has coordinates"
     )
-    shape: tuple[int, int] | None = Field(default=None, description="of a raw file, as it lies: slowest axis first")
-    first_axis: Literal["depth", "offset"] = Field(
-        default="depth",
-        description="the file's slowest axis; SEG-Y, and netCDF with dimensions depth and offset, say it themselves",
+    shape: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]] | None = Field(
+        default=None, description="of a raw file, as it lies: slowest axis first"
     )
-    units: Literal["m/s", "km/s"] = "m/s"
+    first_axis: Literal["depth", "offset"] | None = Field(
+        default=None,
+        description="the file's slowest axis, where no names of dimensions say it; depth for arrays without names",
+    )
+    units: str | None = Field(
+        default=None, description="of the velocities, where the file does not say: m/s if not given, km/s, ft/s"
+    )
     variable: str | None = Field(default=None, description="of a netCDF or HDF5 file; not needed where it holds one")
     inline: int | None = Field(default=None, description="of a cube in SEG-Y: the number of the line to cut tiles from")
     stretch: float = Field(default=1.0, gt=0, description="a tile covers this many times the section's own size")
     depth_from: float = Field(default=0.0, ge=0, description="m: tiles start at this depth or deeper")
+    area: Literal["apart", "anywhere"] | tuple[Share, Share] = Field(
+        default="apart",
+        description="where tiles lie: train, validation, test and reference in areas that do not overlap; anywhere; or "
+        "all between these parts of the width, [from, to]",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Tiles":
+        if not isinstance(self.area, str) and not self.area[0] < self.area[1]:
+            raise ValueError(f"`area` needs from < to, found {list(self.area)}")
+        return self
+
+    @property
+    def path(self) -> str:
+        """The file itself, whatever it is called."""
+        return os.path.realpath(outside_path(self.file))
+
+    @property
+    def part(self) -> tuple[float, float]:
+        """The part of the width that tiles come from; all of it where no split says which."""
+        return (0.0, 1.0) if isinstance(self.area, str) else self.area
 
 
 class FwiParams(Parameters):

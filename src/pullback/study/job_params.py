@@ -55,7 +55,7 @@ class Plan(Layout):
         return canonical(
             {
                 **self._base_job(problem, family, split),
-                "params": spec.params,
+                "params": self.params(problem, family, split),
                 "sweep": spec.sweep is not None,
                 "block": block,
                 "first_block": first,
@@ -70,7 +70,7 @@ class Plan(Layout):
         shift = spec.shift.model_dump(mode="json") if spec.shift else None
         base = self.base(problem, family)
         # What is simulated again may be drawn again too: the prior's parameters, and how its draws are addressed.
-        again = {"params": self.family(problem, base).params, "block": self.block(problem)}
+        again = {"params": self.params(problem, base, "test"), "block": self.block(problem)}
         return canonical(
             {
                 **self._base_job(problem, family, "test"),
@@ -197,7 +197,7 @@ class Plan(Layout):
             "family": family,
         }
         if spec.uses_prior_params:
-            job["params"] = self.family(problem, self.base(problem, family)).params
+            job["params"] = self.params(problem, self.base(problem, family), "test")
         return job
 
     @once
@@ -271,10 +271,10 @@ class Plan(Layout):
             if not self.family(problem, self.base(problem, name)).has_own_forward:
                 families[name]["own_forward"] = False
         for name in families if self._compares_with_exact(problem) else ():
-            base = self.family(problem, self.base(problem, name))
+            base = self.base(problem, name)
             # Nobody knows the parameters of outside files.
-            if base.read is None:
-                families[name]["params"] = base.params
+            if self.family(problem, base).read is None:
+                families[name]["params"] = self.params(problem, base, "test")
         results, unfolded = self.results(problem, method), self.unfolded(problem, method)
         evaluation = self.study.problems[problem].evaluation
         inputs = {

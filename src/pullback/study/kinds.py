@@ -576,6 +576,15 @@ class ProblemKind:
         complete = getattr(self.cls, "complete", None)
         return complete(family) if complete else family
 
+    def split_params(self, problem: "Problem", family: "Family", split: Split) -> dict[str, Any]:
+        """The parameters of a family's prior in one split, where its splits are drawn otherwise than alike.
+
+        By the class's static ``split_params(problem, family, split)``, with the problem's block of the study; it opens
+        no files. Jobs hold what it gives, and every method with parameters (``sample_prior``) is called with it.
+        """
+        split_params = getattr(self.cls, "split_params", None)
+        return split_params(problem, family, split) if split_params else family.params
+
     def check(self, problem: "Problem") -> Iterator[Message]:
         """Cross-field validation of the problem's own block."""
         check = getattr(self.cls, "check", None)

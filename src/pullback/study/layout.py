@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from pullback.study.base import SPLITS, Capability, Split
 from pullback.study.families import Family
@@ -31,6 +31,11 @@ class Layout:
     def family(self, problem: str, family: str) -> Family:
         """A family as it runs here: `otherwise` in place of outside files that are not there, its params complete."""
         return self._families[problem, family]
+
+    def params(self, problem: str, family: str, split: str) -> dict[str, Any]:
+        """The parameters of a family's prior in one split."""
+        declared = self.study.problems[problem]
+        return declared.spec.split_params(declared, self.family(problem, family), cast(Split, split))
 
     def title(self, problem: str, family: str) -> str:
         """Title of a family in reports; names the fallback family where its files are missing."""
