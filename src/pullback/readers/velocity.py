@@ -143,12 +143,19 @@ def _share_of_velocities(values: np.ndarray) -> float:
 
 def _netcdf(path: Path, options: Tiles) -> Found:
     """The section of a netCDF or HDF5 file, with its coordinates."""
+    import h5py
     import xarray as xr
 
-    with path.open("rb") as file:
-        classic = file.read(3) == b"CDF"
-    engine: dict[str, Any] = {"engine": "scipy"} if classic else {"engine": "h5netcdf", "phony_dims": "sort"}
+    with path.open("rb") as start:
+        classic = start.read(3) == b"CDF"
+    # Without a map into memory: values behind the end of a file that is cut are an error then.
+    classic_engine: dict[str, Any] = {"engine": "scipy", "mmap": False}
+    engine = classic_engine if classic else {"engine": "h5netcdf", "phony_dims": "sort"}
     try:
+        if not classic:
+            # h5netcdf leaves a half-made file behind, which prints a traceback when it is collected.
+            with h5py.File(path, "r") as file:
+                dict(file.attrs)
         with xr.open_dataset(path, decode_times=False, **engine) as data:
             variable = _section_of(path, data, options).load()
     except VelocityFileError:
