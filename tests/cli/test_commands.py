@@ -327,7 +327,7 @@ def test_models_are_opened_and_shifts_are_tried(tmp_path):
 
     _, text = check()
     assert "model.npy: 2500 m/s at the top, 2500 at the bottom; 1290 m x 790 m; first axis taken as depth" in text
-    assert "tiles between offsets of 0 and 640 m; apart from those of reference (10 m)" in text
+    assert "tiles of test between offsets of 0 and 640 m, at least 10 m from those of reference" in text
     assert "waves.shifted" not in text
     assert "waves.fewer" not in text
     assert "2704 nodes, 512 steps; Courant number 0.450 of" in text

@@ -121,14 +121,15 @@ def test_an_area_that_is_too_narrow(plane):
 def test_what_is_said_of_a_section(plane):
     test, reference, train = (options(plane, area=area) for area in ((0.7, 0.85), (0.85, 1.0), (0.0, 0.55)))
     elsewhere = options("another.npy", area="anywhere")
-    found = describe(test, (1500, 4500), {"reference": reference, "train": train, "salt/train": elsewhere})
+    splits = {"test": test, "reference": reference, "train": train, "salt/train": elsewhere}
+    found = describe(splits, (1500, 4500))
     assert found.warnings == []
     assert found.summary == (
-        f"{plane}: 2150 m/s at the top, 2950 at the bottom; 600 m x 400 m; first axis taken as depth; tiles between "
-        "offsets of 430 and 510 m; apart from those of reference (10 m), train (100 m)"
+        f"{plane}: 2150 m/s at the top, 2950 at the bottom; 600 m x 400 m; first axis taken as depth; tiles of test "
+        "between offsets of 430 and 510 m, at least 10 m from those of reference, at least 100 m from those of train"
     )
-    (overlap,) = describe(test, (1500, 4500), {"train": options(plane, area="anywhere")}).warnings
-    assert overlap == f"{plane}: tiles may overlap those of train: see tiles.area"
+    (overlap,) = describe({"test": test, "train": options(plane, area="anywhere")}, (1500, 4500)).warnings
+    assert overlap == f"{plane}: tiles of test may overlap those of train: see tiles.area"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ def test_what_is_said_of_a_section(plane):
 )
 def test_sources_that_make_uniform_rock_are_warned_of(tmp_path, values, bounds, warned, told):
     np.save(tmp_path / "rock.npy", values)
-    found = describe(options(tmp_path / "rock.npy", first_axis="depth"), bounds, {})
+    found = describe({"test": options(tmp_path / "rock.npy", first_axis="depth")}, bounds)
     assert told in found.summary
     assert len(found.warnings) == (warned is not None)
     assert warned is None or re.search(warned, found.warnings[0])

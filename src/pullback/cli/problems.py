@@ -57,18 +57,18 @@ def _section(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
         for other in plan.seen_with(problem, "train")
         if other != name
     }
-    judged = "test" if "test" in params else next(iter(params))
-    others = {split: more for split, more in params.items() if split != judged} | trained
+    # What is judged comes first.
+    described = {split: params[split] for split in ("test", *params) if split in params} | trained
     try:
         made = problem_of(json.loads(plan.preflight_job(problem)))
         for of_split in params.values():
             made.sample_prior(np.random.default_rng(0), 1, of_split)
-        described = made.describe(params[judged], others) if hasattr(made, "describe") else None
+        review = made.describe(described) if hasattr(made, "describe") else None
     except (ValueError, OSError) as error:
         yield Finding(PROBLEM, of, str(error))
         return
-    yield from (Finding(WARNING, of, warning) for warning in (described.warnings if described else ()))
-    yield Finding(OK, of, described.summary if described else "one draw was made")
+    yield from (Finding(WARNING, of, warning) for warning in (review.warnings if review else ()))
+    yield Finding(OK, of, review.summary if review else "one draw was made")
 
 
 def _made(plan: Plan) -> Iterator[tuple[str, Problem]]:

@@ -132,10 +132,10 @@ class Problem(Protocol):
         """
         ...
 
-    def describe(self, params: dict[str, Any], others: Mapping[str, dict[str, Any]] | None = None) -> Review | None:
+    def describe(self, splits: Mapping[str, dict[str, Any]]) -> Review | None:
         """Optional, for priors made from outside files: what was read for a split, and what to warn of.
 
-        ``others`` are the parameters of other splits, by their names. None where no file is read.
+        ``splits`` are the parameters of this split and then of others that matter. None where no file is read.
         """
         ...
 

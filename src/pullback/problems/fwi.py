@@ -80,20 +80,18 @@ class Fwi:
         )
         return Review(numbers["warnings"], summary)
 
-    def describe(self, params: dict[str, Any], others: Mapping[str, dict[str, Any]] | None = None) -> Review | None:
-        """The file that a family's models are cut from, and where; nothing of synthetic geology.
+    def describe(self, splits: Mapping[str, dict[str, Any]]) -> Review | None:
+        """The file that a family's models are cut from, and where; None of synthetic geology.
 
         Args:
-            params: of one split.
-            others: parameters of other splits, by their names.
+            splits: parameters of the split that is described and then of others, by their names.
         """
         from pullback.readers import tiles
 
-        if not params.get("tiles"):
+        cut = {name: Tiles.model_validate(params["tiles"]) for name, params in splits.items() if params.get("tiles")}
+        if next(iter(splits)) not in cut:
             return None
-        cut = {name: Tiles.model_validate(more["tiles"]) for name, more in (others or {}).items() if more.get("tiles")}
-        bounds = self.acquisition.velocity_min, self.acquisition.velocity_max
-        return tiles.describe(Tiles.model_validate(params["tiles"]), bounds, cut)
+        return tiles.describe(cut, (self.acquisition.velocity_min, self.acquisition.velocity_max))
 
     @staticmethod
     def split_params(problem: "StudyProblem", family: "Family", split: Split) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def simulate(job: str, out: Path | str) -> None:
     theta, offsets, failures = [], [0], 0
     attributes = {"problem": spec["problem"], "family": spec["family"], "split": spec["split"]}
     log.info("%s: %d events in blocks of %d, from block %d", "/".join(attributes.values()), left, block, first)
-    described = problem.describe(spec["params"]) if hasattr(problem, "describe") else None
+    described = problem.describe({spec["split"]: spec["params"]}) if hasattr(problem, "describe") else None
     if described:
         log.info("%s", described.summary)
         for warning in described.warnings:

@@ -104,14 +104,14 @@ def extent_of(section: Section) -> tuple[float, float]:
     return deep, wide
 
 
-def describe(options: Tiles, bounds: tuple[float, float], others: Mapping[str, Tiles]) -> Review:
-    """What was read from the file, where tiles lie, and how far they are from those of other splits.
+def describe(splits: Mapping[str, Tiles], bounds: tuple[float, float]) -> Review:
+    """What was read from a file, where the tiles of a split lie, and how far they are from those of other splits.
 
     Args:
-        options: the file, and the area of one split.
+        splits: the split that is described and then others, by their names; those of another file do not matter.
         bounds: velocities (m/s) that tiles are clipped to.
-        others: the tiles of other splits, by their names; those of another file do not matter.
     """
+    (split, options), *others = splits.items()
     section = section_of(options)
     velocity, (deep, wide) = section.velocity, extent_of(section)
     top, bottom = (float(row.mean(dtype=np.float64)) for row in (velocity[0], velocity[-1]))
@@ -131,18 +131,16 @@ def describe(options: Tiles, bounds: tuple[float, float], others: Mapping[str, T
         if outside > CLIPPED:
             feet = "say tiles.units: ft/s if it is in that, " if _outside(FOOT * below, bounds) < outside / 2 else ""
             warnings.append(f"{clipped}: {feet}correct its units, or velocity_min and velocity_max of the simulator")
-    said.append(f"tiles between offsets of {first:g} and {last:g} m")
-    apart: list[str] = []
-    over: list[str] = []
-    for name, other in others.items():
+    where = [f"tiles of {split} between offsets of {first:g} and {last:g} m"]
+    for name, other in others:
         if other.path == options.path:
             start, stop = _ends(other.part, section)
             distance = max(start - last, first - stop)
-            (apart if distance > 0 else over).append(f"{name} ({distance:g} m)" if distance > 0 else name)
-    if apart:
-        said.append(f"apart from those of {', '.join(apart)}")
-    if over:
-        warnings.append(f"tiles may overlap those of {', '.join(over)}: see tiles.area")
+            if distance > 0:
+                where.append(f"at least {distance:g} m from those of {name}")
+            else:
+                warnings.append(f"tiles of {split} may overlap those of {name}: see tiles.area")
+    said.append(", ".join(where))
     return Review([f"{options.file}: {warning}" for warning in warnings], f"{options.file}: {'; '.join(said)}")
 
 
