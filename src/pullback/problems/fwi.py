@@ -86,12 +86,12 @@ class Fwi:
         Args:
             splits: parameters of the split that is described and then of others, by their names.
         """
-        from pullback.readers import tiles
+        from pullback.readers.tiles import describe
 
         cut = {name: Tiles.model_validate(params["tiles"]) for name, params in splits.items() if params.get("tiles")}
         if next(iter(splits)) not in cut:
             return None
-        return tiles.describe(cut, (self.acquisition.velocity_min, self.acquisition.velocity_max))
+        return describe(cut, (self.acquisition.velocity_min, self.acquisition.velocity_max))
 
     @staticmethod
     def split_params(problem: "StudyProblem", family: "Family", split: Split) -> dict[str, Any]:
