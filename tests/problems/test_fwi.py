@@ -10,7 +10,10 @@ import pytest
 from pullback.core.seeding import generator
 from pullback.problems.base import Problem, simulate
 from pullback.problems.fwi import Fwi, VelocityError
+from pullback.problems.simulate import simulate as simulate_shard
 from pullback.simulators.wave_settings import FwiSimulator
+from pullback.study import load_study
+from pullback.study.job_params import Plan
 from pullback.study.kinds import ProblemKind, problem_kind
 
 MARMOUSI = (
@@ -218,6 +221,28 @@ def test_tiles_of_marmousi_are_simulated(marmousi):
     assert ok.all()
     assert y.shape == (8, 5, 128, 32)
     assert np.isfinite(y).all()
+
+
+def test_the_log_says_what_tiles_are_cut_from(tmp_path, monkeypatch, caplog):
+    """Once for each shard, also where most of the source is clipped."""
+    np.save(tmp_path / "fast.npy", np.full((70, 140), 5200.0))
+    tiles = {"file": str(tmp_path / "fast.npy"), "spacing": 10.0}
+    family = {"role": "unseen", "params": {"geology": "tiles", "tiles": tiles}}
+    spec = {
+        "kind": "fwi",
+        "size": {"test": 41},
+        "families": {"cut": family},
+        "methods": {"l": {"kind": "lbfgs-fwi", "infer": {"one": {"start": [1800, 4000]}}}},
+    }
+    plan = Plan(load_study({"config_version": 2, "study": "s", "problems": {"w": spec}}))
+    monkeypatch.setattr(Fwi, "apply", lambda self, x: (np.zeros((len(x), *self.y.shape), "f4"), np.ones(len(x), bool)))
+    with caplog.at_level("INFO", logger="pullback"):
+        simulate_shard(plan.simulate_job("w", "cut", "test", 0), tmp_path / "shard.h5")
+    said = [record.getMessage() for record in caplog.records if "fast.npy" in record.getMessage()]
+    assert "5200 m/s at the top" in said[0]
+    assert said[0].endswith("tiles of test between offsets of 0 and 690 m")
+    assert "100.0 % outside 1500 to 4500 m/s is clipped" in said[1]
+    assert len(said) == 2
 
 
 def test_the_whole_of_marmousi_fits_its_preset(marmousi):

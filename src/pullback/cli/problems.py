@@ -260,7 +260,7 @@ def _few_seen(plan: Plan, problem: str, made: Any) -> Any:
             continue
         began, rng = time.monotonic(), generator("check files", family)
         for _ in range(LEAST_EVENTS):
-            x = np.asarray(made.sample_prior(rng, 1, draw_parameters(plan.family(problem, family).params, rng)))
+            x = np.asarray(made.sample_prior(rng, 1, draw_parameters(plan.params(problem, family, "train"), rng)))
             y, ok = simulate(made, x, rng)
             found.append(np.asarray(y)[np.asarray(ok, bool)])
             if time.monotonic() - began > SEEN_SECONDS / len(families):

@@ -14,6 +14,7 @@ from pullback.ensembles.store import EnsembleWriter
 from pullback.problems import base
 from pullback.problems.base import Problem, SimulationError, problem_of
 from pullback.study.base import Uniform, is_distribution
+from pullback.study.kinds import problem_kind
 
 log = logging.getLogger("pullback")
 
@@ -41,10 +42,10 @@ def simulate(job: str, out: Path | str) -> None:
     theta, offsets, failures = [], [0], 0
     attributes = {"problem": spec["problem"], "family": spec["family"], "split": spec["split"]}
     log.info("%s: %d events in blocks of %d, from block %d", "/".join(attributes.values()), left, block, first)
-    described = problem.describe({spec["split"]: spec["params"]}) if hasattr(problem, "describe") else None
-    if described:
-        log.info("%s", described.summary)
-        for warning in described.warnings:
+    reads_files = problem_kind(spec["kind"], spec.get("folder", ".")).parameter_files(spec["params"])
+    if reads_files and hasattr(problem, "describe") and (review := problem.describe({spec["split"]: spec["params"]})):
+        log.info("%s", review.summary)
+        for warning in review.warnings:
             log.warning("%s", warning)
     with EnsembleWriter(out, x=problem.x, y=problem.y, spec=job, attributes=attributes) as writer:
         for index in progress(range(first, first + -(-left // block)), -(-left // block), "simulate"):
