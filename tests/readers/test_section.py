@@ -2,6 +2,7 @@
 
 import re
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -52,6 +53,10 @@ FILES = {
     "km without unit": (dataset(depth=DEPTH / 1000, offset=OFFSET / 1000), {"spacing": 12.5}),
     "numbers of nodes": (dataset(depth=np.arange(24), offset=np.arange(1, 41)), {"spacing": 12.5}),
     "no coordinates": (dataset().drop_vars(["z", "x"]), {"spacing": 12.5}),
+    "variables along dimensions": (
+        dataset().rename_dims(z="nz", x="n2").reset_index(["z", "x"]).reset_coords().transpose("n2", "nz"),
+        {"variable": "vp"},
+    ),
     "single precision, far east": (dataset(offset=(OFFSET + 5e5).astype("f4")), {}),
     "an axis of one node": (dataset().expand_dims("line"), {}),
     "ft/s": (dataset(ROCK / 0.3048, units="ft/s"), {}),
@@ -76,6 +81,15 @@ def test_what_was_done_is_told(tmp_path):
     assert read(tmp_path, data).taken == ("converted from ft/s", "turned, as it begins at the bottom")
 
 
+def test_arrays_of_plain_hdf5_are_named_by_their_lengths(tmp_path):
+    """Nothing but three arrays: vp, x and z."""
+    with h5py.File(tmp_path / "rock.h5", "w") as file:
+        file["vp"], file["x"], file["z"] = ROCK.T, OFFSET, DEPTH
+    section = read_section(Tiles(file=str(tmp_path / "rock.h5")))
+    np.testing.assert_array_equal(section.velocity, ROCK)
+    assert section.spacing == (12.5, 12.5)
+
+
 X_FIRST = dataset().transpose("x", "z")
 REFUSED = {
     "the key contradicts names": (X_FIRST, {"first_axis": "depth"}, r"\(x, z\), the first is offset, .* leave it out"),
@@ -87,7 +101,7 @@ REFUSED = {
     "the key contradicts coordinates": (dataset(z=M), {"spacing": 10}, "'z' nodes are 12.5 m .* tiles.spacing says 10"),
     "no unit explains the key": (dataset(), {"spacing": 25}, "'z' nodes are 12.5 m apart, and tiles.spacing says 25"),
     "uneven": (dataset(offset=OFFSET + 3 * (np.arange(40) % 2)), {"spacing": 12.5}, "'x' are from 9.5 to 15.5 m"),
-    "numbers of nodes": (dataset(depth=np.arange(24)), {}, "nothing in the file says how far .* give tiles.spacing"),
+    "numbers of nodes": (dataset(depth=np.arange(24.0)), {}, "nothing in the file says how far .* give tiles.spacing"),
     "one place": (dataset(depth=np.zeros(24)), {}, "nothing in the file says how far .* give tiles.spacing"),
     "texts": (dataset(depth=np.array(list("abcdefghijklmnopqrstuvwx"))), {}, "'z' is not a number at every node"),
     "density": (dataset(units="kg/m3"), {}, "'kg/m3' is no unit of the same quantity as m/s: name a variable"),

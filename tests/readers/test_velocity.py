@@ -100,6 +100,12 @@ def broken(**where) -> np.ndarray:
         ("h5", PLANE, {"spacing": None}, "nothing in the file says how far apart"),
         ("bin", PLANE, {}, r"a raw file says nothing about its size: give tiles\.shape, slowest axis first"),
         ("bin", PLANE, {"shape": (41, 60)}, r"10004 bytes, wanted 9840 for 41 x 60 float32; correct tiles\.shape"),
+        (
+            "bin",
+            PLANE.astype("f8").tobytes(),
+            {"shape": (41, 61)},
+            "wanted 10004 .*, save float32 if",
+        ),
         ("bin", PLANE.astype(">f4").tobytes(), {"shape": (41, 61)}, r"big-endian numbers .*100 %\): convert it"),
         ("bin", (PLANE / 1000).astype(">f4").tobytes(), {"shape": (41, 61)}, "big-endian numbers"),
         ("npy", broken(), {}, "2 velocities are not finite: repair it"),

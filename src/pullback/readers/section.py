@@ -177,7 +177,7 @@ def grid(path: Path, axis: Axis, spacing: float | None, *, is_depth: bool) -> Gr
             f"{path}: steps of the coordinate '{axis.name}' are from {steps.min():g} to {steps.max():g} m, wanted one "
             "distance: interpolate the section to regular nodes"
         )
-    if not known and np.asarray(axis.values).dtype.kind in "iu" and step == 1 and values[0] in (0, 1):
+    if not known and step == 1 and values[0] in (0, 1):
         return Grid(_given(path, spacing), turned=turned)  # numbers of nodes
     units = [1.0] if known or spacing is None else list(_LENGTHS.values())
     scale = next((unit for unit in units if spacing is None or abs(unit * step - spacing) <= 1e-3 * spacing), None)

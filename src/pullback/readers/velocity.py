@@ -115,9 +115,10 @@ def _raw(path: Path, options: Tiles) -> Found:
         raise VelocityFileError(f"{path}: a raw file says nothing about its size: give tiles.shape, slowest axis first")
     wanted, found = 4 * options.shape[0] * options.shape[1], path.stat().st_size
     if found != wanted:
+        twice = "save float32 if these are float64, " if found == 2 * wanted else ""
         raise VelocityFileError(
             f"{path}: {found} bytes, wanted {wanted} for {options.shape[0]} x {options.shape[1]} float32; correct "
-            "tiles.shape, or fetch the file again if it is truncated"
+            f"tiles.shape, {twice}or fetch the file again if it is truncated"
         )
     values = np.fromfile(path, "<f4")
     good, other = _share_of_velocities(values), _share_of_velocities(values.byteswap())
@@ -158,18 +159,23 @@ def _netcdf(path: Path, options: Tiles) -> Found:
                 dict(file.attrs)
         with xr.open_dataset(path, decode_times=False, **engine) as data:
             variable = _section_of(path, data, options).load()
+            axes = tuple(_axis(data, str(dim)) for dim in variable.dims)
     except VelocityFileError:
         raise
     except Exception as error:  # a damaged file makes HDF5 and what reads it raise anything
         raise VelocityFileError(
             f"{path}: no complete netCDF or HDF5 file ({short(error)}); convert it, or fetch it again"
         ) from None
-    axes = []
-    for name in map(str, variable.dims):
-        coordinate = variable.coords.get(name)
-        values, attributes = (None, {}) if coordinate is None else (coordinate.values, coordinate.attrs)
-        axes.append(Axis("" if name.startswith(UNNAMED) else name, values, attributes))
-    return Found(variable.values, tuple(axes), said(variable.attrs.get("units")))
+    return Found(variable.values, axes, said(variable.attrs.get("units")))
+
+
+def _axis(data: "xr.Dataset", dim: str) -> Axis:
+    """A dimension with its coordinate, or with the one variable along it that is called so: z along nz."""
+    along = [dim] if dim in data.coords else []
+    along = along or [str(name) for name, each in data.variables.items() if each.dims == (dim,) and Axis(str(name)).of]
+    if len(along) == 1:
+        return Axis(along[0], data[along[0]].values, data[along[0]].attrs)
+    return Axis("" if dim.startswith(UNNAMED) else dim)
 
 
 def _section_of(path: Path, data: "xr.Dataset", options: Tiles) -> "xr.DataArray":
