@@ -253,6 +253,23 @@ def test_tiles_of_different_splits_come_from_areas_apart(tmp_path):
         assert areas(mine=mine) == judged | {"mine/test": area, "mine/reference": area}
 
 
+def test_an_own_problem_says_what_differs_between_splits(tmp_path):
+    """As `docs/extending.md` has it; other problems' splits are drawn alike."""
+    (tmp_path / "own.py").write_text(
+        "class Halves:\n"
+        "    def sample_prior(self, rng, n, params): ...\n"
+        "    def simulate(self, x, rng): ...\n"
+        "    @staticmethod\n"
+        "    def split_params(problem, family, split):\n"
+        "        return {**family.params, 'low': 0 if split == 'train' else len(problem.families)}\n"
+    )
+    family = {"role": "seen", "params": {"high": 9}}
+    problem = {"kind": "./own.py:Halves", "families": {"a": family}, "methods": {"r": {"kind": "random-truth"}}}
+    plan = Plan(load_study({"config_version": 2, "study": "s", "problems": {"p": problem}}, tmp_path), tmp_path)
+    found = {split: json.loads(plan.simulate_job("p", "a", split, 0))["params"] for split in ("train", "test")}
+    assert found == {"train": {"high": 9, "low": 0}, "test": {"high": 9, "low": 1}}
+
+
 def test_what_depends_on_the_forward_process_is_left_out_where_it_is_another(tmp_path):
     """Jets of an outside file were smeared by another detector, unless the study says otherwise; gathers were not."""
     jets_file, branches = tmp_path / "data.root", {"pt": "pt", "eta": "eta", "phi": "phi"}
