@@ -80,3 +80,15 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path, files, seeds):
         assert time.perf_counter() - started < 10, seed
         assert [each.name for each in tmp_path.iterdir()] == [path.name], seed
         path.unlink()
+
+
+def test_a_heap_that_hdf5_would_never_leave_is_refused(tmp_path, files):
+    """Free space of size 0: the library goes round for ever. Found by seeds 6286 and 7202."""
+    data = bytearray(files["nc"])
+    place = data.index(b"GCOL") + 16
+    while int.from_bytes(data[place : place + 2], "little"):
+        place += 16 + -(-int.from_bytes(data[place + 8 : place + 16], "little") // 8) * 8
+    data[place + 8 : place + 16] = bytes(8)
+    (tmp_path / "rock.nc").write_bytes(data)
+    with pytest.raises(VelocityFileError, match=r"no complete netCDF or HDF5 file \(ValueError: a heap is damaged\)"):
+        read_section(Tiles(file=str(tmp_path / "rock.nc")))

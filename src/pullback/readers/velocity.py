@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pullback.readers.base import short
+from pullback.readers.heaps import has_endless_heap
 from pullback.readers.section import (
     Axis,
     Section,
@@ -154,6 +155,8 @@ def _netcdf(path: Path, options: Tiles) -> Found:
     engine = classic_engine if classic else {"engine": "h5netcdf", "phony_dims": "sort"}
     try:
         if not classic:
+            if has_endless_heap(path):
+                raise ValueError("a heap is damaged")
             # h5netcdf leaves a half-made file behind, which prints a traceback when it is collected.
             with h5py.File(path, "r") as file:
                 dict(file.attrs)
