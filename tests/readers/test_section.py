@@ -1,6 +1,8 @@
 """What a file says of its axes, coordinates and units is used; what contradicts it is refused; rough rows are told."""
 
+import os
 import re
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -155,3 +157,18 @@ def test_exchanged_axes_of_arrays_without_names_are_told(tmp_path):
     assert (
         "exchanged" in read_section(Tiles(file=str(tmp_path / "rock.npy"), spacing=1, first_axis="depth")).warnings[0]
     )
+
+
+DATA = Path(os.environ.get("PULLBACK_DATA") or Path(__file__).parents[2] / "../shared/data")
+CASES = DATA.parent / "cases/fwi/sections"
+
+
+@pytest.mark.skipif(not CASES.exists(), reason="../shared/cases is not there")
+def test_the_small_inputs():
+    right = read_section(Tiles(file=str(CASES / "t_right.nc")))
+    for name in ("t_xz", "t_desc", "t_fts"):
+        section = read_section(Tiles(file=str(CASES / f"{name}.nc")))
+        np.testing.assert_allclose(section.velocity, right.velocity, rtol=1e-6)
+        assert section.spacing == (12.5, 12.5)
+    with pytest.raises(VelocityFileError, match="'kg/m3' is no unit of the same quantity as m/s"):
+        read_section(Tiles(file=str(CASES / "t_rho.nc")))
