@@ -90,5 +90,5 @@ def test_a_heap_that_hdf5_would_never_leave_is_refused(tmp_path, files):
         place += 16 + -(-int.from_bytes(data[place + 8 : place + 16], "little") // 8) * 8
     data[place + 8 : place + 16] = bytes(8)
     (tmp_path / "rock.nc").write_bytes(data)
-    with pytest.raises(VelocityFileError, match=r"no complete netCDF or HDF5 file \(ValueError: a heap is damaged\)"):
+    with pytest.raises(VelocityFileError, match=r"cannot be read as .* \(ValueError: a heap is damaged\)"):
         read_section(Tiles(file=str(tmp_path / "rock.nc")))

@@ -16,6 +16,7 @@ import numpy as np
 
 from pullback.core.optional import require
 from pullback.readers.base import ReadError, short
+from pullback.readers.heaps import has_endless_heap
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -233,6 +234,8 @@ def _classic(stack: ExitStack, path: Path) -> Iterator[Variable]:
 def _hdf5(stack: ExitStack, path: Path) -> Iterator[Variable]:
     import xarray as xr
 
+    if has_endless_heap(path):
+        raise ValueError("a heap is damaged")
     for group, labels in _groups(path).items():
         data = stack.enter_context(
             xr.open_dataset(path, engine="h5netcdf", group=group or None, phony_dims="sort", decode_times=False)

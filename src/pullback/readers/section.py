@@ -10,19 +10,6 @@ import numpy as np
 
 from pullback.readers.units import UnitsError, factor
 
-_SPELLINGS = {
-    **dict.fromkeys(("meter", "metre", "meters", "metres"), "m"),
-    **dict.fromkeys(("sec", "second", "seconds"), "s"),
-    **dict.fromkeys(("m s-1", "m s^-1", "m s**-1", "m.s-1", "meter/second", "metre/second"), "m/s"),
-    **dict.fromkeys(("km s-1", "km s^-1", "km s**-1", "km.s-1"), "km/s"),
-}
-
-
-def spelled(units: str) -> str:
-    """Units as they are written here, from other spellings that netCDF files have (CF conventions, UDUNITS)."""
-    return _SPELLINGS.get(units, units)
-
-
 _NAMES = {
     "depth": frozenset({"depth", "depths", "z", "nz", "iz", "elevation", "altitude", "height"}),
     "offset": frozenset({"offset", "offsets", "x", "nx", "ix", "distance", "lateral", "horizontal"}),

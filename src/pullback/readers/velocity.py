@@ -3,14 +3,14 @@
 Every reader gives a `Section`: velocities (depth, offset) in m/s with the distance between nodes in m.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pullback.readers.base import short
-from pullback.readers.heaps import has_endless_heap
+from pullback.readers.array_files import Variable, listed, opened
+from pullback.readers.base import ReadError
 from pullback.readers.section import (
     Axis,
     Section,
@@ -18,7 +18,6 @@ from pullback.readers.section import (
     depth_is_first,
     exchanged_axes,
     grid,
-    said,
     smoother_row,
     words,
 )
@@ -27,11 +26,6 @@ from pullback.readers.units import UnitsError, factor
 from pullback.simulators.wave_settings import Tiles
 from pullback.study.base import outside_path
 
-if TYPE_CHECKING:
-    import xarray as xr
-
-UNNAMED = ("phony_dim_", "dim_")
-"""What h5netcdf and xarray call dimensions without names."""
 PLAUSIBLE = (100.0, 12_000.0)
 """m/s: no rock, water or gas lies outside."""
 OTHERS = frozenset({"rho", "density", "vs", "slowness", "impedance"})
@@ -101,16 +95,6 @@ def read_section(options: Tiles) -> Section:
     return Section(np.ascontiguousarray(velocity), spacing, origin, taken, warnings)
 
 
-def _npy(path: Path, options: Tiles) -> Found:
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(values, np.ndarray):
-            raise ValueError("it holds several")
-    except Exception as error:  # a damaged header makes its parser raise anything
-        raise VelocityFileError(f"{path}: not a complete array of numbers ({short(error)}); save it again") from None
-    return Found(values)
-
-
 def _raw(path: Path, options: Tiles) -> Found:
     if options.shape is None:
         raise VelocityFileError(f"{path}: a raw file says nothing about its size: give tiles.shape, slowest axis first")
@@ -143,60 +127,53 @@ def _share_of_velocities(values: np.ndarray) -> float:
         return max(float(((v > PLAUSIBLE[0]) & (v < PLAUSIBLE[1])).mean()) for v in (values, 1000 * values))
 
 
-def _netcdf(path: Path, options: Tiles) -> Found:
-    """The section of a netCDF or HDF5 file, with its coordinates."""
-    import h5py
-    import xarray as xr
-
-    with path.open("rb") as start:
-        classic = start.read(3) == b"CDF"
-    # Without a map into memory: values behind the end of a file that is cut are an error then.
-    classic_engine: dict[str, Any] = {"engine": "scipy", "mmap": False}
-    engine = classic_engine if classic else {"engine": "h5netcdf", "phony_dims": "sort"}
+def _array(path: Path, options: Tiles) -> Found:
+    """The section of a file of arrays, with its coordinates."""
     try:
-        if not classic:
-            if has_endless_heap(path):
-                raise ValueError("a heap is damaged")
-            # h5netcdf leaves a half-made file behind, which prints a traceback when it is collected.
-            with h5py.File(path, "r") as file:
-                dict(file.attrs)
-        with xr.open_dataset(path, decode_times=False, **engine) as data:
-            variable = _section_of(path, data, options).load()
-            axes = tuple(_axis(data, str(dim)) for dim in variable.dims)
-    except VelocityFileError:
-        raise
-    except Exception as error:  # a damaged file makes HDF5 and what reads it raise anything
-        raise VelocityFileError(
-            f"{path}: no complete netCDF or HDF5 file ({short(error)}); convert it, or fetch it again"
-        ) from None
-    return Found(variable.values, axes, said(variable.attrs.get("units")))
+        with opened(path) as arrays:
+            variable = _section_of(path, arrays, options)
+            values = variable.read(tuple(slice(None) for _ in variable.shape))
+            kept = _kept(variable)
+            axes = tuple(_axis(arrays, variable, axis) for axis in kept)
+    except ReadError as error:
+        raise VelocityFileError(str(error)) from None
+    units = variable.units
+    return Found(values.reshape([variable.shape[axis] for axis in kept]), axes, units if isinstance(units, str) else "")
 
 
-def _axis(data: "xr.Dataset", dim: str) -> Axis:
-    """A dimension with its coordinate, or with the one variable along it that is called so: z along nz."""
-    along = [dim] if dim in data.coords else []
-    along = along or [str(name) for name, each in data.variables.items() if each.dims == (dim,) and Axis(str(name)).of]
-    if len(along) == 1:
-        return Axis(along[0], data[along[0]].values, data[along[0]].attrs)
-    return Axis("" if dim.startswith(UNNAMED) else dim)
+def _kept(variable: Variable) -> list[int]:
+    """The axes of an array without those that have a name and one node."""
+    return [axis for axis, name in enumerate(variable.dims) if name is None or variable.shape[axis] != 1]
 
 
-def _section_of(path: Path, data: "xr.Dataset", options: Tiles) -> "xr.DataArray":
-    """The variable that is named or the only section; axes of one node are left out."""
-    sections = [str(name) for name, variable in data.data_vars.items() if variable.squeeze().ndim == 2]
-    name = options.variable or (sections[0] if len(sections) == 1 else None)
-    wanted = f"sections are {', '.join(sections) or 'none'}: name one in tiles.variable"
-    if name is None or name not in data:
+def _section_of(path: Path, arrays: Mapping[str, Variable], options: Tiles) -> Variable:
+    """The array that is named, or the only one, or the only section."""
+    sections = [name for name, variable in arrays.items() if len(_kept(variable)) == 2]
+    names = sections if len(arrays) > 1 else list(arrays)
+    name = options.variable or (names[0] if len(names) == 1 else None)
+    wanted = f"sections are {listed({each: arrays[each] for each in sections})}: name one in tiles.variable"
+    if name is None or name not in arrays:
         found = f"there is no variable '{name}'" if name else "there is not one section alone"
         raise VelocityFileError(f"{path}: {found}; {wanted}")
-    if not options.variable and not said(data[name].attrs.get("units")) and not OTHERS.isdisjoint(words(name)):
+    if not options.variable and not arrays[name].units and not OTHERS.isdisjoint(words(name)):
         raise VelocityFileError(f"{path}: '{name}' is no velocity by its name and has no units; {wanted}")
-    return data[name].squeeze(drop=True) if name in sections else data[name]
+    return arrays[name]
+
+
+def _axis(arrays: Mapping[str, Variable], variable: Variable, axis: int) -> Axis:
+    """An axis with its coordinate, or with the one array along it that is called so: z along nz."""
+    dim, length = variable.dims[axis], variable.shape[axis]
+    if dim is not None and dim in variable.coordinates:
+        along = variable.coordinates[dim]
+        return Axis(dim, along.values, along.attributes)
+    named = [each for each in arrays.values() if each.dims == (dim,) and each.shape == (length,) and Axis(each.name).of]
+    if len(named) == 1:
+        return Axis(named[0].name, named[0].read((slice(None),)), named[0].attributes)
+    return Axis(dim or "")
 
 
 FORMATS = {
-    **dict.fromkeys((".npy",), _npy),
-    **dict.fromkeys((".nc", ".nc4", ".cdf", ".h5", ".hdf5"), _netcdf),
+    **dict.fromkeys((".npy", ".npz", ".nc", ".nc4", ".cdf", ".h5", ".hdf5"), _array),
     **dict.fromkeys((".bin", ".raw"), _raw),
 }
 
