@@ -64,6 +64,26 @@ DIFFERENT = {
         lambda x, y: (x, np.concatenate([np.zeros_like(y[:, :, :5]), y[:, :, :-5]], axis=2)),
         "y is 5 samples (0.05 s) later than the simulation",
     ),
+    "normalised and negated": (
+        lambda x, y: (x, -y / np.abs(y).max(axis=(1, 2, 3), keepdims=True)),
+        "the sign of y is the other one; each event of y has a factor of its own",
+    ),
+    "negated and small": (lambda x, y: (x, -0.02 * y), "the sign of y is the other one and it is 0.02 times"),
+    "transposed and large": (
+        lambda x, y: (x.swapaxes(1, 2), 1e3 * y),
+        "exchanged: transpose it, or name its dimensions; y is 1000 times the simulation: set read.scale: 0.001 ",
+    ),
+    "transposed, normalised traces": (
+        lambda x, y: (x.swapaxes(1, 2), y / np.abs(y).max(axis=2, keepdims=True)),
+        "exchanged: transpose it, or name its dimensions; each trace of y has a factor of its own",
+    ),
+    "transposed and shuffled": (lambda x, y: (x.swapaxes(1, 2), y[[1, 2, 3, 0]]), "exchanged: transpose"),
+    "turned": (lambda x, y: (np.rot90(x, 1, (1, 2)), y), "runs backwards along"),
+    "mirrored": (lambda x, y: (x, y[:, ::-1, :, ::-1]), "y runs backwards along source and receiver"),
+    "logarithms to a range": (
+        lambda x, y: (x, 2 * np.log1p(np.abs(y)) * np.sign(y) + 0.5),
+        "y is sign(y) log(1 + |y|) of the simulation, as OpenFWI's loader makes it: undo it; a constant of 0.5 was",
+    ),
     "other physics": (lambda x, y: (x, y + 0.7 * np.roll(y[::-1], 9, axis=2)), "explains it"),
 }  # fmt: skip
 
@@ -84,6 +104,53 @@ def test_pairs_that_agree_pass(pairs):
     found = compare(noisy, x, noisy.observe(y, x, np.random.default_rng(5)), 0.02, generator(0))
     assert found.agrees
     assert found.noise == pytest.approx(0.3, rel=0.05), "two simulations of one x differ by it"
+
+
+class Jets:
+    """Three quantities of very different sizes -> three others."""
+
+    x = Field.vector("x", ("pt", "eta", "m"), ("GeV", "1", "GeV"))
+    y = Field.vector("y", ("pt", "eta", "t"), ("GeV", "1", "K"))
+
+    def apply(self, x):
+        if (np.abs(x[:, 1]) > 10).any():
+            raise ZeroDivisionError("no jet lies there")
+        signal = np.stack([1.1 * x[:, 0] + x[:, 2], 0.9 * x[:, 1], 300 + 0.01 * x[:, 0]], axis=1)
+        return signal, np.ones(len(x), bool)
+
+
+def test_components_count_alike_whatever_their_size():
+    rng = np.random.default_rng(4)
+    x = np.stack([20 + rng.exponential(50, 100), rng.normal(size=100), rng.uniform(1, 10, 100)], axis=1)
+    y, _ = Jets().apply(x)
+
+    def said(x, y):
+        return compare(Jets(), x, y, 0.02, generator(0)).summary
+
+    assert "misfit 0" in said(x, y)
+    assert "component" not in said(x, y.astype(np.float32))
+    assert "have a factor of their own, eta (-1 times): correct" in said(x, y * [1, -1, 1])
+    assert "pt (1000 times)" in said(x, y * [1e3, 1, 1])
+    assert "t (1 times and a constant)" in said(x, y - [0, 0, 273.15])
+    assert "y has its components in the order eta, pt, t" in said(x, y[:, [1, 0, 2]])
+    assert "x number 0 belongs to y number 1" in said(x, np.roll(y, 1, axis=0))
+    assert "y has its components in the order t, eta, pt" in said(x, y[:, ::-1]), "x in another order is refused"
+
+
+def test_few_noisy_values_are_no_alarm():
+    """Where one simulation takes long there are two pairs, and the noise of one may be far from that of the other."""
+
+    class Slow(Jets):
+        def observe(self, signal, x, rng):
+            return signal + rng.normal(size=signal.shape)
+
+    rng = np.random.default_rng(6)
+    x = np.stack([20 + rng.exponential(50, 200), rng.normal(size=200), rng.uniform(1, 10, 200)], axis=1).reshape(
+        100, 2, 3
+    )
+    pairs = [(two, Slow().observe(Slow().apply(two)[0], two, rng)) for two in x]
+    found = [compare(Slow(), *two, 0.02, generator(i)).agrees for i, two in enumerate(pairs)]
+    assert np.mean(found) > 0.95
 
 
 def test_noise_does_not_hide_a_factor():
@@ -125,3 +192,11 @@ def test_a_family_of_another_detector_is_not_compared(pairs):
     task = {"family": "data", "own_forward": False, "tolerance": 0.02}
     assert look(Echoes(), task, -y, x, None) == ([], [])
     assert "sign" in json.dumps(look(Echoes(), {**task, "own_forward": True}, -y, x, None).warnings)
+
+
+def test_pairs_that_cannot_be_simulated_are_a_warning():
+    task = {"family": "data", "own_forward": True, "tolerance": 0.02}
+    found = look(Jets(), task, np.zeros((2, 3)), np.full((2, 3), 99.0), None)
+    assert found.warnings == [
+        "its pairs cannot be simulated (ZeroDivisionError: no jet lies there): correct x, or the simulator"
+    ]

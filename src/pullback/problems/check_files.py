@@ -18,8 +18,10 @@ from pullback.core.seeding import generator
 from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.ensembles.store import EnsembleReader
 from pullback.problems.base import Problem, can_simulate, problem_of
-from pullback.problems.recorded import OTHERS, PAIRS_OF_VECTORS, compare
+from pullback.problems.differences import OTHERS
+from pullback.problems.recorded import PAIRS_OF_VECTORS, compare
 from pullback.problems.traits import EVENTS, compare_with_seen
+from pullback.readers.base import short
 
 log = logging.getLogger("pullback")
 
@@ -81,8 +83,11 @@ def look(
     warnings: list[str] = []
     said: list[str] = []
     if x is not None and task["own_forward"] and can_simulate(problem):
-        found = compare(problem, x, y, task["tolerance"], generator("check files", task["family"]))
-        (said if found.agrees else warnings).append(found.summary)
+        try:
+            found = compare(problem, x, y, task["tolerance"], generator("check files", task["family"]))
+            (said if found.agrees else warnings).append(found.summary)
+        except Exception as error:  # a user's own simulator may raise anything
+            warnings.append(f"its pairs cannot be simulated ({short(error)}): correct x, or the simulator")
     if seen is not None:
         line, unlike = compare_with_seen(problem.y, y[:EVENTS], seen)
         said += [line] if line else []

@@ -323,7 +323,7 @@ class ReaderSpec(Closed):
         default=0.02,
         ge=0,
         description="relative misfit ||F(x) - y|| / ||y|| between recorded pairs and their simulation that nothing is "
-        "said of, beside that of noise",
+        "said of, beside that of noise; of vectors relative to the spread of each component",
     )
     invalid: Literal["refuse", "drop"] = Field(
         default="refuse",
