@@ -50,6 +50,13 @@ def test_the_other_sign_is_told(caplog):
     assert "y is -1 times the simulation: set read.scale: -1" in caplog.text
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_scales_whose_squares_single_precision_cannot_hold(caplog, scale):
+    y = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+    explains(FIELD, np.float32(scale) * y, y, "a method")
+    assert f"y is {scale:.4g} times the simulation: set read.scale: {1 / scale:.4g}" in caplog.text
+
+
 def test_enkg_on_data_of_another_scale_says_so(caplog):
     class Traces(Problem):
         y = Field.array("y", ("time", "receiver"), (3, 2), "1")

@@ -27,6 +27,8 @@ def explains(field: Field, observed: np.ndarray, signal: np.ndarray, label: str)
     """
     if field.is_vector:
         return True
+    # In single precision squares of 1e-30 are 0, and those of 1e30 infinite.
+    observed, signal = np.asarray(observed, np.float64), np.asarray(signal, np.float64)
     size, power = float(np.linalg.norm(observed)), float((signal**2).sum())
     if not size > 0:
         log.warning("%s: no trace is live, y is zero everywhere: there is nothing to invert", label)
@@ -34,7 +36,8 @@ def explains(field: Field, observed: np.ndarray, signal: np.ndarray, label: str)
     misfit = float(np.linalg.norm(signal - observed)) / size
     factor = float((signal * observed).sum()) / power if power > 0 else 0.0
     if misfit > UNEXPLAINED or factor < 0 or not 1 / FACTOR < factor < FACTOR:
-        remedy = f"; y is {factor:.4g} times the simulation: set read.scale: {1 / factor:.4g}" if factor else ""
+        is_scaled = factor != 0 and not 0.5 < factor < 2
+        remedy = f"; y is {factor:.4g} times the simulation: set read.scale: {1 / factor:.4g}" if is_scaled else ""
         log.warning(
             "%s: the answer leaves a relative misfit of %.3g, it explains next to nothing%s", label, misfit, remedy
         )
