@@ -5,6 +5,7 @@ import re
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -49,6 +50,15 @@ def seismic(d):
     return d.rename(x="vp", y="shots").rename(depth="z", offset="x", receiver="trace", source="shot")
 
 
+def axes_said(d, attribute, *values):
+    """Axes i and j, and what they are in an attribute of a coordinate of any name."""
+    named = d.rename_dims(depth="i", offset="j").reset_index(["depth", "offset"])
+    named = named.rename(depth="below", offset="along")
+    for name, value in zip(("below", "along"), values, strict=True):
+        named[name].attrs[attribute] = value
+    return named.isel(i=slice(None, None, -1))
+
+
 NAMES = {"variables": {"x": "vp", "y": "shots"}}
 TOP = r"1\d{3} m/s at the top, [34]\d{3} at the bottom; 140 m x 140 m"
 
@@ -78,6 +88,21 @@ TOP = r"1\d{3} m/s at the top, [34]\d{3} at the bottom; 140 m x 140 m"
             "nz is depth; nx is offset; depth, from 140 to 0 m in the file",
         ),
         (lambda d: d.drop_vars(["depth", "offset"]), {}, TOP),
+        (lambda d: d.assign(x=(d.x / 1000).drop_attrs().assign_attrs(Unit="[km/s]")), {}, "x converted from .km/s. to"),
+        (lambda d: in_units(d, "time", 1e3, "milliseconds since 2020-01-01 00:00:00"), {}, "time converted from milli"),
+        (lambda d: in_units(d, "depth", -1, "m"), {}, "depth counted downwards; " + TOP),
+        (
+            lambda d: d.assign_coords(depth=("depth", -d.depth.values, {"units": "m", "positive": "UP "})),
+            {},
+            "depth counted downwards; " + TOP,
+        ),
+        (lambda d: axes_said(d, "axis", "Z", "X"), {}, "i is depth; j is offset; below, from 140 to 0 m"),
+        (lambda d: axes_said(d, "standard_name", "depth", "distance"), {}, "i is depth; j is offset; below, from 140"),
+        (
+            lambda d: d.drop_vars(["depth", "offset"]).rename(event="model", depth="z", offset="x", source="ns"),
+            {},
+            "model is event; ns is source; z is depth; x is offset; " + TOP,
+        ),
     ],
 )
 def test_gathers_and_models_by_what_is_said_of_them(change, options, words):
@@ -132,6 +157,24 @@ def test_netcdf_3_is_read_like_netcdf_4(monkeypatch):
             {"dimensions": {"depth": "n", "offset": "depth"}},
             r"says that n is depth, and in the file it is offset",
         ),
+        (
+            lambda d: d.assign_coords(time=("time", d.time.values - 0.01, {"units": "s"})),
+            {},
+            r"all lie -0\.01 s off: count them from where the problem does",
+        ),
+        (
+            lambda d: d.rename(depth="elevation").assign_coords(elevation=("elevation", 900 - d.depth.values)),
+            {},
+            r"all lie -900 m off",
+        ),
+        (
+            lambda d: d.assign_coords(depth=("depth", -d.depth.values, {"units": "m", "positive": "down"})),
+            {},
+            r"depth has 8 values from -0 to -140 m",
+        ),
+        (lambda d: d.assign(x=1 / d.x), {}, "look like a slowness in s/m: give its inverse"),
+        (lambda d: d.assign(y=d.y.where(d.receiver > 50, -9999)), {}, "y of event 0 is a placeholder: repair it"),
+        (lambda d: d.assign(y=d.y.where(d.receiver > 50, np.float32(9.96921e36))), {}, "y of event 0 is a placeholder"),
         (seismic, {}, r"has shots, vp, wanted 'y': name the variable in read\.variables: {y: shots}"),
     ],
 )
@@ -273,3 +316,35 @@ def test_no_block_where_none_follows():
     assert inspected(Path("y.npy")).read == {"kind": "openfwi", "files": {"test": ["y.npy"]}}
     np.savez("t.npz", names=np.array(["a"]))
     assert inspected(Path("t.npz")).hint.startswith("the file has no numbers")
+
+
+def test_coordinates_beside_arrays_without_names():
+    """As .npz and plain HDF5 have them: depth, t, of the length of an axis."""
+    y, x = rock()
+    coordinates = Fwi(FwiSimulator(**SQUARE)).x.coordinates | Fwi(FwiSimulator(**SQUARE)).y.coordinates
+    beside = {
+        "z": coordinates["depth"].values[::-1],
+        "t": coordinates["time"].values,
+        "dt": 0.01,
+        "sample": np.arange(4),
+    }
+    np.savez("a.npz", x=x[:, ::-1], y=y, **beside)
+    with h5py.File("a.h5", "w") as file:
+        file.update({"x": x[:, ::-1], "y": y, **beside})
+    for kind, path in (("numpy", "a.npz"), ("netcdf", "a.h5")):
+        assert "z, from 140 to 0 m in the file, put in the order" in told(job(kind, SQUARE), path)
+        read(job(kind, SQUARE), [path], [], f"{kind}.h5")
+        np.testing.assert_array_equal(ensemble(f"{kind}.h5")["x"], x)
+    np.savez("b.npz", x=x, y=y, t=coordinates["time"].values / 2)
+    refused("y: time has 5 values from 0.008 to 0.04 s, this problem's 5 values", job("numpy", SQUARE), "b.npz")
+
+
+def test_some_axes_with_scales():
+    y, x = rock()
+    with h5py.File("a.h5", "w") as file:
+        file.update({"x": x, "y": y, "z": np.arange(8) * 20.0})
+        file["z"].make_scale("depth")
+        file["x"].dims[1].attach_scale(file["z"])
+    refused(
+        "have HDF5 scales and others none .*: attach scales to all its axes, or to none", job(simulator=SQUARE), "a.h5"
+    )

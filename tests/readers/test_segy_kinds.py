@@ -35,6 +35,7 @@ def with_extension(traces):
     return [EXTENSION + np.asarray(trace, ">f4").tobytes() for trace in traces]
 
 
+BEGIN = np.arange(16) % 3  # samples before the acquisition's first: each trace begins at a time of its own
 READ = {
     "little-endian": {"order": "<"},
     "little-endian, revision swapped": {"order": "<", "revision": b"\0\1"},
@@ -77,6 +78,10 @@ READ = {
     "a line to the north": {"source": 5000, "source_y": SOURCE, "group": 5000, "group_y": GROUP},
     "a line from 0 to the north": {"source": 0, "source_y": SOURCE, "group": 0, "group_y": GROUP},
     "a line at another Y": {"source_y": 4000, "group_y": 4000},
+    "delays that differ": {
+        "traces": [np.r_[np.full(n, 9.0), t, np.full(2 - n, 9.0)] for n, t in zip(BEGIN, TRACES, strict=True)],
+        "delay": 16 - 16 * BEGIN,
+    },
     "sweeps and time breaks": {
         "traces": np.concatenate([TRACES[:3], np.full((2, 64), 9.0), TRACES[3:]]),
         "identification": [1, 1, 1, 6, 4, *[1] * 13],
@@ -155,6 +160,9 @@ REFUSED = {
         {"suffix": ".su", "own_interval": [16_000] * 15 + [8000]},
         r"is 16000 by the first trace \(bytes 117-118\) and 8000 by trace 15",
     ),
+    "milliseconds": ({"interval": 16}, "a sample every 16 microseconds, wanted 16000: these look like milliseconds"),
+    "late traces": ({"delay": 16 + 16 * BEGIN}, r"samples begin at 0\.016 to 0\.048 s \(DelayRecordingTime"),
+    "all late": ({"delay": 100}, r"samples begin at 0\.1 s \(DelayRecordingTime"),
     "only sweeps": ({"identification": 6}, r"no trace is a record of a receiver \(4 to 10 in bytes 29-30"),
     "only dead traces": ({"identification": 2}, r"no trace is live \(2 and 3 in bytes 29-30"),
     "receivers beside": (CROSSED, r"sources at Y from 300 to 300 m and receivers at Y from 0 to 0 m .*project: x"),

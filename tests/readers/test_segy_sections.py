@@ -74,6 +74,8 @@ def test_sections_lie_by_their_coordinates(tmp_path, changes, options, added):
             {},
             OTHER.format(r"5 \(IEEE float\)", r"IBM float \(1\)"),
         ),
+        ({**SU_SECTION, "d1": 0.004}, {}, r"samples lie 0\.004 m apart \(bytes 181-184\), .* one in time, or in km"),
+        ({"interval": 12}, {}, r"samples lie 12 mm apart by the headers .*: give tiles\.spacing"),
         ({"own_interval": 4000}, {}, r"12500 by the binary header .* and 4000 by trace 0"),
         ({"system": 2}, {}, r"lengths are in feet \(bytes 3255-3256 hold 2\), wanted metres"),
     ],

@@ -65,6 +65,43 @@ def test_other_types_of_numbers_are_read(tmp_path):
         np.testing.assert_array_equal(read_section(options(tmp_path / "model.npy")).velocity, np.round(PLANE))
 
 
+def test_raw_numbers_in_the_other_byte_order_are_read(tmp_path):
+    for values, more in ((PLANE, {}), (PLANE / 1000, {"units": "km/s"})):
+        values.astype(">f4").tofile(tmp_path / "model.bin")
+        section = read_section(options(tmp_path / "model.bin", shape=PLANE.shape, **more))
+        np.testing.assert_allclose(section.velocity, PLANE, rtol=1e-6)
+        assert "taken as big-endian: the other way these are no velocities" in section.taken
+
+
+def test_event_and_channel_of_one_model_may_stay(tmp_path):
+    np.save(tmp_path / "model.npy", PLANE[None, None])
+    np.testing.assert_array_equal(read_section(options(tmp_path / "model.npy")).velocity, PLANE)
+
+
+def test_nodes_are_sorted_by_their_coordinates(tmp_path):
+    rng = np.random.default_rng(0)
+    mixed = dataset(PLANE).isel(z=rng.permutation(41), x=rng.permutation(61))
+    mixed["vp"] = (mixed.vp / 1000).assign_attrs(Unit="km/s")
+    mixed.to_netcdf(tmp_path / "model.nc", engine="h5netcdf")
+    section = read_section(Tiles(file=str(tmp_path / "model.nc")))
+    np.testing.assert_allclose(section.velocity, PLANE, rtol=1e-6)
+    assert section.taken == ("converted from km/s", "sorted by depth")
+
+
+def test_another_quantity_is_known_by_its_name(tmp_path):
+    np.save(tmp_path / "MODEL_DENSITY.npy", PLANE)
+    with pytest.raises(VelocityFileError, match=r"by its name no velocity .*\(density\) .*say tiles\.units: m/s"):
+        read_section(options(tmp_path / "MODEL_DENSITY.npy"))
+    read_section(options(tmp_path / "MODEL_DENSITY.npy", units="m/s"))
+    np.save(tmp_path / "vp_and_density.npy", PLANE)
+    read_section(options(tmp_path / "vp_and_density.npy"))
+    named = dataset(PLANE)
+    named.vp.attrs["long_name"] = "bulk density"
+    named.rename(vp="a").to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    with pytest.raises(VelocityFileError, match="'a' is no velocity by its name and has no units"):
+        read_section(Tiles(file=str(tmp_path / "a.nc")))
+
+
 def test_one_of_several_variables(tmp_path):
     path = tmp_path / "model.nc"
     both = dataset(PLANE).assign(rho=(("z", "x"), np.full(PLANE.shape, 2200.0)), source=("x", OFFSET))
@@ -89,7 +126,7 @@ def broken(**where) -> np.ndarray:
     [
         ("npy", None, {}, r"no such file; give the path of a velocity model in tiles\.file"),
         ("txt", b"2000 2000", {}, r"ending '\.txt' is not known: give \.npy, .*, \.segy, \.sgy or \.su"),
-        ("npy", PLANE[None, None], {}, r"4 dimensions \(1, 1, 41, 61\), wanted one section \(depth, offset\)"),
+        ("npy", np.stack([PLANE, PLANE]), {}, r"3 dimensions \(2, 41, 61\), wanted one section \(depth, offset\)"),
         ("npy", PLANE[:1], {}, "1 x 61 nodes, wanted at least 2 each way"),
         ("npy", PLANE, {"spacing": None}, r"nothing in the file says how far apart .* give tiles\.spacing in m"),
         ("npy", PLANE.astype("U8"), {}, "values of type <U8, wanted numbers"),
@@ -106,14 +143,19 @@ def broken(**where) -> np.ndarray:
             {"shape": (41, 61)},
             "wanted 10004 .*, save float32 if",
         ),
-        ("bin", PLANE.astype(">f4").tobytes(), {"shape": (41, 61)}, r"big-endian numbers .*100 %\): convert it"),
-        ("bin", (PLANE / 1000).astype(">f4").tobytes(), {"shape": (41, 61)}, "big-endian numbers"),
         ("npy", broken(), {}, "2 velocities are not finite: repair it"),
-        ("npy", PLANE / 1000, {}, "from 2 to 3.1 m/s, wanted 100 to 12000: say units: km/s"),
-        ("npy", PLANE, {"units": "km/s"}, "from 2e.06 to 3.1e.06 m/s, wanted 100 to 12000: say units: m/s"),
+        (
+            "npy",
+            PLANE / 1000,
+            {},
+            "from 2 to 3.1 m/s, wanted 100 to 12000: they look like km/s: say tiles.units: km/s; if they are a density",
+        ),
+        ("npy", PLANE, {"units": "km/s"}, "from 2e.06 to 3.1e.06 m/s, wanted 100 to 12000: .* say tiles.units: m/s"),
         ("npy", PLANE / 3100, {}, "from 0.6.* to 1 m/s, wanted 100 to 12000: they look normalised: undo it, low"),
+        ("npy", 1 / PLANE, {}, "they look like a slowness in s/m"),
+        ("npy", np.where(PLANE < 2300, 0, PLANE), {}, "% are 0, which stands for no rock: fill them"),
         ("npy", (PLANE - 2550) / 550, {}, "from -1 to 1 m/s, .* they look normalised"),
-        ("npy", 1.3 * PLANE / 0.3048, {}, "wanted 100 to 12000: say units: ft/s"),
+        ("npy", 1.3 * PLANE / 0.3048, {}, "say tiles.units: ft/s"),
         ("npy", PLANE, {"units": "furlong"}, r"'furlong' is no .* as m/s: correct tiles\.units"),
         ("npy", PLANE - 3000, {}, "from -1000 to 100 m/s, wanted 100 to 12000: a velocity model was wanted"),
     ],

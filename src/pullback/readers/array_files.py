@@ -8,7 +8,7 @@ import math
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -23,15 +23,19 @@ if TYPE_CHECKING:
 
 FORMATS = {"npy": ".npy", "npz": ".npz", "classic": "netCDF", "hdf5": "HDF5"}
 """Format -> what messages call it; netCDF-4 is HDF5."""
-ALIASES = (
-    frozenset({"depth", "z", "elevation", "altitude"}),
-    frozenset({"offset", "x", "distance", "lateral"}),
-    frozenset({"time", "t", "twt"}),
-    frozenset({"source", "shot"}),
-    frozenset({"receiver", "trace"}),
-    frozenset({"event", "sample", "realization", "batch"}),
-)
-"""Names of one dimension in different fields of work."""
+ALIASES = {
+    "depth": frozenset({"depth", "depths", "z", "nz", "iz", "elevation", "altitude", "height"}),
+    "offset": frozenset({"offset", "offsets", "x", "nx", "ix", "distance", "lateral", "horizontal"}),
+    "time": frozenset({"time", "times", "t", "nt", "it", "twt"}),
+    "source": frozenset({"source", "sources", "shot", "shots", "src", "ns"}),
+    "receiver": frozenset({"receiver", "receivers", "trace", "traces", "rec", "nr", "geophone", "geophones"}),
+    "event": frozenset({"event", "events", "sample", "realization", "batch", "model", "models"}),
+}
+"""Names of one dimension in different fields of work. y is none: it is depth in pictures, a second offset on maps."""
+UPWARD = frozenset({"elevation", "altitude", "height"})
+"""Those of depth that count upwards."""
+MEANINGS = ("standard_name", "long_name", "axis")
+"""Attributes that say what a coordinate is (CF conventions)."""
 _UNNAMED = ("phony_dim_", "dim_")
 """What h5netcdf and xarray call dimensions without names."""
 _DEFLATE = 1100
@@ -53,7 +57,7 @@ class Along:
     @property
     def units(self) -> str | None:
         """As the file spells them; None where it says nothing."""
-        return text(self.attributes.get("units"))
+        return text(units_in(self.attributes))
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Variable:
         """As the file spells them, one or one for each component; None where it says nothing."""
         if self.component_units is not None:
             return self.component_units
-        found = self.attributes.get("units")
+        found = units_in(self.attributes)
         if isinstance(found, list | tuple | np.ndarray) and np.size(found) > 1:
             return tuple(text(each) or "" for each in np.ravel(np.asarray(found, dtype=object)))
         return text(found)
@@ -112,6 +116,12 @@ def text(attribute: Any) -> str | None:
         attribute = attribute.decode("utf-8", "replace")
     said = "" if attribute is None else " ".join(str(attribute).strip("\x00").split())
     return said or None
+
+
+def units_in(attributes: Mapping[str, Any]) -> Any:
+    """The attribute ``units``, as people also write it: ``Units``, ``unit``."""
+    named = {str(key).lower(): value for key, value in attributes.items()}
+    return attributes.get("units", named.get("units", named.get("unit")))
 
 
 def listed(arrays: Mapping[str, Variable]) -> str:
@@ -158,12 +168,32 @@ def opened(path: Path, formats: tuple[str, ...] = tuple(FORMATS)) -> Iterator[di
             if found not in formats:
                 raise ValueError(f"it is {FORMATS[found]}" if found else "it begins like none")
             opener = {"npy": _npy, "npz": _npz, "hdf5": _hdf5, "classic": _classic}[found]
-            arrays = {each.name: each for each in opener(stack, path)}
+            arrays = _with_loose_coordinates({each.name: each for each in opener(stack, path)})
         except (ReadError, ImportError):
             raise
         except Exception as error:  # damaged files raise anything
+            if "labeled and unlabeled" in str(error):
+                raise ReadError(
+                    f"{path}: some axes of an array have HDF5 scales and others none ({short(error)}): attach scales "
+                    "to all its axes, or to none"
+                ) from None
             raise ReadError(f"{path}: cannot be read as {wanted} ({short(error)}); fetch it again") from None
         yield arrays
+
+
+def _with_loose_coordinates(arrays: dict[str, Variable]) -> dict[str, Variable]:
+    """Arrays whose axes have no names, with the coordinates beside them that have usual names: ``depth``, ``t``."""
+    usual = frozenset[str]().union(*ALIASES.values())
+    loose: dict[str, dict[str, Along]] = {}
+    for name, each in arrays.items():
+        group, _, own = name.rpartition("/")
+        if own.lower() in usual and len(each.shape) == 1 and each.shape[0] > 1 and each.dtype.kind in "fiu":
+            values = each.read((slice(None),))
+            loose.setdefault(group, {})[own] = Along(own, values, each.attributes)
+    return {
+        name: each if any(each.dims) else replace(each, coordinates=loose.get(name.rpartition("/")[0], {}))
+        for name, each in arrays.items()
+    }
 
 
 def refuse_what_is_no_number(variable: Variable) -> None:
@@ -268,8 +298,10 @@ def _variables(
     path: Path, data: "xr.Dataset", group: str, labels: Mapping[str, tuple[str | None, ...]] | None = None
 ) -> Iterator[Variable]:
     along = _along(data)
-    for own, array in data.data_vars.items():
-        variable, name = array.variable, str(own)
+    for own, variable in data.variables.items():
+        name = str(own)
+        if own in data.coords and (own not in variable.dims or len(variable.dims) < 2):
+            continue
         dims = [None if str(dim).startswith(_UNNAMED) else str(dim) for dim in variable.dims]
         named = (labels or {}).get(name, ())
         if not any(dims) and len(named) == len(dims):
@@ -288,12 +320,13 @@ def _variables(
 
 
 def _along(data: "xr.Dataset") -> dict[str, Along]:
-    """The coordinates by their dimension: of its name, or under the usual name of another one."""
-    usual = frozenset[str]().union(*ALIASES)
+    """The coordinates by their dimension: of its name, or what by name or attributes is another one."""
+    usual = frozenset[str]().union(*ALIASES.values())
     found: dict[str, Along] = {}
     for name, each in data.variables.items():
         own = str(name)
-        if len(each.dims) == 1 and (each.dims == (name,) or own.lower() in usual):
+        said = {own.lower(), *((text(each.attrs.get(key)) or "").lower() for key in MEANINGS)}
+        if len(each.dims) == 1 and (each.dims == (name,) or said & usual):
             along, dim = Along(own, np.asarray(each.values), dict(each.attrs)), str(each.dims[0])
             found[dim] = along if own == dim else found.get(dim, along)
     return found

@@ -93,7 +93,7 @@ class ArrayFiles(PairFiles):
             )
         if is_section(problem.x):
             warnings = (*warnings, *_exchanged_axes(path, x, how_x))
-        said = (*said, *how_x.said)
+        said = tuple(dict.fromkeys((*said, *how_x.said)))
         return Arrays(n, _rows(y, how_y), _rows(x, how_x), of_y, of_x, said, weight, group, warnings)
 
     def _weight(self, file: OutsideFile, arrays: dict[str, Variable], n: int) -> np.ndarray | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pullback.ensembles.fields import Field
-from pullback.readers.array_files import ALIASES, Along, Variable, text
+from pullback.readers.array_files import ALIASES, MEANINGS, Along, Variable, text
 from pullback.readers.base import ReadError
 from pullback.readers.coordinates import component_places, coordinate_places
 
@@ -138,13 +138,13 @@ def _names(what: str, variable: Variable, axes: Sequence[str]) -> list[str | Non
 
 
 def _alias(name: str) -> frozenset[str]:
-    return next((group for group in ALIASES if name.lower() in group), frozenset({name.lower()}))
+    return next((group for group in ALIASES.values() if name.lower() in group), frozenset({name.lower()}))
 
 
 def _meanings(name: str, coordinates: Mapping[str, Along]) -> frozenset[str]:
     """What a dimension of the file may be called, by its name and by what its coordinate is said to be."""
     along = coordinates.get(name)
-    said = [along.name, *(text(along.attributes.get(key)) for key in ("standard_name", "long_name"))] if along else []
+    said = [along.name, *(text(along.attributes.get(key)) for key in MEANINGS)] if along else []
     return frozenset[str]().union(*(_alias(each) for each in (name, *said) if each is not None))
 
 
@@ -252,6 +252,17 @@ def _compare_shape(what: str, variable: Variable, field: Field, axes: Mapping[st
     raise ReadError(f"{what}: events of shape {found}, wanted {wanted} ({' x '.join(axes)}): {remedy}")
 
 
+def _loose(variable: Variable, name: str | None, dim: str, field: Field) -> Along | None:
+    """The coordinate of an axis without a name, by its own name and length."""
+    length = field.shape[field.dims.index(dim)]
+    alike = [
+        along
+        for own, along in variable.coordinates.items()
+        if name is None and dim in _alias(own) and len(along.values) == length
+    ]
+    return alike[0] if len(alike) == 1 else None
+
+
 def _along(
     what: str,
     variable: Variable,
@@ -264,8 +275,8 @@ def _along(
     take: list[np.ndarray | None] = []
     told: list[str] = []
     for dim in field.dims:
-        name = str(names[axes[dim]]) if dim in axes else ""
-        along = variable.coordinates.get(name)
+        name = names[axes[dim]] if dim in axes else ""
+        along = variable.coordinates.get(name or "") or _loose(variable, name, dim, field)
         places = None
         if along is not None and field.is_vector:
             places = component_places(what, field, along)

@@ -1,15 +1,18 @@
 """Values along the dimensions of a field: compared with those of a problem, in its units and order."""
 
+import re
+
 import numpy as np
 
 from pullback.ensembles.fields import Coordinate, Field
-from pullback.readers.array_files import Along, text
+from pullback.readers.array_files import MEANINGS, UPWARD, Along, text
 from pullback.readers.base import ReadError
 from pullback.readers.units import UnitsError, factor
 
 CLOSE = 1e-3
 """Coordinates may be this fraction of their distance apart."""
-UPWARD = frozenset({"elevation", "altitude", "height"})
+_EPOCH = re.compile(r"\s+since\s.*")
+"""`milliseconds since 2020-01-01`, as of times that are dates."""
 
 
 def component_places(what: str, field: Field, along: Along) -> np.ndarray | None:
@@ -28,7 +31,7 @@ def coordinate_places(
     what: str, dim: str, along: Along, field: Field, key: str | None
 ) -> tuple[np.ndarray | None, list[str]]:
     """Places along one dimension, so that its coordinate is the field's."""
-    name, said, wanted = along.name, along.units, field.coordinates[dim]
+    name, said, wanted = along.name, _EPOCH.sub("", along.units or "") or None, field.coordinates[dim]
     times = 1.0
     try:
         if said is not None:
@@ -58,7 +61,10 @@ def coordinate_places(
             )
             return places, told
     remedy = "read it into a problem that was recorded so"
-    unit = _likely(along.values, wanted)
+    unit = _likely(along.values, wanted, times)
+    apart = float(values.min() - wanted.values.min())
+    if _is_close(np.sort(values - apart), np.sort(wanted.values)):
+        remedy = f"all lie {apart:+g} {wanted.units} off: count them from where the problem does"
     if said is not None and unit is not None:
         remedy = f"the attribute units is {said}, and the values look like {unit}: correct the attribute"
     elif unit is not None:
@@ -68,21 +74,21 @@ def coordinate_places(
 
 
 def _is_upward(along: Along, values: np.ndarray) -> bool:
-    """Whether values grow upwards: so it is said, or they are negative and called z."""
-    said = {str(along.attributes.get(key, "")).lower() for key in ("standard_name", "long_name")}
-    if str(along.attributes.get("positive", "")).lower() == "up" or (said | {along.name.lower()}) & UPWARD:
-        return True
-    return along.name.lower() == "z" and bool((values <= 0).all())
+    """Whether values grow upwards: so it is said, or they are negative."""
+    positive, *said = ((text(along.attributes.get(key)) or "").lower() for key in ("positive", *MEANINGS))
+    if positive in ("up", "down"):
+        return positive == "up"
+    return bool({along.name.lower(), *said} & UPWARD) or bool((values <= 0).all())
 
 
-def _likely(values: np.ndarray, wanted: Coordinate) -> str | None:
-    """The unit in which a coordinate would be the field's."""
+def _likely(values: np.ndarray, wanted: Coordinate, times: float) -> str | None:
+    """Another unit, in which a coordinate would be the field's, than that of a factor."""
     for unit in (wanted.units, f"k{wanted.units}", f"m{wanted.units}", f"c{wanted.units}", f"u{wanted.units}", "ft"):
         try:
-            converted = np.sort(values * factor(unit, wanted.units))
+            other = factor(unit, wanted.units)
         except UnitsError:
             continue
-        if _is_close(converted, np.sort(wanted.values)):
+        if other != times and _is_close(np.sort(values * other), np.sort(wanted.values)):
             return unit
     return None
 

@@ -170,6 +170,8 @@ def _remedy(
         if not np.isclose(other, times)
     ]
     likely = next((unit for unit, each in others if bounds[0] <= each[0] and each[1] <= bounds[1]), None)
+    if likely is None and is_rock and raw[0] > 0 and bounds[0] <= 1 / raw[1] and 1 / raw[0] <= bounds[1]:
+        return "these look like a slowness in s/m: give its inverse"
     if likely is None and bounds[0] > 1 and max(map(abs, raw)) <= 1.001:
         is_symmetric = raw[0] < -0.001
         undo = f"v = v_min + (v_max - v_min) {'(value + 1) / 2' if is_symmetric else 'value'}"

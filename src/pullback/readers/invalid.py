@@ -6,6 +6,10 @@ FAR = 10.0
 """A placeholder lies outside the other values by this many times their range between the quartiles."""
 
 
+NETCDF_FILL = 9.969209968386869e36
+"""What netCDF fills values with that were never written."""
+
+
 def placeholders(values: np.ndarray, listed: list[float]) -> np.ndarray:
     """Where a column holds a number that stands for a missing value (value,).
 
@@ -29,11 +33,18 @@ def placeholders(values: np.ndarray, listed: list[float]) -> np.ndarray:
 def invalid_events(values: np.ndarray, listed: list[float], is_vector: bool) -> dict[str, np.ndarray]:
     """Which events (event,) of values (event, ...) are not valid, by reason; each has one reason at most.
 
-    Placeholders are looked for in vectors (event, feature) only, where each feature has a range of its own.
+    Each feature of a vector (event, feature) has a range of its own; in an array a placeholder is far larger than all
+    other values.
     """
     wrong = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
     missing = np.zeros(len(values), bool)
     if is_vector:
         for column in values.T:
             missing |= placeholders(column, listed)
+    else:
+        found = np.isin(values, [*listed, NETCDF_FILL])
+        if found.any():
+            others = np.abs(values[~found & np.isfinite(values)])
+            if np.abs(values[found]).min() > FAR * others.max(initial=0):
+                missing |= found.reshape(len(values), -1).any(axis=1)
     return {"not finite": wrong, "a placeholder": missing & ~wrong}

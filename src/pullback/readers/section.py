@@ -8,14 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pullback.readers.array_files import ALIASES, MEANINGS, UPWARD, text, units_in
 from pullback.readers.units import UnitsError, factor
 
-_NAMES = {
-    "depth": frozenset({"depth", "depths", "z", "nz", "iz", "elevation", "altitude", "height"}),
-    "offset": frozenset({"offset", "offsets", "x", "nx", "ix", "distance", "lateral", "horizontal"}),
-}
-"""Words in the names of axes. y is neither: it is depth in pictures and a second offset on maps."""
-_UPWARD = frozenset({"elevation", "altitude", "height"})
 _TIME = frozenset({"time", "twt", "twtt"})
 _LENGTHS = {"m": 1.0, "km": 1000.0, "ft": 0.3048}
 """Units that names of axes end with, and that a coordinate without a unit may be in."""
@@ -51,15 +46,6 @@ class Section:
     warnings: tuple[str, ...] = ()
 
 
-def said(value: Any) -> str:
-    """An attribute as text, without blanks around it; files hold bytes, arrays of one text, and numbers."""
-    if isinstance(value, np.ndarray) and value.size == 1:
-        value = value.reshape(-1)[0]
-    if isinstance(value, bytes):
-        value = value.decode(errors="replace")
-    return str(value).strip() if isinstance(value, str) else ""
-
-
 def words(name: str) -> list[str]:
     """Words of a name, lower case: depth and km of ``Depth_km``."""
     return re.findall("[a-z]+", name.lower())
@@ -82,26 +68,26 @@ class Axis:
     @property
     def of(self) -> Literal["depth", "offset", ""]:
         """Depth or offset, by its name or else its coordinate's attributes (CF conventions); empty: they do not say."""
-        for name in (self.name, *(said(self.attributes.get(key)) for key in ("standard_name", "long_name", "axis"))):
-            depth, offset = (not known.isdisjoint(words(name)) for known in _NAMES.values())
+        for name in (self.name, *(text(self.attributes.get(key)) or "" for key in MEANINGS)):
+            depth, offset = (not ALIASES[dim].isdisjoint(words(name)) for dim in ("depth", "offset"))
             if depth != offset:
                 return "depth" if depth else "offset"
-        return "depth" if said(self.attributes.get("positive")) else ""
+        return "depth" if text(self.attributes.get("positive")) else ""
 
     @property
     def units(self) -> str:
         """The unit of its coordinate: the attribute, or the last word of the name; empty where there is none."""
         last = words(self.name)[-1:]
-        return said(self.attributes.get("units")) or (last[0] if last and last[0] in _LENGTHS else "")
+        return text(units_in(self.attributes)) or (last[0] if last and last[0] in _LENGTHS else "")
 
     @property
     def upward(self) -> bool:
         """Whether its coordinate rises towards the surface."""
-        positive = said(self.attributes.get("positive")).lower()
+        positive = (text(self.attributes.get("positive")) or "").lower()
         if positive in ("up", "down"):
             return positive == "up"
         values = np.asarray(self.values, np.float64)
-        return not _UPWARD.isdisjoint(words(self.name)) or -values.min() > values.max()
+        return not UPWARD.isdisjoint(words(self.name)) or -values.min() > values.max()
 
 
 def depth_is_first(path: Path, axes: tuple[Axis, Axis], first_axis: str | None) -> bool:
@@ -131,11 +117,18 @@ def depth_is_first(path: Path, axes: tuple[Axis, Axis], first_axis: str | None) 
 
 @dataclass(frozen=True)
 class Grid:
-    """The nodes of one axis: m between them, m of the first in the order of the section, whether that is another."""
+    """The nodes of one axis: m between them, m of the first, and their order in the file, where it is another."""
 
     step: float
     first: float = 0.0
-    turned: bool = False
+    order: np.ndarray | None = None
+
+    @property
+    def said(self) -> str:
+        """What was done with them, in a part of a sentence; empty where nothing was."""
+        if self.order is None:
+            return ""
+        return "turned, as it begins at the bottom" if self.order[0] > self.order[-1] else "sorted by depth"
 
 
 def grid(path: Path, axis: Axis, spacing: float | None, *, is_depth: bool) -> Grid:
@@ -154,8 +147,9 @@ def grid(path: Path, axis: Axis, spacing: float | None, *, is_depth: bool) -> Gr
         raise VelocityFileError(f"{path}: coordinate '{axis.name}': {error}; correct its units") from None
     if is_depth and axis.upward:
         values = -values
-    turned = bool(values[-1] < values[0])
-    values = values[::-1] if turned else values
+    order = np.argsort(values, kind="stable")
+    values = values[order]
+    moved = None if (np.diff(order) > 0).all() else order
     step = float((values[-1] - values[0]) / (len(values) - 1))
     # A coordinate is often stored in single precision.
     if np.abs(values - values[0] - step * np.arange(len(values))).max() > REGULAR * abs(step):
@@ -165,7 +159,7 @@ def grid(path: Path, axis: Axis, spacing: float | None, *, is_depth: bool) -> Gr
             "distance: interpolate the section to regular nodes"
         )
     if not known and step == 1 and values[0] in (0, 1):
-        return Grid(_given(path, spacing), turned=turned)  # numbers of nodes
+        return Grid(_given(path, spacing), order=moved)  # numbers of nodes
     units = [1.0] if known or spacing is None else list(_LENGTHS.values())
     scale = next((unit for unit in units if spacing is None or abs(unit * step - spacing) <= 1e-3 * spacing), None)
     if scale is None:
@@ -173,7 +167,7 @@ def grid(path: Path, axis: Axis, spacing: float | None, *, is_depth: bool) -> Gr
             f"{path}: by the coordinate '{axis.name}' nodes are {step:g} m apart, and tiles.spacing says {spacing:g}: "
             "leave it out, or correct the coordinate"
         )
-    return Grid(step * scale, float(values[0]) * scale, turned)
+    return Grid(step * scale, float(values[0]) * scale, moved)
 
 
 def _given(path: Path, spacing: float | None) -> float:

@@ -45,8 +45,8 @@ def described(traces: Traces) -> dict[str, str | float]:
     for name in ("d1", "f1", "d2", "f2"):
         if traces.has(name) and (np.abs(headers[name]) > NUMBER).any():
             found[name] = _range(headers[name])
-    if len(traces.delays()):
-        found["first sample"] = f"{_range(traces.delays())} (ms of a record, m of a section in depth)"
+    if not traces.dead.all():
+        found["first sample"] = f"{_range(traces.delays()[~traces.dead])} (ms of a record, m of a section in depth)"
     found |= {
         "coordinate scalar": _range(headers["SourceGroupScalar"]),
         "depth scalar": _range(headers["ElevationScalar"]),

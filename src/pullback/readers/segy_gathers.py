@@ -105,7 +105,7 @@ def read_gathers(
     rows = order.reshape(shape)[shot][:, receiver]
     gathers = np.empty(acquisition.data_shape, np.float32)
     for gather, row in zip(gathers, rows, strict=True):
-        gather[:] = traces.values[row, first : first + acquisition.samples].T
+        gather[:] = traces.values[row[:, None], first[row, None] + np.arange(acquisition.samples)].T
     return gathers
 
 
@@ -168,29 +168,31 @@ def _offsets(traces: Traces, project: Projection | None, tolerance: float) -> tu
     return along[: len(source)], along[len(source) :]
 
 
-def _first_sample(traces: Traces, a: Acquisition) -> int:
-    """The sample at the time of the acquisition's first."""
+def _first_sample(traces: Traces, a: Acquisition) -> np.ndarray:
+    """The sample of each trace (trace,) at the time of the acquisition's first; traces may begin at other times."""
     path, samples, step = traces.path, traces.layout.samples, interval(traces)
     if abs(step - 1e6 * a.output_interval) > 0.5 + 1e-9 * step:
+        remedy = "resample it, or set output_interval of the simulator"
+        if abs(1e3 * step - 1e6 * a.output_interval) <= 0.5e3:
+            remedy = "these look like milliseconds: write microseconds into the headers"
+        raise SegyError(f"{path}: a sample every {step:g} microseconds, wanted {1e6 * a.output_interval:g}: {remedy}")
+    delays = traces.delays() * 1e-3
+    delays = np.where(traces.dead, delays[~traces.dead][0], delays)
+    early = np.clip(np.rint((a.output_interval - delays) / a.output_interval), 0, None).astype(int)
+    delay, last = float(delays.min()), float(delays.max())
+    if np.abs(delays + (early - 1) * a.output_interval).max() > 0.5e-3 + 1e-9:
+        found = f"{delay:g} s" if delay == last else f"{delay:g} to {last:g} s"
         raise SegyError(
-            f"{path}: a sample every {step:g} microseconds, wanted {1e6 * a.output_interval:g}: resample it, or "
-            "set output_interval of the simulator"
+            f"{path}: samples begin at {found} (DelayRecordingTime, bytes 109-110), wanted {a.output_interval:g} s or "
+            "whole intervals earlier, in all traces: cut or fill them up to one time, or correct it"
         )
-    delays = np.unique(traces.delays())
-    delay = float(delays[0]) * 1e-3
-    early = max(0, round((a.output_interval - delay) / a.output_interval))
-    if len(delays) > 1 or abs(delay + (early - 1) * a.output_interval) > 0.5e-3 + 1e-9:
-        raise SegyError(
-            f"{path}: samples begin at {delay:g} to {delays[-1] * 1e-3:g} s (DelayRecordingTime, bytes 109-110), "
-            f"wanted {a.output_interval:g} s or whole intervals earlier, in all traces: correct it"
-        )
-    if delay == 0 and samples == a.samples:
+    if delay == last == 0 and samples == a.samples:
         log.warning("%s: no delay in its headers: its first sample is taken as that at %g s", path, a.output_interval)
-        return 0
-    if samples - early != a.samples:
+        return np.zeros_like(early)
+    if samples - early.max() != a.samples:
         raise SegyError(
-            f"{path}: {samples - early} samples from {a.output_interval:g} s on, wanted {a.samples}: cut it, or set "
-            "record_length of the simulator"
+            f"{path}: {samples - early.max()} samples from {a.output_interval:g} s on, wanted {a.samples}: cut it, or "
+            "set record_length of the simulator"
         )
     return early
 

@@ -102,8 +102,9 @@ class Traces:
         return np.stack([self.lengths(f"{name}X"), self.lengths(f"{name}Y")], axis=1)
 
     def delays(self) -> np.ndarray:
-        """Where samples of each live trace begin, ms; of a section in depth m."""
-        return (self.headers["DelayRecordingTime"] * self.scalar("TimeScalar"))[~self.dead]
+        """Where samples of each trace begin, ms; of a section in depth m."""
+        delays: np.ndarray = self.headers["DelayRecordingTime"] * self.scalar("TimeScalar")
+        return delays
 
     def looks_like(self, velocities: bool = False) -> str:
         """The format of samples where it is not what the file says (`segy_samples.looks_like`)."""

@@ -16,6 +16,8 @@ IN_METRES = 1000.0
 """Rev 2 has the sample interval of depths in metres; from this on it is millimetres, as before it."""
 PLAUSIBLE = (1e-3, 1e6)
 """m: nodes of a section are this far apart."""
+LEAST = 0.1
+"""m: samples that are closer are in time, or in another unit."""
 REGULAR = 0.01
 """Traces may lie this far from where a constant distance puts them, as a fraction of it."""
 
@@ -89,6 +91,11 @@ def _depths(traces: Traces, spacing: float | None) -> tuple[float, float]:
             f"{path}: traces begin at {first[0]:g} to {first[-1]:g} m (bytes {'185-188' if own else '109-110'}), "
             "wanted one depth: fill them up"
         )
+    if own and _distance(traces, "d1") < LEAST:
+        raise SegyError(
+            f"{path}: samples lie {_distance(traces, 'd1'):.3g} m apart (bytes 181-184), wanted a section in depth: is "
+            "it one in time, or in km?"
+        )
     if own:
         depth, place = _distance(traces, "d1"), "bytes 181-184"
         if spacing is not None and abs(spacing - depth) > REGULAR * depth:
@@ -99,6 +106,11 @@ def _depths(traces: Traces, spacing: float | None) -> tuple[float, float]:
     if spacing is not None and not (traces.layout.interval or traces.headers["SampleInterval"].any()):
         return spacing, float(first[0])
     depth = interval(traces)
+    if spacing is None and depth * MILLIMETRE < LEAST and traces.layout.revision < (2, 0):
+        raise SegyError(
+            f"{path}: samples lie {depth:g} mm apart by the headers (bytes 3217-3218), wanted a section in depth: give "
+            "tiles.spacing where tiles are cut from it, or write millimetres"
+        )
     depth *= 1.0 if traces.layout.revision >= (2, 0) and depth < IN_METRES else MILLIMETRE
     if spacing is None or abs(spacing - depth) <= REGULAR * depth:
         return depth, float(first[0])

@@ -35,7 +35,7 @@ def factor(found: str, wanted: str) -> float:
     """
     import pint
 
-    found, wanted = found.strip(), wanted.strip()
+    found, wanted = found.strip(" []"), wanted.strip()
     if found == wanted or {found.lower(), wanted.lower()} <= _NONE:
         return 1.0
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pullback.readers.array_files import Variable, listed, opened
+from pullback.readers.array_files import MEANINGS, Variable, listed, opened, text
 from pullback.readers.base import ReadError
 from pullback.readers.section import (
     Axis,
@@ -29,7 +29,9 @@ from pullback.study.base import outside_path
 PLAUSIBLE = (100.0, 12_000.0)
 """m/s: no rock, water or gas lies outside."""
 OTHERS = frozenset({"rho", "density", "vs", "slowness", "impedance"})
-"""Names of variables that are no velocities of pressure waves."""
+"""Names of variables and files that are no velocities of pressure waves."""
+VELOCITIES = frozenset({"vp", "velocity", "velocities"})
+"""Names of those that are, beside others."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,14 @@ class Found:
         axes: what the file says of them.
         units: of the values, by the file; empty where it does not say.
         warnings: what speaks against it.
+        taken: what was concluded from it.
     """
 
     values: np.ndarray
     axes: tuple[Axis, ...] = (Axis(), Axis())
     units: str = ""
     warnings: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
 
 
 def read_section(options: Tiles) -> Section:
@@ -78,15 +82,16 @@ def read_section(options: Tiles) -> Section:
     depth_first = depth_is_first(path, axes, options.first_axis)
     nodes = [grid(path, axis, options.spacing, is_depth=(i == 0) == depth_first) for i, axis in enumerate(axes)]
     velocity, taken = _in_metres(path, found, options)
-    velocity = velocity[tuple(slice(None, None, -1 if node.turned else None) for node in nodes)]
+    taken = (*found.taken, *taken)
+    for axis, node in enumerate(nodes):
+        velocity = velocity if node.order is None else np.take(velocity, node.order, axis=axis)
     if not depth_first:
         velocity, nodes = velocity.T, nodes[::-1]
     depth, offset = nodes
     named = any(axis.of for axis in axes)
     if not named and options.first_axis is None:
         taken = (*taken, "first axis taken as depth")
-    if depth.turned:
-        taken = (*taken, "turned, as it begins at the bottom")
+    taken = (*taken, *filter(None, (depth.said,)))
     warnings = found.warnings
     # Rows of a wrong length look like exchanged axes, too.
     if not named and not warnings and (doubt := exchanged_axes(velocity, stated=options.first_axis is not None)):
@@ -106,19 +111,16 @@ def _raw(path: Path, options: Tiles) -> Found:
             f"tiles.shape, {twice}or fetch the file again if it is truncated"
         )
     values = np.fromfile(path, "<f4")
-    good, other = _share_of_velocities(values), _share_of_velocities(values.byteswap())
-    if other > 0.9 > good:
-        raise VelocityFileError(
-            f"{path}: big-endian numbers (read as little-endian, {100 * good:.0f} % are velocities, the other way "
-            f"{100 * other:.0f} %): convert it, with numpy: np.fromfile(path, '>f4').astype('<f4').tofile(path)"
-        )
+    is_big_endian = _share_of_velocities(values.byteswap()) > 0.9 > _share_of_velocities(values)
+    values = values.byteswap() if is_big_endian else values
+    taken = ("taken as big-endian: the other way these are no velocities",) if is_big_endian else ()
     warnings: tuple[str, ...] = ()
     if np.isfinite(values).all() and (row := smoother_row(values, options.shape[1])):
         warnings = (
             f"rough from row to row with tiles.shape [{options.shape[0]}, {options.shape[1]}], smooth with "
             f"[{len(values) // row}, {row}]: give that",
         )
-    return Found(values.reshape(options.shape), warnings=warnings)
+    return Found(values.reshape(options.shape), warnings=warnings, taken=taken)
 
 
 def _share_of_velocities(values: np.ndarray) -> float:
@@ -142,8 +144,9 @@ def _array(path: Path, options: Tiles) -> Found:
 
 
 def _kept(variable: Variable) -> list[int]:
-    """The axes of an array without those that have a name and one node."""
-    return [axis for axis, name in enumerate(variable.dims) if name is None or variable.shape[axis] != 1]
+    """The axes of an array without those of one node that have a name or, as event and channel, are too many."""
+    long = [axis for axis, length in enumerate(variable.shape) if length != 1]
+    return long if len(long) == 2 else [axis for axis, name in enumerate(variable.dims) if name is None or axis in long]
 
 
 def _section_of(path: Path, arrays: Mapping[str, Variable], options: Tiles) -> Variable:
@@ -155,7 +158,8 @@ def _section_of(path: Path, arrays: Mapping[str, Variable], options: Tiles) -> V
     if name is None or name not in arrays:
         found = f"there is no variable '{name}'" if name else "there is not one section alone"
         raise VelocityFileError(f"{path}: {found}; {wanted}")
-    if not options.variable and not arrays[name].units and not OTHERS.isdisjoint(words(name)):
+    of = (name, *(text(arrays[name].attributes.get(key)) or "" for key in MEANINGS))
+    if not options.variable and not arrays[name].units and any(not OTHERS.isdisjoint(words(each)) for each in of):
         raise VelocityFileError(f"{path}: '{name}' is no velocity by its name and has no units; {wanted}")
     return arrays[name]
 
@@ -186,6 +190,12 @@ def _in_metres(path: Path, found: Found, options: Tiles) -> tuple[np.ndarray, tu
     """
     if found.values.dtype.kind not in "fiu":
         raise VelocityFileError(f"{path}: values of type {found.values.dtype}, wanted numbers")
+    named = words(path.stem)
+    if not found.units and not options.units and not OTHERS.isdisjoint(named) and VELOCITIES.isdisjoint(named):
+        raise VelocityFileError(
+            f"{path}: by its name no velocity of pressure waves ({', '.join(sorted(OTHERS & set(named)))}) and without "
+            "units: name another file in tiles.file, or say tiles.units: m/s if these are velocities"
+        )
     by_file = _factor(path, found.units, "name a variable that holds velocities in tiles.variable")
     by_key = _factor(path, options.units or "", "correct tiles.units")
     if by_file and by_key and not np.isclose(by_file, by_key):
@@ -203,7 +213,7 @@ def _in_metres(path: Path, found: Found, options: Tiles) -> tuple[np.ndarray, tu
     if low < PLAUSIBLE[0] or high > PLAUSIBLE[1]:
         raise VelocityFileError(
             f"{path}: velocities from {low:g} to {high:g} m/s, wanted {PLAUSIBLE[0]:g} to {PLAUSIBLE[1]:g}: "
-            f"{_remedy(low / scale, high / scale, found.units)}"
+            f"{_remedy(found.values, scale, found.units)}"
         )
     return velocity, (f"converted from {found.units}",) if by_file and not np.isclose(by_file, 1.0) else ()
 
@@ -216,11 +226,23 @@ def _factor(path: Path, units: str, remedy: str) -> float | None:
         raise VelocityFileError(f"{path}: {error}: {remedy}") from None
 
 
-def _remedy(low: float, high: float, units: str) -> str:
+def _remedy(values: np.ndarray, scale: float, units: str) -> str:
     """What to do about values that are no velocities in the unit that they are said to be in."""
+    low, high = float(values.min()), float(values.max())
+    metres = values * scale
+    bad = values[(metres < PLAUSIBLE[0]) | (metres > PLAUSIBLE[1])]
+    if len(bad) < values.size / 2 and (bad == bad.flat[0]).all():
+        return f"{100 * len(bad) / values.size:.2g} % are {bad.flat[0]:g}, which stands for no rock: fill them"
     if 0 <= low < high <= 1 or -10 < low < 0 < high < 10:
-        return "they look normalised: undo it, low + value * (high - low)"
+        is_slowness = low > 0 and 1 / high >= PLAUSIBLE[0] and 1 / low <= PLAUSIBLE[1]
+        return "they look like a slowness in s/m: give its inverse" if is_slowness else _NORMALISED
     for unit in ("m/s", "km/s", "ft/s"):
         if low * factor(unit, "m/s") >= PLAUSIBLE[0] and high * factor(unit, "m/s") <= PLAUSIBLE[1]:
-            return f"they look like {unit}: correct the attribute units, {units}" if units else f"say units: {unit}"
+            if units:
+                return f"they look like {unit}: correct the attribute units, {units}"
+            density = "; if they are a density in g/cm3, name another file" if unit == "km/s" and high < 4 else ""
+            return f"they look like {unit}: say tiles.units: {unit}{density}"
     return "a velocity model was wanted"
+
+
+_NORMALISED = "they look normalised: undo it, low + value * (high - low)"
