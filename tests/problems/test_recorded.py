@@ -8,7 +8,7 @@ import pytest
 from pullback.core.seeding import generator
 from pullback.ensembles.fields import Coordinate, Field
 from pullback.problems.base import problem_of, simulate
-from pullback.problems.check_files import look
+from pullback.problems.check_files import Pairs, look
 from pullback.problems.recorded import compare, fitted_scale
 from pullback.problems.traits import compare_with_seen
 
@@ -200,3 +200,13 @@ def test_pairs_that_cannot_be_simulated_are_a_warning():
     assert found.warnings == [
         "its pairs cannot be simulated (ZeroDivisionError: no jet lies there): correct x, or the simulator"
     ]
+
+
+def test_a_later_file_may_differ_from_the_first(pairs):
+    x, y = pairs
+    task = {"family": "data", "own_forward": True, "tolerance": 0.02}
+    found = look(Echoes(), task, y, x, None, [Pairs("b.npy", y, x), Pairs("c.npy", -y, x)])
+    assert found.said == ["2 pairs simulated: relative misfit 0"]
+    (warning,) = found.warnings
+    assert warning.startswith("c.npy: 2 pairs simulated: ")
+    assert "the sign of y is the other one" in warning

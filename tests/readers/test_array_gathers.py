@@ -312,6 +312,12 @@ def test_no_block_where_none_follows():
     np.save("x.npy", rock()[1])
     assert inspected(Path("x.npy")).read is None
     assert inspected(Path("x.npy")).hint.startswith("models without observations: name the file under `models`")
+    np.save("x.npy", rock()[1] / 1000)
+    assert inspected(Path("x.npy")).hint.startswith("models without observations"), "in km/s"
+    np.savez("x.npz", vp=rock()[1][0], rho=rock()[1][0] / 2)
+    assert inspected(Path("x.npz")).hint.startswith("models without observations"), "a density is no gather"
+    np.save("v.npy", 30 + rock()[1][0, :, :3])
+    assert inspected(Path("v.npy")).read == {"kind": "numpy", "files": {"test": ["v.npy"]}}, "vectors"
     np.save("y.npy", np.zeros((2, 5, 1000, 70), np.float32))
     assert inspected(Path("y.npy")).read == {"kind": "openfwi", "files": {"test": ["y.npy"]}}
     np.savez("t.npz", names=np.array(["a"]))

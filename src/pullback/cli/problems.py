@@ -135,11 +135,12 @@ def _networks(plan: Plan) -> Iterator[Finding]:
 
 
 def _read_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
-    """The first events of each file; those of the first file beside the simulator and the seen families."""
+    """The first events of each file, beside the simulator and the seen families."""
     from itertools import zip_longest
 
     from pullback.core.optional import MissingExtraError
     from pullback.problems.base import problem_of
+    from pullback.problems.check_files import MORE, Pairs
     from pullback.problems.read import fit_scale, valid_blocks
     from pullback.readers.base import OutsideFile, ReadError
     from pullback.study.model import family_entries, family_models
@@ -151,7 +152,8 @@ def _read_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Findin
     except Exception:  # The look at the problem tells of it.
         return
     yield from _same_content(plan, problem, name, of)
-    first, scale = None, 1.0
+    pairs: list[Any] = []
+    scale = 1.0
     if family.read.scale == "fit":
         try:
             scale = fit_scale(family.read, made, plan.fitted_pairs(problem, name))
@@ -170,13 +172,14 @@ def _read_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Findin
                 with family.read.open(made, file) as events:
                     # Units and bounds show in the first events; to look at all would be to read them.
                     block = next(iter(valid_blocks(family.read, made, file, events, scale)), None)
-                    first = first or block
+                    if block is not None and len(block.y) and len(pairs) <= MORE:
+                        pairs.append(Pairs(str(path), block.y, block.x))
                     yield Finding(OK, of, f"{path}: {events.summary}")
                     yield from (Finding(WARNING, of, warning) for warning in events.warnings)
             except (ReadError, MissingExtraError, OSError) as error:
                 yield Finding(PROBLEM, of, str(error))
-    if first is not None and len(first.y):
-        yield from _compared(plan, problem, name, of, made, first)
+    if pairs:
+        yield from _compared(plan, problem, name, of, made, pairs)
 
 
 def _same_content(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
@@ -215,14 +218,14 @@ def _sampled_digest(path: Path) -> str | None:
     return digest.hexdigest()
 
 
-def _compared(plan: Plan, problem: str, name: str, of: str, made: Any, first: Any) -> Iterator[Finding]:
-    """A family's first events beside the simulator and, unless it is trained on, a few events of the seen families."""
+def _compared(plan: Plan, problem: str, name: str, of: str, made: Any, pairs: list[Any]) -> Iterator[Finding]:
+    """First events of files beside the simulator and, unless trained on, a few events of the seen families."""
     from pullback.problems.check_files import look
 
     task = json.loads(plan.check_files_job(problem, name))
     try:
         seen = None if plan.family(problem, name).role == "seen" else _few_seen(plan, problem, made)
-        found = look(made, task, first.y, first.x, seen)
+        found = look(made, task, pairs[0].y, pairs[0].x, seen, pairs[1:])
     except Exception as error:  # a user's own simulator may raise anything
         yield Finding(WARNING, of, f"its files cannot be compared with the simulator: {error}")
         return

@@ -20,6 +20,8 @@ _MODELS = (
     "models without observations: name the file under `models` of a family, and that of its observations under "
     "`files`; or cut models from one section by params.tiles"
 )
+LEAST_NODES = 8
+"""Of a section each way; vectors (event, component) have fewer components."""
 OPENFWI = (5, 1000, 70)
 """Shape of OpenFWI's gathers."""
 
@@ -140,14 +142,15 @@ def _block(path: Path, format_name: str, arrays: list[Variable]) -> tuple[dict[s
         y = rest.pop(0)
     if x is None and rest and y is not None and is_pair:
         x = rest.pop(0)
-    if y is None and x is not None:
+    are_models = x is not None and y is not None and _are_velocities(x) and _long(y) <= _long(x)
+    if (y is None and x is not None) or are_models:
         return None, _MODELS
     if y is None:
         here = "no numbers" if not arrays else "arrays, and none by which observations are known"
         return None, f"the file has {here}: name them in read.variables: {{y: NAME, x: NAME}}"
     kind = "numpy" if format_name in (FORMATS["npy"], FORMATS["npz"]) else "netcdf"
     if format_name == FORMATS["npy"]:
-        if _are_velocities(y):
+        if _are_velocities(y) or _are_velocities(y, 1e3):
             return None, _MODELS
         kind = "openfwi" if y.shape[-3:] == OPENFWI else "numpy"
     block: dict[str, Any] = {"kind": kind, "files": {"test": [str(path)]}}
@@ -161,6 +164,11 @@ def _block(path: Path, format_name: str, arrays: list[Variable]) -> tuple[dict[s
     return block, ""
 
 
+def _long(variable: Variable) -> int:
+    """Axes that are not of length 1: of gathers there are more than of models."""
+    return sum(length != 1 for length in variable.shape)
+
+
 def _own(variable: Variable) -> str:
     """A name without its group."""
     return variable.name.rpartition("/")[2].lower()
@@ -169,5 +177,6 @@ def _own(variable: Variable) -> str:
 def _are_velocities(variable: Variable, times: float = 1.0) -> bool:
     """Whether the values of models are those of rocks in m/s."""
     found = _range(variable)["range"]
-    is_model = len(variable.shape) > 1 and _own(variable) in X_NAMES | {""}
+    long = [length for length in variable.shape if length != 1]
+    is_model = len(long) > 1 and min(long[-2:]) >= LEAST_NODES and _own(variable) in X_NAMES | {""}
     return is_model and found is not None and ROCK[0] <= found[0] * times and found[1] * times <= ROCK[1]
