@@ -21,6 +21,8 @@ OTHERS = 64
 """Observations among which those of another event are looked for."""
 ROUNDING = 1e-6
 """Misfits below this are equal: float32."""
+CLEAR = 0.01
+"""Of the spread of components: vectors nearer than this are the same."""
 SAME = 0.02
 """Factors this close to 1 are no difference."""
 
@@ -94,45 +96,47 @@ class Scaling:
             scale = np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
         return max(left / size if size > 0 else np.inf, ROUNDING), scale, (y - scale * f) / count
 
-    def words(self, scale: np.ndarray, constant: np.ndarray) -> str:
-        """What was found, with the remedy; empty where it is no difference."""
+    def words(self, scale: np.ndarray, constant: np.ndarray, noise: float) -> str:
+        """What was found, with the remedy; empty where it is no difference beside the noise."""
+        same = SAME + noise
         what = "a constant and a factor" if self.shifted else "a factor"
         if self.components:
             found = zip(self.components, scale.flat, constant.flat, strict=True)
             other = [
-                f"{name} ({times:.4g} times{' and a constant' if abs(more) > SAME else ''})"
+                f"{name} ({times:.4g} times{' and a constant' if abs(more) > same else ''})"
                 for name, times, more in found
-                if max(abs(times - 1), abs(more)) > SAME
+                if max(abs(times - 1), abs(more)) > same
             ]
-            return (
-                f"some components of y have {what} of their own, {', '.join(other)}: correct their units"
-                if other
-                else ""
-            )
+            said = f"some components of y have {what} of their own, {', '.join(other)}: correct their units"
+            return said if other else ""
         low, high = float(scale.min()), float(scale.max())
-        said = ["the sign of y is the other one"] if high < 0 else []
+        parts = ["the sign of y is the other one"] if high < 0 else []
         if self.each:
-            said.append(
+            parts.append(
                 f"each {self.each} of y has {what} of its own, from {low:.4g} to {high:.4g}: amplitudes were "
                 "normalised; undo it, or invert normalised simulations"
             )
-            return "; ".join(said)
-        size = 1.0 if abs(abs(low) - 1) <= SAME else abs(low)
+            return "; ".join(parts)
+        size = 1.0 if abs(abs(low) - 1) <= same else abs(low)
         if size != 1:
-            said.append(f"{'it' if said else 'y'} is {size:.4g} times the simulation")
-        parts = [f"{' and '.join(said)}: set read.scale: {np.sign(low) / (size or 1.0):.4g}"] if said else []
-        if self.shifted:
-            parts.insert(
-                0,
-                f"a constant of {float(constant.flat[0]):.4g} was added to y, as by normalisation to a range: undo it",
-            )
-        return "; ".join(parts)
+            parts.append(f"{'it' if parts else 'y'} is {size:.4g} times the simulation")
+        factor = f"{' and '.join(parts)}: set read.scale: {np.sign(low) / (size or 1.0):.4g}" if parts else ""
+        added = f"a constant of {float(constant.flat[0]):.4g} was added to y, as by normalisation to a range: undo it"
+        return "; ".join(filter(None, (added if self.shifted else "", factor)))
 
 
-def scalings(field: Field) -> Iterator[Scaling]:
-    """Factors and constants in order of how simple they are."""
+def scalings(field: Field, is_arranged: bool) -> Iterator[Scaling]:
+    """Factors and constants in order of how simple they are.
+
+    Args:
+        field: y.
+        is_arranged: whether the order of something was changed: components of a vector, some of which are always alike
+            up to a factor and a constant, have none of their own then.
+    """
     if field.is_vector:
         yield Scaling()
+        if is_arranged:
+            return
         for shifted in (False, True):
             yield Scaling("component", (1,), shifted, tuple(field.features))
         return
@@ -202,9 +206,10 @@ def _reordered(field: Field, signal: np.ndarray, y: np.ndarray) -> Iterator[Tria
     recorded = y[: len(signal)]
     if len(y) > 1:
         order = _nearest(signal, y) if field.is_vector else _matches(*(a.reshape(len(a), -1) for a in (signal, y)))
-        if len(set(order)) == len(order) and order != tuple(range(len(signal))):
-            said = f"events stand in another order: x number 0 belongs to y number {order[0]}; sort one of the two"
-            yield Trial(said, signal, y[list(order)])
+        other = [row for row, place in enumerate(order) if place != row]
+        if other and len(set(order)) == len(order):
+            said = f"x number {other[0]} belongs to y number {order[other[0]]}; sort one of the two"
+            yield Trial(f"events stand in another order: {said}", signal, y[list(order)])
     if not field.is_vector and 1 < field.shape[0] <= OTHERS:
         ours, theirs = (np.moveaxis(each, 1, 0).reshape(field.shape[0], -1) for each in (signal, recorded))
         order = _matches(ours, theirs)
@@ -222,9 +227,14 @@ def _matches(ours: np.ndarray, theirs: np.ndarray) -> tuple[int, ...]:
 
 
 def _nearest(ours: np.ndarray, theirs: np.ndarray) -> tuple[int, ...]:
-    """For each vector of ours (row, component) the row of theirs that is nearest."""
-    apart = ((ours[:, None] - theirs[None]) ** 2).sum(axis=2)
-    return tuple(int(j) for j in np.nan_to_num(apart, nan=np.inf).argmin(axis=1))
+    """For each vector of ours (row, component) the row of theirs that is nearest; their own where that says nothing.
+
+    Among many vectors one is always near: they are those of others only where all are nearer than by chance or noise.
+    """
+    apart = np.nan_to_num(((ours[:, None] - theirs[None]) ** 2).mean(axis=2), nan=np.inf)
+    order = tuple(int(j) for j in apart.argmin(axis=1))
+    is_clear = np.sqrt(apart.min(axis=1)).max() < CLEAR
+    return order if is_clear else tuple(range(len(ours)))
 
 
 Change = Callable[[np.ndarray], np.ndarray]

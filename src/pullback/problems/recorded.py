@@ -27,6 +27,8 @@ FEWEST = 8
 """With fewer pairs the spread of a component is not known."""
 EXPLAINED = 0.3
 """An explanation leaves less than this share of the misfit that it was without it, or nothing but noise."""
+MOST_LEFT = 0.5
+"""What leaves more explains nothing, whatever the noise."""
 SIMPLER = 1.2
 """An explanation is preferred to those after it that leave this much less."""
 
@@ -109,14 +111,14 @@ def compare(problem: Problem, x: np.ndarray, y: np.ndarray, tolerance: float, rn
     for trial in trials(problem.x, problem.y, x[:n], signal, recorded, unit, again_of):
         size = size if problem.y.is_vector else float(np.linalg.norm(trial.y))
         sums = Sums.of(trial, problem.y)
-        for scaling in scalings(problem.y):
-            left, *how = scaling.fit(sums, size, problem.y.is_vector)
+        for scaling in scalings(problem.y, bool(trial.said)):
+            left, scale, constant = scaling.fit(sums, size, problem.y.is_vector)
             if best is None or left * SIMPLER < best[0]:
-                best = left, "; ".join(filter(None, (trial.said, scaling.words(*how))))
-        if best and best[0] <= allowed:
+                best = left, "; ".join(filter(None, (trial.said, scaling.words(scale, constant, noise))))
+        if best and best[0] <= tolerance + 1.1 * noise:
             break
     assert best is not None
-    if best[0] * SIMPLER < misfit and best[0] < max(EXPLAINED * min(misfit, 1.0), allowed):
+    if best[0] * SIMPLER < misfit and best[0] < max(EXPLAINED * min(misfit, 1.0), min(allowed, MOST_LEFT)):
         return Agreement(n, misfit, noise, tolerance, allowed, factor, best[1], best[0])
     return found
 
