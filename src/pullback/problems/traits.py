@@ -91,6 +91,8 @@ def compare_with_seen(field: Field, observed: np.ndarray, seen: np.ndarray) -> t
         said.append(line)
         reach = max((high - low) / 2, ours.slack, 1e-3 * max(abs(low), abs(high)))
         least, most = (low / ours.factor, high * ours.factor) if ours.factor else (low - reach, high + reach)
-        if not least <= middle <= most:
+        # A filter weakens the sign; only the other polarity turns it.
+        same_sign = ours.name == "sign" and middle * (low + high) >= 0
+        if not least <= middle <= most and not same_sign:
             warnings.append(f"{line}: {ours.advice}")
     return ", ".join(said), warnings
