@@ -126,6 +126,23 @@ def test_dead_traces_and_dummies_are_zero_and_counted(tmp_path, caplog):
     assert "3 of 16 traces are dead or dummies" in caplog.text
 
 
+@pytest.mark.parametrize("north", [0, 5_000_000])
+def test_dummies_without_places_lie_where_traces_are_missing(tmp_path, north):
+    """And more of them than are missing, as where each shot is filled up to one number of traces."""
+    number = np.r_[np.arange(16), 3, 3]
+    dead = np.isin(np.arange(18), [2, 5, 16, 17])
+    places = {"source": SOURCE, "group": GROUP, "source_y": np.full(16, north), "group_y": np.full(16, north)}
+    headers = {name: np.where(dead, 0, values[number]) for name, values in places.items()}
+    depths = {"source_depth": np.where(dead, 0, 20), "elevation": np.where(dead, 0, -20), "elevation_scalar": 1}
+    path = written(tmp_path, traces=TRACES[number], identification=np.where(dead, 3, 1), **headers, **depths)
+    wanted = TRACES.copy()
+    wanted[[2, 5]] = 0
+    np.testing.assert_array_equal(read_gathers(path, A).transpose(0, 2, 1).reshape(16, 64), wanted)
+    few = written(tmp_path, traces=TRACES[2:], identification=[3, *[1] * 13], source=SOURCE[2:], group=GROUP[2:])
+    with pytest.raises(SegyError, match="has 6 traces, wanted 8: repair the file"):
+        read_gathers(few, A)
+
+
 def swapped(values):
     return [np.asarray(t, "<f4").tobytes() for t in values]
 

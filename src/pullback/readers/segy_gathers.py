@@ -79,6 +79,8 @@ def read_gathers(
             "receivers there, in m with the scalar of bytes 71-72"
         )
     source, group = (np.round(offsets, 3) for offsets in _offsets(traces, project, tolerance))
+    rows, source, group = _with_dead_in_gaps(traces.dead, source, group, wanted, tolerance)
+    traces, first = traces.select(rows), first[rows]
     order = np.lexsort((group, source))
     shots, counts = np.unique(source, return_counts=True)
     if len(shots) != len(wanted["source"]):
@@ -97,16 +99,41 @@ def read_gathers(
     found = {"source": source[order].reshape(shape)[:, 0], "receiver": group[order].reshape(shape)}
     for name in ("source", "receiver"):
         _compare(traces, f"{name} offsets", found[name], np.sort(wanted[name]), tolerance)
-        below = _depths(traces, name)
+        below = _depths(traces, name)[~traces.dead]
         if below.any():
             depths = np.array([d for d, _ in getattr(acquisition, f"{name}s")])
-            _compare(traces, f"{name} depths", below, np.full(len(source), depths[0]), depth_tolerance)
+            _compare(traces, f"{name} depths", below, np.full(len(below), depths[0]), depth_tolerance)
     shot, receiver = (np.argsort(np.argsort(wanted[name], kind="stable"), kind="stable") for name in wanted)
     rows = order.reshape(shape)[shot][:, receiver]
     gathers = np.empty(acquisition.data_shape, np.float32)
     for gather, row in zip(gathers, rows, strict=True):
         gather[:] = traces.values[row[:, None], first[row, None] + np.arange(acquisition.samples)].T
     return gathers
+
+
+def _with_dead_in_gaps(
+    dead: np.ndarray, source: np.ndarray, group: np.ndarray, wanted: dict[str, np.ndarray], tolerance: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of traces, and offsets of source and receiver: dead traces lie where a trace is missing.
+
+    The headers of dead traces and dummies often hold no place, and there may be more of them than traces are missing.
+    All stay as they are where live traces lie elsewhere than wanted, or too few are dead.
+    """
+    as_they_are = np.arange(len(dead)), source, group
+    away = [np.abs(of[~dead, None] - wanted[name]) for name, of in (("source", source), ("receiver", group))]
+    if not dead.any() or any((each.min(axis=1) > tolerance).any() for each in away):
+        return as_they_are
+    missing = np.ones([len(offsets) for offsets in wanted.values()], bool)
+    missing[away[0].argmin(axis=1), away[1].argmin(axis=1)] = False
+    shots, receivers = np.nonzero(missing)
+    if len(shots) > dead.sum():
+        return as_they_are
+    live, spare = np.flatnonzero(~dead), np.flatnonzero(dead)[: len(shots)]
+    return (
+        np.concatenate([live, spare]),
+        np.concatenate([source[live], wanted["source"][shots]]),
+        np.concatenate([group[live], wanted["receiver"][receivers]]),
+    )
 
 
 def _joined(each: list[Traces]) -> Traces:
@@ -147,6 +174,9 @@ def _depths(traces: Traces, name: str) -> np.ndarray:
 def _offsets(traces: Traces, project: Projection | None, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
     """Offsets of source and receiver of every trace (trace,), m: along the straight line on which all of them lie."""
     source, group = traces.places("Source"), traces.places("Group")
+    blank = traces.dead & ~np.hstack([source, group]).any(axis=1)
+    for of in (source, group):
+        of[blank] = of[~traces.dead][0]
     places = np.concatenate([source, group])
     across = float(np.ptp(places[:, 1]))
     along, aside = along_line(places)
