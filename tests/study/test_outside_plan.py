@@ -1,9 +1,13 @@
 """How outside gathers are cut into jobs, and what each job reads."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
+from pullback.readers.base import OutsideFile, ReadError
+from pullback.readers.numpy_files import NumpyFiles
 from pullback.study import StudyError, load_study
 from pullback.study.job_params import Plan
 
@@ -84,3 +88,33 @@ def test_what_stands_in_for_a_file_that_is_not_there(tmp_path, monkeypatch, miss
                 (tmp_path / name).touch()
     p = plan(line={**line(), "fallback": "flat"})
     assert p.source("waves", "line") == ("derive" if missing else "read")
+
+
+@pytest.mark.parametrize(
+    ("read", "words"),
+    [
+        ({"files": {"test": ["a.npz"], "train": ["./a.npz"]}}, "`files`: ./a.npz is in test and in train"),
+        ({"files": {"test": ["a.npz", "x/../a.npz"]}}, "is twice in test: name it once"),
+        (
+            {"files": {"test": ["a.npz"], "train": ["a.npz"]}, "entries": {"train": [0, 0.8], "test": [0.7, 1.0]}},
+            "give each split entries of its own",
+        ),
+        ({"files": {"test": ["a.npz"]}, "entries": {"test": [5, 2]}}, "found [5, 2], wanted 0 <= from < to"),
+        ({"files": {"test": ["a.npz"]}, "entries": {"train": [0, 2]}}, "names train, of which there are no files"),
+    ],
+)
+def test_a_file_is_read_once(read, words):
+    """By path when the study is read; symbolic links are followed."""
+    with pytest.raises(ValueError, match=re.escape(words)):
+        NumpyFiles(kind="numpy", **read)
+
+
+def test_entries_split_one_file():
+    both = {"files": {"train": ["a.npz"], "test": ["a.npz"]}}
+    reader = NumpyFiles(kind="numpy", **both, entries={"train": [0, 0.8], "test": [0.8, 1.0]})
+    spans = {split: OutsideFile(Path("a.npz"), entries=span).span(10) for split, span in reader.entries.items()}
+    assert spans == {"train": (0, 8), "test": (8, 10)}
+    reader = NumpyFiles(kind="numpy", **both, entries={"train": [0, 3], "test": [3, 100]})
+    assert OutsideFile(Path("a.npz"), entries=reader.entries["test"]).span(10) == (3, 10)
+    with pytest.raises(ReadError, match=r"10 entries, none of them from 12 to 10: correct `entries`"):
+        OutsideFile(Path("a.npz"), entries=(12, 14)).span(10)
