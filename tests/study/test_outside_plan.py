@@ -116,5 +116,5 @@ def test_entries_split_one_file():
     assert spans == {"train": (0, 8), "test": (8, 10)}
     reader = NumpyFiles(kind="numpy", **both, entries={"train": [0, 3], "test": [3, 100]})
     assert OutsideFile(Path("a.npz"), entries=reader.entries["test"]).span(10) == (3, 10)
-    with pytest.raises(ReadError, match=r"10 entries, none of them from 12 to 10: correct `entries`"):
+    with pytest.raises(ReadError, match=r"10 entries, none of them from 12 to 14: correct `entries`"):
         OutsideFile(Path("a.npz"), entries=(12, 14)).span(10)
