@@ -32,7 +32,7 @@ def test_interval_covers_the_mean_distance(dimension, bias, scale, capsys):
             truth, draws = (rng.normal(size=(EVENTS, dimension)) * unit for _ in range(2))
             draws[:, 0] += bias * scale
             space = Space.of(Field.vector("x", tuple(f"f{i}" for i in range(dimension)), "m"), truth)
-            replicas = Replicas(np.arange(EVENTS), 100, seeding.generator(data, "bootstrap"))
+            replicas = Replicas(np.arange(EVENTS), 200, seeding.generator(data, "bootstrap"))
             found = Distances(truth, space, replicas, (seed, "directions"), 250, 1).measure_swd(draws)
             values.append([m.value for m in found])
             ends.append([(m.low, m.high) for m in found])
