@@ -3,18 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from pullback.registry import did_you_mean
 from pullback.study.model import Study
+from pullback.study.reading import StudyError, check_plain, read_yaml
 from pullback.study.validation import errors
 
 CONFIG_VERSION = 2
-
-
-class StudyError(ValueError):
-    """An invalid study; the message names the file, the key, what was found and what is allowed."""
 
 
 def _clean_path(raw: Any, location: tuple[str | int, ...], missing: bool) -> str:
@@ -86,7 +82,9 @@ def load_study(raw: dict[str, Any], folder: Path | str = ".", source: str = "the
         StudyError: with one line for each error.
     """
     if not isinstance(raw, dict):
-        raise StudyError(f"{source} cannot run:\n  the file holds {type(raw).__name__}, wanted a mapping of keys")
+        holds = "is empty" if raw is None else f"holds {type(raw).__name__}"
+        raise StudyError(f"{source} cannot run:\n  the file {holds}, wanted a mapping of keys")
+    check_plain(raw, source)
     found = raw.get("config_version")
     if found is not None and found != CONFIG_VERSION:
         raise StudyError(
@@ -103,37 +101,7 @@ def load_study(raw: dict[str, Any], folder: Path | str = ".", source: str = "the
     return study
 
 
-def _unique_keys(loader: yaml.SafeLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-    seen: dict[Any, yaml.Mark] = {}
-    for key_node, _ in node.value:
-        if key_node.tag == "tag:yaml.org,2002:merge":
-            continue
-        key = loader.construct_object(key_node, deep=deep)
-        if key in seen:
-            raise StudyError(
-                f"{key_node.start_mark.name}: the key '{key}' stands twice, on lines {seen[key].line + 1} and "
-                f"{key_node.start_mark.line + 1}; keep one"
-            )
-        seen[key] = key_node.start_mark
-    loader.flatten_mapping(node)
-    return loader.construct_mapping(node, deep)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key given twice is an error instead of a silent overwrite."""
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_keys)
-
-
 def read_study(path: Path | str) -> Study:
     """Read and check one study file."""
     path = Path(path)
-    try:
-        with path.open() as stream:
-            raw = yaml.load(stream, _Loader)
-    except OSError as error:
-        raise StudyError(f"{path}: cannot be read ({error.strerror}); give the path of a study's YAML file") from None
-    except yaml.YAMLError as error:
-        raise StudyError(f"{path}: not valid YAML: {error}") from None
-    return load_study(raw, path.parent, str(path))
+    return load_study(read_yaml(path), path.parent, str(path))
