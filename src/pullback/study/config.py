@@ -12,6 +12,8 @@ from pullback.study.validation import errors
 
 CONFIG_VERSION = 2
 
+SHOWN = 20
+
 
 def _clean_path(raw: Any, location: tuple[str | int, ...], missing: bool) -> str:
     """The path of a key as it stands in the file, or would: pieces that are tags of a union are not in it."""
@@ -67,7 +69,13 @@ def _explain(raw: Any, source: str, error: ValidationError) -> str:
         elif item["type"] not in ("kind", "missing_kind"):
             message = f"{message} (found {item['input']!r:.80})"
         lines.append(f"  {where}: {message}")
-    return f"{source} cannot run:\n" + "\n".join(dict.fromkeys(lines))
+    return _refusal(source, list(dict.fromkeys(lines)))
+
+
+def _refusal(source: str, lines: list[str]) -> str:
+    """The message with the first things that are wrong: one mistake may be many lines."""
+    more = [f"  and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    return "\n".join([f"{source} cannot run:", *lines[:SHOWN], *more])
 
 
 def load_study(raw: dict[str, Any], folder: Path | str = ".", source: str = "the study") -> Study:
@@ -97,7 +105,7 @@ def load_study(raw: dict[str, Any], folder: Path | str = ".", source: str = "the
         raise StudyError(_explain(raw, source, error)) from None
     lines = list(errors(study))
     if lines:
-        raise StudyError(f"{source} cannot run:\n" + "\n".join(f"  {line}" for line in lines))
+        raise StudyError(_refusal(source, [f"  {line}" for line in lines]))
     return study
 
 

@@ -8,9 +8,13 @@ from typing import Any
 
 from pullback.study.config import load_study, read_study
 from pullback.study.job_params import Plan
+from pullback.study.model import Study
 from pullback.study.reading import StudyError, from_command_line, read_yaml, refuse_repeated_flags
 
 DEFAULT = "config/config.yaml"
+
+MOST_JOBS = 200_000
+"""Of more jobs Snakemake would take hours, and memory without end, before the first of them starts."""
 
 
 def plan_of(file: Path | str) -> Plan:
@@ -20,7 +24,7 @@ def plan_of(file: Path | str) -> Plan:
         StudyError: the study is invalid.
     """
     path = Path(os.path.relpath(file))
-    return Plan(read_study(path), path.parent)
+    return _plan(read_study(path), path.parent)
 
 
 def open_study(workflow: Any, config: Mapping[str, Any]) -> Plan:
@@ -48,7 +52,7 @@ def open_study(workflow: Any, config: Mapping[str, Any]) -> Plan:
     if not modifier.is_main_snakefile() or config != _read_by_snakemake(workflow):
         folder = files[0].parent if len(files) == 1 else Path(".")
         source = "the config" if modifier.is_main_snakefile() else f"the config of module '{modifier.namespace}'"
-        return Plan(load_study(dict(config), folder, source), folder)
+        return _plan(load_study(dict(config), folder, source), folder)
     if not files:
         # As the directive `configfile:` does, whose messages would be others.
         workflow.configfiles.append(DEFAULT)
@@ -60,7 +64,7 @@ def open_study(workflow: Any, config: Mapping[str, Any]) -> Plan:
     raw = read_yaml(files[0])
     if isinstance(raw, dict):
         _update(raw, from_command_line(settings.config_args))
-    return Plan(load_study(raw, files[0].parent, f"{files[0]} with --config"), files[0].parent)
+    return _plan(load_study(raw, files[0].parent, f"{files[0]} with --config"), files[0].parent)
 
 
 def _read_by_snakemake(workflow: Any) -> dict[str, Any]:
@@ -73,6 +77,22 @@ def _read_by_snakemake(workflow: Any) -> dict[str, Any]:
         _update(found, load_configfile(file))
     _update(found, settings.overwrite_config)
     return found
+
+
+def _plan(study: Study, folder: Path) -> Plan:
+    plan = Plan(study, folder)
+    jobs = {f"problems.{p}.families.{f}: {split} is in": plan.shards(p, f, split) for p, f, split in plan.every_split()}
+    for p, method in plan.every_method():
+        for infer in study.problems[p].methods[method].infer:
+            answers = study.seeds * len(study.infer_families(p, method, infer)) * plan.parts(p, method, infer)
+            jobs[f"problems.{p}.methods.{method}.infer.{infer}: `seeds`, families and `parts` make"] = answers
+    most = max(jobs, key=lambda said: jobs[said])
+    if sum(jobs.values()) > MOST_JOBS:
+        raise StudyError(
+            f"the study has {sum(jobs.values())} jobs, wanted {MOST_JOBS} at most. {most} {jobs[most]} of them: "
+            "take fewer, or a larger `size.shard`"
+        )
+    return plan
 
 
 def _update(config: dict[str, Any], values: Mapping[str, Any]) -> None:

@@ -63,7 +63,7 @@ def refuse_future_dates(files: Iterable[Path | str]) -> None:
     """
     now = time.time()
     for file in files:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             dated = max(os.stat(file).st_mtime, os.lstat(file).st_mtime)
             if dated > now + CLOCKS_DIFFER_SECONDS:
                 when, here = (datetime.fromtimestamp(t).isoformat(" ", "seconds") for t in (dated, now))
