@@ -1,5 +1,9 @@
 """YAML is read in one way: what two versions of it read differently is refused, in one line with its place."""
 
+import shutil
+from pathlib import Path
+from runpy import run_module
+
 import pytest
 
 from pullback.study import StudyError, load_study, read_study
@@ -94,6 +98,21 @@ def test_the_command_line_is_read_as_a_file_is():
         from_command_line(["seed=5", "seed=6"])
     with pytest.raises(StudyError, match="--config seed, line 1: `010` is read in two ways"):
         from_command_line(["seed=010"])
+
+
+def test_make_run_reads_the_study_before_snakemake_does(tmp_path, monkeypatch, capsys):
+    """Who shows a traceback of a file that is not there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["pullback.study", "none.yaml"])
+    with pytest.raises(SystemExit, match=r"pullback: none\.yaml: cannot be read"):
+        run_module("pullback.study", run_name="__main__")
+    shutil.copy(Path(__file__).parents[1] / "workflow/studies/tiny.yaml", "none.yaml")
+    run_module("pullback.study", run_name="__main__")
+    assert capsys.readouterr().out == ""
+    (tmp_path / "results/tiny/report").mkdir(parents=True)
+    (tmp_path / "results/tiny/report/index.html").touch()
+    run_module("pullback.study", run_name="__main__")
+    assert capsys.readouterr().out == f"The report of the last run: {tmp_path}/results/tiny/report/index.html\n"
 
 
 def test_an_option_of_which_snakemake_takes_the_last_is_refused():
