@@ -132,7 +132,7 @@ def _networks(plan: Plan) -> Iterator[Finding]:
         for name, learner in (*spec.priors.items(), *spec.likelihoods.items(), *spec.methods.items()):
             try:
                 learner.check_fields(made.x, made.y)
-            except ValueError as error:
+            except Exception as error:  # a user's own class may raise anything
                 yield Finding(PROBLEM, f"{problem}.{name}", str(error))
 
 

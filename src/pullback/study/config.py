@@ -1,5 +1,6 @@
 """A study read from YAML and checked before any job starts."""
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pullback.study.validation import errors
 
 CONFIG_VERSION = 2
 
-SHOWN = 20
+SHOWN, LONGEST = 20, 900
 
 
 def _clean_path(raw: Any, location: tuple[str | int, ...], missing: bool) -> str:
@@ -73,9 +74,10 @@ def _explain(raw: Any, source: str, error: ValidationError) -> str:
 
 
 def _refusal(source: str, lines: list[str]) -> str:
-    """The message with the first things that are wrong: one mistake may be many lines."""
+    """The message with the first things that are wrong: one mistake may be many lines, and what was found long."""
     more = [f"  and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    return "\n".join([f"{source} cannot run:", *lines[:SHOWN], *more])
+    short = (line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 3 :]}" for line in lines)
+    return "\n".join([f"{source} cannot run:", *islice(short, SHOWN), *more])
 
 
 def load_study(raw: dict[str, Any], folder: Path | str = ".", source: str = "the study") -> Study:
