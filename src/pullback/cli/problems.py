@@ -84,13 +84,15 @@ def _made(plan: Plan) -> Iterator[tuple[str, Problem]]:
 
 
 def _settings(plan: Plan) -> Iterator[Finding]:
-    """Settings that the first job would refuse, of simulators that can check them without a simulation."""
+    """Settings that the first job would refuse: by a `review` without a simulation, or by the pre-flight itself."""
     for problem, made in _made(plan):
-        if not hasattr(made, "review"):
-            continue
         try:
+            if not hasattr(made, "review"):
+                if hasattr(made, "preflight"):
+                    made.preflight()
+                continue
             found = made.review()
-        except ValueError as error:
+        except Exception as error:  # a user's own class may raise anything
             yield Finding(PROBLEM, problem, str(error))
             continue
         yield from (Finding(WARNING, problem, warning) for warning in found.warnings)
@@ -130,7 +132,7 @@ def _networks(plan: Plan) -> Iterator[Finding]:
         for name, learner in (*spec.priors.items(), *spec.likelihoods.items(), *spec.methods.items()):
             try:
                 learner.check_fields(made.x, made.y)
-            except ValueError as error:
+            except Exception as error:  # a user's own class may raise anything
                 yield Finding(PROBLEM, f"{problem}.{name}", str(error))
 
 
