@@ -288,4 +288,23 @@ def _draws(plan: Plan) -> Iterator[Finding]:
                 )
 
 
-LOOKS = (_outside_files, _settings, _shifts, _networks, _draws)
+def _other_forward(plan: Plan) -> Iterator[Finding]:
+    """Methods that take the problem's own likelihood or simulator for observations of another forward process."""
+    for problem, spec in plan.study.problems.items():
+        for name, method in spec.methods.items():
+            likelihood = "likelihood" in method.needs_either
+            for infer, settings in method.infer.items():
+                if not (likelihood or settings.uses_likelihood or method.needs & {"forward", "likelihood"}):
+                    continue
+                families = plan.study.infer_families(problem, name, infer)
+                other = [family for family in families if not plan.family(problem, family).has_own_forward]
+                if other:
+                    yield Finding(
+                        WARNING,
+                        f"{problem}.{name}",
+                        f"{infer} uses the problem's own forward process, and that of {', '.join(other)} is another: "
+                        "its draws there mean nothing; leave them out by `families`, or say own_forward: true",
+                    )
+
+
+LOOKS = (_outside_files, _settings, _shifts, _networks, _draws, _other_forward)

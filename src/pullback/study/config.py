@@ -67,7 +67,7 @@ def _explain(raw: Any, source: str, error: ValidationError) -> str:
             message = f"found '{found}', allowed: {expected}{did_you_mean(found, expected.split(', '))}"
         elif item["type"] == "union_tag_not_found":
             where, message = f"{where}.kind", "this key is needed and is not there"
-        elif item["type"] not in ("kind", "missing_kind"):
+        elif item["type"] not in ("kind", "missing_kind") and not isinstance(item["input"], dict):
             message = f"{message} (found {item['input']!r:.80})"
         lines.append(f"  {where}: {message}")
     return _refusal(source, list(dict.fromkeys(lines)))
