@@ -28,15 +28,14 @@ BUILT := .venv/.built
 # On a cluster the cores are the scheduler's to give: `all` would mean those of the machine that submits.
 LOCAL := $(if $(findstring --profile,$(ARGS))$(findstring --executor,$(ARGS)),,--cores $(CORES))
 
+# The study is read first: of a file that it cannot load Snakemake shows a traceback.
 run: check $(BUILT)
+	@$(BIN)/python -m pullback.study $(STUDY)
 	@$(BIN)/snakemake --configfile $(STUDY) $(LOCAL) $(ARGS) || { status=$$?; \
 		if ls .snakemake/locks/*.lock >/dev/null 2>&1 && ! pgrep -x snakemake >/dev/null; then \
 			echo "No snakemake runs on this machine: the lock was left by one that was killed. Unless one runs on another" \
 				"machine, take it away with: make run STUDY=$(STUDY) ARGS=--unlock" >&2; \
 		fi; exit $$status; }
-	@$(BIN)/python -c "from pathlib import Path; from pullback.study import paths, read_study; \
-		page = Path(paths.report(read_study('$(STUDY)').study)).resolve(); \
-		print(f'The report: {page}') if page.exists() else None"
 
 # One clear line each, before anything is built.
 check:

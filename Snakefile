@@ -2,4 +2,4 @@
 include: "workflow/Snakefile"
 
 
-workflow.default_target = "all"
+workflow.default_target = workflow.default_target or workflow.modifier.modify_rulename("all")

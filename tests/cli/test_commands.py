@@ -499,3 +499,27 @@ def test_a_copy_of_a_training_file_in_another_split_is_a_problem(tmp_path, monke
     study = {"config_version": 2, "study": "twice", "problems": {"toy": problem}}
     (found,) = _same_content(Plan(load_study(study, tmp_path), tmp_path), "toy", "data", "toy.data")
     assert "a.npz (train) and copy of a.npz (test) have the same content" in found.says
+
+
+def test_the_own_likelihood_on_data_of_another_detector_is_a_warning():
+    from pullback.cli.problems import _other_forward
+    from pullback.study import load_study
+    from pullback.study.job_params import Plan
+
+    names = {"pt": "pt", "eta": "eta", "phi": "phi"}
+    files = {"test": ["b.root"], "reference": ["c.root"]}
+    jets = {"role": "unseen", "read": {"kind": "root", "files": files, "y": names, "x": names}}
+    families = {
+        "ttbar": {"role": "seen", "params": {"process": "ttbar"}},
+        "data": jets,
+        "ours": {**jets, "own_forward": True},
+    }
+    methods = {
+        "oracle": {"kind": "oracle", "infer": {"all": {}, "one": {"families": ["ttbar", "ours"]}}},
+        "random": {"kind": "random-truth"},
+    }
+    problem = {"kind": "unfolding", "families": families, "methods": methods}
+    plan = Plan(load_study({"config_version": 2, "study": "other", "problems": {"jets": problem}}))
+    (found,) = _other_forward(plan)
+    assert found.of == "jets.oracle"
+    assert "all uses the problem's own forward process, and that of data is another" in found.says

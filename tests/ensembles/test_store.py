@@ -259,6 +259,10 @@ def test_posteriors_add_up_and_do_not_depend_on_parts(tmp_path):
     assert cut.ensemble_digest == ensemble.digest
     assert not cut.read("ok")[3, 2]
     assert np.isnan(cut.read("x", 3, 4)[0, 2]).all()
+    with xr.open_datatree(cut.path, engine="h5netcdf") as tree:
+        table = tree["diagnostics/embedding_distance"]
+        assert table.dims == ("embedding_distance_piece", "first_event_and_value")
+        assert table.shape == (2, 2)
     with xr.open_dataset(cut.path) as data:
         assert data["x"].dims == ("event", "draw", "depth", "offset")
         assert data["x"].attrs["units"] == "m/s"

@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import xarray as xr
 from evaluated_files import (
     IMAGE,
     PLANE,
@@ -185,9 +186,19 @@ def test_examples_of_features(plane_run):
         ratio = feature["unfolded_error"][()][inner] / np.sqrt(feature["unfolded"][()][inner])
         assert ratio.mean() == pytest.approx(1, abs=0.15)
         assert known["points_draws"].shape == known["points_truth"].shape == (1500, 2)
-        assert set(observed["a"]) == {"edges", "observed", "unfolded", "unfolded_error"}
+        assert set(observed["a"]) == {"edges", "observed", "unfolded", "unfolded_error", "edge", "bin"}
         assert "points_truth" not in observed
         assert known["misfit"].shape == (20,)
+
+
+def test_examples_open_as_a_tree_with_dimension_names(plane_run, image_run):
+    for run in (plane_run, image_run):
+        with xr.open_datatree(run[2], engine="h5netcdf") as tree:
+            dims = {name: data.dims for group in tree.subtree for name, data in group.data_vars.items()}
+        assert dims
+        assert not [name for name, names in dims.items() if any("phony" in str(dim) for dim in names)]
+        assert dims["misfit"] == ("simulated",)
+        assert dims["ranks"] == ("quantity", "rank_bin") or run is image_run
 
 
 @pytest.mark.parametrize("scale", [1e-5, 1.0, 1e5])

@@ -71,7 +71,9 @@ def test_a_table_marks_counts_and_notes_fewer_events():
     note = unseen.cells[labels.index("b")].note
     assert "n = 4" in note
     assert number(0.8) in note
-    assert "4 groups: no interval" in note
+    assert "groups" not in note, "each event is one"
+    assert unseen.cells[labels.index("b")].few
+    assert "fewer than five independent groups" in table.few
     assert unseen.cells[labels.index("c")].note == ""
     (seen,) = table.groups[0][1]
     assert seen.cells[labels.index("b")].value == "–"

@@ -9,8 +9,8 @@ from test_config import BASE
 from pullback import registry
 from pullback.study import load_study
 from pullback.study.base import job_digest
-from pullback.study.config import StudyError
 from pullback.study.job_params import Plan
+from pullback.study.reading import StudyError
 from pullback.study.workflow_inputs import Graph
 
 

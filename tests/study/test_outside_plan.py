@@ -1,12 +1,19 @@
 """How outside gathers are cut into jobs, and what each job reads."""
 
 import json
+import os
+import re
+from pathlib import Path
 
 import pytest
 
+from pullback.readers.base import OutsideFile, ReadError
+from pullback.readers.numpy_files import NumpyFiles
 from pullback.study import StudyError, load_study
 from pullback.study.job_params import Plan
+from pullback.study.workflow_inputs import Graph
 
+SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
 SHOTS = [f"$PULLBACK_DATA/shot{i}.segy" for i in range(5)]
 ROCKS = [f"rock{i}.segy" for i in range(5)]
 
@@ -84,3 +91,70 @@ def test_what_stands_in_for_a_file_that_is_not_there(tmp_path, monkeypatch, miss
                 (tmp_path / name).touch()
     p = plan(line={**line(), "fallback": "flat"})
     assert p.source("waves", "line") == ("derive" if missing else "read")
+
+
+@pytest.mark.parametrize(
+    ("read", "words"),
+    [
+        ({"files": {"test": ["a.npz"], "train": ["./a.npz"]}}, "`files`: ./a.npz is in test and in train"),
+        ({"files": {"test": ["a.npz", "x/../a.npz"]}}, "is twice in test: name it once"),
+        (
+            {"files": {"test": ["a.npz"], "train": ["a.npz"]}, "entries": {"train": [0, 0.8], "test": [0.7, 1.0]}},
+            "give each split entries of its own",
+        ),
+        ({"files": {"test": ["a.npz"]}, "entries": {"test": [5, 2]}}, "found [5, 2], wanted 0 <= from < to"),
+        ({"files": {"test": ["a.npz"]}, "entries": {"train": [0, 2]}}, "names train, of which there are no files"),
+    ],
+)
+def test_a_file_is_read_once(read, words):
+    """By path when the study is read; symbolic links are followed."""
+    with pytest.raises(ValueError, match=re.escape(words)):
+        NumpyFiles(kind="numpy", **read)
+
+
+def test_entries_split_one_file():
+    both = {"files": {"train": ["a.npz"], "test": ["a.npz"]}}
+    reader = NumpyFiles(kind="numpy", **both, entries={"train": [0, 0.8], "test": [0.8, 1.0]})
+    spans = {split: OutsideFile(Path("a.npz"), entries=span).span(10) for split, span in reader.entries.items()}
+    assert spans == {"train": (0, 8), "test": (8, 10)}
+    reader = NumpyFiles(kind="numpy", **both, entries={"train": [0, 3], "test": [3, 100]})
+    assert OutsideFile(Path("a.npz"), entries=reader.entries["test"]).span(10) == (3, 10)
+    with pytest.raises(ReadError, match=r"10 entries, none of them from 12 to 14: correct `entries`"):
+        OutsideFile(Path("a.npz"), entries=(12, 14)).span(10)
+
+
+def test_a_pattern_stands_for_the_files_that_are_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("PULLBACK_DATA", str(tmp_path / "[data]"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "[data]/a").mkdir(parents=True)
+    for name in ("a/shot2", "a/shot10", "a/rock1", "shot1"):
+        (tmp_path / f"[data]/{name}.segy").touch()
+    (tmp_path / "odd*.segy").touch()
+    files = ["$PULLBACK_DATA/*/shot*.segy", "odd*.segy", "none?.segy"]
+    p = plan(line={"role": "observed", "read": {"kind": "segy", "files": {"test": files}}})
+    assert p.family("waves", "line").read.files["test"] == [
+        "$PULLBACK_DATA/a/shot10.segy",
+        "$PULLBACK_DATA/a/shot2.segy",
+        "odd*.segy",
+        "none?.segy",
+    ]
+    with pytest.raises(StudyError, match=r"waves.families.line.read: no file matches 'none\?.segy'"):
+        Graph(p, SCRIPTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("run{1}.segy", "'run{1}.segy' has {1} in it, Snakemake's mark of a wildcard: rename the file, or link to it"),
+        ("${NOT_SET}/a.segy", "'${NOT_SET}/a.segy' has {NOT_SET} in it, a variable that is not set: set it"),
+        ("new.segy", "new.segy is dated in the future (2033-"),
+    ],
+)
+def test_what_snakemake_cannot_take_is_one_line(name, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "new.segy").touch()
+    os.utime(tmp_path / "new.segy", (2e9, 2e9))
+    with pytest.raises(StudyError) as caught:
+        Graph(plan(line={"role": "observed", "read": {"kind": "segy", "files": {"test": [name]}}}), SCRIPTS)
+    assert said in str(caught.value)
+    Graph(plan(line={"role": "observed", "read": {"kind": "segy", "files": {"test": ["a{b-c}.segy"]}}}), SCRIPTS)

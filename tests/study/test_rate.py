@@ -6,7 +6,7 @@ import sys
 import pytest
 
 RULES = """
-from pullback.study.workflow_inputs import choose_when_jobs_end
+from pullback.study.running import choose_when_jobs_end
 
 onstart:
     choose_when_jobs_end(workflow.scheduler)

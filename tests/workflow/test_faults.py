@@ -218,6 +218,20 @@ def test_a_folder_that_cannot_take_a_run_is_one_line(finished, folder, tmp_path)
     assert content(folder) == {name: found for name, found in content(finished).items() if name not in removed}
 
 
+def test_a_file_of_the_future_is_refused_before_any_job(finished, folder):
+    index = PLUS / "test.h5"
+    remove(folder, PART)
+    os.utime(folder / index, (2e9, 2e9))
+    status, words = run(folder, PART)
+    assert status != 0
+    said = re.search(rf"{index} is dated in the future \(2033-.*what is made from it: (touch \S+), or correct", words)
+    assert "Execute" not in words
+    subprocess.run(shlex.split(said[1]), cwd=folder, check=True)
+    status, words = run(folder, PART)
+    assert status == 0, words
+    assert content(folder) == content(finished)
+
+
 def test_a_killed_job_loses_only_itself(finished, folder):
     """SIGKILL at the worst moment: the file is written and not yet renamed."""
     shard = PLUS / "train/shard-001.h5"

@@ -1,6 +1,7 @@
 """Outside gathers go through the whole chain, as seen, unseen and observed families, and out again."""
 
 import csv
+import json
 import os
 import shutil
 from pathlib import Path
@@ -81,6 +82,19 @@ def test_they_are_judged_as_their_roles_say(run):
     metrics = {name: {row["metric"] for row in rows if row["family"] == name} for name in roles}
     assert "mse_draw" in metrics["line"]
     assert not {m for m in metrics["field"] if m.startswith(("swd_draw", "mse", "crps"))}
+
+
+def test_their_pairs_are_held_against_the_simulator(run):
+    """These gathers are random numbers, which no simulation of their models is like: each page says so."""
+    folder, _ = run
+    page = (folder / paths.report("gathers")).read_text()
+    for family in ("survey", "line", "field"):
+        found = json.loads((folder / paths.file_checks("gathers", "waves", family)).read_text())
+        assert found["left_out"] == {}
+        told = [warning for warning in found["warnings"] if "2 pairs simulated: relative misfit" in warning]
+        assert len(told) == (family != "field"), "observed ones have no pairs"
+        assert all("explains it" in warning for warning in told)
+    assert "2 pairs simulated: relative misfit" in page
 
 
 def test_a_file_that_was_edited_is_read_again(run, tmp_path):
@@ -255,11 +269,16 @@ def test_the_record_of_openfwi_is_answered(tmp_path):
         models = {"models": dict.fromkeys(splits, velocity)} if truth else {}
         return {"kind": "openfwi", "files": dict.fromkeys(splits, data), **models}
 
+    # There is one record: it is trained on as a copy.
+    pool = read("train", "test")
+    for key, name in (("files", "data"), ("models", "velocity")):
+        shutil.copy(files[name], tmp_path / f"{name}.npy")
+        pool[key] = {**pool[key], "train": [f"{name}.npy"]}
     problem = {
         "kind": "fwi",
         "simulator": {"preset": "openfwi"},
         "families": {
-            "pool": {"role": "seen", "read": read("train", "test")},
+            "pool": {"role": "seen", "read": pool},
             "record": {"role": "unseen", "read": read("test")},
             "field": {"role": "observed", "read": read("test", truth=False)},
         },
@@ -279,5 +298,8 @@ def test_the_record_of_openfwi_is_answered(tmp_path):
         rows = {(row["family"], row["metric"]): row["value"] for row in csv.DictReader(file)}
     assert float(rows["record", "mse_draw"]) == 0
     assert 0 < float(rows["record", "misfit"]) < 1e-3
+    checks = json.loads((tmp_path / paths.file_checks("record", "waves", "record")).read_text())
+    assert checks["warnings"] == []
+    assert "1 pair simulated: relative misfit 0.00069" in checks["said"][0]
     assert rows["field", "misfit"] == rows["record", "misfit"]
     assert not [metric for family, metric in rows if family == "field" and metric.startswith("mse")]

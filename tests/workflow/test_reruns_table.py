@@ -385,6 +385,31 @@ def _(place):
     path.write_text("# a comment\n" + yaml.safe_dump(study, sort_keys=False, default_flow_style=True))
 
 
+# An edit that is taken back: the study has run with another seed since.
+
+BACK = "tiny with another seed"
+
+
+@case("run with `--config seed=5`, then without it (or edit `seed`, run, and take the edit back)", study=BACK)
+def _(place):
+    assert len(list((place.folder / "results/tiny").glob("study-*.json"))) == 1
+
+
+@case("... with `--rerun-triggers mtime`", study=BACK)
+def _(place):
+    place.arguments = ["--rerun-triggers", "mtime"]
+
+
+@case("... after `.snakemake` was deleted", study=BACK)
+def _(place):
+    shutil.rmtree(place.folder / ".snakemake")
+
+
+@case("... after `--touch`", study=BACK)
+def _(place):
+    place.run("--touch")
+
+
 # Environments. Snakemake asks conda for its name, version and priorities before it looks at an environment's file; in a
 # dry run that is all, so a stand-in answers. What is compared is Snakemake's own digest of the file.
 
@@ -586,10 +611,20 @@ def finished(tmp_path_factory, code) -> Callable[[str], tuple[Path, str]]:
             return made[name]
         folder = tmp_path_factory.mktemp("finished")
         study = f"{name.split()[0]}.yaml"
-        if name == "tiny with conda":
+        if name.startswith("tiny with"):
             shutil.copytree(make("tiny")[0], folder, symlinks=True, dirs_exist_ok=True)
-            arguments = ["--touch", "-F", "--sdm", "conda", "--conda-prefix", "/conda/envs", "--configfile", study]
-            status, said = ask(*arguments, folder=folder, repository=code)
+            arguments = ["--sdm", "conda", "--conda-prefix", "/conda/envs"]
+            if name == BACK:
+                arguments = ["--config", "seed=5"]
+                # The one job that is run in earnest.
+                resolved = next(
+                    job for job in planned(folder, Path(study), *arguments, repository=code) if job.rule == "resolve"
+                )
+                status, said = ask(
+                    *arguments, "--configfile", study, "--", *resolved.output, folder=folder, repository=code
+                )
+                assert status == 0, said
+            status, said = ask("--touch", "-F", *arguments, "--configfile", study, folder=folder, repository=code)
             assert status == 0, said
             made[name] = folder, study
             return made[name]

@@ -21,6 +21,7 @@ def done(tmp_path_factory):
     shutil.copy(STUDIES / "tiny.yaml", folder)
     ran = snakemake("--configfile", "tiny.yaml", folder=folder, repository=copy_repository(folder / "code"))
     assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert f"\nThe report: {folder}/results/tiny/report/index.html\n" in "\n" + ran.stdout
     return folder
 
 

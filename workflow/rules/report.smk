@@ -2,7 +2,7 @@
 
 
 rule resolve:
-    """Write the study as it runs, with every default filled in.
+    """Write the study as it runs, with every default filled in, and remove that of its other configs.
     Its name contains the digest of its text, so that the page of another config is never considered up to date."""
     output:
         study=paths.resolved(S, "{digest}"),
@@ -12,6 +12,8 @@ rule resolve:
         paths.benchmark(paths.resolved(S, "{digest}"))
     wildcard_constraints:
         digest="[0-9a-f]+",
+    # Before any other job: from the first one on, results are no longer those of the config before.
+    priority: 100
     localrule: True
     conda:
         "../../envs/learn.yaml"

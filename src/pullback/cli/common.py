@@ -39,10 +39,10 @@ def open_plan(study: Path) -> Plan:
         Refused: it is not there, or cannot run.
     """
     from pullback.study import StudyError
-    from pullback.study.workflow_inputs import open_study
+    from pullback.study.opening import plan_of
 
     try:
-        return open_study({}, [study])
+        return plan_of(study)
     except StudyError as error:
         raise Refused(str(error)) from None
 

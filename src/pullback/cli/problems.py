@@ -84,13 +84,15 @@ def _made(plan: Plan) -> Iterator[tuple[str, Problem]]:
 
 
 def _settings(plan: Plan) -> Iterator[Finding]:
-    """Settings that the first job would refuse, of simulators that can check them without a simulation."""
+    """Settings that the first job would refuse: by a `review` without a simulation, or by the pre-flight itself."""
     for problem, made in _made(plan):
-        if not hasattr(made, "review"):
-            continue
         try:
+            if not hasattr(made, "review"):
+                if hasattr(made, "preflight"):
+                    made.preflight()
+                continue
             found = made.review()
-        except ValueError as error:
+        except Exception as error:  # a user's own class may raise anything
             yield Finding(PROBLEM, problem, str(error))
             continue
         yield from (Finding(WARNING, problem, warning) for warning in found.warnings)
@@ -130,7 +132,7 @@ def _networks(plan: Plan) -> Iterator[Finding]:
         for name, learner in (*spec.priors.items(), *spec.likelihoods.items(), *spec.methods.items()):
             try:
                 learner.check_fields(made.x, made.y)
-            except ValueError as error:
+            except Exception as error:  # a user's own class may raise anything
                 yield Finding(PROBLEM, f"{problem}.{name}", str(error))
 
 
@@ -289,4 +291,23 @@ def _draws(plan: Plan) -> Iterator[Finding]:
                 )
 
 
-LOOKS = (_outside_files, _settings, _shifts, _networks, _draws)
+def _other_forward(plan: Plan) -> Iterator[Finding]:
+    """Methods that take the problem's own likelihood or simulator for observations of another forward process."""
+    for problem, spec in plan.study.problems.items():
+        for name, method in spec.methods.items():
+            likelihood = "likelihood" in method.needs_either
+            for infer, settings in method.infer.items():
+                if not (likelihood or settings.uses_likelihood or method.needs & {"forward", "likelihood"}):
+                    continue
+                families = plan.study.infer_families(problem, name, infer)
+                other = [family for family in families if not plan.family(problem, family).has_own_forward]
+                if other:
+                    yield Finding(
+                        WARNING,
+                        f"{problem}.{name}",
+                        f"{infer} uses the problem's own forward process, and that of {', '.join(other)} is another: "
+                        "its draws there mean nothing; leave them out by `families`, or say own_forward: true",
+                    )
+
+
+LOOKS = (_outside_files, _settings, _shifts, _networks, _draws, _other_forward)

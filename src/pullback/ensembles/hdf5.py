@@ -193,7 +193,7 @@ class Appender:
 
 
 def dimension(
-    file: h5py.File, name: str, size: int, values: np.ndarray | None = None, units: str | None = None
+    file: h5py.Group, name: str, size: int, values: np.ndarray | None = None, units: str | None = None
 ) -> None:
     """A dimension scale: with coordinate values, or (netCDF's convention) without."""
     if name in file:
@@ -211,7 +211,7 @@ def dimension(
             scale.attrs["units"] = units
 
 
-def attach(file: h5py.File, data: h5py.Dataset, dims: tuple[str, ...]) -> None:
+def attach(file: h5py.Group, data: h5py.Dataset, dims: tuple[str, ...]) -> None:
     """Name the axes of a variable; a dimension that has no scale yet gets one without values."""
     for axis, name in enumerate(dims):
         dimension(file, name, data.shape[axis])

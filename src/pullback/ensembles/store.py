@@ -264,6 +264,7 @@ class PosteriorReader(PieceReader):
         self.diagnostic_values: Diagnostics = {
             name: dict(zip(rows[:, 0].astype(int).tolist(), rows[:, 1].tolist(), strict=True))
             for name, rows in self._file["diagnostics"].items()
+            if not rows.is_scale
         }
 
     @property
@@ -282,6 +283,7 @@ def _write_diagnostics(file: Any, diagnostics: Diagnostics) -> None:
     group = file.create_group("diagnostics")
     for name, values in sorted(diagnostics.items()):
         group[name] = np.array(list(values.items()), np.float64)
+        hdf5.attach(group, group[name], (f"{name}_piece", "first_event_and_value"))
 
 
 def index_posterior(job: str, parts: Sequence[Path | str], out: Path | str) -> None:

@@ -19,8 +19,8 @@ class GmmLikelihoodSpec(LikelihoodSpec):
     code: ClassVar[str] = "pullback.methods.likelihood:GmmLikelihood"
 
     components: int = Field(default=2, ge=1, description="Gaussians with full covariance")
-    width: int = Field(default=64, ge=1, description="of the hidden layers")
-    depth: int = Field(default=3, ge=1, description="hidden layers")
+    width: int = Field(default=64, ge=1, le=100_000, description="of the hidden layers")
+    depth: int = Field(default=3, ge=1, le=1000, description="hidden layers")
     train: Train = Train(learning_rate=3e-3)
 
     def check_fields(self, x: Any, y: Any) -> None:

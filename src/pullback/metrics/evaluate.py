@@ -185,5 +185,6 @@ def evaluate(
             case = open_case(family)
             rows += _unfolded(_Result.of(parsed, case, infer, seed, file), path, costs)
             case.reader.close()
+        drawn.name_dimensions(file)
         write_table(metrics, COLUMNS, rows)
         write_table(cost, COST_COLUMNS, costs)

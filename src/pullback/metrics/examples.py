@@ -13,18 +13,21 @@ group), ``truth`` and ``observed`` counts where known, attribute unit. Events ou
 weighted events are in effective ones: their sum is (sum w)^2 / sum w^2. With two features
 ``points_draws`` and ``points_truth`` (point, 2).
 
-Either: ``ranks`` (quantity, bin), the share of truths whose rank among the draws is in each bin of [0, 1], attributes
-quantities and events (the least effective number); ``coverage`` (reference, level), the expected coverage at equally
-spaced levels from 0 to 1, attributes references and events. Where there is a truth, and draws enough.
+Either: ``ranks`` (quantity, rank_bin), the share of truths whose rank among the draws is in each bin of [0, 1],
+attributes quantities and events (the least effective number); ``coverage`` (reference, level), the expected coverage at
+equally spaced levels from 0 to 1, attributes references and events. Where there is a truth, and draws enough.
 
-Either: ``misfit`` (event,), median over draws, for the events that were simulated again; the first are the examples,
-and ``again`` (event, *y) holds the simulation of one draw of each, NaN where all failed.
+Either: ``misfit`` (simulated,), median over draws, of events that were simulated again; the first are the examples, and
+``again`` (event, *y) holds the simulation of one draw of each, NaN where all failed.
+
+Axes have these names as dimensions of netCDF: xarray opens the file as a tree.
 """
 
 import h5py
 import numpy as np
 
 from pullback.core.particles import freedom
+from pullback.ensembles import hdf5
 from pullback.ensembles.fields import Field
 from pullback.metrics.bootstrap import Replicas
 
@@ -152,3 +155,28 @@ def write_resimulated(group: h5py.Group, misfit: np.ndarray, first: np.ndarray) 
     if "y" in group:
         shape = group["y"].shape
         group["again"] = first[: shape[0]].reshape(-1, *shape[1:])
+
+
+COUNTS = dict.fromkeys(("unfolded", "unfolded_error", "ratio_error", "truth", "observed"), ("bin",))
+RESULT = {
+    "ranks": ("quantity", "rank_bin"),
+    "coverage": ("reference", "level"),
+    "misfit": ("simulated",),
+    "points_draws": ("point_drawn", "component"),
+    "points_truth": ("point", "component"),
+}
+
+
+def name_dimensions(group: h5py.Group) -> None:
+    """Name the axes of every array in a file of examples, once all are written."""
+    x, y = (("event", *group.attrs.get(dims, ())) for dims in ("x_dims", "y_dims"))
+    arrays = {"y": y, "again": y, "mean": x, "std": x, "truth": x, "draws": ("event", "draw", *x[1:])}
+    known = COUNTS | {"edges": ("edge",)} if "edges" in group else RESULT | arrays
+    for name, item in list(group.items()):
+        if isinstance(item, h5py.Group):
+            name_dimensions(item)
+        else:
+            # A group may be of a feature with the name of a dimension.
+            taken = [isinstance(group.get(dim), h5py.Group) for dim in known[name]]
+            dims = (f"{dim}_axis" if other else dim for dim, other in zip(known[name], taken, strict=True))
+            hdf5.attach(group, item, tuple(dims))

@@ -16,7 +16,7 @@ import numpy as np
 
 from pullback.core import seeding
 from pullback.metrics import distances
-from pullback.metrics.bootstrap import Replicas, distance_interval, percentile_interval
+from pullback.metrics.bootstrap import Replicas, distance_interval
 from pullback.metrics.metric import Measured, Metric
 from pullback.metrics.sample import Space, normalised
 
@@ -31,6 +31,9 @@ BOOTSTRAP_EVENTS = 1_600_000
 
 WEIGHTED_POINTS = 100_000
 """Draws in a distance of weighted draws; with more, the first draws of each event."""
+
+NORMAL = 1.96
+"""Standard deviations to either side that hold 95 % of a normal distribution."""
 
 BINS = 1024
 """Bins of the distribution of an array's values; its W1 is right to one bin of the range of the truth."""
@@ -160,9 +163,9 @@ class Distances:
         """95 % interval of a sliced distance between u and v (event, component), whose events belong together.
 
         W_2^2 is replaced by its first order in the events' weights (`distances.influence`) along all directions, so
-        that a replica is a mean. The influence is itself estimated: where u and v have one distribution it is all
-        noise, and its variance twice that of W_2^2, a quadratic form of normal variables there. The part without noise
-        is the covariance of the influences of two independent halves.
+        that a replica is a mean, and normal. The influence is itself estimated: where u and v have one distribution it
+        is all noise, and its variance twice that of W_2^2, a quadratic form of normal variables there. The part without
+        noise is the covariance of the influences of two independent halves.
         """
         if not self.replicas.count:
             return None, None
@@ -171,9 +174,8 @@ class Distances:
         replicas = self.replicas.mean((phi + psi).T)[1]
         spread = np.cov(replicas.T)
         systematic = float(np.clip(spread[1, 2], 0.0, spread[0, 0]))
-        share = (1 + systematic / spread[0, 0]) / 2 if spread[0, 0] > 0 else 1.0
-        powers = value**2 + (replicas[:, 0] - replicas[:, 0].mean()) * np.sqrt(share)
-        return percentile_interval(np.sqrt(np.maximum(powers, 0.0)))
+        half = NORMAL * np.sqrt((spread[0, 0] + systematic) / 2)
+        return float(np.sqrt(max(value**2 - half, 0.0))), float(np.sqrt(value**2 + half))
 
     @property
     def _resampled(self) -> list[np.ndarray]:

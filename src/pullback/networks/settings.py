@@ -13,15 +13,15 @@ class Mlp(Closed):
     """Residual multilayer perceptron, for x and y that are vectors."""
 
     kind: Literal["mlp"] = "mlp"
-    width: int = Field(default=64, ge=1)
-    depth: int = Field(default=4, ge=1, description="hidden blocks")
+    width: int = Field(default=64, ge=1, le=100_000)
+    depth: int = Field(default=4, ge=1, le=1000, description="hidden blocks")
 
 
 class Unet(Closed):
     """U-Net for x on a 2-D grid; y (gathers or an image) enters through a convolutional encoder."""
 
     kind: Literal["unet"] = "unet"
-    width: int = Field(default=24, ge=4, description="channels at full resolution; doubled at each level")
+    width: int = Field(default=24, ge=4, le=100_000, description="channels at full resolution; doubled at each level")
     levels: int = Field(default=3, ge=1, le=5)
 
 
@@ -29,7 +29,9 @@ class InversionNet(Closed):
     """InversionNet (Wu and Lin 2020): y (gathers or an image) to x on a 2-D grid through one vector."""
 
     kind: Literal["inversion-net"] = "inversion-net"
-    width: int = Field(default=32, ge=4, description="channels of the first layer; the vector has 16 times as many")
+    width: int = Field(
+        default=32, ge=4, le=100_000, description="channels of the first layer; the vector has 16 times as many"
+    )
 
 
 Network = Annotated[Mlp | Unet, Field(discriminator="kind")]
@@ -44,10 +46,10 @@ class SetTransformer(Closed):
     """Set Transformer (Lee et al. 2019): ISAB layers, pooling by attention, SAB."""
 
     kind: Literal["set-transformer"] = "set-transformer"
-    hidden: int = Field(default=32, ge=4)
-    heads: int = Field(default=4, ge=1)
-    inducing: int = Field(default=16, ge=1)
-    layers: int = Field(default=1, ge=1, description="ISAB layers before pooling")
+    hidden: int = Field(default=32, ge=4, le=100_000)
+    heads: int = Field(default=4, ge=1, le=100_000)
+    inducing: int = Field(default=16, ge=1, le=100_000)
+    layers: int = Field(default=1, ge=1, le=1000, description="ISAB layers before pooling")
     size_input: bool = Field(default=True, description="log of the set's size as an input of the encoder")
 
     @model_validator(mode="after")
@@ -61,7 +63,7 @@ class DeepSets(Closed):
     """Mean over encoded observations, then a perceptron (Zaheer et al. 2017)."""
 
     kind: Literal["deep-sets"]
-    hidden: int = Field(default=64, ge=1)
+    hidden: int = Field(default=64, ge=1, le=100_000)
     size_input: bool = Field(default=True, description="log of the set's size as an input of the encoder")
 
 
@@ -74,7 +76,7 @@ class Moments(Closed):
         min_length=1,
         description="of each feature of y as the networks see it; the correlation is of each pair",
     )
-    hidden: int = Field(default=64, ge=1)
+    hidden: int = Field(default=64, ge=1, le=100_000)
     size_input: bool = Field(default=True, description="log of the set's size as an input of the encoder")
 
 

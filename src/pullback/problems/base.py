@@ -140,7 +140,10 @@ class Problem(Protocol):
         ...
 
     def preflight(self) -> dict[str, Any]:
-        """Checks of the settings with their numbers, or ValueError with a remedy; compiles what jobs share."""
+        """Checks of the settings with their numbers, or ValueError with a remedy; compiles what jobs share.
+
+        ``pullback check`` calls it too, where the problem has no ``review`` that checks without compiling.
+        """
         ...
 
 

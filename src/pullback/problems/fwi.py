@@ -69,9 +69,10 @@ class Fwi:
         Raises:
             ValueError: settings that the simulation would refuse.
         """
-        from pullback.simulators.preflight import check
+        from pullback.simulators.preflight import check, refuse_unseen_bottom
 
         numbers = check(self.acquisition)
+        refuse_unseen_bottom(numbers)
         summary = (
             f"{numbers['grid_points']} nodes, {numbers['time_steps']} steps; Courant number "
             f"{numbers['courant_number']:.3f} of {numbers['courant_limit']:.3f}, "
@@ -244,18 +245,14 @@ class Fwi:
             AcquisitionError: settings that cannot work, or a record in which the bottom is never seen, with a remedy.
         """
         from pullback.simulators.acoustic import log, shared_engine
+        from pullback.simulators.preflight import refuse_unseen_bottom
 
         a = self.acquisition
         engine = shared_engine(a)
         checks = engine.checks
         for warning in checks["warnings"]:
             log.warning("fwi: %s", warning)
-        record, shortest = checks["record_length_s"], checks["two_way_time_fastest_s"]
-        if record < shortest:
-            raise AcquisitionError(
-                f"the record of {record:g} s ends before the bottom answers even in the fastest model "
-                f"({shortest:.3g} s): record longer, up to {checks['two_way_time_slowest_s']:.3g} s"
-            )
+        refuse_unseen_bottom(checks)
         depth = np.linspace(a.velocity_min, a.velocity_max, a.depth_cells)[:, None]
         models = np.repeat(np.repeat(depth, a.offset_cells, axis=1)[None], engine.models, axis=0)
         # The first model waits for the compiler; it is not in the time.

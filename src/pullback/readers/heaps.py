@@ -4,7 +4,8 @@ import mmap
 import struct
 from pathlib import Path
 
-_SIGNATURE = b"GCOL"
+_SIGNATURE = b"GCOL\1\0\0\0"
+"""With the version, the only one that there is."""
 _HEADER = 16
 """Bytes of the header of a heap, and of that of each of its objects."""
 

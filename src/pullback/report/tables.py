@@ -16,6 +16,7 @@ from pullback.report.style import ROLES, Series, interval, number
 
 FEW_GROUPS = 10
 """With fewer the page says how many there are."""
+NO_INTERVAL = "No interval where fewer than five independent groups of events were evaluated."
 
 FAR = 1.5
 """How many times the distance that 95 % of sets of the training priors stay below is called far."""
@@ -109,13 +110,14 @@ class Family:
 
 @dataclass(frozen=True)
 class Cell:
-    """What one cell prints: value, interval, notes; whether it is marked; the text of its tooltip."""
+    """What one cell prints: value, interval, notes; whether it is marked; its tooltip; whether groups are too few."""
 
     value: str
     interval: str = ""
     note: str = ""
     best: bool = False
     tip: str = ""
+    few: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,8 @@ class MetricTable:
     series: list[Series]
     groups: list[tuple[str, list[Row]]]
     has_floor: bool
+    few: str = ""
+    """The note on cells without an interval, where there are any."""
     marks: dict[str, int] = field(default_factory=dict)
     """How often each series is marked best on unseen families."""
 
@@ -185,6 +189,7 @@ def metric_table(
         [series[i] for i in shown],
         groups,
         any(row.floor != "–" for _, group in groups for row in group),
+        NO_INTERVAL if any(cell.few for _, group in groups for row in group for cell in row.cells) else "",
         marks,
     )
 
@@ -216,12 +221,14 @@ def _cell(measured: Measured | None, marked: bool, most: float, floor: float) ->
     # Of fewer events, or of fewer draws: another than the row's.
     if math.isfinite(m.floor) and m.floor != floor:
         notes.append(f"floor {number(m.floor)}")
-    if m.groups < FEW_GROUPS:
-        notes.append(f"{m.groups:.0f} groups" + ("" if m.groups >= LEAST_GROUPS else ": no interval"))
+    # Where each event is a group, their number says it.
+    if m.groups < FEW_GROUPS and m.groups < m.n:
+        notes.append(f"{m.groups:.0f} groups")
     tip = f"{m.value:.6g}, 95 % interval [{m.low:.6g}, {m.high:.6g}], floor {m.floor:.6g}, {count(m.n)} events"
     if m.groups < m.n:
         tip += f" in {m.groups:.4g} groups"
-    return Cell(number(m.value, m.low, m.high), interval(m.value, m.low, m.high), ", ".join(notes), marked, tip)
+    few = m.groups < LEAST_GROUPS
+    return Cell(number(m.value, m.low, m.high), interval(m.value, m.low, m.high), ", ".join(notes), marked, tip, few)
 
 
 def count(value: float) -> str:

@@ -86,6 +86,23 @@ def check(a: Acquisition) -> dict[str, Any]:
     }
 
 
+def refuse_unseen_bottom(numbers: dict[str, Any]) -> None:
+    """Refuse, for an inversion, a record in which the bottom answers in no model; a simulation may want it.
+
+    Args:
+        numbers: as `check` gives them.
+
+    Raises:
+        AcquisitionError: with the record that is needed.
+    """
+    record, shortest = numbers["record_length_s"], numbers["two_way_time_fastest_s"]
+    if record < shortest:
+        raise AcquisitionError(
+            f"the record of {record:g} s ends before the bottom answers even in the fastest model "
+            f"({shortest:.3g} s): record longer, up to {numbers['two_way_time_slowest_s']:.3g} s"
+        )
+
+
 def _stability(a: Acquisition) -> dict[str, float]:
     # The sponge is strongest in a uniform fast model: there velocity_min of the *model* is velocity_max.
     courant = a.velocity_max * a.time_step / a.spacing

@@ -61,6 +61,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 """What each preset sets; the rest are the defaults, which are those of compact."""
 
 
+MOST_POSITIONS, MOST_STEPS = 100_000, 10_000_000
+"""More than any machine holds an event of: a slip of the pen, that would fill the memory before it fails."""
+
+
 class FwiSimulator(SimulatorSettings):
     """2-D constant-density acoustic waves. `preset` gives defaults; the pre-flight checks print the values used."""
 
@@ -68,14 +72,14 @@ class FwiSimulator(SimulatorSettings):
         default="compact", description="settings that hold where nothing else is given"
     )
     spacing: float = Field(default=20.0, gt=0, description="distance between nodes in m")
-    depth_cells: int = Field(default=32, ge=8)
-    offset_cells: int = Field(default=32, ge=8)
+    depth_cells: int = Field(default=32, ge=8, le=100_000)
+    offset_cells: int = Field(default=32, ge=8, le=100_000)
     x_cells: tuple[int, int] | None = Field(
         default=None,
         description="nodes (depth, offset) of x, where they are fewer than the simulation's: x is interpolated "
         "linearly between its nodes, the outermost of both grids in one place",
     )
-    absorbing_cells: int = Field(default=10, ge=5, description="absorbing nodes on each side")
+    absorbing_cells: int = Field(default=10, ge=5, le=10_000, description="absorbing nodes on each side")
     boundary: Literal["sponge", "pml"] = Field(
         default="pml",
         description="absorbing border: a perfectly matched layer (10 nodes reflect less than -45 dB), or the sponge of "
@@ -124,6 +128,11 @@ class FwiSimulator(SimulatorSettings):
         for name, value in (("sources", self.sources), ("receivers", self.receivers)):
             if (isinstance(value, int) and value < 1) or value == []:
                 raise ValueError(f"{name}: found {value}, wanted at least one")
+            if isinstance(value, int) and value > MOST_POSITIONS:
+                raise ValueError(f"{name}: found {value}, wanted at most {MOST_POSITIONS}")
+        steps = self.record_length / min(self.time_step, self.output_interval)
+        if steps > MOST_STEPS:
+            raise ValueError(f"record_length: makes {steps:.3g} time steps or samples, wanted at most {MOST_STEPS:g}")
         if (self.wavelet is None) != (self.wavelet_interval is None):
             raise ValueError(
                 "`wavelet` and `wavelet_interval` belong together: give both, or none for a Ricker wavelet"

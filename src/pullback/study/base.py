@@ -1,12 +1,15 @@
 """Base types of the study: closed models, names, distributions of parameters, capabilities."""
 
+import glob
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -19,7 +22,24 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from pullback.registry import did_you_mean
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+.-]*$", max_length=60)]
+ENDINGS = ("cost", "examples", "h5", "json", "jsonl", "log")
+"""Endings of files that results have beside files and folders with a name of the study (`pullback.study.paths`)."""
+
+
+def _free_name(name: str) -> str:
+    """A name that gives no path of another name: methods ``cfm`` and ``cfm.cost``, a family ``preflight.json``."""
+    stem, dot, ending = name.rpartition(".")
+    if dot and ending in ENDINGS:
+        raise ValueError(
+            f"the name '{name}' ends in '.{ending}', as files of results do that it would overwrite: write another, "
+            f"such as '{stem}_{ending}'"
+        )
+    return name
+
+
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+.-]*$", max_length=60), AfterValidator(_free_name)
+]
 """A study's own name for a family, problem, prior, method or infer block: it becomes a piece of a path."""
 
 Capability = Literal[
@@ -45,7 +65,7 @@ JOB_DIGEST_DIGITS = 16
 class Closed(BaseModel):
     """An immutable model that refuses unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -123,6 +143,26 @@ class Sweep(Closed):
 def outside_path(name: str) -> str:
     """The path of an outside file: variables expanded; ``$PULLBACK_DATA`` is ``../shared/data`` when not set."""
     return os.path.expandvars(name.replace("$PULLBACK_DATA", os.environ.get("PULLBACK_DATA", "../shared/data")))
+
+
+def expand_patterns(names: list[Any]) -> list[Any]:
+    """Names, or lists of names, with the files that there are in place of each pattern (``*``, ``[0-9]``), sorted.
+
+    Variables stay in the names, as jobs do not depend on where the files are. What no file matches stays as it is.
+    """
+    found: list[Any] = []
+    for name in names:
+        if isinstance(name, list):
+            found.append(expand_patterns(name))
+            continue
+        if not isinstance(name, str) or not glob.has_magic(name) or os.path.exists(outside_path(name)):
+            found.append(name)
+            continue
+        head = re.split(r"[*?[]", name, maxsplit=1)[0].rpartition("/")[0] + "/" if "/" in name else ""
+        folder = outside_path(head)
+        matches = sorted(glob.glob(glob.escape(folder) + name.removeprefix(head), recursive=True))
+        found += [head + match.removeprefix(folder) for match in matches] or [name]
+    return found
 
 
 def canonical(value: Any) -> str:

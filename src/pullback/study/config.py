@@ -1,20 +1,19 @@
 """A study read from YAML and checked before any job starts."""
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from pullback.registry import did_you_mean
 from pullback.study.model import Study
+from pullback.study.reading import StudyError, check_plain, read_yaml
 from pullback.study.validation import errors
 
 CONFIG_VERSION = 2
 
-
-class StudyError(ValueError):
-    """An invalid study; the message names the file, the key, what was found and what is allowed."""
+SHOWN, LONGEST = 20, 900
 
 
 def _clean_path(raw: Any, location: tuple[str | int, ...], missing: bool) -> str:
@@ -68,10 +67,17 @@ def _explain(raw: Any, source: str, error: ValidationError) -> str:
             message = f"found '{found}', allowed: {expected}{did_you_mean(found, expected.split(', '))}"
         elif item["type"] == "union_tag_not_found":
             where, message = f"{where}.kind", "this key is needed and is not there"
-        elif item["type"] not in ("kind", "missing_kind"):
+        elif item["type"] not in ("kind", "missing_kind") and not isinstance(item["input"], dict):
             message = f"{message} (found {item['input']!r:.80})"
         lines.append(f"  {where}: {message}")
-    return f"{source} cannot run:\n" + "\n".join(dict.fromkeys(lines))
+    return _refusal(source, list(dict.fromkeys(lines)))
+
+
+def _refusal(source: str, lines: list[str]) -> str:
+    """The message with the first things that are wrong: one mistake may be many lines, and what was found long."""
+    more = [f"  and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    short = (line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 3 :]}" for line in lines)
+    return "\n".join([f"{source} cannot run:", *islice(short, SHOWN), *more])
 
 
 def load_study(raw: dict[str, Any], folder: Path | str = ".", source: str = "the study") -> Study:
@@ -86,7 +92,9 @@ def load_study(raw: dict[str, Any], folder: Path | str = ".", source: str = "the
         StudyError: with one line for each error.
     """
     if not isinstance(raw, dict):
-        raise StudyError(f"{source} cannot run:\n  the file holds {type(raw).__name__}, wanted a mapping of keys")
+        holds = "is empty" if raw is None else f"holds {type(raw).__name__}"
+        raise StudyError(f"{source} cannot run:\n  the file {holds}, wanted a mapping of keys")
+    check_plain(raw, source)
     found = raw.get("config_version")
     if found is not None and found != CONFIG_VERSION:
         raise StudyError(
@@ -99,41 +107,11 @@ def load_study(raw: dict[str, Any], folder: Path | str = ".", source: str = "the
         raise StudyError(_explain(raw, source, error)) from None
     lines = list(errors(study))
     if lines:
-        raise StudyError(f"{source} cannot run:\n" + "\n".join(f"  {line}" for line in lines))
+        raise StudyError(_refusal(source, [f"  {line}" for line in lines]))
     return study
-
-
-def _unique_keys(loader: yaml.SafeLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-    seen: dict[Any, yaml.Mark] = {}
-    for key_node, _ in node.value:
-        if key_node.tag == "tag:yaml.org,2002:merge":
-            continue
-        key = loader.construct_object(key_node, deep=deep)
-        if key in seen:
-            raise StudyError(
-                f"{key_node.start_mark.name}: the key '{key}' stands twice, on lines {seen[key].line + 1} and "
-                f"{key_node.start_mark.line + 1}; keep one"
-            )
-        seen[key] = key_node.start_mark
-    loader.flatten_mapping(node)
-    return loader.construct_mapping(node, deep)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key given twice is an error instead of a silent overwrite."""
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_keys)
 
 
 def read_study(path: Path | str) -> Study:
     """Read and check one study file."""
     path = Path(path)
-    try:
-        with path.open() as stream:
-            raw = yaml.load(stream, _Loader)
-    except OSError as error:
-        raise StudyError(f"{path}: cannot be read ({error.strerror}); give the path of a study's YAML file") from None
-    except yaml.YAMLError as error:
-        raise StudyError(f"{path}: not valid YAML: {error}") from None
-    return load_study(raw, path.parent, str(path))
+    return load_study(read_yaml(path), path.parent, str(path))

@@ -25,7 +25,17 @@ from pydantic import (
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from pullback import registry
-from pullback.study.base import Capability, Closed, Label, Name, Split, Uniform, is_distribution, outside_path
+from pullback.study.base import (
+    Capability,
+    Closed,
+    Label,
+    Name,
+    Split,
+    Uniform,
+    expand_patterns,
+    is_distribution,
+    outside_path,
+)
 
 if TYPE_CHECKING:
     from pullback.study.families import Family
@@ -308,7 +318,8 @@ class ReaderSpec(Closed):
     kind: str
     files: dict[Split, Annotated[list[FileNames], Field(min_length=1)]] = Field(
         description="files of each split, relative to the working directory; $PULLBACK_DATA and other variables "
-        "expand. Of segy a list in the list is the files of one event"
+        "expand, and a pattern such as data/*.root stands for the files that there are, by name. Of segy a list in the "
+        "list is the files of one event"
     )
     entries: dict[Split, tuple[int | float, int | float]] = Field(
         default={},
@@ -337,6 +348,15 @@ class ReaderSpec(Closed):
         default=[-99.0, -999.0, -9999.0, -99999.0, -999999.0],
         description="numbers that stand for a missing value, where they lie far outside of a column's other values",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _files_of_patterns(cls, values: Any) -> Any:
+        for option in cls.NAMED & values.keys() if isinstance(values, dict) else ():
+            if isinstance(named := values[option], dict):
+                expanded = {split: expand_patterns(n) if isinstance(n, list) else n for split, n in named.items()}
+                values = {**values, option: expanded}
+        return values
 
     @model_validator(mode="after")
     def _each_entry_once(self) -> "ReaderSpec":

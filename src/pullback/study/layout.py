@@ -1,6 +1,5 @@
 """The contents of a study: families used on this machine, their splits, shards and files, results of each method."""
 
-import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -115,15 +114,15 @@ class Layout:
         """Number of shards of a split."""
         spec = self.family(problem, family)
         if spec.read:
-            return math.ceil(len(spec.read.files[cast(Split, split)]) / self._files_per_shard(problem, family))
+            return _pieces(len(spec.read.files[cast(Split, split)]), self._files_per_shard(problem, family))
         if spec.events_from:
             return 1
         events, block = self.events(problem, family, split)
-        return math.ceil(math.ceil(events / block) / self.blocks_per_shard(problem, block))
+        return _pieces(_pieces(events, block), self.blocks_per_shard(problem, block))
 
     def blocks_per_shard(self, problem: str, block: int) -> int:
         """Whole blocks of so many events that a shard holds."""
-        return math.ceil(self.study.problems[problem].size.shard / block)
+        return _pieces(self.study.problems[problem].size.shard, block)
 
     def _files_per_shard(self, problem: str, family: str) -> int:
         reader = self.reader(problem, family)
@@ -222,3 +221,8 @@ class Layout:
     def gives(self, problem: str) -> frozenset[Capability]:
         """Capabilities of a problem."""
         return self.study.problems[problem].spec.capabilities
+
+
+def _pieces(whole: int, size: int) -> int:
+    """Pieces of at most so much that a whole is cut into."""
+    return -(-whole // size)

@@ -2,15 +2,23 @@
 
 import logging
 import os
+import shlex
 import shutil
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from pullback.core.atomic import free_space
 from pullback.study import paths
-from pullback.study.config import StudyError
+from pullback.study.reading import StudyError
 
 LEAST_FREE_BYTES = 1_000_000
 """Snakemake needs this much for its locks and records, whatever the jobs need."""
+
+CLOCKS_DIFFER_SECONDS = 10
+"""Clocks of machines that share a disk may differ by this much: most jobs take longer."""
 
 
 def check_working_directory() -> None:
@@ -44,6 +52,25 @@ def check_writable(study: str) -> None:
     top = next(folder for folder in (results, *results.parents) if folder.exists())
     for folder in (top, *(child for child in top.glob("*") if child.is_dir() and top == results)):
         _refuse_read_only(folder)
+
+
+def refuse_future_dates(files: Iterable[Path | str]) -> None:
+    """Refuse inputs that are newer than now: of whatever is made from them Snakemake says that it is too old, and
+    deletes it with a training's checkpoints, when the job has run to its end.
+
+    Raises:
+        StudyError: naming the first such file.
+    """
+    now = time.time()
+    for file in files:
+        with suppress(OSError):
+            dated = max(os.stat(file).st_mtime, os.lstat(file).st_mtime)
+            if dated > now + CLOCKS_DIFFER_SECONDS:
+                when, here = (datetime.fromtimestamp(t).isoformat(" ", "seconds") for t in (dated, now))
+                raise StudyError(
+                    f"{file} is dated in the future ({when}; here it is {here}), and Snakemake would delete what is "
+                    f"made from it: touch {shlex.quote(str(file))}, or correct the clock"
+                )
 
 
 def _refuse_read_only(folder: Path) -> None:

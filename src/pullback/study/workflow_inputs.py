@@ -3,9 +3,9 @@
 Everything is lists of paths relative to the working directory; a list is empty where a job does without.
 """
 
+import glob
 import inspect
 import json
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -17,86 +17,12 @@ from pullback import registry
 from pullback.core.once import once
 from pullback.study import paths
 from pullback.study.base import Group, Split, job_digest
-from pullback.study.config import StudyError, load_study, read_study
 from pullback.study.job_params import Plan
 from pullback.study.model import Study
-from pullback.study.provenance import SOURCE, file_digest, manifest
+from pullback.study.provenance import file_digest, manifest
+from pullback.study.reading import StudyError
 from pullback.study.shifts import SimulatorShift
-
-
-def open_study(config: dict[str, Any], files: Iterable[Path | str], overridden: bool = False) -> Plan:
-    """The plan of the study that a run of Snakemake is about.
-
-    Args:
-        config: the config as Snakemake holds it.
-        files: the config files that it was read from: one.
-        overridden: whether keys were also given on the command line; the file alone is checked otherwise.
-
-    Raises:
-        StudyError: when the study is invalid, or given in more than one file.
-    """
-    found = [Path(os.path.relpath(file)) for file in files]
-    if len(found) != 1:
-        named = ", ".join(map(str, found)) or "none"
-        raise StudyError(f"a study is one config file; found {named}: give one with --configfile")
-    if overridden:
-        study = load_study(config, found[0].parent, str(found[0]))
-    else:
-        study = read_study(found[0])
-    return Plan(study, found[0].parent)
-
-
-def export_python_path() -> None:
-    """Let jobs in an environment of their own (``--sdm conda``) run this package, which the digests are of."""
-    if SOURCE.name == "src":
-        found = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-        os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(SOURCE), *filter(None, found)]))
-
-
-def set_up_jobs(threads: int) -> None:
-    """Environment of all jobs: threads of the linear algebra libraries, and memory that is kept once it was taken.
-
-    Every job runs beside others, so a library must not take all cores (and how many it takes changes last bits). A
-    network on a CPU frees and takes all its activations in every step: giving them back to the system each time costs
-    a fifth of the training (glibc; elsewhere the variables mean nothing). What the user has set stays.
-    """
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, str(threads))
-    os.environ.setdefault("MALLOC_MMAP_MAX_", "0")
-    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**31 - 1))
-
-
-DEFAULT_RATE = (100, 1)
-"""Snakemake's default of --max-jobs-per-timespan: jobs, seconds."""
-
-
-def choose_when_jobs_end(scheduler: Any) -> None:
-    """Remove Snakemake's default limit of the job rate; a limit set by the user stays.
-
-    Under any limit each job that ends leaves a timer that looks at all ready jobs again every second, for the rest of
-    the run: of a study with 470 jobs Snakemake itself came to take a core and more. Without a limit jobs are chosen
-    when one ends, which is when there is something to choose.
-
-    Args:
-        scheduler: Snakemake's, before it has chosen a job.
-    """
-    limiter = getattr(scheduler, "job_rate_limiter", None)
-    if limiter is not None and (limiter.max_jobs, limiter.timespan) == DEFAULT_RATE:
-        scheduler.job_rate_limiter = None
-
-
-def benchmark_unless_cached(workflow: Any, rule: str, path: str) -> None:
-    """Give a rule a benchmark, unless ``--cache`` is given: Snakemake does not allow both in one rule.
-
-    Args:
-        workflow: Snakemake's, where the rule is defined without a benchmark.
-        rule: its name.
-        path: of the benchmark, with the rule's wildcards.
-    """
-    if workflow.workflow_settings.cache is None:
-        found = workflow.get_rule(rule)
-        found.benchmark_modifier = workflow.modifier.path_modifier
-        found.benchmark = path
+from pullback.study.workdir import refuse_future_dates
 
 
 def one_of(names: Iterable[str | int]) -> str:
@@ -154,7 +80,8 @@ class Graph:
         scripts: the folder of the workflow's scripts.
 
     Raises:
-        StudyError: when a file that a simulator is made of is not there.
+        StudyError: a file that a simulator is made of is not there, or an outside file has a name or date that
+            Snakemake cannot take.
     """
 
     def __init__(self, plan: Plan, scripts: Path):
@@ -162,6 +89,8 @@ class Graph:
         self.study: Study = plan.study
         self.name = plan.study.study
         self.scripts = scripts
+        for head in self.families("read"):
+            _check_outside_files(plan, *head)
         self._own_files = {}
         for name, problem in plan.study.problems.items():
             said = f"problems.{name}: the simulator's file"
@@ -427,6 +356,27 @@ class Graph:
     def preflights(self) -> list[str]:
         """The pre-flight report of every problem."""
         return [paths.warmup(self.name, problem) for problem in self.study.problems]
+
+
+_WILDCARD = re.compile(r"\{\s*[.\w]+\s*(,[^{}]*)?\}")
+
+
+def _check_outside_files(plan: Plan, problem: str, family: str) -> None:
+    """Refuse names that Snakemake takes for patterns, patterns that no file matches, and files of the future."""
+    said = f"problems.{problem}.families.{family}.read"
+    for split in plan.splits(problem, family):
+        for shard in range(plan.shards(problem, family, split)):
+            where = problem, family, split, shard
+            for name in (*plan.outside_files(*where), *plan.outside_models(*where)):
+                if "://" in name:
+                    continue
+                if found := _WILDCARD.search(name):
+                    why = "Snakemake's mark of a wildcard: rename the file, or link to it under another name (ln -s)"
+                    why = "a variable that is not set: set it" if f"${found[0]}" in name else why
+                    raise StudyError(f"{said}: '{name}' has {found[0]} in it, {why}")
+                if glob.has_magic(name) and not Path(name).exists():
+                    raise StudyError(f"{said}: no file matches '{name}': correct the pattern, or list the files")
+                refuse_future_dates([name])
 
 
 def _digests(said: str, names: list[str]) -> tuple[tuple[str, str], ...]:

@@ -23,7 +23,7 @@ class HvaeSpec(SetContext):
 
     code: ClassVar[str] = "pullback.methods.amortised.hvae:Hvae"
 
-    latent: int = Field(default=4, ge=1, description="size of the event's latent")
+    latent: int = Field(default=4, ge=1, le=100_000, description="size of the event's latent")
     network: Mlp = Mlp()
     infer: Mapping[Name, AmortisedInfer] = Field(default={"default": AmortisedInfer()}, min_length=1)
 

@@ -209,7 +209,7 @@ class ParameterContext(Amortised):
 class SetContext(Amortised):
     """Context: an embedding of the set of observations."""
 
-    k: int = Field(default=8, ge=1, description="size of the embedding of the set")
+    k: int = Field(default=8, ge=1, le=100_000, description="size of the embedding of the set")
     set_encoder: SetEncoder = SetTransformer()
 
     def uses_set(self, infer: Infer) -> bool:

@@ -24,7 +24,7 @@ class VelocityGanSpec(Amortised):
     l1: float = Field(default=100.0, ge=0, description="weight of the absolute error, in standard deviations of x")
     l2: float = Field(default=100.0, ge=0, description="weight of the squared error; the critic's score has weight 1")
     critic_steps: int = Field(default=5, ge=1, description="steps of the critic before each of the generator's")
-    critic_width: int = Field(default=32, ge=4, description="channels of the critic's first layer")
+    critic_width: int = Field(default=32, ge=4, le=100_000, description="channels of the critic's first layer")
     infer: Mapping[Name, PointInfer] = Field(default={"default": PointInfer()}, min_length=1)
 
     @property

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 class DiffusionInfer(Infer):
     """Sampling of a diffusion prior: its probability-flow ODE by Euler steps."""
 
-    levels: int = Field(default=20, ge=2, description="noise levels of the ODE (Karras grid, rho = 7), then 0")
+    levels: int = Field(
+        default=20, ge=2, le=100_000, description="noise levels of the ODE (Karras grid, rho = 7), then 0"
+    )
 
 
 class EnkgInfer(DiffusionInfer):
