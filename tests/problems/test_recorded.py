@@ -137,6 +137,16 @@ def test_components_count_alike_whatever_their_size():
     assert "y has its components in the order t, eta, pt" in said(x, y[:, ::-1]), "x in another order is refused"
 
 
+def test_vectors_that_are_all_the_same():
+    class Constant(Jets):
+        def apply(self, x):
+            return np.full((len(x), 3), 5.0), np.ones(len(x), bool)
+
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    assert compare(Constant(), x, np.full((20, 3), 5.0), 0.02, generator(0)).agrees
+    assert "y is 1.2 times the simulation" in compare(Constant(), x, np.full((20, 3), 6.0), 0.02, generator(0)).summary
+
+
 def test_few_noisy_values_are_no_alarm():
     """Where one simulation takes long there are two pairs, and the noise of one may be far from that of the other."""
 

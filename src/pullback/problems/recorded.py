@@ -97,7 +97,9 @@ def compare(problem: Problem, x: np.ndarray, y: np.ndarray, tolerance: float, rn
     factor = _factor(signal, recorded[:n])
     unit, middle = _units(problem.y, signal)
     signal, again, recorded = signal / unit, again / unit, recorded / unit
-    size = float(np.linalg.norm((signal if problem.y.is_vector else recorded[:n]) - middle))
+    against = signal if problem.y.is_vector else recorded[:n]
+    # Vectors that are all the same have no spread.
+    size = float(np.linalg.norm(against - middle) or np.linalg.norm(against))
     noise = _misfit(again, signal, middle)
     noise = noise if np.isfinite(noise) else 0.0
     # Of few values the noise of one simulation may be far from that of the next.
