@@ -23,7 +23,7 @@ import numpy as np
 
 from pullback.problems import Field
 from pullback.readers.base import Block, Events, ReadError
-from pullback.study.kinds import ReaderSpec
+from pullback.study.reader_spec import ReaderSpec
 
 
 class Scale:
@@ -120,7 +120,7 @@ def test_it_reads_through_the_same_rule(folder):
             "toy.families.table.read.seperator: unknown key; did you mean 'separator'?",
         ),
         ({**FILES, "separator": "x"}, "toy.families.table.read.separator: found 'x', wanted another"),
-        ({**FILES, "kind": "./own.py:Scale"}, "wanted a class made from pullback.study.kinds.ReaderSpec"),
+        ({**FILES, "kind": "./own.py:Scale"}, "wanted a class made from pullback.study.reader_spec.ReaderSpec"),
         ({**FILES, "kind": "./none.py:Table"}, "toy.families.table.read.kind: there is no file"),
         (
             {**FILES, "kind": "segy"},

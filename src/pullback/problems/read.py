@@ -15,7 +15,8 @@ from pullback.problems.base import Problem, problem_of
 from pullback.problems.recorded import fitted_scale
 from pullback.readers.base import Block, Events, OutsideFile, ReadError
 from pullback.readers.invalid import invalid_events
-from pullback.study.kinds import FileNames, ReaderSpec, names_of, parse
+from pullback.study.kinds import parse
+from pullback.study.reader_spec import FileNames, ReaderSpec, names_of
 
 log = logging.getLogger("pullback")
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pullback.study.kinds import Span, is_fraction
+from pullback.study.reader_spec import Span, is_fraction
 
 
 class ReadError(ValueError):

@@ -19,7 +19,7 @@ from pullback.readers.coordinates import compare_coordinate
 from pullback.readers.field_units import Conversion, Units, conversion, refuse_out_of_bounds, units_of
 from pullback.readers.rock import is_section, told
 from pullback.study.base import Split
-from pullback.study.kinds import ReaderSpec
+from pullback.study.reader_spec import ReaderSpec
 
 __all__ = ["GathersAndModels", "Opened", "PairFiles", "Rows", "compare_coordinate", "compare_shape", "rows"]
 

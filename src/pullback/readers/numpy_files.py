@@ -6,7 +6,7 @@ from pydantic import Field as Option
 
 from pullback.readers.arrays import ArrayFiles
 from pullback.readers.gathers import WithModels
-from pullback.study.kinds import names_of
+from pullback.study.reader_spec import names_of
 
 
 class NumpyFiles(WithModels, ArrayFiles):

@@ -25,7 +25,8 @@ from pullback.readers.invalid import placeholders
 from pullback.readers.jets import Jets, match
 from pullback.readers.table import RootTable, open_root
 from pullback.study.base import canonical, job_digest
-from pullback.study.kinds import Message, Package, ReaderSpec
+from pullback.study.kinds import Message, Package
+from pullback.study.reader_spec import ReaderSpec
 
 if TYPE_CHECKING:
     from pullback.study.model import Problem

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from pullback.study.base import SPLITS, Closed, Name, Split, Sweep
-from pullback.study.kinds import Kind, ReaderSpec
+from pullback.study.kinds import Kind
+from pullback.study.reader_spec import ReaderSpec
 from pullback.study.shifts import Shift
 
 ReaderKind = Annotated[ReaderSpec, Kind("readers")]

@@ -5,8 +5,8 @@ from typing import Any, cast
 
 from pullback.study.base import SPLITS, Capability, Split
 from pullback.study.families import Family
-from pullback.study.kinds import ReaderSpec
 from pullback.study.model import Study, family_entries, family_models, parameter_files, resolve_fallback
+from pullback.study.reader_spec import ReaderSpec
 from pullback.study.shifts import SimulatorShift
 
 

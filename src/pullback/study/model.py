@@ -19,9 +19,9 @@ from pullback.study.kinds import (
     ProblemKind,
     folder_of,
     load_kind,
-    names_of,
     problem_kind,
 )
+from pullback.study.reader_spec import names_of
 
 MethodKind = Annotated[MethodSpec, Kind("methods")]
 PriorKind = Annotated[PriorSpec, Kind("priors")]

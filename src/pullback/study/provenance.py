@@ -45,6 +45,7 @@ NO_RESULT = frozenset(
         "registry",
         "study.kinds",
         "study.paths",
+        "study.reader_spec",
     )
 )
 _EXPORTS = frozenset({"__all__", "__version__"})
