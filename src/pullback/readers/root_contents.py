@@ -6,9 +6,19 @@ from typing import Any
 
 import numpy as np
 
+from pullback.readers import jet_values
 from pullback.readers.base import Inspection, ReadError
-from pullback.readers.branches import ANGLE_MAX, MASS_MAX, PT_MEDIAN_MAX
+from pullback.readers.jet_values import (
+    ANGLE_MAX,
+    MASS_MAX,
+    PT_MEDIAN_MAX,
+    PT_MEDIAN_MIN,
+    angle_unit,
+    momentum_unit,
+)
 from pullback.readers.table import RootTable, open_root
+from pullback.readers.units import factor
+from pullback.study.kinds import PLACEHOLDERS
 
 FIRST = 1000
 """Entries that ranges are taken from."""
@@ -70,8 +80,9 @@ def describe(path: Path) -> dict[str, Any]:
 
     Returns:
         ``format``, ``path``, and ``trees``: of each ``tree``, ``kind``, ``entries`` and ``columns``; of these ``name``,
-        ``type``, ``lists`` (whether an entry has a list of numbers), and ``range`` and ``median`` of the numbers; the
-        last three None where it holds no numbers or was not looked at. A tree that cannot be read has an ``error``.
+        ``type``, ``lists`` (whether an entry has a list of numbers), ``range`` of the numbers and ``median`` of their
+        sizes, but for zeros and placeholders; the last three None where it holds no numbers or was not looked at. A
+        tree that cannot be read has an ``error``.
 
     Raises:
         ReadError: no ROOT file, or damaged.
@@ -111,8 +122,9 @@ def _column(table: RootTable, name: str, with_values: bool) -> dict[str, Any]:
     values = values[np.isfinite(values)].astype(np.float64)
     if len(values):
         found["range"] = [float(values.min()), float(values.max())]
-        # Zeros pad arrays of fixed length.
-        found["median"] = float(np.median(values[values != 0])) if values.any() else 0.0
+        # Zeros and placeholders pad arrays of fixed length.
+        there = np.abs(values[(values != 0) & ~np.isin(values, [*jet_values.NONE, *PLACEHOLDERS])])
+        found["median"] = float(np.median(there)) if len(there) else 0.0
     return found
 
 
@@ -180,9 +192,12 @@ def _with_units(names: dict[str, str], columns: dict[str, dict[str, Any]]) -> di
     median = {feature: columns[name]["median"] or 0.0 for feature, name in names.items()}
     units = {}
     if median["pt"] > PT_MEDIAN_MAX:
-        units["pt"] = "MeV"
-    if "mass" in names and median["mass"] > (MASS_MAX * median["pt"] if "pt" not in units else PT_MEDIAN_MAX / 10):
-        units["mass"] = "MeV"
-    if max(map(abs, columns[names["phi"]]["range"] or [0.0])) > ANGLE_MAX:
-        units["phi"] = "deg"
+        units["pt"] = momentum_unit(median["pt"])
+    elif 0 < median["pt"] < PT_MEDIAN_MIN:
+        units["pt"] = "TeV"
+    pt = median["pt"] * (factor(units["pt"], "GeV") if "pt" in units else 1.0)
+    if "mass" in names and median["mass"] > MASS_MAX * pt > 0:
+        units["mass"] = momentum_unit(100 * median["mass"] / pt)
+    if median["phi"] > ANGLE_MAX:
+        units["phi"] = angle_unit(max(map(abs, columns[names["phi"]]["range"])))[0]
     return {**names, **({"units": units} if units else {})}
