@@ -24,6 +24,9 @@ ENTRY_BITS, JET_BITS = 36, 8
 NUMBERED_JET_BITS = 6
 """event_id of numbered collisions: ``number << 6 | jet``."""
 
+USUAL_UNKNOWN = 0.05
+"""Fraction of indices of `match` beyond the list of truth jets that is not warned of: NanoAOD stores hard ones only."""
+
 
 class JetSelection(ReaderSpec):
     """Which branches hold jets, and how they are selected and matched."""
@@ -294,7 +297,7 @@ class SelectedJets:
                 f"{path}: {beyond} of {named} indices in '{spec.match}' are out of range of the list of truth jets, "
                 f"wanted at most {spec.unknown_matches:.0%} (`unknown_matches`); `match` must number the jets of `x`"
             )
-        if beyond:
+        if beyond > USUAL_UNKNOWN * named:
             self.warnings.append(
                 f"{path}: {beyond} of {named} matched jets name a truth jet that is not stored: unmatched"
             )
