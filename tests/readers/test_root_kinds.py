@@ -117,6 +117,8 @@ def test_a_branch_that_counts_the_jets_of_arrays(tmp_path, branches, plain):
         events(tmp_path, counted)
     maps = {"y": {**MAP["y"], "count": "nJet"}, "x": {**MAP["x"], "count": "nGen"}}
     np.testing.assert_array_equal(events(tmp_path, counted, **maps)["x"], plain["x"])
+    read_as = propose(describe(tmp_path / "a.root"))
+    assert (read_as["y"]["count"], "count" in read_as["x"]) == ("nJet", False)
     with pytest.raises(ReadError, match="'genWeight' holds no whole number"):
         events(tmp_path, counted, y={**MAP["y"], "count": "genWeight"})
     with pytest.raises(ReadError, match=r"no branch 'nJets'.*did you mean 'nJet'"):

@@ -1,7 +1,7 @@
 """The branch map of jets, and its columns read in GeV and radians."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import takewhile
 from typing import Annotated, Literal, NamedTuple
 
@@ -96,11 +96,16 @@ def _is_unit(found: str, wanted: str) -> bool:
         return False
 
 
-def _beginning(names: Iterable[str]) -> str:
-    """What all names begin with."""
-    return "".join(
-        letters[0] for letters in takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
-    )
+def counter_of(names: Iterable[str], is_there: Callable[[str], bool]) -> str | None:
+    """The branch whose name says that it counts the jets of some branches; None where there is none.
+
+    Args:
+        names: of the branches.
+        is_there: whether there is a branch.
+    """
+    alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    stem = "".join(letters[0] for letters in alike).rstrip("_. ")
+    return next((name for form in COUNTERS if stem and is_there(name := form.format(stem))), None)
 
 
 class ReadJets(NamedTuple):
@@ -208,9 +213,7 @@ class JetColumns:
         self, column: Column, counts: np.ndarray, empty: np.ndarray, start: int, stop: int
     ) -> np.ndarray:
         """Places beyond the number of jets that `count` says (jet,); refused where a branch of its name has another."""
-        stem = _beginning(self.columns.values()).rstrip("_. ")
-        named = [name for name in (form.format(stem) for form in COUNTERS) if stem and self.table.has(name)]
-        name = self.count or (named[0] if named and column.fixed else None)
+        name = self.count or (counter_of(self.columns.values(), self.table.has) if column.fixed else None)
         if name is None:
             return np.zeros(len(empty), bool)
         number = self.table.numbers(name, start, stop)

@@ -157,7 +157,7 @@ class RootTable:
                 absent = ak.to_numpy(ak.is_none(values))
                 values = ak.fill_none(values, [], axis=0)
                 counts = ak.to_numpy(ak.num(values)).astype(np.int64)
-                fixed |= length >= ALIKE and counts.min() == counts.max() > 1
+                fixed |= length >= ALIKE and bool(counts.min() == counts.max() > 1)
                 values = ak.flatten(values)
             missing = ak.to_numpy(ak.is_none(values))
             flat = np.asarray(ak.to_numpy(ak.fill_none(values, 0) if missing.any() else values))
