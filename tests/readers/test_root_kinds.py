@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("uproot", reason="pip install 'pullback[hep]'")
 import awkward as ak
 import uproot
+from pydantic import ValidationError
 from rootfiles import MAP, collisions, read_job, write
 
 from pullback.ensembles.store import EnsembleReader
@@ -150,12 +151,20 @@ def test_quantities_that_look_like_others_are_warned_of(tmp_path, branches, capl
     assert words in caplog.text
 
 
+def test_a_branch_is_named_once():
+    spec = {**MAP, "files": {}}
+    with pytest.raises(ValidationError, match="the branch 'Jet_phi' is named for two quantities"):
+        RootFiles.model_validate({**spec, "y": {**MAP["y"], "eta": "Jet_phi"}})
+    ((key, text),) = RootFiles.model_validate({**spec, "x": {**MAP["x"], "mass": "Jet_mass"}}).check(None)
+    assert (key, text) == ("x", "names the branch 'Jet_mass' of `y`: name those of the truth")
+
+
 REFUSED = [
     (both("pt", lambda pt: pt * 1e6), {}, "it looks like keV: give `units: keV`"),
     (both("mass", lambda m: m * 1e6), {}, "it looks like keV: give `units: {mass: keV}`"),
     (both("phi", lambda p: p * 1000), {}, "it looks like milliradians: give `units: mrad`"),
     (both("eta", lambda e: np.degrees(2 * np.arctan(np.exp(-e)))), {}, "wanted pseudorapidities; name the branch"),
-    (dict, {"y": {**MAP["y"], "pt": "Jet_eta"}}, "'Jet_eta' is not positive for .* wanted pT; correct the branch map"),
+    (dict, {"y": {"pt": "Jet_eta", "eta": "Jet_mass", "phi": "Jet_phi"}}, "'Jet_eta' is not positive for .* wanted pT"),
     (both("eta", lambda e: e > 0), {}, "branch 'Jet_eta' holds bool.., wanted a list per entry, of numbers"),
     (lambda b: {**b, "n": np.arange(60) // 2}, {"event": "n"}, r"in entry \d+ and in entry \d+, wanted each number"),
 ]  # fmt: skip

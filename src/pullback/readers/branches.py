@@ -6,7 +6,7 @@ from itertools import takewhile
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
-from pydantic import Field, WithJsonSchema, field_validator
+from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
 from pullback.core.angles import wrap
 from pullback.readers import jet_values
@@ -81,6 +81,13 @@ class Branches(Closed):
         for quantity, unit in value.items():
             factor(unit, WANTED[quantity])
         return value
+
+    @model_validator(mode="after")
+    def _each_branch_once(self) -> "Branches":
+        names = list(self.columns.values())
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"the branch '{twice[0]}' is named for two quantities: name another for one of them")
+        return self
 
     @property
     def columns(self) -> dict[str, str]:

@@ -71,9 +71,11 @@ class RootFiles(JetSelection):
         return {**value, "files": {**files, **local}, **({"tree": trees.pop()} if trees else {})}
 
     def check(self, problem: "Problem") -> Iterator[Message]:
-        """A factor on all of y is none on jets."""
+        """A factor on all of y is none on jets, and truth is in other branches than observations."""
         if self.scale != 1:
             yield "scale", "a factor on all of y would stretch angles, too: convert by `units` of the branch map"
+        if self.x and (shared := set(self.x.columns.values()) & set(self.y.columns.values())):
+            yield "x", f"names the branch '{min(shared)}' of `y`: name those of the truth"
 
     @contextmanager
     def open(self, problem: Any, file: OutsideFile) -> Iterator[Events]:

@@ -295,7 +295,8 @@ class SelectedJets:
         if beyond > spec.unknown_matches * named:
             raise ReadError(
                 f"{path}: {beyond} of {named} indices in '{spec.match}' are out of range of the list of truth jets, "
-                f"wanted at most {spec.unknown_matches:.0%} (`unknown_matches`); `match` must number the jets of `x`"
+                f"wanted at most {spec.unknown_matches:.0%} (`unknown_matches`); `match` must number "
+                "the jets of `x` from 0 on"
             )
         if beyond > USUAL_UNKNOWN * named:
             self.warnings.append(
