@@ -9,7 +9,6 @@ import numpy as np
 from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
 from pullback.core.angles import wrap
-from pullback.readers import jet_values
 from pullback.readers.base import ReadError
 from pullback.readers.invalid import placeholders
 from pullback.readers.jet_values import (
@@ -17,10 +16,13 @@ from pullback.readers.jet_values import (
     ETA_MAX,
     MANY,
     MASS_MAX,
+    NONE,
     PT_MEDIAN_MAX,
     PT_MEDIAN_MIN,
     angle_unit,
     momentum_unit,
+    not_a_jets,
+    out_of_range,
     suspicions,
 )
 from pullback.readers.jets import Jets
@@ -95,6 +97,11 @@ class Branches(Closed):
         found = {"pt": self.pt, "eta": self.eta, "phi": self.phi, "mass": self.mass}
         return {quantity: name for quantity, name in found.items() if name}
 
+    @property
+    def named(self) -> list[str]:
+        """All branches of the map."""
+        return [*self.columns.values(), *filter(None, [self.count])]
+
 
 def _is_unit(found: str, wanted: str) -> bool:
     try:
@@ -147,7 +154,7 @@ class JetColumns:
 
     def __init__(self, table: RootTable, branches: Branches, listed: list[float], warnings: list[str]):
         self.table, self.columns, self.count = table, branches.columns, branches.count
-        self.listed = [*listed, *jet_values.NONE]
+        self.listed = [*listed, *NONE]
         self.units = {str(quantity): unit for quantity, unit in branches.units.items()}
         self._warnings = warnings
         self._suspected: set[str] = set()
@@ -175,7 +182,7 @@ class JetColumns:
             for what, where in self._no_values(quantity, column, features[:, number]):
                 wrong[self.columns[quantity], what] = where
         missing = self._any(wrong)
-        beyond = {self.columns[of]: bad for of, bad in jet_values.out_of_range(features).items() if of in self.columns}
+        beyond = {self.columns[of]: bad for of, bad in out_of_range(features).items() if of in self.columns}
         empty = (features[:, 0] == 0) & ~columns[0].missing
         if columns[0].fixed:
             # No jet has one without pT, and nothing or zeros elsewhere.
@@ -212,8 +219,8 @@ class JetColumns:
         yield "missing (None)", column.missing
         yield "not finite", ~finite & ~column.missing
         listed = np.isin(column.values, self.listed)
-        far = placeholders(column.values, self.listed) & ~np.isin(column.values, jet_values.NONE)
-        known = (listed & jet_values.not_a_jets(quantity, values)) | far
+        far = placeholders(column.values, self.listed) & ~np.isin(column.values, NONE)
+        known = (listed & not_a_jets(quantity, values)) | far
         yield "a placeholder", known & finite & ~column.missing
 
     def _beyond_counter(

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from pullback.readers import jet_values
 from pullback.readers.base import Inspection, ReadError
 from pullback.readers.branches import counter_of
 from pullback.readers.jet_values import (
     ANGLE_MAX,
     MASS_MAX,
+    NONE,
     PT_MEDIAN_MAX,
     PT_MEDIAN_MIN,
     angle_unit,
@@ -127,7 +127,7 @@ def _column(table: RootTable, name: str, with_values: bool) -> dict[str, Any]:
     if len(values):
         found["range"] = [float(values.min()), float(values.max())]
         # Zeros and placeholders pad arrays of fixed length.
-        there = np.abs(values[(values != 0) & ~np.isin(values, [*jet_values.NONE, *PLACEHOLDERS])])
+        there = np.abs(values[(values != 0) & ~np.isin(values, [*NONE, *PLACEHOLDERS])])
         found["median"] = float(np.median(there)) if len(there) else 0.0
     return found
 

@@ -88,10 +88,8 @@ class JetSelection(ReaderSpec):
 
     def branches(self, with_truth: bool) -> list[str]:
         """The branches that are read; without truth, those of observations only."""
-        truth = (
-            [*(self.x.columns.values() if self.x else ()), self.x and self.x.count, self.match] if with_truth else []
-        )
-        return [*self.y.columns.values(), *filter(None, (self.y.count, *truth, self.weight, self.event))]
+        truth = [*(self.x.named if self.x else ()), self.match] if with_truth else []
+        return [*self.y.named, *filter(None, (*truth, self.weight, self.event))]
 
 
 class SelectedJets:
