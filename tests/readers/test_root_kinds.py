@@ -151,6 +151,14 @@ def test_quantities_that_look_like_others_are_warned_of(tmp_path, branches, capl
     assert words in caplog.text
 
 
+@pytest.mark.parametrize("kind", ["TTree", "RNTuple"])
+def test_names_with_dots(tmp_path, branches, plain, kind):
+    dotted = {name.replace("_", "."): values for name, values in branches.items()}
+    maps = {of: {key: name.replace("_", ".") for key, name in MAP[of].items()} for of in ("x", "y")}
+    found = events(tmp_path, dotted, kind, **maps, match="Jet.genJetIdx")
+    np.testing.assert_array_equal(found["x"], plain["x"])
+
+
 def test_a_branch_is_named_once():
     spec = {**MAP, "files": {}}
     with pytest.raises(ValidationError, match="the branch 'Jet_phi' is named for two quantities"):

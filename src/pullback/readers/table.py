@@ -138,7 +138,7 @@ class RootTable:
         try:
             self._compare_checksums(name)
             with np.errstate(all="ignore"):
-                values = self._branch(name).array(entry_start=start, entry_stop=stop, library="ak")
+                values = self._values(name, start, stop)
             length = len(values)
         except ReadError:
             raise
@@ -167,6 +167,17 @@ class RootTable:
         if not usable:
             raise ReadError(f"{self.path}: branch '{name}' holds {values.type}, wanted numbers; name another")
         return Column(np.ma.getdata(flat), missing, counts, fixed, absent)
+
+    def _values(self, name: str, start: int, stop: int) -> Any:
+        """Some entries of a column as uproot gives them."""
+        if self._has_dot(name):
+            found = self._table.arrays(filter_name=lambda each: each == name, entry_start=start, entry_stop=stop)
+            return found[name]
+        return self._branch(name).array(entry_start=start, entry_stop=stop, library="ak")
+
+    def _has_dot(self, name: str) -> bool:
+        """Whether a field has a dot in its name: uproot (5.7) alone takes what is before it for a record."""
+        return self.format == "RNTuple" and "." in name and name in self.names
 
     def numbers(self, name: str, start: int, stop: int) -> Column:
         """A column with one number for each entry; ``name[i]`` is the i-th of a vector, from 0 on."""
@@ -227,7 +238,9 @@ class RootTable:
             return
         self._compared.add(name)
         digest = require("xxhash", "hep").xxh3_64_digest
-        columns = {int(number) for number in _COLUMN.findall(str(self._branch(name).to_akform()[0].to_json()))}
+        one = {"filter_name": lambda each: each == name}
+        form = self._table.to_akform(**one) if self._has_dot(name) else self._branch(name).to_akform()
+        columns = {int(number) for number in _COLUMN.findall(str(form[0].to_json()))}
         lists = [
             cluster[column] for cluster in self._table.page_link_list for column in columns if column < len(cluster)
         ]
