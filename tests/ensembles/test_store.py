@@ -108,6 +108,14 @@ def test_an_index_survives_moving_the_folder(tmp_path):
     assert EnsembleReader(tmp_path / "new/train.h5").read("y").shape == (N, 2)
 
 
+def test_an_event_in_two_shards_is_an_error(tmp_path):
+    with pytest.raises(
+        StoreError, match=r"shard-000.h5 and .*shard-001.h5: both have an event_id 20, wanted each once"
+    ):
+        write_split(tmp_path, [(0, 30), (20, 60)])
+    assert not (tmp_path / "train.h5").exists()
+
+
 def test_a_missing_shard_is_an_error_not_a_fill_value(tmp_path):
     index = write_split(tmp_path, [(0, 30), (30, 60)])
     (tmp_path / "train/shard-001.h5").unlink()

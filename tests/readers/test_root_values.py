@@ -113,10 +113,10 @@ def test_jets_below_the_cut_are_no_events_that_are_left_out(tmp_path, branches, 
 
 
 def test_a_value_is_a_placeholder_where_the_study_lists_it(tmp_path, branches):
-    source = write(tmp_path / "a.root", put(branches, "Jet_eta", matched(branches, 3), -9.0))
+    source = write(tmp_path / "a.root", put(branches, "Jet_eta", matched(branches, 3), -7.0))
     read(read_job(), [source], [], tmp_path / "a.h5")
     with pytest.raises(ReadError, match=r"'Jet_eta' is a placeholder.*`placeholders` lists"):
-        read(read_job({**MAP, "placeholders": [-9]}), [source], [], tmp_path / "b.h5")
+        read(read_job({**MAP, "placeholders": [-7]}), [source], [], tmp_path / "b.h5")
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ UNITS = [
     (
         {"pt": 1e6, "mass": 1e3, "phi": DEGREES},
         with_units({"pt": "keV", "mass": "MeV/c^2", "phi": "deg"}, "x", "y"),
-        "looks like MeV",
+        "looks like keV: give `units: keV`",
     ),
 ]
 

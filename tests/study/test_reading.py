@@ -3,10 +3,11 @@
 import shutil
 from pathlib import Path
 from runpy import run_module
+from types import SimpleNamespace
 
 import pytest
 
-from pullback.study import StudyError, load_study, read_study
+from pullback.study import StudyError, load_study, opening, read_study
 from pullback.study.reading import from_command_line, parse_yaml, refuse_repeated_flags
 
 
@@ -113,6 +114,16 @@ def test_make_run_reads_the_study_before_snakemake_does(tmp_path, monkeypatch, c
     (tmp_path / "results/tiny/report/index.html").touch()
     run_module("pullback.study", run_name="__main__")
     assert capsys.readouterr().out == f"The report of the last run: {tmp_path}/results/tiny/report/index.html\n"
+
+
+def test_a_config_that_contains_itself_is_left_to_the_file():
+    """Comparing it with what Snakemake read has no end; reading the file names the line."""
+    inner, outer = {}, {}
+    inner["a"], outer["a"] = inner, outer
+    settings = SimpleNamespace(configfiles=[], replace_workflow_config=False, overwrite_config={"b": inner})
+    workflow = SimpleNamespace(config_settings=settings, configfiles=[])
+    assert not opening._was_changed(workflow, {"b": outer})
+    assert opening._was_changed(workflow, {"b": 1})
 
 
 def test_an_option_of_which_snakemake_takes_the_last_is_refused():

@@ -42,7 +42,7 @@ def inspect(file: Path, plot: Path | None) -> None:
     click.echo(table(found.lines))
     if found.read is not None:
         click.echo("\nread:")
-        text = yaml.safe_dump(found.read, sort_keys=False, default_flow_style=None, width=100)
+        text = yaml.safe_dump(found.read, sort_keys=False, default_flow_style=None, width=100, allow_unicode=True)
         click.echo("".join(f"  {line}\n" for line in text.splitlines()), nl=False)
     else:
         click.echo(f"\nno block `read` follows from it{': ' + found.hint if found.hint else ''}")

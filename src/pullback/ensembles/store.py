@@ -176,9 +176,11 @@ def index_ensemble(job: str, shards: Sequence[Path | str], out: Path | str) -> N
         out: the index file.
 
     Raises:
-        StoreError: a shard is missing, damaged, not like the others, or of another config; no index is written.
+        StoreError: a shard is missing, damaged, not like the others, or of another config, or two have an event of one
+            number; no index is written.
     """
     with piece_index(job, "shards", EnsembleReader, shards, out) as (file, readers, extra):
+        _refuse_numbers_twice(readers)
         first = readers[0]
         for field in (first.y, first.x):
             if field is not None:
@@ -190,6 +192,22 @@ def index_ensemble(job: str, shards: Sequence[Path | str], out: Path | str) -> N
             extra["ensemble_offset"] = np.concatenate([*offsets, starts[-1:]])
             extra["theta"] = np.concatenate([r.theta for r in readers])  # type: ignore[misc]
             _write_sweep(file, extra["ensemble_offset"], extra["theta"], first.theta_names)
+
+
+def _refuse_numbers_twice(readers: Sequence[EnsembleReader]) -> None:
+    """Events are known by their number: draws of one would be taken for those of another."""
+    if len(readers) == 1:
+        return  # The numbers within a file are the reader's or the simulator's own.
+    number = np.concatenate([each.read("event_id") for each in readers])
+    order = np.argsort(number, kind="stable")
+    twice = np.flatnonzero(np.diff(number[order]) == 0)
+    if twice.size:
+        shard = np.repeat(np.arange(len(readers)), [each.n for each in readers])
+        one, other = (readers[shard[row]].path for row in order[twice[0] : twice[0] + 2])
+        raise StoreError(
+            f"{one} and {other}: both have an event_id {number[order[twice[0]]]}, wanted each once in a split. Where "
+            "files number their collisions (`event`) alike, leave `event` out"
+        )
 
 
 class PosteriorWriter(PieceWriter):

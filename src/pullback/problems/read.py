@@ -14,7 +14,7 @@ from pullback.ensembles.store import EnsembleWriter
 from pullback.problems.base import Problem, problem_of
 from pullback.problems.recorded import fitted_scale
 from pullback.readers.base import Block, Events, OutsideFile, ReadError
-from pullback.readers.invalid import invalid_events
+from pullback.readers.invalid import invalid_events, refuse_too_many
 from pullback.study.kinds import parse
 from pullback.study.reader_spec import FileNames, ReaderSpec, names_of
 
@@ -156,13 +156,7 @@ def valid_blocks(
         place += len(wrong)
         kept += int((~wrong).sum())
         yield _rows(block, ~wrong, scale if reader.scale == "fit" else reader.scale)
-    lost = sum(events.left_out.values())
-    if lost > reader.invalid_fraction * (lost + kept):
-        said = ", ".join(f"{count} because {reason}" for reason, count in events.left_out.items())
-        raise ReadError(
-            f"{file.path}: {lost} of {lost + kept} events are not valid ({said}), wanted at most "
-            f"{reader.invalid_fraction:.0%}: check the file, or raise read.invalid_fraction"
-        )
+    refuse_too_many(file.path, events.left_out, kept, reader.invalid_fraction)
     if not kept:
         raise ReadError(f"{file.path}: there are no events, wanted at least one: leave the file out of the study")
 

@@ -14,8 +14,9 @@ import numpy as np
 from pullback.core.angles import wrap
 from pullback.core.optional import MissingExtraError, require
 from pullback.problems.reweighting import choose
+from pullback.readers.branches import Branches
 from pullback.readers.jets import X_FIELD, Y_FIELD
-from pullback.readers.root import Branches, RootFiles
+from pullback.readers.root import RootFiles
 from pullback.simulators import detector
 from pullback.simulators.collider_settings import PT_MIN_TRUTH, UnfoldingParams, UnfoldingSimulator
 from pullback.study.kinds import Message

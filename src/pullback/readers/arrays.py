@@ -74,11 +74,14 @@ class ArrayFiles(PairFiles):
         here = stack.enter_context(opened(file.path, self.formats))
         y, how_y, of_y = self._field(file.path, here, problem.y, alone=file.model is not None or not file.has_truth)
         n, said = how_y.events(y), how_y.said
-        weight, group = self._weight(file, here, n), self._group(file.path, here, n)
-        warnings = tuple(
-            f"{file.path}: '{name}' is not read: if it is the weight of events, say read.weight: {name}"
-            for name in ("weight", "weights")
-            if name in here and self.weight is None
+        (weight, unequal), group = self._weight(file, here, n), self._group(file.path, here, n)
+        warnings = (
+            *unequal,
+            *(
+                f"{file.path}: '{name}' is not read: if it is the weight of events, say read.weight: {name}"
+                for name in ("weight", "weights")
+                if name in here and self.weight is None
+            ),
         )
         if not file.has_truth:
             return Arrays(n, _rows(y, how_y), None, of_y, None, said, weight, group, warnings)
@@ -96,9 +99,10 @@ class ArrayFiles(PairFiles):
         said = tuple(dict.fromkeys((*said, *how_x.said)))
         return Arrays(n, _rows(y, how_y), _rows(x, how_x), of_y, of_x, said, weight, group, warnings)
 
-    def _weight(self, file: OutsideFile, arrays: dict[str, Variable], n: int) -> np.ndarray | None:
+    def _weight(self, file: OutsideFile, arrays: dict[str, Variable], n: int) -> tuple[np.ndarray | None, list[str]]:
+        """The weights of all events, and warnings of those that are read."""
         if self.weight is None:
-            return None
+            return None, []
         found = _column(file.path, arrays, "weight", self.weight, n).astype(np.float64)
         first, last = file.span(n)
         part = found[first:last]
@@ -107,8 +111,7 @@ class ArrayFiles(PairFiles):
             raise ReadError(f"{file.path}: '{self.weight}' of event {entry} is not finite: repair it")
         weights = Weights(file.path, self.weight, file.split, ("events", "events"))
         weights.add(part, np.arange(first, last), np.ones(len(part), bool))
-        weights.check()
-        return found
+        return found, weights.check()
 
     def _group(self, path: Path, arrays: dict[str, Variable], n: int) -> np.ndarray | None:
         if self.group is None:

@@ -1,14 +1,11 @@
 """Event weights of a file: refused where nothing can be learned from them, warned of where one decides all."""
 
-import logging
 from pathlib import Path
 
 import numpy as np
 
 from pullback.core.particles import effective_size
 from pullback.readers.base import ReadError
-
-log = logging.getLogger("pullback")
 
 JUDGED = ("test", "reference")
 """Splits whose events are compared as distributions."""
@@ -48,8 +45,11 @@ class Weights:
         self._entry.append(entry)
         self._used.append(used)
 
-    def check(self) -> None:
+    def check(self) -> list[str]:
         """Compare the weights of the whole file with each other.
+
+        Returns:
+            Warnings.
 
         Raises:
             ReadError: they sum to zero or less.
@@ -68,10 +68,12 @@ class Weights:
                 f"{self.path}: the weights in '{self.name}' of {len(share)} {self.of_used} sum to "
                 f"{share.sum() * top:.3g}, wanted more than zero; name others in `weight`, or leave it out"
             )
-        if top > LARGEST * (median := float(np.median(size))):
-            log.warning(
-                "%s: the largest weight in '%s', %.4g in entry %d, is far above the median, %.4g: the effective sample "
-                "size is %.1f of %d %s",
-                self.path, self.name, weight[np.argmax(size)], entry[np.argmax(size)], median,
-                effective_size(size), len(weight), self.of,
-            )  # fmt: skip
+        median = float(np.median(size))
+        if top <= LARGEST * median:
+            return []
+        row = int(np.argmax(size))
+        return [
+            f"{self.path}: the largest weight in '{self.name}', {weight[row]:.4g} in entry {entry[row]}, is far above "
+            f"the median, {median:.4g}: the effective sample size is {effective_size(size):.1f} of {len(weight)} "
+            f"{self.of}"
+        ]

@@ -1,6 +1,11 @@
 """Values that are none: NaN, infinity, and numbers that stand for a missing value."""
 
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
+
+from pullback.readers.base import ReadError
 
 FAR = 10.0
 """A placeholder lies outside the other values by this many times their range between the quartiles."""
@@ -48,3 +53,21 @@ def invalid_events(values: np.ndarray, listed: list[float], is_vector: bool) -> 
             if np.abs(values[found]).min() > FAR * others.max(initial=0):
                 missing |= found.reshape(len(values), -1).any(axis=1)
     return {"not finite": wrong, "a placeholder": missing & ~wrong}
+
+
+def refuse_too_many(path: Path, left_out: Counter[str], kept: int, fraction: float) -> None:
+    """Raise a ReadError where more than a fraction of a file's events is left out.
+
+    Args:
+        path: of the file.
+        left_out: events, by reason.
+        kept: the other events.
+        fraction: `ReaderSpec.invalid_fraction`.
+    """
+    lost = left_out.total()
+    if lost > fraction * (lost + kept):
+        said = ", ".join(f"{count} because {reason}" for reason, count in left_out.items())
+        raise ReadError(
+            f"{path}: {lost} of {lost + kept} events are not valid ({said}), wanted at most {fraction:.0%}: check the "
+            "file, or raise read.invalid_fraction"
+        )

@@ -7,8 +7,19 @@ from typing import Any
 import numpy as np
 
 from pullback.readers.base import Inspection, ReadError
-from pullback.readers.branches import ANGLE_MAX, MASS_MAX, PT_MEDIAN_MAX
+from pullback.readers.branches import counter_of
+from pullback.readers.jet_values import (
+    ANGLE_MAX,
+    MASS_MAX,
+    NONE,
+    PT_MEDIAN_MAX,
+    PT_MEDIAN_MIN,
+    angle_unit,
+    momentum_unit,
+)
 from pullback.readers.table import RootTable, open_root
+from pullback.readers.units import factor
+from pullback.study.reader_spec import PLACEHOLDERS
 
 FIRST = 1000
 """Entries that ranges are taken from."""
@@ -59,7 +70,9 @@ def _plots(path: Path, read: dict[str, Any]) -> dict[str, np.ndarray]:
     """The values of the branches that a block names, in the first entries."""
     plots = {}
     with RootTable(path, read["tree"]) as table:
-        for name in (name for of in ("y", "x") for key, name in read.get(of, {}).items() if key != "units"):
+        for name in (
+            name for of in ("y", "x") for key, name in read.get(of, {}).items() if key not in ("units", "count")
+        ):
             column = table.column(name, 0, min(FIRST, table.entries))
             plots[name] = column.values[~column.missing].astype(np.float64)
     return plots
@@ -70,8 +83,9 @@ def describe(path: Path) -> dict[str, Any]:
 
     Returns:
         ``format``, ``path``, and ``trees``: of each ``tree``, ``kind``, ``entries`` and ``columns``; of these ``name``,
-        ``type``, ``lists`` (whether an entry has a list of numbers), and ``range`` and ``median`` of the numbers; the
-        last three None where it holds no numbers or was not looked at. A tree that cannot be read has an ``error``.
+        ``type``, ``lists`` (whether an entry has a list of numbers), ``range`` of the numbers and ``median`` of their
+        sizes, but for zeros and placeholders; these three None where it holds no numbers or was not looked at; and
+        ``fixed``, whether all entries have arrays of one length. A tree that cannot be read has an ``error``.
 
     Raises:
         ReadError: no ROOT file, or damaged.
@@ -100,19 +114,21 @@ def _may_be_mapped(name: str) -> bool:
 
 def _column(table: RootTable, name: str, with_values: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"name": name, "type": table.typename(name), "lists": None, "range": None, "median": None}
+    found["fixed"] = False
     if not with_values:
         return found
     try:
         column = table.column(name, 0, min(FIRST, table.entries))
     except ReadError:
         return found
-    found["lists"] = column.counts is not None
+    found["lists"], found["fixed"] = column.counts is not None, column.fixed
     values = column.values[~column.missing]
     values = values[np.isfinite(values)].astype(np.float64)
     if len(values):
         found["range"] = [float(values.min()), float(values.max())]
-        # Zeros pad arrays of fixed length.
-        found["median"] = float(np.median(values[values != 0])) if values.any() else 0.0
+        # Zeros and placeholders pad arrays of fixed length.
+        there = np.abs(values[(values != 0) & ~np.isin(values, [*NONE, *PLACEHOLDERS])])
+        found["median"] = float(np.median(there)) if len(there) else 0.0
     return found
 
 
@@ -177,12 +193,18 @@ def _is_match(column: dict[str, Any], stem: str) -> bool:
 
 def _with_units(names: dict[str, str], columns: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """A branch map, with the units that its values suggest."""
+    counter = counter_of(names.values(), columns.__contains__)
+    if counter and columns[names["pt"]].get("fixed"):
+        return {**names, "count": counter}  # The values beyond are none, so that they say nothing of units.
     median = {feature: columns[name]["median"] or 0.0 for feature, name in names.items()}
     units = {}
     if median["pt"] > PT_MEDIAN_MAX:
-        units["pt"] = "MeV"
-    if "mass" in names and median["mass"] > (MASS_MAX * median["pt"] if "pt" not in units else PT_MEDIAN_MAX / 10):
-        units["mass"] = "MeV"
-    if max(map(abs, columns[names["phi"]]["range"] or [0.0])) > ANGLE_MAX:
-        units["phi"] = "deg"
+        units["pt"] = momentum_unit(median["pt"])
+    elif 0 < median["pt"] < PT_MEDIAN_MIN:
+        units["pt"] = "TeV"
+    pt = median["pt"] * (factor(units["pt"], "GeV") if "pt" in units else 1.0)
+    if "mass" in names and median["mass"] > MASS_MAX * pt > 0:
+        units["mass"] = momentum_unit(100 * median["mass"] / pt)
+    if median["phi"] > ANGLE_MAX:
+        units["phi"] = angle_unit(max(map(abs, columns[names["phi"]]["range"])))[0]
     return {**names, **({"units": units} if units else {})}

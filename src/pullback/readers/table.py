@@ -7,7 +7,7 @@ import difflib
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from pullback.core.optional import require
 from pullback.readers.base import ReadError, short
 
 CHUNK_ENTRIES = 50_000
+ALIKE = 20
+"""Lists of so many entries that all have one length, above 1, are arrays of a fixed length."""
 _ELEMENT = re.compile(r"(.+)\[(\d+)\]")
 """One of a vector: ``LHEPdfWeight[3]``."""
 _COLUMN = re.compile(r"column-(\d+)")
@@ -33,13 +35,23 @@ class Column:
         values: numbers (value,); 0 where there is none.
         missing: where an optional column has no value (value,).
         counts: values of each entry (entry,); None where each has one.
-        fixed: whether each entry has an array of the same length.
+        fixed: whether each entry has an array of the same length, by its type or as it is.
+        absent: entries whose list is missing, with 0 values (entry,); empty where each has one value.
     """
 
     values: np.ndarray
     missing: np.ndarray
     counts: np.ndarray | None = None
     fixed: bool = False
+    absent: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+
+    def without(self, entries: np.ndarray) -> "Column":
+        """No values in some entries (entry,) of a column of lists."""
+        assert self.counts is not None
+        kept = ~np.repeat(entries, self.counts)
+        return replace(
+            self, values=self.values[kept], missing=self.missing[kept], counts=np.where(entries, 0, self.counts)
+        )
 
 
 class RootTable:
@@ -60,7 +72,7 @@ class RootTable:
         key = _find(tables, tree)
         if key is None:
             self._file.close()
-            has = ", ".join(f"{each.partition(';')[0]} ({kind})" for each, kind in tables.items()) or "none at all"
+            has = ", ".join(f"{_said(each, tables)} ({kind})" for each, kind in tables.items()) or "none at all"
             raise ReadError(f"{self.path}: there is no TTree or RNTuple '{tree}'; it has {has}. Set `tree`")
         self.format = tables[key]
         try:
@@ -70,9 +82,11 @@ class RootTable:
             self._file.close()
             raise ReadError(f"{self.path}: '{tree}' cannot be opened ({short(error)}); is it damaged?") from None
         if self.entries <= 0:
+            full = [_said(other, tables) for other in tables if self._entries_of(other) > 0]
             self._file.close()
+            remedy = f"set `tree` to another ({', '.join(full)}), or " if full else ""
             raise ReadError(
-                f"{self.path}: '{tree}' has no entries, wanted at least one; leave the file out of the study"
+                f"{self.path}: '{tree}' has no entries, wanted at least one; {remedy}leave the file out of the study"
             )
 
     def __enter__(self) -> "RootTable":
@@ -80,6 +94,13 @@ class RootTable:
 
     def __exit__(self, *_: Any) -> None:
         self._file.close()
+
+    def _entries_of(self, key: str) -> int:
+        """Entries of a table of the file; 0 where it cannot be read."""
+        try:
+            return int(self._file[key].num_entries)
+        except Exception:  # uproot raises errors of many kinds
+            return 0
 
     @property
     def names(self) -> list[str]:
@@ -93,7 +114,7 @@ class RootTable:
     def require(self, names: list[str]) -> None:
         """Raise a ReadError unless all these columns are there."""
         for name in names:
-            if not self._has(self._element(name)[0]):
+            if not self.has(self._element(name)[0]):
                 there = self.names
                 near = difflib.get_close_matches(name, there, n=1)
                 hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(there[:12])} ..."
@@ -117,7 +138,7 @@ class RootTable:
         try:
             self._compare_checksums(name)
             with np.errstate(all="ignore"):
-                values = self._branch(name).array(entry_start=start, entry_stop=stop, library="ak")
+                values = self._values(name, start, stop)
             length = len(values)
         except ReadError:
             raise
@@ -129,12 +150,14 @@ class RootTable:
             raise ReadError(
                 f"{self.path}: branch '{name}' gives {length} of the entries {start} to {stop}; is it damaged?"
             )
-        fixed, counts = False, None
+        fixed, counts, absent = False, None, np.zeros(0, bool)
         try:
             if values.ndim == 2:
                 fixed = bool(values.layout.purelist_isregular)
-                values = ak.fill_none(values, [], axis=0)  # a list that is missing has no jets
+                absent = ak.to_numpy(ak.is_none(values))
+                values = ak.fill_none(values, [], axis=0)
                 counts = ak.to_numpy(ak.num(values)).astype(np.int64)
+                fixed |= length >= ALIKE and bool(counts.min() == counts.max() > 1)
                 values = ak.flatten(values)
             missing = ak.to_numpy(ak.is_none(values))
             flat = np.asarray(ak.to_numpy(ak.fill_none(values, 0) if missing.any() else values))
@@ -143,7 +166,18 @@ class RootTable:
             usable = False
         if not usable:
             raise ReadError(f"{self.path}: branch '{name}' holds {values.type}, wanted numbers; name another")
-        return Column(np.ma.getdata(flat), missing, counts, fixed)
+        return Column(np.ma.getdata(flat), missing, counts, fixed, absent)
+
+    def _values(self, name: str, start: int, stop: int) -> Any:
+        """Some entries of a column as uproot gives them."""
+        if self._has_dot(name):
+            found = self._table.arrays(filter_name=lambda each: each == name, entry_start=start, entry_stop=stop)
+            return found[name]
+        return self._branch(name).array(entry_start=start, entry_stop=stop, library="ak")
+
+    def _has_dot(self, name: str) -> bool:
+        """Whether a field has a dot in its name: uproot (5.7) alone takes what is before it for a record."""
+        return self.format == "RNTuple" and "." in name and name in self.names
 
     def numbers(self, name: str, start: int, stop: int) -> Column:
         """A column with one number for each entry; ``name[i]`` is the i-th of a vector, from 0 on."""
@@ -168,25 +202,29 @@ class RootTable:
         return Column(column.values[place], column.missing[place])
 
     def lists(self, names: list[str], start: int, stop: int) -> tuple[list[Column], np.ndarray]:
-        """Columns with a list for each entry, and the common lengths of the lists (entry,)."""
-        columns: list[Column] = []
-        lengths: np.ndarray | None = None
-        for name in names:
-            column = self.column(name, start, stop)
-            if column.counts is None:
+        """Columns with a list for each entry, and the common lengths of the lists (entry,).
+
+        Where the list of one is missing, none has values.
+        """
+        columns = [self.column(name, start, stop) for name in names]
+        for name, column in zip(names, columns, strict=True):
+            if column.counts is None or column.values.dtype.kind == "b":
                 raise ReadError(
-                    f"{self.path}: branch '{name}' holds {self.typename(name)}, wanted a list per entry; name another"
+                    f"{self.path}: branch '{name}' holds {self.typename(name)}, wanted a list per entry, of numbers; "
+                    "name another"
                 )
-            if lengths is None:
-                lengths = column.counts
+        absent = np.any([column.absent for column in columns], axis=0)
+        columns = [column.without(absent) for column in columns]
+        lengths = columns[0].counts
+        assert lengths is not None
+        for name, column in zip(names, columns, strict=True):
+            assert column.counts is not None
             if (different := np.flatnonzero(column.counts != lengths)).size:
                 row = int(different[0])
                 raise ReadError(
                     f"{self.path}: in entry {start + row} branch '{names[0]}' has {lengths[row]} values and '{name}' "
                     f"{column.counts[row]}; lists of one kind of jet must have the same length, correct the branch map"
                 )
-            columns.append(column)
-        assert lengths is not None
         return columns, lengths
 
     def chunks(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
@@ -200,7 +238,9 @@ class RootTable:
             return
         self._compared.add(name)
         digest = require("xxhash", "hep").xxh3_64_digest
-        columns = {int(number) for number in _COLUMN.findall(str(self._branch(name).to_akform()[0].to_json()))}
+        one = {"filter_name": lambda each: each == name}
+        form = self._table.to_akform(**one) if self._has_dot(name) else self._branch(name).to_akform()
+        columns = {int(number) for number in _COLUMN.findall(str(form[0].to_json()))}
         lists = [
             cluster[column] for cluster in self._table.page_link_list for column in columns if column < len(cluster)
         ]
@@ -214,9 +254,10 @@ class RootTable:
     def _element(self, name: str) -> tuple[str, int | None]:
         """A column, and which of its vector is meant."""
         found = _ELEMENT.fullmatch(name)
-        return (found[1], int(found[2])) if found and not self._has(name) else (name, None)
+        return (found[1], int(found[2])) if found and not self.has(name) else (name, None)
 
-    def _has(self, name: str) -> bool:
+    def has(self, name: str) -> bool:
+        """Whether there is such a column."""
         try:
             return name in self._table
         except Exception as error:
@@ -246,9 +287,15 @@ def open_root(path: Path) -> tuple[Any, dict[str, str]]:
     return file, {key: kind for key, kind in named.items() if kind in ("TTree", "TNtuple", "RNTuple")}
 
 
+def _said(key: str, tables: dict[str, str]) -> str:
+    """The name of a table, with its cycle where several have the name."""
+    name = key.rpartition(";")[0]
+    return key if sum(each.rpartition(";")[0] == name for each in tables) > 1 else name
+
+
 def _find(tables: dict[str, str], tree: str) -> str | None:
     """The key of a table: the last cycle of its name that is one, as a directory or histogram may have the same."""
-    wanted = tree.strip("/")
+    wanted = re.sub(r";\d+/", "/", tree.strip("/"))  # of folders the last one with a name is read
     if wanted in tables:
         return wanted
     cycles = [key for key in tables if key.rpartition(";")[0] == wanted]
@@ -263,8 +310,12 @@ def _check_whole(path: Path) -> None:
             head = stream.read(20)
     except OSError as error:
         raise ReadError(f"{path}: cannot be read ({error.strerror}); give the path of a ROOT file") from None
-    if head[:4] != b"root" or len(head) < 20:
+    if head[:4] != b"root":
         raise ReadError(f"{path}: not a ROOT file (it starts with {head[:4]!r}, wanted b'root'); give a ROOT file")
+    if len(head) < 20:
+        raise ReadError(f"{path}: truncated, {size} bytes; fetch or make it again")
+    if not 20 <= struct.unpack(">i", head[8:12])[0] < 1000:
+        raise ReadError(f"{path}: not a ROOT file, though it starts with b'root'; give a ROOT file")
     version = struct.unpack(">i", head[4:8])[0]
     end = struct.unpack(">q" if version >= 1_000_000 else ">i", head[12 : 20 if version >= 1_000_000 else 16])[0]
     if size < end:

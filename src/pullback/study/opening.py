@@ -49,7 +49,7 @@ def open_study(workflow: Any, config: Mapping[str, Any]) -> Plan:
             f"module '{name}': its config is the study, and it has none: give it `config:`, as in docs/modules.md"
         )
     files = [Path(os.path.relpath(file)) for file in workflow.configfiles]
-    if not modifier.is_main_snakefile() or config != _read_by_snakemake(workflow):
+    if not modifier.is_main_snakefile() or _was_changed(workflow, config):
         folder = files[0].parent if len(files) == 1 else Path(".")
         source = "the config" if modifier.is_main_snakefile() else f"the config of module '{modifier.namespace}'"
         return _plan(load_study(dict(config), folder, source), folder)
@@ -65,6 +65,14 @@ def open_study(workflow: Any, config: Mapping[str, Any]) -> Plan:
     if isinstance(raw, dict):
         _update(raw, from_command_line(settings.config_args))
     return _plan(load_study(raw, files[0].parent, f"{files[0]} with --config"), files[0].parent)
+
+
+def _was_changed(workflow: Any, config: Mapping[str, Any]) -> bool:
+    """Whether an outer workflow changed the config after it was read."""
+    try:
+        return bool(config != _read_by_snakemake(workflow))
+    except RecursionError:  # of a file with a block that contains itself, which reading it here refuses
+        return False
 
 
 def _read_by_snakemake(workflow: Any) -> dict[str, Any]:

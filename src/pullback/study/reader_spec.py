@@ -23,6 +23,10 @@ def names_of(entry: FileNames) -> list[str]:
     return [entry] if isinstance(entry, str) else list(entry)
 
 
+PLACEHOLDERS = [-99.0, -999.0, -9999.0, -99999.0, -999999.0, 999.0, 9999.0, 99999.0, 999999.0]
+"""Numbers that stand for a missing value in many files."""
+
+
 class ReaderSpec(Closed):
     """Outside files of one format, as a family's block ``read`` names them.
 
@@ -77,7 +81,7 @@ class ReaderSpec(Closed):
         default=0.1, gt=0, le=1, description="most events of a file that may be left out with `invalid: drop`"
     )
     placeholders: list[float] = Field(
-        default=[-99.0, -999.0, -9999.0, -99999.0, -999999.0],
+        default=PLACEHOLDERS,
         description="numbers that stand for a missing value, where they lie far outside of a column's other values",
     )
 
