@@ -129,16 +129,25 @@ def influence(
         ours, theirs = (project(sample, direction[None], centre)[0].astype(np.float64) for sample in (u, v))
         order, their_order = np.argsort(ours), np.argsort(theirs)
         ours, theirs = ours[order], theirs[their_order]
-        for row, part in enumerate((None, *parts)):
-            keep, their_keep = (slice(None), slice(None)) if part is None else (part[order], part[their_order])
-            a, b = ours[keep], theirs[their_keep]
+        weight, their_weight = (
+            None if given is None else given[rank] for given, rank in ((u_weight, order), (v_weight, their_order))
+        )
+        phi[0, order] += _potential(ours, theirs, weight, their_weight)
+        psi[0, their_order] += _potential(theirs, ours, their_weight, weight)
+        for row, part in enumerate(parts, 1):
+            here, there = np.flatnonzero(part[order]), np.flatnonzero(part[their_order])
+            a, b = ours[here], theirs[there]
             a_weight, b_weight = (
-                None if weight is None else weight[rank][kept]
-                for weight, rank, kept in ((u_weight, order, keep), (v_weight, their_order, their_keep))
+                None if given is None else given[kept] for given, kept in ((weight, here), (their_weight, there))
             )
-            phi[row, order] += np.interp(ours, a, _potential(a, b, a_weight, b_weight))
-            psi[row, their_order] += np.interp(theirs, b, _potential(b, a, b_weight, a_weight))
+            phi[row, order] += _potential(a, b, a_weight, b_weight)[_last_before(here, len(ours))]
+            psi[row, their_order] += _potential(b, a, b_weight, a_weight)[_last_before(there, len(theirs))]
     return phi / len(theta), psi / len(theta)
+
+
+def _last_before(chosen: np.ndarray, n: int) -> np.ndarray:
+    """For each of n places the number of the last chosen one at or before it, of the first one before all (n,)."""
+    return np.repeat(np.arange(-1, len(chosen)), np.diff(chosen, prepend=0, append=n)).clip(0)
 
 
 def _potential(u: np.ndarray, v: np.ndarray, u_weight: np.ndarray | None, v_weight: np.ndarray | None) -> np.ndarray:
