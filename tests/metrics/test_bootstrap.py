@@ -134,8 +134,8 @@ def test_interval_of_a_distance_is_its_spread_over_test_sets(shift):
         assert 0 <= found.low <= found.value <= found.high
         values.append(found.value)
         widths.append(found.high - found.low)
-    # 80 values give their standard deviation to 8 %; at shift 0 the square is a sum of a few squares of normal variables,
-    # whose interval covers 0.94 and is 1.4 times as wide (audit/test_sliced_interval).
+    # 80 values give their standard deviation to 8 %. At shift 0 the square is a sum of a few squares of normal
+    # variables, whose interval covers 0.94 and is 1.4 times as wide (audit/test_sliced_interval).
     assert np.mean(widths) / (2 * 1.96 * np.std(values)) == pytest.approx(1.4 if shift == 0 else 1, abs=0.3)
 
 
