@@ -34,7 +34,9 @@ WEIGHTED_POINTS = 100_000
 
 INFLUENCE_DIRECTIONS = 128
 """Most directions in the interval of a sliced distance: more hardly narrow it."""
-HALF_DIRECTIONS = 32
+INFLUENCE_EVENTS = 400_000
+"""Events times directions there: above 3000 events there are fewer directions, at least 16."""
+HALF_DIRECTIONS = 16
 """Those along which halves of the events are compared."""
 
 NORMAL = 1.96
@@ -175,7 +177,8 @@ class Distances:
         if not self.replicas.count:
             return None, None
         weight = self.replicas.weight
-        whole = np.add(*distances.influence(u, v, theta[:INFLUENCE_DIRECTIONS], (), weight, weight))
+        most = max(HALF_DIRECTIONS, min(INFLUENCE_DIRECTIONS, INFLUENCE_EVENTS // len(u)))
+        whole = np.add(*distances.influence(u, v, theta[:most], (), weight, weight))
         halves = np.add(*distances.influence(u, v, theta[:HALF_DIRECTIONS], self.replicas.halves, weight, weight))
         replicas = self.replicas.mean(np.concatenate([whole, halves[1:]]).T)[1]
         spread = np.cov(replicas.T)
@@ -255,7 +258,7 @@ SWD = Metric(
 
 One draw of each event. In units of the common scale. Angles: cut opposite to the circular mean of the truth. Weights
 of draws: choose the draw; `swd_weighted` has all draws with their weights. Failed draws: imputed. Interval: cluster
-bootstrap of the influence function along 128 directions. Floor: of independent truths.
+bootstrap of the influence function along up to 128 directions. Floor: of independent truths.
 """
 W1 = Metric(
     "w1",
