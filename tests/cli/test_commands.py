@@ -508,7 +508,10 @@ def test_the_own_likelihood_on_data_of_another_detector_is_a_warning():
 
     names = {"pt": "pt", "eta": "eta", "phi": "phi"}
     files = {"test": ["b.root"], "reference": ["c.root"]}
-    jets = {"role": "unseen", "read": {"kind": "root", "files": files, "y": names, "x": names}}
+    jets = {
+        "role": "unseen",
+        "read": {"kind": "root", "files": files, "y": names, "x": {n: f"true_{n}" for n in names}},
+    }
     families = {
         "ttbar": {"role": "seen", "params": {"process": "ttbar"}},
         "data": jets,

@@ -45,10 +45,10 @@ def leave(disk, free):
     (disk / "ballast").write_bytes(bytes(state.f_bavail * state.f_frsize - free))
 
 
-def shard(path, rows, blocks=1):
+def shard(path, rows, blocks=1, first=0):
     with EnsembleWriter(path, x=None, y=Y, spec="{}") as writer:
         for i in range(blocks):
-            writer.append(np.random.default_rng(i).normal(size=(rows, 2)), np.arange(rows) + i * rows)
+            writer.append(np.random.default_rng(i).normal(size=(rows, 2)), np.arange(rows) + i * rows + first)
 
 
 # Where the disk runs full: in the first append, in a chunk of it, after many small ones, between two.
@@ -133,8 +133,8 @@ def test_hdf5_written_through_our_file_is_what_hdf5_writes(tmp_path):
 
 def index(disk):
     parts = [disk.parent / f"shard-{i}.h5" for i in range(3)]
-    for part in parts:
-        shard(part, 10)
+    for number, part in enumerate(parts):
+        shard(part, 10, first=10 * number)
     leave(disk, 4096)
     index_ensemble(json.dumps({"study": "s"}), parts, disk / "index.h5")
 

@@ -1,5 +1,6 @@
 """Jobs that are stopped and run again end as those that never were: real children, the real drivers."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -23,7 +24,10 @@ def last_checkpoint(folder: Path) -> int:
     return max((int(path.stem[5:]) for path in (folder / "checkpoints").glob("*/step-*.pt")), default=0)
 
 
-@pytest.mark.parametrize("kind", ["ei-fm", "edm"])
+SLOW = pytest.mark.skipif(not os.environ.get("SLOW"), reason="SLOW=1: as edm, a minute")
+
+
+@pytest.mark.parametrize("kind", [pytest.param("ei-fm", marks=SLOW), "edm"])
 def test_a_training_goes_on_from_the_step_at_which_it_was_stopped(tmp_path, kind):
     whole, folder = tmp_path / "whole", tmp_path / "stopped"
     train(**train_arguments(kind, whole))

@@ -7,7 +7,7 @@ from scipy import stats
 from pullback.metrics.distances import directions, project, wasserstein_powers
 from pullback.problems.base import simulate
 from pullback.problems.gaussian import Gaussian, GaussianSimulator, matrix
-from pullback.study.reading import StudyError, load_study
+from pullback.study import StudyError, load_study
 
 PROBLEM = Gaussian(GaussianSimulator())
 M = np.array([[2.2, 0.5], [0.5, 3.2]])

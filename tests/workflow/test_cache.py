@@ -77,6 +77,7 @@ def test_the_cache_holds_each_shard_and_the_code_that_made_it(tmp_path):
     assert len(made(tmp_path / "changed")) == 5
 
 
+@pytest.mark.skipif(not os.environ.get("SLOW"), reason="SLOW=1: as shards of simulations")
 def test_collisions_come_from_the_cache_too(tmp_path):
     pytest.importorskip("pythia8mc")
     store = tmp_path / "store"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -108,6 +109,7 @@ def test_waves_and_jets_go_through_the_whole_chain(tmp_path):
     assert float(cost["simulator_calls"]) == 5 * 6 * 2
 
 
+@pytest.mark.skipif(not os.environ.get("SLOW"), reason="SLOW=1: as an own class, a minute")
 @pytest.mark.xdist_group("command")
 def test_a_users_own_command_goes_through_the_whole_chain(tmp_path):
     def small(config):
