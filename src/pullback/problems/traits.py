@@ -24,6 +24,7 @@ class Trait:
             which may lie outside by half of their range.
         advice: what to do where it lies outside.
         slack: what it may lie outside at least, where the seen families hardly differ.
+        by_sign: only a value of the other sign than theirs is told: a filter weakens polarity, it does not turn it.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Trait:
     factor: float
     advice: str
     slack: float = 0.0
+    by_sign: bool = False
 
 
 def traits(field: Field, y: np.ndarray) -> list[Trait]:
@@ -54,17 +56,14 @@ def traits(field: Field, y: np.ndarray) -> list[Trait]:
             0.0,
             "the polarity may be the other one: read.scale: -1",
             slack=0.2,
+            by_sign=True,
         ),
         Trait("share of zeros", "1", (flat == 0).mean(axis=1), 0.0, "traces may be missing or muted", slack=0.1),
     ]
     if "time" in field.coordinates and len(field.coordinates["time"].values) > 2:
         times = field.coordinates["time"].values
-        power = np.abs(np.fft.rfft(values, axis=1 + field.dims.index("time"))) ** 2
-        power = (
-            np.moveaxis(power, 1 + field.dims.index("time"), -1)
-            .reshape(len(values), -1, power.shape[1 + field.dims.index("time")])
-            .sum(axis=1)
-        )
+        spectra = np.fft.rfft(np.moveaxis(values, 1 + field.dims.index("time"), -1))
+        power = (np.abs(spectra) ** 2).reshape(len(values), -1, spectra.shape[-1]).sum(axis=1)
         frequencies = np.fft.rfftfreq(len(times), float(times[1] - times[0]))
         centre = power @ frequencies / np.maximum(power.sum(axis=1), np.finfo(float).tiny)
         found.append(
@@ -91,8 +90,7 @@ def compare_with_seen(field: Field, observed: np.ndarray, seen: np.ndarray) -> t
         said.append(line)
         reach = max((high - low) / 2, ours.slack, 1e-3 * max(abs(low), abs(high)))
         least, most = (low / ours.factor, high * ours.factor) if ours.factor else (low - reach, high + reach)
-        # A filter weakens the sign; only the other polarity turns it.
-        same_sign = ours.name == "sign" and middle * (low + high) >= 0
+        same_sign = ours.by_sign and middle * (low + high) >= 0
         if not least <= middle <= most and not same_sign:
             warnings.append(f"{line}: {ours.advice}")
     return ", ".join(said), warnings
