@@ -111,7 +111,7 @@ def test_influence_is_the_derivative_by_the_weights(rng, weighted):
     theta, small = distances.directions(("d",), 3, 20), 1e-6
     weight = rng.uniform(0.5, 2, 60) if weighted else np.ones(60)
     given = weight if weighted else None
-    phi, psi = distances.influence(u, v, theta, (), given, given)
+    phi, psi = distances.influence(u, v, theta, given, given)
     event = phi[0] + psi[0]
     for a, b in ((3, 40), (17, 5)):
         step = np.zeros(60)
@@ -123,7 +123,7 @@ def test_influence_is_the_derivative_by_the_weights(rng, weighted):
 def test_influence_of_two_samples_of_other_sizes_is_that_of_each(rng):
     """POT's potentials of the 1-D problem, up to their constant."""
     u, v = rng.standard_normal(40), rng.standard_normal(70) + 1
-    phi, psi = distances.influence(u[:, None], v[:, None], np.ones((1, 1)), ())
+    phi, psi = distances.influence(u[:, None], v[:, None], np.ones((1, 1)))
     cost = (u[:, None] - v) ** 2
     total = phi[0].mean() + psi[0].mean()
     assert np.all(phi[0][:, None] + psi[0] - total + ot.wasserstein_1d(u, v, p=2) <= cost + 0.35)

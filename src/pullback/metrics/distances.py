@@ -105,9 +105,9 @@ def influence(
     u: np.ndarray,
     v: np.ndarray,
     theta: np.ndarray,
-    parts: Sequence[np.ndarray],
     u_weight: np.ndarray | None = None,
     v_weight: np.ndarray | None = None,
+    parts: Sequence[np.ndarray | None] = (None,),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Influence of each event on the mean over directions of W_2^2: its derivative by the event's weight.
 
@@ -117,13 +117,13 @@ def influence(
     Args:
         u, v: samples (event, dimension); their numbers of events may differ.
         theta: unit directions (direction, dimension).
-        parts: masks of events (event,) of both samples; the potentials are also those of each part alone.
         u_weight, v_weight: non-negative weights (event,), or None.
+        parts: masks of events (event,) of both samples that the potentials are of; None: of all.
 
     Returns:
-        phi (1 + part, event of u) and psi (1 + part, event of v): of all events, then of each part, at all events.
+        phi (part, event of u) and psi (part, event of v): of each part, at all events.
     """
-    phi, psi = np.zeros((1 + len(parts), len(u))), np.zeros((1 + len(parts), len(v)))
+    phi, psi = np.zeros((len(parts), len(u))), np.zeros((len(parts), len(v)))
     centre = v.mean(axis=0, dtype=np.float64)
     for direction in theta:
         ours, theirs = (project(sample, direction[None], centre)[0].astype(np.float64) for sample in (u, v))
@@ -132,9 +132,11 @@ def influence(
         weight, their_weight = (
             None if given is None else given[rank] for given, rank in ((u_weight, order), (v_weight, their_order))
         )
-        phi[0, order] += _potential(ours, theirs, weight, their_weight)
-        psi[0, their_order] += _potential(theirs, ours, their_weight, weight)
-        for row, part in enumerate(parts, 1):
+        for row, part in enumerate(parts):
+            if part is None:
+                phi[row, order] += _potential(ours, theirs, weight, their_weight)
+                psi[row, their_order] += _potential(theirs, ours, their_weight, weight)
+                continue
             here, there = np.flatnonzero(part[order]), np.flatnonzero(part[their_order])
             a, b = ours[here], theirs[there]
             a_weight, b_weight = (

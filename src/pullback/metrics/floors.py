@@ -179,13 +179,12 @@ class Distances:
         weight = self.replicas.weight
         most = max(HALF_DIRECTIONS, min(INFLUENCE_DIRECTIONS, INFLUENCE_EVENTS // len(u)))
         found = []
-        for some, parts in ((theta[:most], ()), (theta[:HALF_DIRECTIONS], self.replicas.halves)):
+        for some, parts in ((theta[:most], (None,)), (theta[:HALF_DIRECTIONS], self.replicas.halves)):
             power = distances.sliced_wasserstein(u, v, some, weight, weight) ** 2
-            moved = np.add(*distances.influence(u, v, some, parts, weight, weight))
+            moved = np.add(*distances.influence(u, v, some, weight, weight, parts))
             # Few directions may happen to lie along what differs: only their relative spread counts.
             found.append(moved * (value**2 / power if power > 0 else 1.0))
-        whole, halves = found
-        replicas = self.replicas.mean(np.concatenate([whole, halves[1:]]).T)[1]
+        replicas = self.replicas.mean(np.concatenate(found).T)[1]
         spread = np.cov(replicas.T)
         systematic = float(np.clip(spread[1, 2], 0.0, spread[0, 0]))
         half = NORMAL * np.sqrt((spread[0, 0] + systematic) / 2)

@@ -108,7 +108,7 @@ def _sliced_replicas(
     """The sliced distance of each replica of the weights, to first order in them, (replica,)."""
     if weight.shape[1] < 2:
         return np.empty(0)
-    phi, _ = influence(u, v, distances.paper_directions, (), weight[:, 0], true_weight)
+    phi, _ = influence(u, v, distances.paper_directions, weight[:, 0], true_weight)
     moved = phi[0] @ (weight / weight.sum(axis=0))
     return np.sqrt(np.maximum(value**2 + moved[1:] - moved[1:].mean(), 0.0))
 

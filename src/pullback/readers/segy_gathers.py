@@ -16,12 +16,11 @@ from pullback.readers.segy_headers import (
     refuse_contradictions,
     refuse_not_finite,
 )
-from pullback.readers.segy_layout import SegyError
+from pullback.readers.segy_layout import MILLIMETRE, SegyError
 from pullback.simulators.acquisition import Acquisition
 
 log = logging.getLogger("pullback")
 
-MILLIMETRE = 1e-3
 
 Projection = Literal["x", "line"]
 

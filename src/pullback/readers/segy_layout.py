@@ -38,6 +38,7 @@ INTERVALS = (1e-3, 1e9)
 """Microseconds of a record, or what a section has in their place: what else the double of rev 2 holds is none."""
 TAPE_BLOCK = 2**20
 """Bytes: no tape pads a file with more zeros."""
+MILLIMETRE = 1e-3
 LARGEST_TRACE = 2**31 - 1
 
 Order = Literal[">", "<"]

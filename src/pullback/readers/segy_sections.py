@@ -7,11 +7,10 @@ import numpy as np
 
 from pullback.readers.section import Section
 from pullback.readers.segy_headers import Traces, along_line, interval, load, refuse_contradictions, refuse_not_finite
-from pullback.readers.segy_layout import SegyError
+from pullback.readers.segy_layout import MILLIMETRE, SegyError
 
 log = logging.getLogger("pullback")
 
-MILLIMETRE = 1e-3
 IN_METRES = 1000.0
 """Rev 2 has the sample interval of depths in metres; from this on it is millimetres, as before it."""
 PLAUSIBLE = (1e-3, 1e6)

@@ -8,7 +8,7 @@ import numpy as np
 from pullback.core.atomic import atomic
 from pullback.readers.section import Section
 from pullback.readers.segy_headers import FIELDS, SEGY_FIELDS, header_type
-from pullback.readers.segy_layout import FILE_HEADER, IEEE, TEXT_HEADER, TRACE_HEADER, SegyError
+from pullback.readers.segy_layout import FILE_HEADER, IEEE, MILLIMETRE, TEXT_HEADER, TRACE_HEADER, SegyError
 from pullback.simulators.acquisition import Acquisition
 
 BINARY = {
@@ -36,7 +36,6 @@ WRITTEN = {
 """Fields of a trace's header that are written and never read."""
 LARGEST_INTERVAL = LARGEST_COUNT = 32_767
 """Many programs read them as a signed number of 16 bits."""
-MILLIMETRE = 1e-3
 
 
 def write_model(path: Path | str, section: Section, title: str = "") -> None:
