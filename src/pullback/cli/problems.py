@@ -174,8 +174,8 @@ def _read_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Findin
                 with family.read.open(made, file) as events:
                     # Units and bounds show in the first events; to look at all would be to read them.
                     block = next(iter(valid_blocks(family.read, made, file, events, scale)), None)
-                    if block is not None and len(block.y) and len(pairs) <= MORE:
-                        pairs.append(Pairs(str(path), block.y, block.x))
+                    if block is not None and len(block.pairs[0]) and len(pairs) <= MORE:
+                        pairs.append(Pairs(str(path), *block.pairs))
                     yield Finding(OK, of, f"{path}: {events.summary}")
                     yield from (Finding(WARNING, of, warning) for warning in events.warnings)
             except (ReadError, MissingExtraError, OSError) as error:

@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from pullback.ensembles.acceptance import FAKE, Missed
 from pullback.ensembles.digests import content_digest
 from pullback.ensembles.fields import Field, Transform
 
@@ -24,6 +25,7 @@ class Ensemble(Protocol):
         offsets: first event of each ensemble and n, (ensemble + 1,).
         theta: parameters of each ensemble's prior (ensemble, parameter), or None; `theta_names` names them.
         columns: variables with one row for each event: ``y``, ``event_id``, ``group`` and what else there is.
+        missed: truths that were not recorded; None where that is not known.
         digest: SHA-256 of the content.
         attributes: plain values that describe the ensemble.
     """
@@ -36,6 +38,7 @@ class Ensemble(Protocol):
     theta: np.ndarray | None
     theta_names: list[str]
     columns: list[str]
+    missed: Missed | None
     attributes: dict[str, Any]
 
     @property
@@ -45,6 +48,10 @@ class Ensemble(Protocol):
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Rows ``start`` to ``stop`` of one variable."""
+        ...
+
+    def fake(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Which events have no truth (event,), bool."""
         ...
 
     def window(self, start: int, stop: int) -> "Ensemble":
@@ -63,6 +70,8 @@ class ArrayEnsemble:
         event_id: number of each event (event,), which addresses its random numbers; 0, 1, ... by default.
         group: the unit of the bootstrap of each event (event,); each event is its own by default.
         theta: parameters of the prior (parameter,), where they are known.
+        fake: which events have no truth (event,), bool; their x is not looked at.
+        missed: truths that were not recorded.
         name: label in messages.
 
     Raises:
@@ -81,13 +90,22 @@ class ArrayEnsemble:
         event_id: Any = None,
         group: Any = None,
         theta: Any = None,
+        fake: np.ndarray | None = None,
+        missed: Missed | None = None,
         name: str = "the arrays",
     ):
         self.path = name
         found = {"y": as_events(y, f"{name}: y")}
         self.n = len(found["y"])
+        self.missed = missed
+        if x is not None and fake is not None:
+            x = np.where(np.reshape(fake, (-1, *[1] * (np.ndim(x) - 1))), 0.0, x)
         if x is not None:
             found["x"] = as_events(x, f"{name}: x")
+        if fake is not None:
+            found[FAKE] = np.asarray(fake, np.int8)
+            if "x" in found:
+                found["x"][found[FAKE] != 0] = np.nan
         for key, values, dtype in (("weight", weight, np.float64), ("event_id", event_id, np.int64)):
             if values is not None:
                 found[key] = _finite(values, f"{name}: {key}", dtype)
@@ -120,6 +138,10 @@ class ArrayEnsemble:
             raise ArrayError(f"{self.path}: there is no variable '{name}'; it has {', '.join(self.columns)}")
         return self._variables[name][start:stop]
 
+    def fake(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Which events have no truth (event,), bool."""
+        return self.read(FAKE, start, stop) != 0 if FAKE in self.columns else np.zeros(self.n, bool)[start:stop]
+
     def window(self, start: int, stop: int) -> "ArrayEnsemble":
         """A view of some events; parameters of the prior are left out."""
         view = self.take(slice(start, stop))
@@ -138,7 +160,7 @@ class ArrayEnsemble:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the content: that of a file with the same events."""
-        return content_digest(self._variables)
+        return content_digest(self._variables | (self.missed.variables if self.missed else {}))
 
 
 def field_of(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from pullback.ensembles.acceptance import FAKE
 from pullback.ensembles.arrays import Ensemble
 from pullback.ensembles.fields import Field
 from pullback.ensembles.prior_reweighting import window
@@ -37,6 +38,7 @@ class Sets(NamedTuple):
         mask: whether there is a member, (set, member), bool; members stand first.
         theta: parameters of each set's prior (set, parameter), NaN where a family states none; None where none does.
         weight: event weights (set, member), zero where there is no member; None where no family has any.
+        real: which members have a truth (set, member), bool, x is zero elsewhere; None where no family has fakes.
     """
 
     x: np.ndarray
@@ -44,13 +46,15 @@ class Sets(NamedTuple):
     mask: np.ndarray
     theta: np.ndarray | None
     weight: np.ndarray | None = None
+    real: np.ndarray | None = None
 
     def resampled(self, rng: np.random.Generator) -> "Sets":
         """Each set with members drawn from its own with replacement."""
         counts = self.mask.sum(axis=1, keepdims=True)
         members = np.arange(len(counts))[:, None], (rng.random(self.mask.shape) * counts).astype(int)
         weight = None if self.weight is None else self.weight[members] * self.mask
-        return Sets(self.x[members], self.y[members], self.mask, self.theta, weight)
+        real = None if self.real is None else self.real[members] & self.mask
+        return Sets(self.x[members], self.y[members], self.mask, self.theta, weight, real)
 
     def tensors(self, device: Any) -> dict[str, "Tensor"]:
         """The arrays that are not None as tensors on a device, by name."""
@@ -98,11 +102,16 @@ class _Family:
     x: np.ndarray | None = None
     y: np.ndarray | None = None
     weight: np.ndarray | None = None
+    real: np.ndarray | None = None
     capped: bool = False
 
     @property
     def weighted(self) -> bool:
         return "weight" in self.source.columns
+
+    @property
+    def has_fakes(self) -> bool:
+        return FAKE in self.source.columns
 
     @property
     def name(self) -> str:
@@ -165,7 +174,24 @@ class TrainingData:
         self._scaling: Scaling | None = None
 
     def pairs(self, split: Part = "train", block: int = 65_536) -> Iterator[Pairs]:
-        """All events of a split, family after family in the order of the files, in blocks of at most ``block``."""
+        """All pairs of a split, family after family in the order of the files, in blocks of at most ``block``."""
+        for real, block_of_all in self._blocks(split, block):
+            if real.any():
+                yield block_of_all if real.all() else Pairs(*(values[real] for values in block_of_all))
+
+    def fakes(self, split: Part = "train", block: int = 65_536) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Observations without a truth, y (event, *y) and their weights (event,), in blocks as `pairs`."""
+        for real, (_, y, weight) in self._blocks(split, block):
+            if not real.all():
+                yield y[~real], weight[~real]
+
+    def misses(self, split: Part = "train") -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Truths that were not recorded, x (miss, *x) and their weights (miss,), a block for each family with some."""
+        for family in self._families[split]:
+            if family.source.missed is not None and len(family.source.missed.x):
+                yield family.source.missed.x, family.source.missed.weight
+
+    def _blocks(self, split: Part, block: int) -> Iterator[tuple[np.ndarray, Pairs]]:
         for family in self._families[split]:
             for start in range(0, family.source.n, block):
                 stop = min(start + block, family.source.n)
@@ -173,7 +199,12 @@ class TrainingData:
                 weight = np.ones(stop - start)
                 if family.weighted:
                     weight = nominal(family.source.read("weight", start, stop))
-                yield Pairs(x, y, weight)
+                yield ~family.source.fake(start, stop), Pairs(x, y, weight)
+
+    @property
+    def has_fakes(self) -> bool:
+        """Whether a training family records observations without a truth."""
+        return any(family.has_fakes for family in self._families["train"])
 
     def use(self, scaling: Scaling) -> None:
         """Make ``sets`` return scaled x and y from now on."""
@@ -205,8 +236,9 @@ class TrainingData:
         xs, ys = [], []
         for family in families:
             for start, stop in windows(family.source.n, wanted, rng):
-                xs.append(family.source.read("x", start, stop))
-                ys.append(family.source.read("y", start, stop))
+                real = ~family.source.fake(start, stop)
+                xs.append(family.source.read("x", start, stop)[real])
+                ys.append(family.source.read("y", start, stop)[real])
         return np.concatenate(xs), np.concatenate(ys)
 
     def sets(
@@ -257,7 +289,19 @@ class TrainingData:
         for i, (some_x, some_y) in enumerate(found):
             x[i, : len(some_x)], y[i, : len(some_y)], mask[i, : len(some_x)] = some_x, some_y, True
         thetas = _thetas([(family, ensemble) for family, ensemble, _ in chosen])
-        return Sets(x, y, mask, thetas, self._weights(chosen, mask))
+        return Sets(x, y, mask, thetas, self._weights(chosen, mask), self._real(chosen, mask))
+
+    def _real(self, chosen: Sequence[tuple[_Family, int, np.ndarray | slice]], mask: np.ndarray) -> np.ndarray | None:
+        """Which of the chosen members have a truth (set, member)."""
+        if not any(family.has_fakes for families in self._families.values() for family in families):
+            return None
+        out = mask.copy()
+        for row, there, (family, _, members) in zip(out, mask, chosen, strict=True):
+            if family.has_fakes:
+                if family.real is None:
+                    family.real = ~family.source.fake()
+                row[there] = family.real[members]
+        return out
 
     def _weights(
         self, chosen: Sequence[tuple[_Family, int, np.ndarray | slice]], mask: np.ndarray
@@ -307,11 +351,20 @@ class TrainingData:
                 )
             size = last - first
         if prior_reweighting and rng.random() < prior_reweighting:
-            return first + rng.choice(last - first, size, p=window(self._truths(family)[first:last], rng))
+            return first + rng.choice(last - first, size, p=self._window(family, first, last, rng))
         if self.in_memory:
             return first + rng.choice(last - first, size, replace=False)
         start = first + int(rng.integers(last - first - size + 1))
         return slice(start, start + size)
+
+    def _window(self, family: _Family, first: int, last: int, rng: np.random.Generator) -> np.ndarray:
+        """Probabilities of the events of one ensemble under another prior (event,); fakes keep their share."""
+        truths, fake = self._truths(family)[first:last], family.source.fake(first, last)
+        if not fake.any():
+            return window(truths, rng)
+        chance = np.full(len(truths), 1.0 / len(truths))
+        chance[~fake] = window(truths[~fake], rng) * (~fake).mean()
+        return chance
 
     def _truths(self, family: _Family) -> np.ndarray:
         """What a window looks at, (event, feature): truths, but none that networks see relative to y."""
@@ -344,9 +397,9 @@ class TrainingData:
         return self._seen(x, y)
 
     def _seen(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if self._scaling is None:
-            return x, y
-        return self._scaling.encode_x(x, y), self._scaling.encode_y(y)
+        if self._scaling is not None:
+            x, y = self._scaling.encode_x(x, y), self._scaling.encode_y(y)
+        return np.nan_to_num(x, nan=0.0) if np.isnan(x).any() else x, y
 
 
 def windows(n: int, wanted: int, rng: np.random.Generator) -> list[tuple[int, int]]:

@@ -79,6 +79,7 @@ class PieceReader:
         self._file = hdf5.open_checked(self.path, self.kinds)
         self._open: dict[Path, h5py.File] = {}
         self._start = 0
+        self._rows: np.ndarray | None = None
         with hdf5.refuse_damage(self.path, hdf5.remedy_for(self.path)):
             attributes = dict(self._file.attrs)
             self.digest: str = attributes["content_digest"]
@@ -121,10 +122,27 @@ class PieceReader:
             row += int(count)
         return pieces
 
+    def select(self, rows: np.ndarray) -> Self:
+        """A view of some rows (row,), in increasing order; it shares the open files."""
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view._rows = rows if self._rows is None else self._rows[rows]
+        view.n = len(rows)
+        return view
+
     def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Rows ``start`` to ``stop`` of one variable."""
         stop = self.n if stop is None else min(stop, self.n)
-        first, last = self._start + start, self._start + stop
+        if self._rows is None:
+            return self._read(name, self._start + start, self._start + stop)
+        rows = self._rows[start:stop]
+        if not len(rows):
+            return self._read(name, 0, 0)
+        first = int(rows[0])
+        return self._read(name, self._start + first, self._start + int(rows[-1]) + 1)[rows - first]
+
+    def _read(self, name: str, first: int, last: int) -> np.ndarray:
+        """Rows ``first`` to ``last`` of one variable of the file."""
         if name not in self.columns:
             raise StoreError(f"{self.path}: there is no variable '{name}'; it has {', '.join(self.columns)}")
         found = []

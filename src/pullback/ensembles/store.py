@@ -10,6 +10,7 @@ import numpy as np
 
 from pullback.core.atomic import StoreError
 from pullback.ensembles import hdf5
+from pullback.ensembles.acceptance import FAKE, Missed, joined
 from pullback.ensembles.arrays import Ensemble
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sharded import PieceReader, PieceWriter, piece_index
@@ -74,6 +75,7 @@ class EnsembleWriter(PieceWriter):
         super().__init__(path, spec, attributes)
         self._fields = [field for field in (y, x) if field is not None]
         self._sweep: tuple[np.ndarray, np.ndarray, list[str]] | None = None
+        self._missed: list[Missed] = []
         fields = {field.name: hdf5.field_to_json(field) for field in self._fields}
         self._file.attrs["fields"] = json.dumps(fields, sort_keys=True)
         for field in self._fields:
@@ -92,7 +94,10 @@ class EnsembleWriter(PieceWriter):
         group: np.ndarray | None = None,
         **columns: np.ndarray,
     ) -> None:
-        """Append events: y (event, *y), x (event, *x); ``group`` is the event's own number when not given."""
+        """Append events: y (event, *y), x (event, *x); ``group`` is the event's own number when not given.
+
+        Where the column ``fake`` is 1, x is NaN.
+        """
         values: dict[str, np.ndarray] = {
             "y": np.asarray(y, np.float32),
             "event_id": np.asarray(event_id, np.int64),
@@ -102,8 +107,16 @@ class EnsembleWriter(PieceWriter):
         if x is not None:
             values["x"] = np.asarray(x, np.float32)
         for name, array in values.items():
-            hdf5.refuse_nan(name, array, self.path)
+            fake = values.get(FAKE)
+            real = array if name != "x" or fake is None else array[np.asarray(fake) == 0]
+            hdf5.refuse_nan(name, real, self.path)
         self._events.append(values)
+
+    def append_missed(self, missed: Missed) -> None:
+        """Append misses; they are held in memory until the file is finished."""
+        for name, array in missed.variables.items():
+            hdf5.refuse_nan(name, array, self.path)
+        self._missed.append(missed)
 
     def ensembles(self, offsets: np.ndarray, theta: np.ndarray, names: Sequence[str]) -> None:
         """For a sweep: where each ensemble starts (ensemble + 1,), and its parameters (ensemble, parameter)."""
@@ -112,11 +125,23 @@ class EnsembleWriter(PieceWriter):
     def _finish(self) -> str:
         if self._events.n == 0:
             raise StoreError(f"{self.path}: no events; nothing was written")
-        if self._sweep is None:
-            return super()._finish()
-        offsets, theta, names = self._sweep
-        _write_sweep(self._file, offsets, theta, names)
-        return self._events.finish({"theta": theta, "ensemble_offset": offsets})
+        extra: dict[str, np.ndarray] = {}
+        if self._sweep is not None:
+            offsets, theta, names = self._sweep
+            _write_sweep(self._file, offsets, theta, names)
+            extra |= {"theta": theta, "ensemble_offset": offsets}
+        if (missed := joined(self._missed)) is not None:
+            _write_missed(self._file, missed, self._fields[-1])
+            extra |= missed.variables
+        return self._events.finish(extra)
+
+
+def _write_missed(file: h5py.File, missed: Missed, x: Field) -> None:
+    for name, array in missed.variables.items():
+        data = file.create_dataset(name, data=array, fletcher32=True, chunks=True if len(array) else None)
+        hdf5.attach(file, data, ("miss", *(x.dims if name == "missed_x" else ())))
+    units = x.units[0] if len(set(x.units)) == 1 else "mixed"
+    file["missed_x"].attrs.update(units=units, long_name="truth that was not recorded")
 
 
 def _write_sweep(file: h5py.File, offsets: np.ndarray, theta: np.ndarray, names: Sequence[str]) -> None:
@@ -137,6 +162,7 @@ class EnsembleReader(PieceReader):
         x, y: fields; x is None where there is no truth.
         offsets: first event of each ensemble and n, (ensemble + 1,).
         theta: parameters of each ensemble (ensemble, parameter), or None.
+        missed: truths that were not recorded; None where that is not known.
         digest: of the content, independent of the shards.
 
     Raises:
@@ -156,12 +182,29 @@ class EnsembleReader(PieceReader):
             self.theta = self._file["theta"][()]
             self.theta_names = [name.decode() for name in self._file["parameter"][()]]
             self.offsets = self._file["ensemble_offset"][()]
+        self.missed: Missed | None = None
+        if "missed_x" in self._file:
+            self.missed = Missed(*(self._file[f"missed_{name}"][()] for name in Missed._fields))
+
+    def fake(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Which events have no truth (event,), bool."""
+        if FAKE in self.columns:
+            return self.read(FAKE, start, stop) != 0
+        return np.zeros((self.n if stop is None else min(stop, self.n)) - start, bool)
+
+    def pairs(self) -> "EnsembleReader":
+        """A view of the events that have a truth; it shares the open files."""
+        fake = self.fake()
+        return self.select(np.flatnonzero(~fake)) if fake.any() else self
 
     def window(self, start: int, stop: int) -> "EnsembleReader":
         """A view of some events, as one ensemble; it shares the open files."""
         view = object.__new__(EnsembleReader)
         view.__dict__.update(self.__dict__)
-        view._start = self._start + start
+        if self._rows is None:
+            view._start = self._start + start
+        else:
+            view._rows = self._rows[start:stop]
         view.n = min(stop, self.n) - start
         view.offsets, view.theta = np.array([0, view.n]), None
         return view
@@ -192,6 +235,10 @@ def index_ensemble(job: str, shards: Sequence[Path | str], out: Path | str) -> N
             extra["ensemble_offset"] = np.concatenate([*offsets, starts[-1:]])
             extra["theta"] = np.concatenate([r.theta for r in readers])  # type: ignore[misc]
             _write_sweep(file, extra["ensemble_offset"], extra["theta"], first.theta_names)
+        if (missed := joined(each.missed for each in readers)) is not None:
+            assert first.x is not None
+            _write_missed(file, missed, first.x)
+            extra |= missed.variables
 
 
 def _refuse_numbers_twice(readers: Sequence[EnsembleReader]) -> None:

@@ -98,7 +98,7 @@ def _build(spec: GmmLikelihoodSpec, scaling: Scaling) -> nn.Module:
 
 
 def _loss(model: nn.Module, sets: dict[str, Tensor], noise: Noise, targets: int | None) -> tuple[Tensor, Tensor]:
-    x, y, mask = (sets[name][:, :targets] for name in ("x", "y", "mask"))
+    x, y, mask = (sets[name][:, :targets] for name in ("x", "y", "real" if "real" in sets else "mask"))
     # Precisions of narrow Gaussians do not survive bfloat16.
     with torch.autocast(mask.device.type, enabled=False):
         return -model(x[mask]).log_prob(y[mask]).sum(), mask.sum()

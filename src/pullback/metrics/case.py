@@ -40,6 +40,10 @@ class Case:
         ensemble: index of the family's test split.
         reference: index of the independent truth of its base family, or None.
         problem: where it has a forward process; nothing is simulated again where that of the observations is another.
+
+    Attributes:
+        recorded: its observations, pairs and fakes.
+        reader: a view of the pairs, on which draws are compared with truths; all of them where no truth is known.
     """
 
     def __init__(self, name: str, job: dict[str, Any], ensemble: Path, reference: Path | None, problem: Problem | None):
@@ -47,7 +51,8 @@ class Case:
         self.problem = problem if entry.get("own_forward", True) else None
         self.name, self.role, self.title, self.shift = name, entry["role"], entry["title"], entry["shift"]
         self.evaluation = job["evaluation"]
-        self.reader = EnsembleReader(ensemble)
+        self.recorded = EnsembleReader(ensemble)
+        self.reader = self.recorded.pairs()
         self.known = self.reader.x is not None and self.role != "observed"
         # The word is a part of what directions and replicas are drawn from: another one gives other numbers.
         self.address: seeding.Address = (job["seed"], job["problem_name"], "judging")
@@ -63,6 +68,19 @@ class Case:
         """x or y of some events, (event, component)."""
         values = self.reader.read(name, start, stop)
         return values.reshape(len(values), -1)
+
+    def pairs_of(self, posterior: PosteriorReader) -> PosteriorReader:
+        """A view of the draws for the pairs.
+
+        Raises:
+            EvaluationError: it has none for them.
+        """
+        fake = self.recorded.fake(0, posterior.n)
+        if not fake.any():
+            return posterior
+        if fake.all():
+            raise EvaluationError(f"{posterior.path}: all its {posterior.n} events are fakes; raise `max_events`")
+        return posterior.select(np.flatnonzero(~fake))
 
     @cached_property
     def space(self) -> Space:
@@ -93,7 +111,8 @@ class Case:
         """Up to n independent truths of the same prior (event, component), and their event weights or None."""
         if self._reference is None:
             return None
-        with EnsembleReader(self._reference) as other:
+        with EnsembleReader(self._reference) as file:
+            other = file.pairs()
             k = min(n, other.n)
             return other.read("x", 0, k).reshape(k, -1), event_weights(other, k)
 
@@ -168,8 +187,9 @@ class Case:
     @once
     def distance_to_seen(self, n: int, seen: SeenObservations) -> Measured | None:
         """How far the first n observations lie from those of the seen families."""
-        few = seen.events(n, math.prod(self.reader.y.shape))
-        return seen.distance(self.flat("y", 0, few), event_weights(self.reader, few), self.address)
+        few = seen.events(n, math.prod(self.recorded.y.shape))
+        y = self.recorded.read("y", 0, few).reshape(few, -1)
+        return seen.distance(y, event_weights(self.recorded, few), self.address)
 
 
 def event_weights(reader: EnsembleReader, n: int) -> np.ndarray | None:
@@ -223,10 +243,10 @@ def refuse_foreign(case: Case, posterior: PosteriorReader) -> None:
     if posterior.n == 0:
         raise EvaluationError(f"{posterior.path}: holds no events; rerun this inference")
     refuse_other_observations(case, posterior)
-    ours = case.reader.read("event_id", 0, posterior.n)
+    ours = case.recorded.read("event_id", 0, posterior.n)
     theirs = posterior.read("event_id")
     if not np.array_equal(ours, theirs):
         raise EvaluationError(
-            f"{posterior.path}: its {posterior.n} events are not the first ones of {case.reader.path} in their order; "
-            "rerun the inference"
+            f"{posterior.path}: its {posterior.n} events are not the first ones of {case.recorded.path} in their "
+            "order; rerun the inference"
         )

@@ -71,7 +71,8 @@ class Credibility:
         y = self._observations(self.reader, self.n)
         others = tarp.Others(self._truth, y, self.reader.read("group", 0, self.n))
         if self.reference is not None:
-            with EnsembleReader(self.reference) as other:
+            with EnsembleReader(self.reference) as file:
+                other = file.pairs()
                 k = min(self.n, other.n)
                 others = tarp.Others(other.read("x", 0, k).reshape(k, -1), self._observations(other, k), None)
         return [

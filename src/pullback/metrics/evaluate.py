@@ -79,8 +79,9 @@ def _posterior(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The rows of one posterior for the metrics table and for the cost table; its examples go to the file."""
     case = result.case
-    with PosteriorReader(path) as posterior:
-        refuse_foreign(case, posterior)
+    with PosteriorReader(path) as file:
+        refuse_foreign(case, file)
+        posterior = case.pairs_of(file)
         point = result.whose["returns"] == "point estimate"
         answers = Answers(case, posterior, metrics, result.address, point, seen)
         rows = result.with_groups(result.rows(answers.rows()))
@@ -90,7 +91,7 @@ def _posterior(
             answers.credibility.write(group, answers.ranks, case.replicas(len(answers.ranks)))
         if answers.misfit is not None:
             drawn.write_resimulated(group, answers.misfit.event, answers.misfit.first)
-        return rows, {**result.whose, **posterior.cost, "events": posterior.n, "draws": posterior.draws}
+        return rows, {**result.whose, **posterior.cost, "events": file.n, "draws": posterior.draws}
 
 
 def _examples(answers: Answers, group: h5py.Group) -> None:

@@ -85,7 +85,8 @@ def _pairs(shard: Path, n: int) -> Pairs:
     """The first events of a shard."""
     with h5py.File(shard, "r") as file:
         names = ", ".join(json.loads(file.attrs.get("source_files", "[]")))
-    with EnsembleReader(shard) as reader:
+    with EnsembleReader(shard) as file_of_all:
+        reader = file_of_all.pairs()
         x = None if reader.x is None else reader.read("x", 0, min(n, reader.n))
         return Pairs(names, reader.read("y", 0, min(n, reader.n)), x)
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from pullback.core.joblog import progress
 from pullback.core.seeding import generator
+from pullback.ensembles.acceptance import FAKE
 from pullback.ensembles.fields import Field
 from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter
@@ -38,7 +39,8 @@ def derive(job: str, base: Path | str, out: Path | str) -> None:
     again, plain = (Resimulation(spec, shift.change), None) if isinstance(shift, SimulatorShift) else (None, shift)
     step = again.block if again else SHIFT_ROWS
     with EnsembleReader(base) as reader:
-        extra = [name for name in reader.columns if name not in ("x", "y", "event_id", "group")]
+        truth_columns = set() if spec["truth"] else {"x", FAKE}
+        extra = [name for name in reader.columns if name not in {"x", "y", "event_id", "group", *truth_columns}]
         columns = {name: reader.read(name, 0, 1).dtype.str for name in extra}
         x = reader.x if spec["truth"] else None
         event_bytes = 4 * sum(math.prod(field.shape) for field in (reader.x, reader.y) if field)
@@ -50,15 +52,17 @@ def derive(job: str, base: Path | str, out: Path | str) -> None:
                 stop = min(start + step, reader.n)
                 for first in range(start, stop, at_once):
                     last = min(first + at_once, stop)
-                    rows = {name: reader.read(name, first, last) for name in reader.columns}
+                    rows = {
+                        name: reader.read(name, first, last) for name in reader.columns if name not in truth_columns
+                    }
                     y = rows.pop("y")
                     if again:
                         y = again.observations(rows["x"], start // step, rng)
                     elif plain:
                         y = apply_shift(plain, y, reader.y, rng)
-                    if x is None:
-                        rows.pop("x", None)
                     writer.append(y, rows.pop("event_id"), **rows)
+            if x is not None and reader.missed is not None:
+                writer.append_missed(reader.missed)
 
 
 class Resimulation:

@@ -4,11 +4,13 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from pullback.core.seeding import generator
+from pullback.ensembles.acceptance import FAKE
 from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.ensembles.store import EnsembleWriter
 from pullback.problems.base import Problem, problem_of
@@ -61,7 +63,8 @@ def read(
     if pairs:
         scale = fit_scale(reader, problem, _by_entry(task["pairs"], [Path(file) for file in pairs]))
         attributes["scale"] = repr(scale)
-    with EnsembleWriter(out, x=x, y=problem.y, spec=job, attributes=attributes, columns=reader.columns) as writer:
+    columns_of_file = {name: dtype for name, dtype in reader.columns.items() if name != FAKE or x is not None}
+    with EnsembleWriter(out, x=x, y=problem.y, spec=job, attributes=attributes, columns=columns_of_file) as writer:
         for row, (path, *others) in enumerate(groups):
             model = Path(models[row]) if models else None
             number = task["first_file"] + row
@@ -69,7 +72,12 @@ def read(
             before = writer.n
             with reader.open(problem, file) as events:
                 for block in valid_blocks(reader, problem, file, events, scale):
-                    writer.append(block.y, block.event_id, x=block.x, group=block.group, **block.columns)
+                    columns = dict(block.columns)
+                    if FAKE in reader.columns and x is not None:
+                        columns[FAKE] = np.zeros(len(block.y)) if block.fake is None else block.fake
+                    writer.append(block.y, block.event_id, x=block.x, group=block.group, **columns)
+                    if block.missed is not None and x is not None:
+                        writer.append_missed(block.missed)
                 for name, value in events.attributes.items():
                     writer.note(name, value)
                 for warning in events.warnings:
@@ -104,9 +112,10 @@ def fit_scale(reader: ReaderSpec, problem: Problem, pairs: Sequence[Sequence[Pat
     file = OutsideFile(Path(path), model, others=tuple(map(Path, others)))
     with reader.open(problem, file) as events:
         block = next(iter(valid_blocks(reader, problem, file, events)))
-    assert block.x is not None
+    y, x = block.pairs
+    assert x is not None
     try:
-        scale = fitted_scale(problem, block.x, block.y, generator("check files", "scale"))
+        scale = fitted_scale(problem, x, y, generator("check files", "scale"))
     except ValueError as error:
         raise ReadError(f"{file.path}: {error}") from None
     log.info("%s: y is multiplied by %.6g, which its first pairs agree best with", file.path, scale)
@@ -137,7 +146,10 @@ def valid_blocks(
                 continue
             if values.shape[1:] != field.shape:
                 raise ReadError(f"{file.path}: {field.name} of shape {values.shape[1:]}, wanted {field.shape}")
-            for what, bad in invalid_events(values, reader.placeholders, field.is_vector).items():
+            here = np.ones(len(values), bool) if field is problem.y or block.fake is None else ~block.fake
+            for what, found in invalid_events(values[here], reader.placeholders, field.is_vector).items():
+                bad = np.zeros(len(values), bool)
+                bad[here] = found
                 if not bad.any():
                     continue
                 if reader.invalid == "refuse":
@@ -166,11 +178,13 @@ def _rows(block: Block, keep: np.ndarray, scale: float) -> Block:
     y = block.y if scale == 1 else np.asarray(block.y * scale, np.float32)
     event_id = np.asarray(block.event_id, np.int64)
     if keep.all():
-        return Block(y, block.x, event_id, block.group, block.columns)
+        return replace(block, y=y, event_id=event_id)
     return Block(
         y[keep],
         None if block.x is None else block.x[keep],
         event_id[keep],
         None if block.group is None else block.group[keep],
         {name: values[keep] for name, values in block.columns.items()},
+        None if block.fake is None else block.fake[keep],
+        block.missed,
     )

@@ -69,7 +69,8 @@ class ByTruth:
         # With h5py, which a study is parsed without.
         from pullback.ensembles.store import EnsembleReader
 
-        with EnsembleReader(reference) as reader:
+        with EnsembleReader(reference) as file:
+            reader = file.pairs()
             truth = reader.read("x")
             weight = nominal(reader.read("weight")) if "weight" in reader.columns else np.ones(reader.n)
         if (weight < 0).any():

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pullback.ensembles.acceptance import Missed
 from pullback.study.reader_spec import Span, is_fraction
 
 
@@ -91,6 +92,8 @@ class Block:
         event_id: unique in the split (event,), int64.
         group: unit of the bootstrap (event,); None: each event is its own.
         columns: one value for each event, of each name in the reader's ``columns``.
+        fake: which events have no truth (event,), bool, x is NaN there; None: all have one, or none is read.
+        missed: truths that were not recorded; a block may hold nothing else.
     """
 
     y: np.ndarray
@@ -98,6 +101,15 @@ class Block:
     event_id: np.ndarray
     group: np.ndarray | None = None
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    fake: np.ndarray | None = None
+    missed: Missed | None = None
+
+    @property
+    def pairs(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """y (event, *y) and x (event, *x) of the events that have a truth; of all where no truth is read."""
+        if self.x is None or self.fake is None:
+            return self.y, self.x
+        return self.y[~self.fake], self.x[~self.fake]
 
 
 @dataclass(frozen=True)

@@ -79,9 +79,16 @@ class ConditionalNet(nn.Module):
         return None
 
 
+def member_weights(sets: dict[str, Tensor]) -> Tensor:
+    """Weight of each member (set, member), 0 in padding."""
+    return sets["mask"] * sets["weight"] if "weight" in sets else sets["mask"]
+
+
 def target_weights(sets: dict[str, Tensor], targets: int | None) -> Tensor:
-    """Weight of each of the first ``targets`` members in a loss (set * target,): its weight, 0 in padding."""
-    share = sets["mask"] * sets["weight"] if "weight" in sets else sets["mask"]
+    """Weight of the first ``targets`` members in a loss of x (set * target,): 0 in padding and for fakes."""
+    share = member_weights(sets)
+    if "real" in sets:
+        share = share * sets["real"]
     return share[:, :targets].flatten()
 
 

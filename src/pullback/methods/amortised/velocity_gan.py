@@ -51,7 +51,7 @@ class VelocityGan(AmortisedModel):
         targets, l1, l2 = self.spec.train.loss_members, self.spec.l1, self.spec.l2
 
         def loss(model: GanNet, sets: dict[str, Tensor], noise: Noise) -> tuple[Tensor, Tensor]:
-            there = sets["mask"][:, :targets]
+            there = sets.get("real", sets["mask"])[:, :targets]
             # Without padding: it would enter the statistics that batches are normalised by.
             x, y = sets["x"][:, :targets][there], sets["y"][:, :targets][there]
             share = target_weights(sets, targets)[there.flatten()]

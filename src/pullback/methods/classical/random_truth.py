@@ -58,7 +58,8 @@ class RandomTruth(Method[None]):
         self.weights: list[np.ndarray | None] = []
         for number, path in enumerate(seen):
             rng = generator(*self.context.address, "pool", number)
-            with EnsembleReader(path) as reader:
+            with EnsembleReader(path) as file:
+                reader = file.pairs()
                 most = max(1, min(POOL, POOL_VALUES // math.prod(self.problem.x.shape)))
                 pieces = windows(reader.n, most, rng)
                 self.truths.append(np.concatenate([reader.read("x", *rows) for rows in pieces]))
