@@ -85,6 +85,11 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "unfolded_ess": "pullback.metrics.unfolding:UNFOLDED_ESS",
         "bins_w1": "pullback.metrics.unfolding:BINS_W1",
         "bins_chi2": "pullback.metrics.unfolding:BINS_CHI2",
+        "negative_weights": "pullback.metrics.diagnostics:NEGATIVE_WEIGHTS",
+        "fake_fraction": "pullback.metrics.acceptance:FAKE_FRACTION",
+        "purity_ratio": "pullback.metrics.acceptance:PURITY_RATIO",
+        "efficiency_ratio": "pullback.metrics.acceptance:EFFICIENCY_RATIO",
+        "truths_ratio": "pullback.metrics.acceptance:TRUTHS_RATIO",
         "failed_resimulations": "pullback.metrics.checks:FAILED_RESIMULATIONS",
     },
 }

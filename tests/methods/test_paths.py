@@ -78,7 +78,10 @@ def test_a_path_may_begin_at_the_observation():
             return (1 - t[..., None]) * y + t[..., None] * x, t, x - y
 
     network = SimpleNamespace(
-        normalises_rows=False, context=lambda sets: None, network=lambda x, t, y, c: x / (1 + t[:, None])
+        normalises_rows=False,
+        purity=None,
+        context=lambda sets: None,
+        network=lambda x, t, y, c: x / (1 + t[:, None]),
     )
     y = torch.randn(3, 7, 2, generator=torch.Generator().manual_seed(0))
     sets = {"x": 2 * y, "y": y, "mask": torch.ones(3, 7, dtype=torch.bool)}

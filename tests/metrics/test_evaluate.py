@@ -391,11 +391,15 @@ def test_event_weights_enter_means_and_distances(tmp_path):
         assert weighted[name] == pytest.approx(doubled[name], rel=1e-4), name
 
 
-def test_negative_event_weights_are_refused(tmp_path):
+def test_negative_event_weights_are_resampled_or_refused(tmp_path):
     rng = np.random.default_rng(5)
     x, y = plane(rng, 50)
-    with pytest.raises(EvaluationError, match=r"3 of the first 50 event weights are negative.*leave `weight` out"):
-        simple(tmp_path, x, y, plane_posterior(rng, y, 4), weight=np.repeat([-1.0, 1.0], [3, 47]))
+    draws = plane_posterior(rng, y, 4)
+    rows = simple(tmp_path / "a", x, y, draws, weight=np.repeat([-1.0, 1.0], [3, 47]))
+    assert rows["negative_weights"] == pytest.approx(3 / 50)
+    assert rows["swd_draw"] > 0
+    with pytest.raises(EvaluationError, match=r"sum of the event weights is -1.*leave `weight` out"):
+        simple(tmp_path / "b", x, y, draws, weight=np.repeat([-48 / 3, 1.0], [3, 47]))
 
 
 def test_event_weights_that_are_all_zero_are_refused(tmp_path):

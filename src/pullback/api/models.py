@@ -241,7 +241,8 @@ class Model(Trained):
 
         Returns:
             x (event, draw, *x), log_weight and ok (event, draw), and diagnostics: the medians over sets of, for a model
-            with a set encoder, ``embedding_distance`` (1 in 20 sets like the training ones lies above 1) and others.
+            with a set encoder, ``embedding_distance`` (1 in 20 sets like the training ones lies above 1) and others. Of
+            a model that was trained on ensembles with fakes or misses also purity (event,) or efficiency (event, draw).
 
         Raises:
             NotFittedError: the model was not trained.
@@ -265,8 +266,11 @@ class Model(Trained):
         sampler = Sampler(method, ensemble)
         found = [sampler.sample(block).chunk for block in context.progress(work, len(work), "sample")]
         noticed = {name: float(np.median([*values.values()])) for name, values in sampler.diagnostics.items()}
-        x, log_weight, ok = (np.concatenate(parts) for parts in zip(*(chunk[:3] for chunk in found), strict=True))
-        return PosteriorSamples(x, log_weight, ok, noticed)
+        arrays = {
+            name: np.concatenate([chunk._asdict()[name] for chunk in found])
+            for name in ("x", "log_weight", "ok", *method.acceptance)
+        }
+        return PosteriorSamples(**arrays, diagnostics=noticed)
 
     def _settings(self, values: dict[str, Any]) -> Any:
         """Settings of an inference, without those that need a study."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from pullback.ensembles.acceptance import FAKE
+from pullback.ensembles.acceptance import FAKE, Missed
 from pullback.ensembles.arrays import Ensemble
 from pullback.ensembles.fields import Field
 from pullback.ensembles.prior_reweighting import window
@@ -190,6 +190,15 @@ class TrainingData:
         for family in self._families[split]:
             if family.source.missed is not None and len(family.source.missed.x):
                 yield family.source.missed.x, family.source.missed.weight
+
+    def recorded_and_missed(self, split: Part = "train") -> Iterator[tuple[Pairs, Missed]]:
+        """The pairs and the misses of each family that records misses."""
+        for family in self._families[split]:
+            if family.source.missed is not None:
+                real = ~family.source.fake()
+                x, y = (family.source.read(name)[real] for name in ("x", "y"))
+                weight = nominal(family.source.read("weight")[real]) if family.weighted else np.ones(len(x))
+                yield Pairs(x, y, weight), family.source.missed
 
     def _blocks(self, split: Part, block: int) -> Iterator[tuple[np.ndarray, Pairs]]:
         for family in self._families[split]:

@@ -268,6 +268,7 @@ class PosteriorWriter(PieceWriter):
         ensemble_name: its path relative to the results.
         spec: canonical JSON of the job.
         attributes: more attributes of the file.
+        acceptance: which of ``purity`` and ``efficiency`` the chunks have.
     """
 
     kind = "posterior-part"
@@ -282,6 +283,7 @@ class PosteriorWriter(PieceWriter):
         ensemble_name: str,
         spec: str,
         attributes: Mapping[str, Any] = {},
+        acceptance: Sequence[str] = (),
     ):
         more = {"ensemble_name": ensemble_name, "ensemble_digest": ensemble.digest}
         super().__init__(path, spec, {**attributes, **more})
@@ -292,6 +294,12 @@ class PosteriorWriter(PieceWriter):
         self._events.variable("log_weight", np.float64, ("draw",), (draws,), long_name="log weight of the draw")
         self._events.variable("ok", np.int8, ("draw",), (draws,), long_name="1: a draw; 0: it failed and is NaN")
         self._events.variable("event_id", np.int64, (), (), long_name="number of the event in the ensemble")
+        self._acceptance = tuple(acceptance)
+        if "purity" in acceptance:
+            self._events.variable("purity", np.float32, (), (), long_name="probability that the event has a truth")
+        if "efficiency" in acceptance:
+            said = "probability that the truth is recorded"
+            self._events.variable("efficiency", np.float32, ("draw",), (draws,), long_name=said)
 
     def append(self, chunk: Any, event_id: np.ndarray) -> None:
         """Append a chunk (x, log_weight, ok) for these events."""
@@ -301,9 +309,11 @@ class PosteriorWriter(PieceWriter):
             "a draw that is said to be ok", np.where(ok.reshape(ok.shape + (1,) * (x.ndim - 2)), x, 0), self.path
         )
         hdf5.refuse_nan("log_weight", np.where(ok, chunk.log_weight, 0.0), self.path)
-        self._events.append(
-            {"x": x, "log_weight": chunk.log_weight, "ok": ok, "event_id": np.asarray(event_id, np.int64)}
-        )
+        values = {"x": x, "log_weight": chunk.log_weight, "ok": ok, "event_id": np.asarray(event_id, np.int64)}
+        for name in self._acceptance:
+            values[name] = np.asarray(getattr(chunk, name), np.float32)
+            hdf5.refuse_nan(name, np.where(ok, values[name], 1.0) if name == "efficiency" else values[name], self.path)
+        self._events.append(values)
 
     def finish(self, cost: Mapping[str, float], diagnostics: Diagnostics) -> None:
         """Store cost and diagnostics of the inference; they are not part of the content digest."""
@@ -378,5 +388,5 @@ def index_posterior(job: str, parts: Sequence[Path | str], out: Path | str) -> N
         field = first.x
         file["x"].attrs.update(hdf5.describe(file, field))
         hdf5.attach(file, file["x"], ("event", "draw", *field.dims))
-        for name in ("log_weight", "ok"):
+        for name in (name for name in ("log_weight", "ok", "efficiency") if name in first.columns):
             hdf5.attach(file, file[name], ("event", "draw"))

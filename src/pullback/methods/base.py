@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 State = TypeVar("State")
 
+Acceptance = Literal["purity", "efficiency"]
+
 BLOCK_VALUES = 1 << 26
 """Most numbers in a block of events, their observations and draws: 268 MB in float32. Tables never have so many."""
 
@@ -42,12 +44,16 @@ class PosteriorSamples(NamedTuple):
             not failed. NaN and +inf count as failed.
         ok: (event, draw), bool; False for a failed draw, which is kept and counted.
         diagnostics: numbers about these draws that belong in the report; a family's is the median over its blocks.
+        purity: P(the observation has a truth | y), (event,); for methods that give it (`Method.acceptance`).
+        efficiency: P(the truth is recorded | x) of each draw (event, draw), likewise.
     """
 
     x: np.ndarray
     log_weight: np.ndarray
     ok: np.ndarray
     diagnostics: Mapping[str, float] = MappingProxyType({})
+    purity: np.ndarray | None = None
+    efficiency: np.ndarray | None = None
 
 
 @dataclass
@@ -66,9 +72,11 @@ class Method(Generic[State]):
     Attributes:
         block: most events that ``sample`` gets at once. Blocks are aligned to the family's first event, so that
             numerics do not depend on how events are cut into parts.
+        acceptance: which of ``purity`` and ``efficiency`` its samples have; known when it is loaded.
     """
 
     block: int = 1024
+    acceptance: tuple[Acceptance, ...] = ()
 
     def __init__(self, spec: Any, problem: Problem, context: Context, settings: Infer | None = None):
         self.spec = spec

@@ -135,6 +135,7 @@ def answer(
         ensemble_name=str(ensemble.path),
         spec=job,
         attributes={**(attributes or {}), "observations": ensemble.n},
+        acceptance=method.acceptance,
     ) as writer:
         for number, block in enumerate(method.context.progress(mine, len(mine), "infer")):
             if finished and (found := finished.get(number)):
@@ -203,4 +204,4 @@ def _checked(chunk: PosteriorSamples) -> PosteriorSamples:
     if (lost := int((chunk.ok & ~finite).sum())) > 0:
         log.warning("%d draws are not finite: they count as failed", lost)
     x = np.where(ok.reshape(*ok.shape, *(1,) * (chunk.x.ndim - 2)), chunk.x, np.nan)
-    return PosteriorSamples(x, np.where(ok, chunk.log_weight, 0.0), ok, chunk.diagnostics)
+    return chunk._replace(x=x, log_weight=np.where(ok, chunk.log_weight, 0.0), ok=ok)

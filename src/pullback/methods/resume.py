@@ -81,7 +81,8 @@ class Finished:
         if self._open is None or self._open[0] != path:
             self._open = (path, _read(path))
         found = {name: values[first:last] for name, values in self._open[1].items() if name != "note"}
-        return Answer(PosteriorSamples(found["x"], found["log_weight"], found["ok"]), found["event_id"])
+        event_id = found.pop("event_id")
+        return Answer(PosteriorSamples(diagnostics={}, **found), event_id)
 
     def add(self, block: int, answer: Answer) -> bool:
         """Add a finished block; returns whether it is time to `save`."""
@@ -107,15 +108,16 @@ class Finished:
             "cost": dict(cost),
             "diagnostics": diagnostics,
         }
+        chunks = [answer.chunk._asdict() for answer in answers]
+        arrays = {
+            name: np.concatenate([chunk[name] for chunk in chunks])
+            for name, first in chunks[0].items()
+            if isinstance(first, np.ndarray)
+        }
+        arrays["x"] = arrays["x"].astype(np.float32)
+        arrays["event_id"] = np.concatenate([answer.event_id for answer in answers])
         packed = io.BytesIO()
-        np.savez(
-            packed,
-            x=np.concatenate([answer.chunk.x for answer in answers]).astype(np.float32),
-            log_weight=np.concatenate([answer.chunk.log_weight for answer in answers]),
-            ok=np.concatenate([answer.chunk.ok for answer in answers]),
-            event_id=np.concatenate([answer.event_id for answer in answers]),
-            note=np.array(json.dumps(note)),
-        )
+        np.savez(packed, allow_pickle=False, note=np.array(json.dumps(note)), **arrays)
         write_sealed(self.folder / f"blocks-{min(self._waiting):06d}-{max(self._waiting):06d}.npz", packed.getvalue())
         self._forget()
 

@@ -4,12 +4,13 @@ import logging
 import math
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pullback.core import seeding
 from pullback.core.once import once
+from pullback.ensembles.positive_weights import cell_resampled
 from pullback.ensembles.store import EnsembleReader, PosteriorReader
 from pullback.ensembles.unfolded import UnfoldedReader
 from pullback.metrics import checks
@@ -133,6 +134,36 @@ class Case:
         )
 
     @once
+    def truths(self, n: int) -> "Truths":
+        """The truths of the first n pairs, and as large a share of the misses."""
+        x, group, weight = self.flat("x", 0, n), self.reader.read("group", 0, n), event_weights(self.reader, n)
+        return _with_misses(self.reader, Truths(x, group, weight))
+
+    @once
+    def distances_to_truths(self, n: int) -> Distances:
+        """Distances to the truth before the detector: of the first n pairs and as large a share of the misses."""
+        if self.recorded.missed is None:
+            return self.distances(n)
+        truths = self.truths(n)
+        reference: tuple[np.ndarray, np.ndarray | None] | None = None
+        if self._reference is not None:
+            with EnsembleReader(self._reference) as file:
+                other = file.pairs()
+                k = min(n, other.n)
+                own = Truths(other.read("x", 0, k).reshape(k, -1), other.read("group", 0, k), event_weights(other, k))
+                reference = _with_misses(other, own)[::2]
+        rng = seeding.generator(*self.address, self.base, "bootstrap", "truths", n)
+        return Distances(
+            truths.x,
+            self.space,
+            Replicas(truths.group, self.evaluation["bootstrap"], rng, truths.weight),
+            (*self.address, "x"),
+            self.evaluation["directions"],
+            self.evaluation["direction_seeds"],
+            reference,
+        )
+
+    @once
     def credibility(self, n: int) -> Credibility:
         """What is ranked of the first n events."""
         address = (*self.address, self.name)
@@ -192,23 +223,54 @@ class Case:
         return seen.distance(y, event_weights(self.recorded, few), self.address)
 
 
+class Truths(NamedTuple):
+    """Truths of a family: x (truth, component), group (truth,), event weights (truth,) or None for equal ones."""
+
+    x: np.ndarray
+    group: np.ndarray
+    weight: np.ndarray | None
+
+
+def _with_misses(reader: EnsembleReader, pairs: Truths) -> Truths:
+    """The truths of a reader's first pairs with as large a share of its misses, in random order beside them."""
+    missed = reader.missed
+    if missed is None or not len(missed.x):
+        return pairs
+    k = round(len(missed.x) * len(pairs.x) / reader.n)
+    x = np.concatenate([pairs.x, missed.x[:k].reshape(k, -1)])
+    group = np.concatenate([pairs.group, missed.group[:k]])
+    weight = None
+    if pairs.weight is not None:
+        own = reader.read("weight", 0, len(pairs.x)).astype(np.float64)
+        weight = np.concatenate([pairs.weight, missed.weight[:k] * (pairs.weight.sum() / own.sum())])
+    order = seeding.generator("truths", len(x)).permutation(len(x))
+    return Truths(x[order], group[order], None if weight is None else weight[order])
+
+
 def event_weights(reader: EnsembleReader, n: int) -> np.ndarray | None:
     """Weights of the first n events; None when there are none or all are equal.
 
     An event of weight zero is left out of every number; if one event has all the weight, numbers are that event's and
-    have no interval.
+    have no interval. Weights of both signs are resampled among near events (`ensembles.positive_weights`).
 
     Raises:
-        EvaluationError: a negative weight (distances between distributions need non-negative ones), or none above zero.
+        EvaluationError: the weights are all zero, or their sum is not positive.
     """
     if "weight" not in reader.columns:
         return None
     weight = reader.read("weight", 0, n).astype(np.float64)
     if weight.size and (weight < 0).any():
-        raise EvaluationError(
-            f"{reader.path}: {int((weight < 0).sum())} of the first {n} event weights are negative; distances between "
-            "distributions need non-negative ones: leave `weight` out of the branch map, or resample the file"
-        )
+        field = reader.x or reader.y
+        values = reader.read(field.name, 0, n)
+        whole = np.isfinite(values.reshape(len(values), -1)).all(axis=1)  # fakes have no x
+        if not whole.all():
+            field, values = reader.y, reader.read("y", 0, n)
+        try:
+            weight = cell_resampled(values, field, weight)
+        except ValueError as error:
+            raise EvaluationError(
+                f"{reader.path}: {error}: leave `weight` out of the branch map, or give more events"
+            ) from None
     if weight.size and not weight.any():
         raise EvaluationError(
             f"{reader.path}: all weights of the first {n} events are zero, so that nothing can be averaged; leave "

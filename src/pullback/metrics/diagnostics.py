@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pullback.metrics.metric import Measured, Metric
 
 if TYPE_CHECKING:
@@ -80,4 +82,26 @@ FINAL_MISFIT = _diagnostic(
 """Misfit where the descent of a full-waveform inversion ended, at the last band's frequencies; the median over events.
 
 Angles, weights, failed draws: none. Floor: none.
+"""
+
+
+def _negative_rows(answers: "Answers") -> Iterator[Measured]:
+    reader = answers.case.recorded
+    if "weight" in reader.columns:
+        weight = reader.read("weight")
+        if (weight < 0).any():
+            share = float(-weight[weight < 0].sum() / np.abs(weight).sum())
+            yield Measured("negative_weights", share, None, None, None, len(weight), "1")
+
+
+NEGATIVE_WEIGHTS = Metric(
+    "negative_weights",
+    "Share of negative weights",
+    "of the sum of magnitudes; they are made positive by cell resampling",
+    needs_truth=False,
+    measure=_negative_rows,
+)
+"""Sum of the magnitudes of negative event weights over that of all; they are resampled among near events.
+
+Angles: none. Weights: of the recorded events. Failed draws: none. Floor: none.
 """

@@ -14,8 +14,8 @@ from pullback.ensembles import hdf5
 from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.ensembles.store import PosteriorReader, add_cost
 from pullback.ensembles.unfolded import UnfoldedReader
+from pullback.metrics import acceptance, unfolding
 from pullback.metrics import examples as drawn
-from pullback.metrics import unfolding
 from pullback.metrics.answers import Answers
 from pullback.metrics.case import Case, EvaluationError, refuse_foreign
 from pullback.metrics.diagnostics import diagnostic_rows
@@ -52,7 +52,7 @@ class _Result(NamedTuple):
 
     def rows(self, measured: Iterable[Measured]) -> list[dict[str, Any]]:
         """Rows of the metrics table."""
-        return [{**self.whose, **each._asdict(), "n_observed": self.case.reader.n} for each in measured]
+        return [{**self.whose, **each._asdict(), "n_observed": self.case.recorded.n} for each in measured]
 
     def with_groups(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Rows whose intervals are by groups, with the number of groups."""
@@ -70,8 +70,8 @@ def _unfolded(result: _Result, path: Path, costs: list[dict[str, Any]]) -> list[
         counts = {key: value for key, value in reader.cost.items() if key != "events"}
         beside[0].update(add_cost({key: beside[0][key] for key in counts}, counts))
     else:
-        costs.append({**result.whose, **reader.cost, "events": case.reader.n})
-    return result.rows([*rows, *diagnostic_rows(reader.diagnostics, case.reader.n)])
+        costs.append({**result.whose, **reader.cost, "events": case.recorded.n})
+    return result.rows([*rows, *diagnostic_rows(reader.diagnostics, case.recorded.n)])
 
 
 def _posterior(
@@ -85,6 +85,7 @@ def _posterior(
         point = result.whose["returns"] == "point estimate"
         answers = Answers(case, posterior, metrics, result.address, point, seen)
         rows = result.with_groups(result.rows(answers.rows()))
+        rows += result.rows(acceptance.judge(case, file, result.address))
         group = result.group("features" if posterior.x.is_vector else "fields")
         _examples(answers, group)
         if answers.credibility is not None and answers.ranks is not None:
@@ -174,18 +175,18 @@ def evaluate(
             infer, seed, family = results[i]
             if case is None or case.name != family:
                 if case is not None:
-                    case.reader.close()
+                    case.recorded.close()
                 case = open_case(family)
             result = _Result.of(parsed, case, infer, seed, file)
             found[i] = _posterior(result, Path(posteriors[i]), measured, observed)
         if case is not None:
-            case.reader.close()
+            case.recorded.close()
         rows = [row for i in range(len(results)) for row in found[i][0]]
         costs = [found[i][1] for i in range(len(results))]
         for (infer, seed, family), path in zip(parsed.get("unfolded", []), unfolded, strict=True):
             case = open_case(family)
             rows += _unfolded(_Result.of(parsed, case, infer, seed, file), path, costs)
-            case.reader.close()
+            case.recorded.close()
         drawn.name_dimensions(file)
         write_table(metrics, COLUMNS, rows)
         write_table(cost, COST_COLUMNS, costs)

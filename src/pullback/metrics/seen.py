@@ -9,6 +9,7 @@ import numpy as np
 
 from pullback.core import seeding
 from pullback.core.once import once
+from pullback.ensembles.positive_weights import cell_resampled
 from pullback.ensembles.store import EnsembleReader, read_rows
 from pullback.metrics import distances
 from pullback.metrics.floors import DIRECTIONS
@@ -169,14 +170,18 @@ class SeenObservations:
 
 
 def _observations(reader: EnsembleReader, ensemble: int, n: int) -> Observations | None:
-    """Up to n observations spread evenly over one ensemble; None where weights are negative, or all zero."""
+    """Up to n observations spread evenly over one ensemble; None where the sum of the weights is not positive."""
     first, stop = (int(edge) for edge in reader.offsets[ensemble : ensemble + 2])
     rows = np.unique(np.linspace(first, stop - 1, min(stop - first, n)).astype(int))
     weight = read_rows(reader, "weight", rows) if "weight" in reader.columns else None
-    if weight is not None and ((weight < 0).any() or not weight.any()):
-        return None
+    y = read_rows(reader, "y", rows).reshape(len(rows), -1)
+    if weight is not None:
+        if not weight.sum() > 0:
+            return None
+        if (weight < 0).any():
+            weight = cell_resampled(y, reader.y, weight)
     equal = weight is None or (weight == weight[0]).all()
-    return Observations(read_rows(reader, "y", rows).reshape(len(rows), -1), None if equal else weight)
+    return Observations(y, None if equal else weight)
 
 
 def _directions(address: seeding.Address, components: int) -> np.ndarray:

@@ -48,7 +48,7 @@ def judge(case: Case, reader: UnfoldedReader, address: seeding.Address, group: h
     rows: list[Measured] = []
     if found.x is not None and found.weight is not None:
         x, weight = _chosen(found.x.reshape(len(found.x), -1), found.weight, reader.path, address)
-        rows += _sample_rows(x, weight, case, n)
+        rows += sample_rows(x, weight, case, n)
     if case.known:
         for name, bins in found.bins.items():
             rows += _bin_rows(name, bins, case, n)
@@ -73,12 +73,20 @@ def _chosen(x: np.ndarray, weight: np.ndarray, path: Path, address: seeding.Addr
     return x, weight
 
 
-def _sample_rows(x: np.ndarray, weight: np.ndarray, case: Case, n: int) -> Iterator[Measured]:
+def sample_rows(x: np.ndarray, weight: np.ndarray, case: Case, n: int) -> Iterator[Measured]:
+    """Rows of a weighted sample against the truths of a family, pairs and misses.
+
+    Args:
+        x: (sample, component).
+        weight: (sample, replica), replica 0 nominal.
+        case: the family.
+        n: pairs in a distance.
+    """
     sizes = effective_size(weight.T)
     yield Measured("unfolded_ess", float(sizes[0]), *percentile_interval(sizes[1:]), None, len(x), "1")
     if not case.known:
         return
-    distances, space = case.distances(n), case.space
+    distances, space = case.distances_to_truths(n), case.space
     truth, true_weight = distances.truth, distances.replicas.weight
     u, v = space.standard(x), space.standard(truth)
     value = sliced_wasserstein(u, v, distances.paper_directions, weight[:, 0], true_weight)
@@ -115,7 +123,8 @@ def _sliced_replicas(
 
 def _bin_rows(name: str, bins: Bins, case: Case, n: int) -> Iterator[Measured]:
     j = case.space.names.index(name)
-    values, weight = case.flat("x", 0, n)[:, j].astype(np.float64), case.replicas(n).weight
+    truths = case.truths(n)
+    values, weight = truths.x[:, j].astype(np.float64), truths.weight
     truth, total = np.histogram(values, bins.edges, weights=weight)[0], bins.content.sum()
     if not truth.any() or not total > 0:
         return
@@ -139,12 +148,16 @@ def write_spectra(group: h5py.Group, found: Unfolded, case: Case, n: int) -> Non
     """
     x, y = case.reader.x, case.reader.y
     assert x is not None
-    true_weight = case.replicas(n).weight
-    ones = np.ones(n) if true_weight is None else true_weight
+    truths = case.truths(n) if case.known else None
+    recorded = case.replicas(n).weight
+    seen_weight = np.ones(n) if recorded is None else recorded
+    ones = seen_weight if truths is None or truths.weight is None else truths.weight
+    if truths is not None and truths.weight is None:
+        ones = np.ones(len(truths.x))
     unit = ones.sum() / np.square(ones).sum()
     events = float(unit * ones.sum())
     for j, name in enumerate(x.features):
-        truth = case.flat("x", 0, n)[:, j].astype(np.float64) if case.known else None
+        truth = truths.x[:, j].astype(np.float64) if truths is not None else None
         observed = case.flat("y", 0, n)[:, y.features.index(name)] if name in y.features else None
         if name in found.bins:
             edges, content, covariance = found.bins[name]
@@ -167,7 +180,7 @@ def write_spectra(group: h5py.Group, found: Unfolded, case: Case, n: int) -> Non
             feature["truth"] = true_counts
             feature["ratio_error"] = error / np.where(true_counts > 0, true_counts, np.nan)
         if observed is not None:
-            feature["observed"] = unit * np.histogram(observed, edges, weights=ones)[0]
+            feature["observed"] = unit * np.histogram(observed, edges, weights=seen_weight)[0]
 
 
 UNFOLDED_ESS = Metric(

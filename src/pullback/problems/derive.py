@@ -52,14 +52,13 @@ def derive(job: str, base: Path | str, out: Path | str) -> None:
                 stop = min(start + step, reader.n)
                 for first in range(start, stop, at_once):
                     last = min(first + at_once, stop)
-                    rows = {
-                        name: reader.read(name, first, last) for name in reader.columns if name not in truth_columns
-                    }
+                    rows = {name: reader.read(name, first, last) for name in reader.columns}
                     y = rows.pop("y")
                     if again:
                         y = again.observations(rows["x"], start // step, rng)
                     elif plain:
                         y = apply_shift(plain, y, reader.y, rng)
+                    rows = {name: values for name, values in rows.items() if name not in truth_columns}
                     writer.append(y, rows.pop("event_id"), **rows)
             if x is not None and reader.missed is not None:
                 writer.append_missed(reader.missed)

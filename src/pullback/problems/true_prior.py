@@ -64,20 +64,22 @@ class ByTruth:
         """From the index of a reference split.
 
         Raises:
-            TruePriorError: a weight is negative.
+            TruePriorError: the sum of the weights is not positive.
         """
         # With h5py, which a study is parsed without.
+        from pullback.ensembles.positive_weights import cell_resampled
         from pullback.ensembles.store import EnsembleReader
 
         with EnsembleReader(reference) as file:
             reader = file.pairs()
             truth = reader.read("x")
             weight = nominal(reader.read("weight")) if "weight" in reader.columns else np.ones(reader.n)
-        if (weight < 0).any():
-            raise TruePriorError(
-                f"{reference}: {int((weight < 0).sum())} of {len(weight)} weights are negative; draws are chosen by "
-                "weight, so that truth of weights that are not negative is needed"
-            )
+            if (weight < 0).any():
+                assert reader.x is not None
+                try:
+                    weight = cell_resampled(truth, reader.x, weight)
+                except ValueError as error:
+                    raise TruePriorError(f"{reference}: {error}, as draws are chosen by weight") from None
         with np.errstate(divide="ignore"):
             return cls(problem, truth, np.log(weight))
 

@@ -10,7 +10,8 @@ A model is a path (flow matching, DDPM, none; `paths`) x a context e beside y x 
 
 Each event is a member of the set that it is conditioned on, in training and in inference. A training step encodes a set
 once and uses some or all of its members as targets; members are in random order, so the first ones are a random choice.
-Event weights enter the averages over the set and the loss.
+Event weights enter the averages over the set and the loss. Fakes are members of the set and of no loss of x; purity and
+efficiency are learnt beside the posterior (`acceptance`).
 """
 
 import logging
@@ -31,10 +32,11 @@ from pullback.ensembles.arrays import Ensemble as Observations
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import TrainingData
 from pullback.methods.amortised import conditioning
+from pullback.methods.amortised.acceptance import Efficiency, Purity, fit_efficiency
 from pullback.methods.amortised.paths import Path as NoisePath
 from pullback.methods.amortised.paths import make_path
 from pullback.methods.amortised.spec import Amortised, AmortisedInfer, ParameterContext, RegressionSpec, SetContext
-from pullback.methods.base import Method, PosteriorSamples
+from pullback.methods.base import Acceptance, Method, PosteriorSamples
 from pullback.networks.build import build_network, build_set_encoder
 from pullback.networks.encoders import Shape
 
@@ -58,17 +60,26 @@ class ConditionalNet(nn.Module):
         x_shape, y_shape: of truth and observation as networks see them.
         theta: mean and standard deviation of the parameters of the training priors, (2, parameter), for a model with
             ``parameters``.
+        purity: whether to classify observations as real or fake.
     """
 
     theta: Tensor | None
 
-    def __init__(self, spec: Amortised, x_shape: Shape, y_shape: Shape, theta: np.ndarray | None = None):
+    def __init__(
+        self,
+        spec: Amortised,
+        x_shape: Shape,
+        y_shape: Shape,
+        theta: np.ndarray | None = None,
+        purity: bool = False,
+    ):
         super().__init__()
         k = spec.k if isinstance(spec, SetContext) else 0 if theta is None else theta.shape[1]
         self.network = build_network(spec.network, x_shape, y_shape, k)
         self.encoder = build_set_encoder(spec.set_encoder, y_shape, k) if isinstance(spec, SetContext) else None
         self.normalises_rows = any(isinstance(layer, nn.BatchNorm2d) for layer in self.network.modules())
         self.register_buffer("theta", None if theta is None else torch.from_numpy(theta).float())
+        self.purity = Purity(y_shape, k) if purity else None
 
     def context(self, sets: dict[str, Tensor]) -> Tensor | None:
         """Contexts (set, k) of sets with y (set, member, *y), mask, and weight or theta where there are any."""
@@ -111,12 +122,18 @@ def path_loss(
         absolute: add the absolute error.
 
     Returns:
-        The sum over members, times their weights where they have any, and the sum of weights.
+        The sum over members, times their weights where they have any, and the sum of weights; with the cross entropy of
+        the purity where there are fakes.
     """
     context = model.context(sets)
     x, y, there = (sets[name][:, :targets] for name in ("x", "y", "mask"))
     x_t, t, target = path.point(x, y, noise)
     share = target_weights(sets, targets).reshape(there.shape)
+    total = share.sum()
+    of_purity: Tensor | float = 0.0
+    if model.purity is not None:
+        weight = member_weights(sets)[:, :targets]
+        of_purity, total = model.purity.loss(sets, context, weight), weight.sum()
     # Padding has no weight in the loss, but would have one in the statistics of a batch.
     x_t, t, y, target, share = (
         v[there] if model.normalises_rows else v.flatten(0, 1) for v in (x_t, t, y, target, share)
@@ -125,7 +142,7 @@ def path_loss(
     error = gap.square().mean(dim=1)
     if absolute:
         error = error + gap.abs().mean(dim=1)
-    return (error * share).sum(), share.sum()
+    return (error * share).sum() + of_purity, total
 
 
 class ModelState(NamedTuple):
@@ -147,6 +164,7 @@ class AmortisedModel(Method[ModelState]):
 
     spec: Amortised
     settings: AmortisedInfer
+    with_purity: bool = False
 
     def train(self, data: TrainingData, job: TrainPaths) -> Artifact:
         """Fit the scaling and the networks on the seen families; write the artifact where ``job`` says so."""
@@ -159,6 +177,7 @@ class AmortisedModel(Method[ModelState]):
         if told is not None:
             spread = told.values.std(axis=0)
             theta = np.stack([told.values.mean(axis=0), np.where(spread > 0, spread, 1.0)])
+        self.with_purity = data.has_fakes and len(data.y.shape) == 1
         model = self._build(scaling, theta)
         settings = self.spec.train
         meta = {
@@ -168,6 +187,7 @@ class AmortisedModel(Method[ModelState]):
             "set_size": list(settings.set_size),
             "parameters": [] if told is None else told.names,
             "trained_on": data.digests,
+            "purity": self.with_purity,
         }
         return fit(
             model,
@@ -177,7 +197,7 @@ class AmortisedModel(Method[ModelState]):
             job,
             self.context,
             meta,
-            lambda kept: self._training_signatures(kept, data),
+            lambda kept: self._training_signatures(kept, data) | self._efficiency(data),
             self.least_loss(scaling),
         )
 
@@ -199,7 +219,12 @@ class AmortisedModel(Method[ModelState]):
             return self._network(scaling, theta)
 
     def _network(self, scaling: Scaling, theta: np.ndarray | None) -> ConditionalNet:
-        return ConditionalNet(self.spec, scaling.x_shape, scaling.y_shape, theta)
+        return ConditionalNet(self.spec, scaling.x_shape, scaling.y_shape, theta, self.with_purity)
+
+    def _efficiency(self, data: TrainingData) -> dict[str, Any]:
+        """The efficiency as a part of the artifact; nothing where no misses are recorded."""
+        found = fit_efficiency(data, self.context.address, self.context.threads)
+        return {} if found is None else {"efficiency": found.pack()}
 
     def _training_signatures(self, model: ConditionalNet, data: TrainingData) -> dict[str, Any]:
         """Signatures of sets of the seen families (set, k + 2 features): what a new set's is compared with."""
@@ -243,10 +268,17 @@ class AmortisedModel(Method[ModelState]):
         self.training_signatures: Tensor | None = meta.get("signatures")
         self.device = pick_device(self.context.accelerator)
         self.path = make_path(self.spec)
+        self.with_purity = meta.get("purity", False)
+        self.efficiency = Efficiency.unpack(meta["efficiency"]) if "efficiency" in meta else None
         # Values come with the weights; here only their number counts.
         self.model = self._build(self.scaling, np.ones((2, len(self.parameters))) if self.parameters else None)
         self.model.load_state_dict(weights)
         self.model.to(self.device).eval()
+        known: tuple[tuple[Acceptance, bool], ...] = (
+            ("purity", getattr(self.model, "purity", None) is not None),
+            ("efficiency", self.efficiency is not None),
+        )
+        self.acceptance = tuple(name for name, there in known if there)
 
     def set_prior_params(self, params: dict[str, Any]) -> None:
         """The true parameters of the family's prior.
@@ -322,8 +354,18 @@ class AmortisedModel(Method[ModelState]):
             for i, context in enumerate(contexts):
                 some = slice(i, None, len(contexts))
                 out[:, some] = self._draw(context, noise[:, some], seen, event_id, i)
+            purity = self._purity(contexts, seen) if "purity" in self.acceptance else None
         x = self.scaling.decode_x(out, y[:, None])
-        return PosteriorSamples(x, np.zeros(x.shape[:2]), np.ones(x.shape[:2], dtype=bool))
+        efficiency = None if self.efficiency is None else self.efficiency.of(x)
+        ok = np.ones(x.shape[:2], dtype=bool)
+        return PosteriorSamples(x, np.zeros(x.shape[:2]), ok, purity=purity, efficiency=efficiency)
+
+    def _purity(self, contexts: list[Tensor | None], seen: np.ndarray) -> np.ndarray:
+        """P(the observation has a truth) (event,), the mean over resamples of the set."""
+        assert self.model.purity is not None
+        y = torch.from_numpy(seen)[None].to(self.device)
+        found = [torch.sigmoid(self.model.purity(y, context)[0].double()) for context in contexts]
+        return torch.stack(found).mean(dim=0).cpu().numpy()
 
     def _draw(
         self, context: Tensor | None, noise: np.ndarray, seen: np.ndarray, event_id: np.ndarray, part: int

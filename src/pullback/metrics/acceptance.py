@@ -1,0 +1,153 @@
+"""The truth before the detector, estimated from a posterior with purity and efficiency.
+
+Each recorded observation stands for purity(y) / efficiency(x) truths, x from p(x|y) (`methods.amortised.acceptance`).
+Their number and the distribution of their features are compared with the pairs and misses of a test family.
+"""
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+
+from pullback.core import seeding
+from pullback.core.particles import normalise
+from pullback.ensembles.store import PosteriorReader
+from pullback.ensembles.unfolded import Unfolded
+from pullback.metrics.bootstrap import Replicas, percentile_interval
+from pullback.metrics.case import Case, event_weights
+from pullback.metrics.metric import Measured, Metric
+from pullback.metrics.unfolding import REPLICAS, SAMPLES, sample_rows
+
+log = logging.getLogger("pullback")
+
+
+def judge(case: Case, posterior: PosteriorReader, address: seeding.Address) -> list[Measured]:
+    """Rows of a posterior of all recorded events that has a purity or an efficiency.
+
+    Args:
+        case: the family.
+        posterior: its draws, also of fakes.
+        address: root of the bootstrap.
+    """
+    n = posterior.n
+    given = [name for name in ("purity", "efficiency") if name in posterior.columns]
+    if not given:
+        return []
+    weight = event_weights(case.recorded, n)
+    purity = posterior.read("purity").astype(np.float64) if "purity" in given else np.ones(n)
+    ones = np.ones(n) if weight is None else weight
+    rng = seeding.generator(*address, "acceptance")
+    rows = []
+    if "purity" in given:
+        replicas = Replicas(case.recorded.read("group", 0, n), REPLICAS, rng, weight)
+        mean, spread = replicas.mean(1.0 - purity[:, None])
+        rows.append(Measured("fake_fraction", float(mean[0]), *percentile_interval(spread[:, 0]), None, n, "1"))
+    if not case.known:
+        return rows
+    if n < case.recorded.n:
+        log.info("%s: %d of %d events have draws: truths are not counted", case.name, n, case.recorded.n)
+        return rows
+    each = max(1, min(posterior.draws, SAMPLES // n))
+    x, log_weight, ok = (posterior.read(name)[:, :each] for name in ("x", "log_weight", "ok"))
+    truths = normalise(np.where(ok, log_weight, -np.inf))
+    if "efficiency" in given:
+        truths = truths / np.where(ok, posterior.read("efficiency")[:, :each], 1.0)
+    rows += _ratios(case, purity, truths.sum(axis=1), weight, rng, given)
+    share = ones * purity
+    replicas = Replicas(case.recorded.read("group", 0, n), REPLICAS, rng)
+    repeated = np.column_stack([np.ones(n), *replicas.drawn(REPLICAS)])
+    # Replica by draw: a draw of an observation is drawn as often as its collision.
+    found = Unfolded(x[ok], (truths[..., None] * (share[:, None] * repeated)[:, None])[ok])
+    assert found.x is not None
+    assert found.weight is not None
+    rows += sample_rows(found.x.reshape(len(found.x), -1), found.weight, case, case.events_of_distance(case.reader.n))
+    return rows
+
+
+def _ratios(
+    case: Case,
+    purity: np.ndarray,
+    truths: np.ndarray,
+    weight: np.ndarray | None,
+    rng: np.random.Generator,
+    given: list[str],
+) -> Iterator[Measured]:
+    """Estimated numbers over true ones, with bootstrap intervals over groups of both.
+
+    Args:
+        case: the family.
+        purity: of each recorded event (event,).
+        truths: 1 / efficiency of each (event,), the mean over its draws.
+        weight: of each (event,), or None.
+        rng: of the bootstrap.
+        given: which of purity and efficiency the posterior has.
+    """
+    real, missed = (~case.recorded.fake()).astype(np.float64), case.recorded.missed
+    columns = np.stack([purity, real, real * truths, real, purity * truths], axis=1)
+    group = case.recorded.read("group")
+    if missed is not None and len(missed.x):
+        columns = np.concatenate([columns, np.tile([0.0, 0.0, 0.0, 1.0, 0.0], (len(missed.x), 1))])
+        group = np.concatenate([group, missed.group])
+        weight = None if weight is None else np.concatenate([weight, missed.weight * weight_scale(case, weight)])
+    replicas = Replicas(group, REPLICAS, rng, weight)
+    mean, spread = replicas.mean(columns)
+    wanted = {"purity_ratio": (0, 1), "efficiency_ratio": (2, 3), "truths_ratio": (4, 3)}
+    if "purity" not in given:
+        del wanted["purity_ratio"]
+    if missed is None:
+        del wanted["efficiency_ratio"], wanted["truths_ratio"]
+    for name, (up, down) in wanted.items():
+        if mean[down] > 0:
+            interval = percentile_interval(spread[:, up] / spread[:, down])
+            yield Measured(name, float(mean[up] / mean[down]), *interval, None, len(purity), "1")
+
+
+def weight_scale(case: Case, weight: np.ndarray) -> float:
+    """What `event_weights` multiplied the events' own weights by."""
+    own = case.recorded.read("weight", 0, len(weight)).astype(np.float64)
+    return float(weight.sum() / own.sum())
+
+
+FAKE_FRACTION = Metric(
+    "fake_fraction",
+    "Estimated share of fakes",
+    "of the recorded observations, 1 - purity",
+    needs_truth=False,
+)
+"""1 - the mean of the purity that the method estimates over all recorded observations.
+
+Angles: none. Weights of events: of the mean. Failed draws: none. Floor: none.
+"""
+PURITY_RATIO = Metric(
+    "purity_ratio",
+    "Estimated over true purity",
+    "number of observations with a truth, estimated over true",
+    "target",
+    target=1.0,
+)
+"""Sum of the estimated purities over the number of observations that have a truth.
+
+Angles: none. Weights of events: in both sums. Failed draws: none. Floor: none; the target is 1.
+"""
+EFFICIENCY_RATIO = Metric(
+    "efficiency_ratio",
+    "Truths by the estimated efficiency",
+    "number of truths of the pairs divided by the estimated efficiency, over the true number",
+    "target",
+    target=1.0,
+)
+"""Sum over pairs of the mean of 1 / efficiency(x) over draws, over the number of pairs and misses.
+
+Angles: none. Weights of events: in both sums. Failed draws: an event without a draw counts 0. Floor: none; target 1.
+"""
+TRUTHS_RATIO = Metric(
+    "truths_ratio",
+    "Estimated over true number of truths",
+    "corrected for fakes and misses",
+    "target",
+    target=1.0,
+)
+"""Sum of purity / efficiency over all recorded observations, over the number of pairs and misses.
+
+Angles: none. Weights of events: in both sums. Failed draws: an event without a draw counts 0. Floor: none; target 1.
+"""
