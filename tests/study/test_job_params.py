@@ -7,7 +7,7 @@ import pytest
 from test_config import BASE
 
 from pullback import registry
-from pullback.study import load_study
+from pullback.study import load_study, read_study
 from pullback.study.base import job_digest
 from pullback.study.job_params import Plan
 from pullback.study.reading import StudyError
@@ -401,3 +401,32 @@ def test_an_oracle_is_refused_where_there_is_no_reference():
         load_study(config)
     config["problems"]["jets"]["methods"]["oracle"]["infer"] = {"default": {"families": ["ttbar"]}}
     load_study(config)
+
+
+def test_a_family_that_is_left_out_is_no_input_of_the_training(tmp_path):
+    text = """
+config_version: 2
+study: left
+problems:
+  line:
+    kind: gaussian
+    families:
+      a: {role: seen, params: {gamma: 0.0}}
+      b: {role: seen, params: {gamma: 0.5}}
+      c: {role: unseen, params: {gamma: 0.2}}
+    methods:
+      all: {kind: cfm}
+      without: {kind: cfm, train: {leave_out: [b]}}
+"""
+    (tmp_path / "left.yaml").write_text(text)
+    plan = Plan(read_study(tmp_path / "left.yaml"), tmp_path)
+    assert plan.learned_from("line", "methods", "all", "train") == ["a", "b"]
+    assert plan.learned_from("line", "methods", "without", "train") == ["a"]
+    inputs = {
+        name: json.loads(plan.train_job("line", "methods", name, 0))["inputs"]["train"] for name in ("all", "without")
+    }
+    assert inputs["without"] == inputs["all"][:1]
+    for names, message in (("[d]", "'d' is no seen family"), ("[a, b]", "all seen families are left out")):
+        (tmp_path / "left.yaml").write_text(text.replace("[b]", names))
+        with pytest.raises(StudyError, match=message):
+            read_study(tmp_path / "left.yaml")

@@ -8,8 +8,8 @@ rule train:
     Resumes when it was interrupted; threads come from the study, because results depend on them.
     """
     input:
-        train=lambda w: graph.seen(w.problem, "train"),
-        validation=lambda w: graph.seen(w.problem, "validation"),
+        train=lambda w: graph.learned_from(w.problem, "methods", w.method, "train"),
+        validation=lambda w: graph.learned_from(w.problem, "methods", w.method, "validation"),
     output:
         model=paths.artifact(S, "methods", "{problem}", "{method}", "{seed}"),
         curves=paths.curves(paths.artifact(S, "methods", "{problem}", "{method}", "{seed}")),
@@ -37,6 +37,9 @@ rule train:
 # A diffusion prior, trained on the truth alone, and a likelihood p(y|x): artifacts of their own, which methods share.
 # They are rules by name, so that a profile can give each its own resources.
 use rule train as prior with:
+    input:
+        train=lambda w: graph.learned_from(w.problem, "priors", w.prior, "train"),
+        validation=lambda w: graph.learned_from(w.problem, "priors", w.prior, "validation"),
     output:
         model=paths.artifact(S, "priors", "{problem}", "{prior}", "{seed}"),
         curves=paths.curves(paths.artifact(S, "priors", "{problem}", "{prior}", "{seed}")),
@@ -52,6 +55,9 @@ use rule train as prior with:
 
 
 use rule train as likelihood with:
+    input:
+        train=lambda w: graph.learned_from(w.problem, "likelihoods", w.likelihood, "train"),
+        validation=lambda w: graph.learned_from(w.problem, "likelihoods", w.likelihood, "validation"),
     output:
         model=paths.artifact(S, "likelihoods", "{problem}", "{likelihood}", "{seed}"),
         curves=paths.curves(paths.artifact(S, "likelihoods", "{problem}", "{likelihood}", "{seed}")),

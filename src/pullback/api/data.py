@@ -47,8 +47,8 @@ def hold_out(
         count = min(one.n - 1, max(1, round(fraction * one.n)))
         if isinstance(one, ArrayEnsemble):
             order = rng.permutation(one.n)
-            train.append(one.take(np.sort(order[count:])))
-            held.append(one.take(np.sort(order[:count])))
+            train.append(one.select(np.sort(order[count:])))
+            held.append(one.select(np.sort(order[:count])))
         else:
             train.append(one.window(0, one.n - count))
             held.append(one.window(one.n - count, one.n))

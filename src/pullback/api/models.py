@@ -136,7 +136,10 @@ class Trained:
             train, held = hold_out(train, validation, generator("python", "validation", self.seed))
         else:
             held = list(given_ensembles(validation, "validation ensemble", how))
-        data = TrainingData(train, held, self.spec.memory_mb)
+        if self.spec.train.leave_out:
+            raise ValueError("leave_out names families of a study: leave their ensembles out instead")
+        drawn = generator("python", "bootstrap", self.seed) if self.spec.train.bootstrap else None
+        data = TrainingData(train, held, self.spec.memory_mb, drawn)
         spec = self._sized(data.least_members)
         context = self._context(progress, "train", self.seed)
         folder = None

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pullback.study.base import Closed
+from pullback.study.base import Closed, Name
 
 
 class Train(Closed):
@@ -30,6 +30,14 @@ class Train(Closed):
         le=1,
         description="fraction of the sets that are reweighted in x by a random window: priors beyond the seen ones, at "
         "no cost in simulations (x a vector)",
+    )
+    leave_out: list[Name] = Field(
+        default=[], description="seen families that are not trained on: how much a result depends on each"
+    )
+    bootstrap: bool = Field(
+        default=False,
+        description="train on events drawn with replacement, by group and anew for each seed: the spread over seeds "
+        "then also holds what the finite training sample makes of the result",
     )
     ema: float = Field(default=0.999, ge=0, lt=1, description="decay of the average of the weights that is kept")
     clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")

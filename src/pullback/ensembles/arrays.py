@@ -144,17 +144,18 @@ class ArrayEnsemble:
 
     def window(self, start: int, stop: int) -> "ArrayEnsemble":
         """A view of some events; parameters of the prior are left out."""
-        view = self.take(slice(start, stop))
+        view = self.select(slice(start, stop))
         view.theta, view.theta_names = None, []
         return view
 
-    def take(self, events: np.ndarray | slice) -> "ArrayEnsemble":
-        """Some of the events, of the same prior."""
+    def select(self, events: np.ndarray | slice) -> "ArrayEnsemble":
+        """Some of the events, of the same prior; misses are left out."""
         part = object.__new__(ArrayEnsemble)
         part.__dict__.update({key: value for key, value in self.__dict__.items() if key != "digest"})
         part._variables = {name: values[events] for name, values in self._variables.items()}
         part.n = len(part._variables["y"])
         part.offsets = np.array([0, part.n])
+        part.missed = None
         return part
 
     @cached_property

@@ -12,6 +12,7 @@ from pullback.ensembles.acceptance import FAKE, Missed
 from pullback.ensembles.arrays import Ensemble
 from pullback.ensembles.fields import Field
 from pullback.ensembles.prior_reweighting import window
+from pullback.ensembles.resampling import bootstrap_sample
 from pullback.ensembles.scaling import Scaling
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ class TrainingData:
     Args:
         train, validation: one for each seen family.
         memory_mb: most memory for the events, in megabytes.
+        bootstrap: draws bootstrap samples of the training events; None trains on the events themselves.
 
     Attributes:
         simulator: the problem's forward process, whose calls are counted, for methods that simulate while they learn;
@@ -149,12 +151,20 @@ class TrainingData:
         SetsError: no ensembles, one without truth, or one with other fields than the first.
     """
 
-    def __init__(self, train: Sequence[Ensemble], validation: Sequence[Ensemble], memory_mb: int):
+    def __init__(
+        self,
+        train: Sequence[Ensemble],
+        validation: Sequence[Ensemble],
+        memory_mb: int,
+        bootstrap: np.random.Generator | None = None,
+    ):
         self.simulator: Simulate | None = None
         for split, sources in (("train", train), ("validation", validation)):
             if not sources:
                 raise SetsError(f"there are no {split} ensembles; training needs the {split} split of a seen family")
         self.x, self.y = _common_fields([*train, *validation])
+        if bootstrap is not None:
+            train = [bootstrap_sample(source, bootstrap) for source in train]
         self._families: dict[Part, list[_Family]] = {
             "train": [_Family(source) for source in train],
             "validation": [_Family(source) for source in validation],

@@ -11,6 +11,7 @@ from typing import Any
 from pullback.core.atomic import write_atomic
 from pullback.core.context import Context
 from pullback.core.joblog import progress
+from pullback.core.seeding import generator
 from pullback.core.stopping import Clock
 from pullback.diffusion.devices import check_devices
 from pullback.diffusion.train_paths import TrainPaths
@@ -116,7 +117,9 @@ def learn(
     problem = problem_of(plan["problem"])
     readers = {"train": [EnsembleReader(p) for p in train], "validation": [EnsembleReader(p) for p in validation]}
     try:
-        data = TrainingData(readers["train"], readers["validation"], spec.memory_mb)
+        loop = getattr(spec, "train", None)
+        drawn = generator(*plan["address"], "bootstrap of the training events") if loop and loop.bootstrap else None
+        data = TrainingData(readers["train"], readers["validation"], spec.memory_mb, drawn)
         # Not the number of processes: the training of one can go on in several.
         parts = {"job": plan, "data": data.digests, "code": json.loads(code), "threads": plan["threads"]}
         folder = checkpoint_folder(Path(checkpoints), parts, make=first)

@@ -172,7 +172,14 @@ class Plan(Layout):
     def train_job(self, problem: str, group: Group, name: str, seed: int) -> str:
         """Training of one method, prior or likelihood: everything of its instance but `infer`."""
         spec = getattr(self.study.problems[problem], group)[name].model_dump(mode="json", exclude={"infer"})
-        inputs = {split: self._digests_of_seen(problem, split) for split in ("train", "validation")}
+        splits: tuple[Split, ...] = ("train", "validation")
+        inputs = {
+            split: [
+                job_digest(self.index_job(problem, family, split))
+                for family in self.learned_from(problem, group, name, split)
+            ]
+            for split in splits
+        }
         return canonical({**self._learn_job(problem, group, name, seed), "inputs": inputs, "method": spec})
 
     def _answer_job(self, problem: str, method: str, infer: str, seed: int, family: str) -> dict[str, Any]:

@@ -189,6 +189,11 @@ class KindSpec(Closed):
         return int(getattr(getattr(self, "train", None), "memory_mb", 2000))
 
     @property
+    def left_out(self) -> frozenset[str]:
+        """Seen families that it is not trained on."""
+        return frozenset(getattr(getattr(self, "train", None), "leave_out", ()))
+
+    @property
     def single_process_reason(self) -> str:
         """Reason why training needs a single process; empty where several can share it."""
         return ""

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, cast
 
-from pullback.study.base import SPLITS, Capability, Split
+from pullback.study.base import SPLITS, Capability, Group, Split
 from pullback.study.families import Family
 from pullback.study.model import Study, family_entries, family_models, parameter_files, resolve_fallback
 from pullback.study.reader_spec import ReaderSpec
@@ -85,6 +85,11 @@ class Layout:
     def seen_with(self, problem: str, split: str) -> list[str]:
         """The seen families that have a split."""
         return [family for family in self.study.seen(problem) if split in self.splits(problem, family)]
+
+    def learned_from(self, problem: str, group: Group, name: str, split: str) -> list[str]:
+        """The seen families that a method, prior or likelihood is trained on."""
+        left_out = getattr(self.study.problems[problem], group)[name].left_out
+        return [family for family in self.seen_with(problem, split) if family not in left_out]
 
     def parts(self, problem: str, method: str, infer: str) -> int:
         """Number of pieces that one inference is cut into."""

@@ -26,6 +26,7 @@ def errors(study: Study) -> Iterator[str]:
         for group in ("priors", "likelihoods", "methods"):
             for kind_name, spec in getattr(problem, group).items():
                 yield from _lines(f"{at}.{group}.{kind_name}", spec.check(problem))
+                yield from _left_out_errors(f"{at}.{group}.{kind_name}", spec.left_out, study.seen(name))
         yield from _evaluation_errors(at, problem)
     yield from study_figures.errors(study.figures, study.problems)
 
@@ -76,6 +77,14 @@ def _learner_errors(at: str, problem: Problem, seen: list[str]) -> Iterator[str]
         yield f"{at}.likelihoods: of problem kind '{problem.kind}' none can be learned: {problem.spec.unlearnable}"
     if "exact" in problem.likelihoods:
         yield f"{at}.likelihoods.exact: 'exact' means the problem's own likelihood; give this one another name"
+
+
+def _left_out_errors(here: str, left_out: frozenset[str], seen: list[str]) -> Iterator[str]:
+    """Families that cannot be left out of a training."""
+    for family in sorted(left_out - set(seen)):
+        yield f"{here}.train.leave_out: '{family}' is no seen family{did_you_mean(family, seen)}"
+    if seen and left_out.issuperset(seen):
+        yield f"{here}.train.leave_out: all seen families are left out, wanted one to learn from"
 
 
 def _method_errors(here: str, at: str, problem: Problem, method: MethodSpec, seen: list[str]) -> Iterator[str]:

@@ -215,6 +215,11 @@ class Graph:
         """One split of the families that are trained on."""
         return [paths.ensemble(self.name, problem, family, split) for family in self.plan.seen_with(problem, split)]
 
+    def learned_from(self, problem: str, group: Group, name: str, split: str) -> list[str]:
+        """One split of the families that a method, prior or likelihood is trained on."""
+        families = self.plan.learned_from(problem, group, name, split)
+        return [paths.ensemble(self.name, problem, family, split) for family in families]
+
     def evaluated(self, problem: str, method: str) -> list[str]:
         """The test split of the families on which a method runs."""
         return [paths.ensemble(self.name, problem, family, "test") for family in self.plan.answered(problem, method)]
