@@ -430,3 +430,57 @@ problems:
         (tmp_path / "left.yaml").write_text(text.replace("[b]", names))
         with pytest.raises(StudyError, match=message):
             read_study(tmp_path / "left.yaml")
+
+
+BUDGET = """
+config_version: 2
+study: budget
+seeds: 2
+problems:
+  line:
+    kind: gaussian
+    families:
+      a: {role: seen, params: {gamma: 0.0}}
+      b: {role: unseen, params: {gamma: 0.2}}
+      b-up: {role: unseen, events_from: b, shift: {kind: scale, factor: 1.1}}
+    methods:
+      cfm: {kind: cfm}
+      resampled: {kind: cfm, train: {bootstrap: true}}
+    uncertainties:
+      method: cfm
+      sources:
+        sample: {seeds_of: resampled}
+        scale: {families: {b: [b-up]}}
+"""
+
+
+def test_a_budget_is_made_of_results_that_the_study_has(tmp_path):
+    (tmp_path / "s.yaml").write_text(BUDGET)
+    made = Plan(read_study(tmp_path / "s.yaml"), tmp_path)
+    assert list(made.budgets("line")) == ["a", "b"]
+    assert made.budgets("line")["b"] == {
+        "nominal": [("cfm", "default", 0, "b"), ("cfm", "default", 1, "b")],
+        "sample": [("resampled", "default", 0, "b"), ("resampled", "default", 1, "b")],
+        "scale": [("cfm", "default", 0, "b-up")],
+    }
+    assert made.budgets("line")["a"]["scale"] == []
+    job = json.loads(made.budget_job("line"))
+    assert len(job["inputs"]["results"]) == len(made.budget_results("line")) == 9
+    assert job["families"][job["budgets"]["b"]["scale"][0]] == "b-up"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("method: cfm\n      sources", "method: cfn\n      sources", "there is no method 'cfn'; did you mean 'cfm'"),
+        ("seeds: 2", "seeds: 1", "the study has one seed"),
+        ("[b-up]", "[b]", "'b' does not have the events of 'b'"),
+        ("seeds_of: resampled", "seeds_of: resampled, methods: [cfm]", "wanted one of `seeds_of`"),
+        ("method: cfm\n      sources", "method: cfm\n      bins: {x1: [1, 0]}\n      sources", "edges that grow"),
+    ],
+)
+def test_a_budget_that_cannot_be_made_is_refused(tmp_path, old, new, message):
+    assert old in BUDGET
+    (tmp_path / "s.yaml").write_text(BUDGET.replace(old, new))
+    with pytest.raises(StudyError, match=message):
+        read_study(tmp_path / "s.yaml")

@@ -44,3 +44,37 @@ rule evaluate:
         code=lambda w: graph.code("evaluate", w.problem),
     script:
         "../scripts/evaluate.py"
+
+
+rule budget:
+    """Uncertainty budgets of a problem's unfolded distributions: a covariance of the bin contents for each source.
+    Sources are results that the study has: replicas of the data, seeds, other methods, families with changed events."""
+    input:
+        results=lambda w: graph.budget_results(w.problem),
+        ensembles=lambda w: graph.budget_ensembles(w.problem),
+    output:
+        budget=paths.budget(S, "{problem}"),
+        table=report(
+            paths.budget_table(S, "{problem}"),
+            caption="../report/budget.rst",
+            category="Metrics",
+            subcategory="{problem}",
+            labels={"problem": "{problem}", "method": "", "table": "uncertainties"},
+        ),
+    log:
+        paths.log(paths.budget(S, "{problem}")),
+    benchmark:
+        paths.benchmark(paths.budget(S, "{problem}"))
+    wildcard_constraints:
+        problem=one_of(graph.budgeted()),
+    conda:
+        "../../envs/evaluate.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        **named(lambda w: plan.budget_job(w.problem), "bins", "budgets", "inputs"),
+        code=lambda w: graph.code("budget"),
+    script:
+        "../scripts/budget.py"

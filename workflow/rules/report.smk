@@ -39,6 +39,7 @@ rule report:
         curves=graph.curves(),
         preflights=graph.preflights(),
         files=graph.file_checks(),
+        budgets=graph.budgets(),
     output:
         page=report(
             paths.report(S),

@@ -18,6 +18,14 @@ rule all:
     localrule: True
 
 
+rule uncertainties:
+    """The uncertainty budgets of unfolded distributions.
+    Of every problem whose `uncertainties` asks for one."""
+    input:
+        graph.budgets(),
+    localrule: True
+
+
 rule ensembles:
     """Every ensemble of the study, simulated or read.
     Each is an HDF5 index over its shards."""

@@ -14,6 +14,7 @@ with job_log(snakemake.log[0]):
         examples=[Path(p) for p in snakemake.input.examples],
         curves=[Path(p) for p in snakemake.input.curves],
         files=[Path(p) for p in snakemake.input.files],
+        budgets=[Path(p) for p in snakemake.input.budgets],
         preflights=[Path(p) for p in snakemake.input.preflights],
         page=Path(snakemake.output.page),
         table=Path(snakemake.output.table),

@@ -14,10 +14,11 @@ import yaml
 from pullback.core.atomic import write_atomic
 from pullback.core.optional import require
 from pullback.ensembles.stale_files import refuse_stale_files
+from pullback.metrics.budget import Budget, read_budgets
 from pullback.metrics.metric import load_metrics, words
 from pullback.metrics.table import COLUMNS, COST_COLUMNS, write_table
 from pullback.problems.base import problem_of
-from pullback.report import calibration, figures, gathers, maps, pictures, plots
+from pullback.report import calibration, figures, gathers, maps, pictures, plots, uncertainties
 from pullback.report.diagnosis import Line, diagnose
 from pullback.report.drawing import Drawing
 from pullback.report.examples import Example, read_examples, with_coordinates
@@ -77,6 +78,7 @@ class ProblemView:
     verdict: str = ""
     overview: Drawing | None = None
     calibration: list[Drawing] = field(default_factory=list)
+    budgets: list[Drawing] = field(default_factory=list)
     galleries: list[Gallery] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     other_forward: str = ""
@@ -99,6 +101,7 @@ def write_report(
     seeds: Path,
     drawn: Path,
     files: Sequence[Path] = (),
+    budgets: Sequence[Path] = (),
 ) -> None:
     """Write the page of a study, the table of all its metrics, that of their means over seeds and that of its figures.
 
@@ -113,12 +116,13 @@ def write_report(
         seeds: CSV file: one row for the rows of all seeds (columns: `pullback.report.seeds`).
         drawn: CSV file: what the study's `figures` show (columns: `pullback.report.lines`).
         files: JSON files of `pullback.problems.check_files`, named ``.../<problem>/<family>/files.json``.
+        budgets: HDF5 files of `pullback.metrics.budget`, named ``.../<problem>.h5``.
 
     Raises:
         ReportError: an input cannot be read or lacks a column; nothing is written.
     """
     parsed = json.loads(job)
-    refuse_stale_files(parsed, examples=examples)
+    refuse_stale_files(parsed, examples=examples, budgets=list(budgets))
     study = Study.model_validate(parsed["study"], context={"folder": parsed["folder"]})
     for problem in study.problems.values():
         load_metrics(problem.evaluation.metrics, parsed["folder"])
@@ -126,6 +130,7 @@ def write_report(
     numbers = as_numbers(text)
     cost = as_numbers(read_csv(costs, COST_COLUMNS))
     found = read_examples(examples)
+    uncertain = {Path(path).stem: read_budgets(path) for path in budgets}
     loss = _curves(curves)
     checks = {Path(path).parent.name: json.loads(Path(path).read_text()) for path in preflights}
     for path in files:
@@ -154,6 +159,7 @@ def write_report(
                 [c for c in loss if c[0] == name],
                 checks.get(name, {}),
                 series,
+                uncertain.get(name, {}),
             )
         )
     asked = _asked(study, rows, cost, families, series)
@@ -234,6 +240,7 @@ def _problem(
     curves: Sequence[tuple[str, str, str, Any]],
     preflight: Mapping[str, Any],
     every: Sequence[Series],
+    budgets: Mapping[str, Budget],
 ) -> ProblemView:
     # A name may be a method of another kind in another problem.
     columns = (metrics[name] for name in ("method", "infer", "method_kind"))
@@ -256,6 +263,8 @@ def _problem(
     view.checks = truth_free(rows, series, families)
     view.other_forward = ", ".join(family.title for family in families if not family.own_forward)
     view.calibration = calibration.drawings(f"{key}r", families, series, examples)
+    units = {spectrum.name: spectrum.unit for example in examples for spectrum in example.spectra}
+    view.budgets = uncertainties.drawings(f"{key}u", budgets, units, {family.name: family.title for family in families})
     view.galleries = _galleries(key, families, series, examples)
     view.curves = _curve_figure(f"{key}c", curves, series)
     view.costs = cost_rows(costs, series)

@@ -314,6 +314,40 @@ class Plan(Layout):
             }
         )
 
+    @once
+    def budget_job(self, problem: str) -> str:
+        """The uncertainty budgets of one problem: for each family and source, which of the results."""
+        spec, results = self.study.problems[problem], self.budget_results(problem)
+        asked = spec.uncertainties
+        assert asked is not None
+        budgets = self.budgets(problem)
+        families = list(dict.fromkeys(family for *_, family in results))
+
+        def made_by(method: str, infer: str, seed: int, family: str) -> str:
+            job = self.posterior_job if spec.methods[method].samples else self.unfold_job
+            return job_digest(job(problem, method, infer, seed, family))
+
+        return canonical(
+            {
+                "inputs": {
+                    "results": [made_by(*result) for result in results],
+                    "ensembles": [job_digest(self.index_job(problem, family, "test")) for family in families],
+                },
+                "study": self.study.study,
+                "problem": problem,
+                "method": asked.method,
+                "infer": asked.infer or next(iter(spec.methods[asked.method].infer)),
+                "bins": asked.bins,
+                "budgets": {
+                    family: {name: [results.index(result) for result in each] for name, each in sources.items()}
+                    for family, sources in budgets.items()
+                },
+                "families": [family for *_, family in results],
+                "known": {family: self.family(problem, family).role != "observed" for family in budgets},
+                "seeds": [name for name, source in asked.sources.items() if source.seeds_of],
+            }
+        )
+
     def _compares_with_exact(self, problem: str) -> bool:
         """Whether evaluation draws from the exact posterior, and so is told the parameters of families."""
         evaluation = self.study.problems[problem].evaluation
@@ -327,9 +361,12 @@ class Plan(Layout):
 
     @once
     def report_job(self) -> str:
-        """The study as it runs, and the digests of the jobs of the examples."""
-        examples = [job_digest(self.evaluate_job(*pair)) for pair in self.every_method()]
-        return canonical({"inputs": {"examples": examples}, **json.loads(self.resolved())})
+        """The study as it runs, and the digests of the jobs of the examples and of the uncertainty budgets."""
+        inputs = {
+            "examples": [job_digest(self.evaluate_job(*pair)) for pair in self.every_method()],
+            "budgets": [job_digest(self.budget_job(problem)) for problem in self.budgeted()],
+        }
+        return canonical({"inputs": inputs, **json.loads(self.resolved())})
 
     @once
     def receipt_job(self) -> str:

@@ -8,6 +8,8 @@ from pullback.study.families import Family
 from pullback.study.model import Study, family_entries, family_models, parameter_files, resolve_fallback
 from pullback.study.reader_spec import ReaderSpec
 from pullback.study.shifts import SimulatorShift
+from pullback.study.uncertainties import Budgets, Result
+from pullback.study.uncertainties import results as results_of_budget
 
 
 class Layout:
@@ -213,6 +215,27 @@ class Layout:
             for seed in range(self.study.seeds)
             for family in self.study.infer_families(problem, method, infer)
         ]
+
+    def budgeted(self) -> list[str]:
+        """The problems with an uncertainty budget."""
+        return [name for name, problem in self.study.problems.items() if problem.uncertainties]
+
+    def budgets(self, problem: str) -> Budgets:
+        """The results that the uncertainty budgets of a problem are made of."""
+        spec = self.study.problems[problem]
+        assert spec.uncertainties is not None
+        infer = spec.uncertainties.infer or next(iter(spec.methods[spec.uncertainties.method].infer))
+        families = {
+            name: self.study.infer_families(problem, name, infer)
+            for name, method in spec.methods.items()
+            if infer in method.infer
+        }
+        return results_of_budget(spec, self.study.seeds, families)
+
+    def budget_results(self, problem: str) -> list[Result]:
+        """The results that a problem's budgets are made of, each once."""
+        made = (result for sources in self.budgets(problem).values() for each in sources.values() for result in each)
+        return list(dict.fromkeys(made))
 
     def floors(self, problem: str, method: str) -> list[str]:
         """Families whose test truth and reference give the sampling floors of what a method answers."""

@@ -22,6 +22,7 @@ from pullback.study.kinds import (
     problem_kind,
 )
 from pullback.study.reader_spec import names_of
+from pullback.study.uncertainties import Uncertainties
 
 MethodKind = Annotated[MethodSpec, Kind("methods")]
 PriorKind = Annotated[PriorSpec, Kind("priors")]
@@ -53,6 +54,9 @@ class Problem(Closed):
     likelihoods: dict[Name, LikelihoodKind] = Field(default={})
     methods: dict[Name, MethodKind] = Field(min_length=1)
     evaluation: EvaluationSettings = EvaluationSettings()
+    uncertainties: Uncertainties | None = Field(
+        default=None, description="an uncertainty budget of one method's unfolded distributions, by bins"
+    )
 
     _spec: ProblemKind = PrivateAttr()
 

@@ -91,6 +91,16 @@ def figures(study: str, problem: str, method: str) -> str:
     return f"{RESULTS}/{study}/metrics/{problem}/{method}.examples.h5"
 
 
+def budget(study: str, problem: str) -> str:
+    """The uncertainty budgets of one problem's unfolded distributions, HDF5."""
+    return f"{RESULTS}/{study}/uncertainties/{problem}.h5"
+
+
+def budget_table(study: str, problem: str) -> str:
+    """The same as a table, CSV."""
+    return f"{RESULTS}/{study}/uncertainties/{problem}.csv"
+
+
 def report(study: str) -> str:
     """The page."""
     return f"{RESULTS}/{study}/report/index.html"

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from pullback.registry import did_you_mean
 from pullback.study import figures as study_figures
+from pullback.study import uncertainties
 from pullback.study.base import Uniform, is_distribution
 from pullback.study.families import Family
 from pullback.study.kinds import Message, MethodSpec, SimulatorSettings
@@ -28,6 +29,7 @@ def errors(study: Study) -> Iterator[str]:
                 yield from _lines(f"{at}.{group}.{kind_name}", spec.check(problem))
                 yield from _left_out_errors(f"{at}.{group}.{kind_name}", spec.left_out, study.seen(name))
         yield from _evaluation_errors(at, problem)
+        yield from uncertainties.errors(at, problem, study.seeds)
     yield from study_figures.errors(study.figures, study.problems)
 
 

@@ -342,6 +342,27 @@ class Graph:
         """The metrics of every method."""
         return [paths.metrics(self.name, *pair) for pair in self.methods()]
 
+    def budgeted(self) -> list[str]:
+        """The problems with an uncertainty budget."""
+        return self.plan.budgeted()
+
+    def budgets(self) -> list[str]:
+        """The uncertainty budgets of every problem that has some."""
+        return [paths.budget(self.name, problem) for problem in self.budgeted()]
+
+    def budget_results(self, problem: str) -> list[str]:
+        """The posteriors and unfolded distributions that a problem's budgets are made of."""
+        methods = self.study.problems[problem].methods
+        return [
+            (paths.posterior if methods[result[0]].samples else paths.unfolded)(self.name, problem, *result)
+            for result in self.plan.budget_results(problem)
+        ]
+
+    def budget_ensembles(self, problem: str) -> list[str]:
+        """The test splits that they were made from."""
+        families = dict.fromkeys(family for *_, family in self.plan.budget_results(problem))
+        return [paths.ensemble(self.name, problem, family, "test") for family in families]
+
     def costs(self) -> list[str]:
         """The cost of every method."""
         return [paths.cost(self.name, *pair) for pair in self.methods()]
