@@ -98,7 +98,7 @@ def test_likelihood_weights_a_pool_of_truths(problem, pairs):
 
 
 def test_what_the_problem_declares(problem):
-    assert ProblemKind(type(problem)).capabilities == {"pairs", "forward", "likelihood"}
+    assert ProblemKind(type(problem)).capabilities(problem.options) == {"pairs", "forward", "likelihood"}
     assert problem.block == 20
     assert problem.x.features == ("pt", "eta", "phi", "mass")
     assert problem.y.features == ("pt", "eta", "phi")
