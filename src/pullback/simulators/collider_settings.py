@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from pullback.simulators.detectors.base import Detector
-from pullback.study.base import Closed, Name
+from pullback.study.base import Closed
 from pullback.study.kinds import Kind, Parameters, SimulatorSettings
 
 PT_MIN_TRUTH = 20.0
@@ -13,6 +13,19 @@ PT_MIN_TRUTH = 20.0
 
 RESONANCES = ("w-to-jets", "graviton", "zprime")
 """Processes of one particle, which has no pT of its own: cuts on pTHat and its bias are of pairs."""
+
+
+class Scales(Closed):
+    """Factors on the renormalisation scales of the simple shower, at least one of which is not 1."""
+
+    fsr_mu_r: float = Field(default=1.0, ge=0.1, le=10, description="factor on that of final-state radiation")
+    isr_mu_r: float = Field(default=1.0, ge=0.1, le=10, description="factor on that of initial-state radiation")
+
+    @model_validator(mode="after")
+    def _vary(self) -> "Scales":
+        if (self.fsr_mu_r, self.isr_mu_r) == (1, 1):
+            raise ValueError("found no variation, wanted fsr_mu_r or isr_mu_r other than 1")
+        return self
 
 
 class UnfoldingSimulator(SimulatorSettings):
@@ -39,10 +52,10 @@ class UnfoldingSimulator(SimulatorSettings):
         description="kind of detector: smearing (level 0), acceptance (level 1), particle-flow (level 2), learned "
         "(families of files only), or ./my.py:MyDetector; a name alone takes the defaults of the kind",
     )
-    shower_variations: dict[Name, str] = Field(
+    shower_variations: dict[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")], Scales] = Field(
         default={},
-        description="weights of other showers, one branch weight_<name> for each, in the words of Pythia's "
-        "UncertaintyBands: {fsr-up: fsr:muRfac=2.0}; needs families of `shower: simple`",
+        description="other scales of the shower, by weights (Pythia's UncertaintyBands): a branch weight_<name> of the "
+        "ROOT files for each, such as fsr_up: {fsr_mu_r: 2}; for families of `shower: simple`",
     )
     format: Literal["ttree", "rntuple"] = Field(default="ttree", description="of the ROOT files of collisions")
     block: int = Field(default=200, gt=0, description="collisions of one random block")

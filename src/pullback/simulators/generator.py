@@ -7,7 +7,7 @@ are those of `pullback.simulators.collider`.
 from typing import Any
 
 from pullback.core.optional import require
-from pullback.simulators.collider_settings import UnfoldingParams, UnfoldingSimulator
+from pullback.simulators.collider_settings import Scales, UnfoldingParams, UnfoldingSimulator
 
 _TAU0_MAX = 10.0
 PROCESSES: dict[str, tuple[str, ...]] = {
@@ -100,7 +100,7 @@ def settings(simulator: UnfoldingSimulator, params: UnfoldingParams) -> list[str
             f"PhaseSpace:bias2SelectionRef = {params.bias.reference:g}",
         ]
     if simulator.shower_variations:
-        bands = ", ".join(f"{name} {words}" for name, words in simulator.shower_variations.items())
+        bands = ", ".join(f"{name} {_words(scales)}" for name, scales in simulator.shower_variations.items())
         lines += ["UncertaintyBands:doVariations = on", f"UncertaintyBands:List = {{{bands}}}"]
     if params.process in MASSES:
         lines.append(f"{MASSES[params.process]} = {params.mass:g}")
@@ -108,6 +108,12 @@ def settings(simulator: UnfoldingSimulator, params: UnfoldingParams) -> list[str
         # Without the tail of gamma* and Z, which would be nearly all of the cross-section.
         lines.append(f"PhaseSpace:mHatMin = {params.mass / 2:g}")
     return lines + list(PROCESSES[params.process])
+
+
+def _words(scales: Scales) -> str:
+    """A variation as Pythia's UncertaintyBands has it; it does not tell of a word that it does not know."""
+    factors = {"fsr": scales.fsr_mu_r, "isr": scales.isr_mu_r}
+    return " ".join(f"{shower}:muRfac={factor:g}" for shower, factor in factors.items() if factor != 1)
 
 
 def start_pythia(simulator: UnfoldingSimulator, params: UnfoldingParams) -> Any:
