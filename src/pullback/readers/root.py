@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from pullback.ensembles.generated import GENERATED
 from pullback.readers import root_contents
-from pullback.readers.base import Events, Inspection, OutsideFile, ReadError, short
+from pullback.readers.base import Ensembles, Events, Inspection, OutsideFile, ReadError, short
 from pullback.readers.root_jets import JetSelection, SelectedJets
 from pullback.readers.table import RootTable, open_root
 from pullback.study.base import canonical, job_digest
@@ -96,7 +97,8 @@ class RootFiles(JetSelection):
             selection = SelectedJets(self, file, table)
             units = "".join(f", {each}" for each in selection.converted)
             summary = f"{table.format} '{self.tree}', {table.entries} entries{part}{units}"
-            yield Events(selection.blocks(first, last), summary, found, selection.left_out, selection.warnings)
+            blocks, ensembles = selection.blocks(first, last), _ensembles(made)
+            yield Events(blocks, summary, found, selection.left_out, selection.warnings, ensembles)
 
     @classmethod
     def inspect(cls, path: Path) -> Inspection:
@@ -107,6 +109,12 @@ class RootFiles(JetSelection):
         """The job digest of a file of `pullback.simulators.collider`."""
         made = _settings(path)
         return job_digest(canonical(made["job"])) if made else None
+
+
+def _ensembles(made: dict[str, Any]) -> Ensembles | None:
+    """The ensembles of a sweep, by how a file was made."""
+    sweep = made.get("sweep")
+    return Ensembles(sweep["names"], np.array(sweep["theta"]), np.array(sweep["first"])) if sweep else None
 
 
 def _settings(path: Path) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ from pullback.simulators.collider_settings import UnfoldingParams, UnfoldingSimu
 from pullback.simulators.detectors.base import Collisions, Reconstructed
 from pullback.simulators.generator import ColliderError, settings, start_pythia, variation_rows
 from pullback.simulators.jets import cluster, visible, with_charge
+from pullback.study.base import draw_parameters, numeric_parameters
 
 log = logging.getLogger("pullback")
 
@@ -107,6 +109,9 @@ class _Table:
     Args:
         file: of uproot.
         simulator: with the format and the shower variations.
+
+    Attributes:
+        tally: collisions and the sum of their weights, truth and reconstructed jets, and fakes.
     """
 
     def __init__(self, file: Any, simulator: UnfoldingSimulator):
@@ -118,17 +123,33 @@ class _Table:
         if self.flat:
             jets = {f"{name}_{key}": f"var * {kind}" for name, types in _JETS.items() for key, kind in types.items()}
         self.table = (file.mkrntuple if self.flat else file.mktree)(TREE, {**scalars, **jets})
+        self.waiting: list[dict[str, Any]] = []
+        self.tally: dict[str, float] = defaultdict(float)
 
-    def extend(self, blocks: list[dict[str, Any]]) -> dict[str, Any]:
-        """Write the collisions of some blocks; they are returned as one."""
+    def add(self, block: dict[str, Any]) -> None:
+        """Add the collisions of a block; they are written when there are many."""
         ak = require("awkward", "hep")
-        joined = {name: ak.concatenate([part[name] for part in blocks]) for name in self.names}
-        columns = joined
+        self.waiting.append(block)
+        index = ak.flatten(block["Jet"].genJetIdx)
+        self.tally["collisions"] += len(block["event"])
+        self.tally["sum_of_weights"] += float(block["genWeight"].sum(dtype=np.float64))
+        self.tally["truth"] += int(ak.sum(ak.num(block["GenJet"])))
+        self.tally["reconstructed"] += int(ak.sum(index >= 0))
+        self.tally["fakes"] += int(ak.sum(index < 0))
+        if sum(len(each["event"]) for each in self.waiting) >= WRITE_COLLISIONS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the collisions that wait."""
+        ak = require("awkward", "hep")
+        if not self.waiting:
+            return
+        columns = {name: ak.concatenate([each[name] for each in self.waiting]) for name in self.names}
         if self.flat:  # An RNTuple of records names its fields otherwise than a TTree does.
-            columns = {name: values for name, values in joined.items() if name not in _JETS}
-            columns |= {f"{name}_{key}": joined[name][key] for name, types in _JETS.items() for key in types}
+            jets = {name: columns.pop(name) for name in _JETS}
+            columns |= {f"{name}_{key}": jets[name][key] for name, types in _JETS.items() for key in types}
         self.table.extend(columns)
-        return joined
+        self.waiting = []
 
 
 def _fields(types: dict[str, str]) -> str:
@@ -142,7 +163,7 @@ def collide(job: str, out: Path) -> None:
     ``GenJet_pt/eta/phi/mass`` (truth, from the detector's lowest pT on), ``Jet_pt/eta/phi/mass`` (reconstructed),
     ``Jet_genJetIdx`` (the truth jet of each reconstructed one, -1: a fake). GeV and radians. The object ``settings``
     holds the job, Pythia's settings, the cross-section with its error, and the number and sum of weights of the
-    collisions, as JSON.
+    collisions, as JSON; of a sweep, in which each block is an ensemble, the parameters and cross-section of each.
 
     Args:
         job: JSON of `Plan.simulate_job`; ``events`` and ``block`` count collisions.
@@ -154,63 +175,58 @@ def collide(job: str, out: Path) -> None:
     """
     for package in ("pythia8mc", "fastjet", "awkward", "uproot"):
         require(package, "collider")
-    import awkward as ak
     import uproot
 
     task = json.loads(job)
     simulator = UnfoldingSimulator.model_validate(task["simulator"], context={"folder": task.get("folder", ".")})
-    params = UnfoldingParams.model_validate(task["params"])
     size, collisions = task["block"], task["events"]
     if size > 1 << EVENT_BITS:
         raise ColliderError(f"block: found {size}, wanted at most {1 << EVENT_BITS}; make it smaller")
     address = (task["seed"], task["problem"], task["family"], task["split"])
     blocks = [(task["first_block"] + i, min(size, collisions - i * size)) for i in range(-(-collisions // size))]
-
-    log.info(
-        "collide: %d collisions of %s, settings: %s", collisions, params.process, "; ".join(settings(simulator, params))
-    )
     started = time.monotonic()
-    truth_jets = reco_jets = fakes = made = 0
-    weight = 0.0
+    made: list[dict[str, Any]] = []
     with atomic(Path(out)) as temporary, _quiet(), uproot.recreate(temporary) as file:
-        pythia = start_pythia(simulator, params)
-        log.info("Pythia started in %.2f s", time.monotonic() - started)
         table = _Table(file, simulator)
-        waiting: list[dict[str, Any]] = []
+        pythia, params = None, task["params"]
         for block, count in progress(blocks, len(blocks), f"collide {task['family']} {task['split']} (blocks)"):
-            waiting.append(make_block(pythia, simulator, address, block, count))
-            if sum(len(part["event"]) for part in waiting) >= WRITE_COLLISIONS or block == blocks[-1][0]:
-                joined = table.extend(waiting)
-                made += len(joined["event"])
-                truth_jets += int(ak.sum(ak.num(joined["GenJet"])))
-                reco_jets += int(ak.sum(ak.num(joined["Jet"])))
-                fakes += int(ak.sum(joined["Jet"].genJetIdx < 0))
-                weight += float(ak.to_numpy(joined["genWeight"]).sum(dtype=np.float64))
-                waiting = []
-        info = pythia.infoPython()
-        sums = {
-            "cross_section_mb": float(info.sigmaGen()),
-            "cross_section_error_mb": float(info.sigmaErr()),
-            "collisions": made,
-            "sum_of_weights": weight,
-        }
-        file["settings"] = json.dumps({"pythia": settings(simulator, params), "job": task, **sums}, sort_keys=True)
-    seconds = time.monotonic() - started
+            if task["sweep"]:  # Each block is an ensemble of its own prior.
+                params = draw_parameters(task["params"], generator(*address, block, "theta"))
+            if pythia is None or task["sweep"]:
+                prior = UnfoldingParams.model_validate(params)
+                pythia = start_pythia(simulator, prior)
+                made.append({"params": params, "pythia": settings(simulator, prior), "first": block << EVENT_BITS})
+                log.info("collide: %s", "; ".join(made[-1]["pythia"]))
+            table.add(make_block(pythia, simulator, address, block, count))
+            info = pythia.infoPython()
+            made[-1] |= {"cross_section_mb": float(info.sigmaGen()), "cross_section_error_mb": float(info.sigmaErr())}
+        table.flush()
+        tally = {"collisions": int(table.tally["collisions"]), "sum_of_weights": table.tally["sum_of_weights"]}
+        how = _sweep(task["params"], made) if task["sweep"] else made[0]
+        file["settings"] = json.dumps({"job": task, **tally, **how}, sort_keys=True)
+    seconds, found = time.monotonic() - started, table.tally
     log.info(
         "%s: %d collisions (%d asked), %d truth jets (%.3f per collision), %d reconstructed (%.4f of them), %d fakes; "
-        "cross-section %.4g mb; %.0f collisions/s, %.0f jets/s",
+        "cross-section %s mb; %.0f collisions/s, %.0f jets/s",
         Path(out).name,
-        made,
+        found["collisions"],
         collisions,
-        truth_jets,
-        truth_jets / max(made, 1),
-        reco_jets - fakes,
-        (reco_jets - fakes) / max(truth_jets, 1),
-        fakes,
-        sums["cross_section_mb"],
-        made / seconds,
-        reco_jets / seconds,
+        found["truth"],
+        found["truth"] / max(found["collisions"], 1),
+        found["reconstructed"],
+        found["reconstructed"] / max(found["truth"], 1),
+        found["fakes"],
+        ", ".join(f"{each['cross_section_mb']:.4g}" for each in made[:3]) + (", ..." if made[3:] else ""),
+        found["collisions"] / seconds,
+        (found["reconstructed"] + found["fakes"]) / seconds,
     )
+
+
+def _sweep(params: dict[str, Any], made: list[dict[str, Any]]) -> dict[str, Any]:
+    """How the ensembles of a sweep were made: the names of parameters, and their values and cross-section of each."""
+    names = numeric_parameters(params)
+    columns = {key: [each[key] for each in made] for key in ("first", "cross_section_mb", "cross_section_error_mb")}
+    return {"sweep": {"names": names, "theta": [[each["params"][name] for name in names] for each in made], **columns}}
 
 
 _TRUTH = dict.fromkeys(("pt", "eta", "phi", "mass"), "float32")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from pullback.simulators.detectors.base import Detector
-from pullback.study.base import Closed
+from pullback.study.base import Closed, Number, ends
 from pullback.study.kinds import Kind, Parameters, SimulatorSettings
 
 PT_MIN_TRUTH = 20.0
@@ -66,6 +66,10 @@ class UnfoldingSimulator(SimulatorSettings):
         return (("detectors", self.detector.kind),)
 
 
+_BOUNDS = (("pt_hat_min", 0.0, 1e5), ("mass", 1.0, 1e5), ("fsr_mu_r", 0.1, 10.0), ("isr_mu_r", 0.1, 10.0))
+"""Name, least and largest value of numbers that a sweep may draw."""
+
+
 class Bias(Closed):
     """Oversampling of high pTHat by (pTHat / reference)^power; events have the inverse as their weight."""
 
@@ -74,16 +78,14 @@ class Bias(Closed):
 
 
 class UnfoldingParams(Parameters):
-    """A hard process and how it is generated, with cuts in GeV."""
+    """A hard process and how it is generated, with cuts in GeV. A sweep draws numbers anew for each ensemble."""
 
     process: Literal["ttbar", "wjets", "zjets", "dijets", "leptoquarks", "w-to-jets", "graviton", "zprime"]
-    pt_hat_min: float = Field(
-        default=20.0, ge=0, description="GeV, PhaseSpace:pTHatMin; processes of one particle ignore it"
+    pt_hat_min: Number = Field(
+        default=20.0, description="GeV, PhaseSpace:pTHatMin; processes of one particle ignore it"
     )
     pt_hat_max: float | None = Field(default=None, gt=0, description="GeV, PhaseSpace:pTHatMax: with it, a slice")
-    mass: float = Field(
-        default=800.0, gt=0, description="GeV, of the leptoquark, graviton or Z'; other processes ignore it"
-    )
+    mass: Number = Field(default=800.0, description="GeV, of the leptoquark, graviton or Z'; other processes ignore it")
     pdf: (
         Literal[
             "nnpdf23-lo-0130",
@@ -116,21 +118,24 @@ class UnfoldingParams(Parameters):
     shower: Literal["simple", "vincia"] = Field(
         default="simple", description="Pythia's own shower, or Vincia with its own tune of hadronisation"
     )
-    fsr_mu_r: float = Field(
-        default=1.0, ge=0.1, le=10, description="factor on the renormalisation scale of final-state radiation"
-    )
-    isr_mu_r: float = Field(default=1.0, ge=0.1, le=10, description="factor on that of initial-state radiation")
+    fsr_mu_r: Number = Field(default=1.0, description="factor on the renormalisation scale of final-state radiation")
+    isr_mu_r: Number = Field(default=1.0, description="factor on that of initial-state radiation")
     bias: Bias | None = Field(default=None, description="oversampling of high pTHat, with weights")
 
     @model_validator(mode="after")
     def _go_together(self) -> "UnfoldingParams":
-        if self.pt_hat_max is not None and self.pt_hat_max <= self.pt_hat_min:
-            raise ValueError(f"pt_hat_max: found {self.pt_hat_max:g}, wanted more than pt_hat_min {self.pt_hat_min:g}")
+        for name, low, high in _BOUNDS:
+            for value in ends(getattr(self, name)):
+                if not low <= value <= high:
+                    raise ValueError(f"{name}: found {value:g}, wanted {low:g} to {high:g}")
+        lowest, highest = min(ends(self.pt_hat_min)), max(ends(self.pt_hat_min))
+        if self.pt_hat_max is not None and self.pt_hat_max <= highest:
+            raise ValueError(f"pt_hat_max: found {self.pt_hat_max:g}, wanted more than pt_hat_min {highest:g}")
         if self.process in RESONANCES:
             for name in ("pt_hat_max", "bias"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name}: '{self.process}' is of one particle without a pTHat: leave it out")
-        if self.bias is not None and self.pt_hat_min <= 0:
+        if self.bias is not None and lowest <= 0:
             raise ValueError("pt_hat_min: found 0, wanted more: with a bias, an event at pTHat 0 has infinite weight")
         if self.shower == "vincia" and (self.fsr_mu_r, self.isr_mu_r) != (1, 1):
             raise ValueError("fsr_mu_r, isr_mu_r: scales of the simple shower: leave them out with `shower: vincia`")

@@ -4,7 +4,7 @@ The cross-sections and settings of a prior depend on `UnfoldingSimulator` and `U
 are those of `pullback.simulators.collider`.
 """
 
-from typing import Any
+from typing import Any, cast
 
 from pullback.core.optional import require
 from pullback.simulators.collider_settings import Scales, UnfoldingParams, UnfoldingSimulator
@@ -67,7 +67,10 @@ class ColliderError(ValueError):
 
 
 def settings(simulator: UnfoldingSimulator, params: UnfoldingParams) -> list[str]:
-    """Every Pythia setting of one prior, in the order in which Pythia reads them."""
+    """Every Pythia setting of one prior (of fixed parameters), in the order in which Pythia reads them."""
+    pt_hat_min, mass, fsr, isr = (
+        cast(float, number) for number in (params.pt_hat_min, params.mass, params.fsr_mu_r, params.isr_mu_r)
+    )
     lines = [
         "Print:quiet = on",
         "Beams:idA = 2212",
@@ -75,7 +78,7 @@ def settings(simulator: UnfoldingSimulator, params: UnfoldingParams) -> list[str
         f"Beams:eCM = {simulator.energy:g}",
         f"Tune:pp = {simulator.tune if params.tune is None else params.tune}",
         f"PartonLevel:MPI = {'on' if simulator.multi_parton_interactions else 'off'}",
-        f"PhaseSpace:pTHatMin = {params.pt_hat_min:g}",
+        f"PhaseSpace:pTHatMin = {pt_hat_min:g}",
         "PhaseSpace:increaseMaximum = off",
         "ParticleDecays:limitTau0 = on",
         f"ParticleDecays:tau0Max = {_TAU0_MAX:g}",
@@ -87,10 +90,10 @@ def settings(simulator: UnfoldingSimulator, params: UnfoldingParams) -> list[str
         lines.append(f"PDF:pSet = {PDFS[params.pdf]}")
     if params.shower == "vincia":
         lines += ["PartonShowers:model = 2", "Vincia:Tune = 0"]
-    if params.fsr_mu_r != 1:
-        lines.append(f"TimeShower:renormMultFac = {params.fsr_mu_r**2:g}")
-    if params.isr_mu_r != 1:
-        lines.append(f"SpaceShower:renormMultFac = {params.isr_mu_r**2:g}")
+    if fsr != 1:
+        lines.append(f"TimeShower:renormMultFac = {fsr**2:g}")
+    if isr != 1:
+        lines.append(f"SpaceShower:renormMultFac = {isr**2:g}")
     if params.pt_hat_max is not None:
         lines.append(f"PhaseSpace:pTHatMax = {params.pt_hat_max:g}")
     if params.bias is not None:
@@ -103,10 +106,10 @@ def settings(simulator: UnfoldingSimulator, params: UnfoldingParams) -> list[str
         bands = ", ".join(f"{name} {_words(scales)}" for name, scales in simulator.shower_variations.items())
         lines += ["UncertaintyBands:doVariations = on", f"UncertaintyBands:List = {{{bands}}}"]
     if params.process in MASSES:
-        lines.append(f"{MASSES[params.process]} = {params.mass:g}")
+        lines.append(f"{MASSES[params.process]} = {mass:g}")
     if params.process == "zprime":
         # Without the tail of gamma* and Z, which would be nearly all of the cross-section.
-        lines.append(f"PhaseSpace:mHatMin = {params.mass / 2:g}")
+        lines.append(f"PhaseSpace:mHatMin = {mass / 2:g}")
     return lines + list(PROCESSES[params.process])
 
 
