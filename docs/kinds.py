@@ -36,7 +36,18 @@ def problem(name: str, cls: Any) -> list[str]:
     """Name, what it is, capabilities, and what outside records its families may be read from."""
     kind = ProblemKind(cls)
     what = first_sentence(inspect.getmodule(cls))
-    return [f"`{name}`", what, listed(kind.capabilities), listed(kind.reads)]
+    return [f"`{name}`", what, listed(kind.capabilities()), listed(kind.reads)]
+
+
+def detector(name: str, spec: Any) -> list[str]:
+    """Name, what it is, and what is known of it."""
+    known = {
+        "smear": "simulation from truth jets",
+        "log_likelihood": "likelihood",
+        "efficiency": "efficiency",
+        "fakes": "fakes",
+    }
+    return [f"`{name}`", first_sentence(spec), listed(text for has, text in known.items() if hasattr(spec, has))]
 
 
 def method(name: str, spec: Any) -> list[str]:
@@ -67,6 +78,7 @@ def metric(name: str, found: Any) -> list[str]:
 
 GROUPS: dict[str, tuple[str, tuple[str, ...], Any]] = {
     "problems": ("Problems", ("kind", "what", "gives", "reads"), problem),
+    "detectors": ("Detectors", ("kind", "what", "known"), detector),
     "methods": ("Methods", ("kind", "what", "label", "needs"), method),
     "priors": ("Priors", ("kind", "what"), learned),
     "likelihoods": ("Likelihoods", ("kind", "what"), learned),

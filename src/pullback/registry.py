@@ -1,4 +1,4 @@
-"""Kinds by name: problems, methods, priors, likelihoods, readers and metrics, built in or from outside.
+"""Kinds by name: problems, detectors, methods, priors, likelihoods, readers and metrics, built in or from outside.
 
 A study names a kind in one of three ways, which are equivalent:
 
@@ -28,6 +28,12 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "mixture": "pullback.problems.mixture:Mixture",
         "digits": "pullback.problems.digits:Digits",
         "command": "pullback.problems.command:Command",
+    },
+    "detectors": {
+        "smearing": "pullback.simulators.detectors.smearing:Smearing",
+        "acceptance": "pullback.simulators.detectors.acceptance:Acceptance",
+        "particle-flow": "pullback.simulators.detectors.particle_flow:ParticleFlow",
+        "learned": "pullback.simulators.detectors.learned:Learned",
     },
     "methods": {
         "cfm": "pullback.methods.amortised.spec:CfmSpec",

@@ -312,7 +312,7 @@ def test_the_capabilities_are_the_methods_that_the_class_has():
     kind = registry.load("problems", "./damped.py:Damped", HERE)
     from pullback.study.kinds import ProblemKind
 
-    assert ProblemKind(kind).capabilities >= {"pairs", "prior", "forward", "likelihood", "gradient"}
+    assert ProblemKind(kind).capabilities() >= {"pairs", "prior", "forward", "likelihood", "gradient"}
 
 
 def lines_of_code(text: str) -> int:

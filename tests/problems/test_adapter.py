@@ -93,8 +93,8 @@ def test_one_derivative_from_whatever_a_problem_gives():
     np.testing.assert_allclose(found[1][2](2 * u), 2 * found[0][2](u), rtol=1e-12)
     problem = built("linear-gaussian", matrix=[[1, 2], [3, 4], [5, 6]])
     np.testing.assert_allclose(problem.linear.transpose(u[:, :3]), u[:, :3] @ problem.matrix)
-    assert {"gradient", "signal", "forward"} <= ProblemKind(Decay).capabilities
-    assert "gradient" in ProblemKind(Torch).capabilities
+    assert {"gradient", "signal", "forward"} <= ProblemKind(Decay).capabilities()
+    assert "gradient" in ProblemKind(Torch).capabilities()
 
 
 def test_whitened_residuals_of_correlated_noise():

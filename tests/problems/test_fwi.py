@@ -29,7 +29,7 @@ def problem() -> Problem:
 
 def test_fields(problem):
     assert isinstance(problem, Fwi)
-    assert ProblemKind(Fwi).capabilities == {"pairs", "prior", "forward", "signal", "gradient"}
+    assert ProblemKind(Fwi).capabilities() == {"pairs", "prior", "forward", "signal", "gradient"}
     assert (problem.block, problem.fail) == (20, "error")
     assert (problem.x.dims, problem.x.shape, problem.x.units) == (("depth", "offset"), (32, 32), ("m/s",))
     assert (problem.x.low, problem.x.high) == ((1500.0,), (4500.0,))

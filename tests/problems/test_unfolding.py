@@ -14,6 +14,7 @@ from pullback.ensembles.store import EnsembleReader
 from pullback.problems.base import Problem
 from pullback.problems.read import read
 from pullback.problems.unfolding import Unfolding
+from pullback.readers.base import ReadError
 from pullback.simulators.collider import collide
 from pullback.simulators.collider_settings import UnfoldingSimulator
 from pullback.study.kinds import ProblemKind, problem_kind
@@ -67,6 +68,42 @@ def test_same_events_however_collisions_are_cut(pairs, tmp_path):
     assert (pairs["weight"] == 1).all()
 
 
+def test_a_sweep_is_many_ensembles_of_their_own_priors(tmp_path):
+    params = {"process": "leptoquarks", "mass": {"uniform": [300.0, 1500.0]}, "fsr_mu_r": 0.7}
+    reader = Unfolding.own_files(UnfoldingSimulator(**SIMULATOR)).model_dump(mode="json")
+    whole = []
+    for name, first, events in (("all", 0, 60), ("last", 2, 20)):
+        what = {"params": params, "sweep": True, "block": 20, "first_block": first, "events": events}
+        collide(task(**what), tmp_path / f"{name}.root")
+        job = task(read=reader, first_file=first, truth=True)
+        read(job, [tmp_path / f"{name}.root"], [], tmp_path / f"{name}.h5")
+        whole.append(EnsembleReader(tmp_path / f"{name}.h5"))
+    found, last = whole
+    assert found.theta_names == ["fsr_mu_r", "mass"]
+    assert found.theta[:, 0].tolist() == [0.7] * 3
+    assert len(set(found.theta[:, 1])) == 3
+    assert ((found.theta[:, 1] > 300) & (found.theta[:, 1] < 1500)).all()
+    ensemble = np.searchsorted(found.offsets, np.arange(found.n), side="right") - 1
+    assert ((found.read("group") >> 20) == ensemble).all()
+    np.testing.assert_array_equal(last.theta, found.theta[2:])
+    np.testing.assert_array_equal(last.read("x"), found.read("x")[ensemble == 2])
+    # Two leptoquarks of mass m give a quark each, of pT near m / 2.
+    heaviest, lightest = found.theta[:, 1].argmax(), found.theta[:, 1].argmin()
+    pt = found.read("x")[:, 0]
+    assert np.quantile(pt[ensemble == heaviest], 0.8) > np.quantile(pt[ensemble == lightest], 0.8)
+
+
+def test_an_ensemble_without_jets_is_refused(tmp_path):
+    simulator = {**SIMULATOR, "truth_pt_min": 200.0}
+    params = {"process": "dijets", "pt_hat_min": {"uniform": [20.0, 21.0]}}
+    what = {"params": params, "sweep": True, "block": 2, "first_block": 0, "events": 4}
+    collide(task(simulator=simulator, **what), tmp_path / "a.root")
+    reader = Unfolding.own_files(UnfoldingSimulator(**SIMULATOR)).model_dump(mode="json")
+    job = task(read=reader | {"x_pt_min": 200.0}, first_file=0, truth=True)
+    with pytest.raises(ReadError, match=r"no jets are left|ensembles of this sweep have no events"):
+        read(job, [tmp_path / "a.root"], [], tmp_path / "a.h5")
+
+
 def test_a_higher_cut_keeps_those_jets_above_it(pairs, tmp_path):
     fewer = made(tmp_path, "cut", 0, 20, simulator={**SIMULATOR, "reco_pt_min": 40.0})
     there = np.isin(pairs["event_id"], fewer["event_id"])
@@ -98,7 +135,7 @@ def test_likelihood_weights_a_pool_of_truths(problem, pairs):
 
 
 def test_what_the_problem_declares(problem):
-    assert ProblemKind(type(problem)).capabilities == {"pairs", "forward", "likelihood"}
+    assert ProblemKind(type(problem)).capabilities(problem.options) == {"pairs", "forward", "likelihood"}
     assert problem.block == 20
     assert problem.x.features == ("pt", "eta", "phi", "mass")
     assert problem.y.features == ("pt", "eta", "phi")

@@ -13,8 +13,9 @@ import uproot
 
 from pullback.core.optional import MissingExtraError
 from pullback.ensembles.hdf5 import StoreError
-from pullback.simulators import collider, detector
+from pullback.simulators import collider, detector, generator
 from pullback.simulators.collider_settings import UnfoldingParams, UnfoldingSimulator
+from pullback.simulators.jets import cluster, visible
 
 NO_MPI = UnfoldingSimulator(multi_parton_interactions=False)
 
@@ -70,7 +71,7 @@ def test_a_block_does_not_remember_earlier_ones(process, mpi):
     params = UnfoldingParams(process=process, pt_hat_min=40)
     runs = []
     for order in ((0, 1, 2), (2, 0)):
-        pythia = collider.start_pythia(simulator, params)
+        pythia = generator.start_pythia(simulator, params)
         runs.append({b: collider.make_block(pythia, simulator, (1, "p", "f", "train"), b, 6) for b in order})
     for block in (0, 2):
         for name, values in runs[0][block].items():
@@ -118,10 +119,10 @@ def test_reconstructed_jets_are_smeared_truth_jets(ttbar):
     ("process", "identity", "leptons"), [("wjets", 13, 1), ("zjets", 13, 2), ("leptoquarks", 11, 2)]
 )
 def test_prompt_leptons_take_no_part(process, identity, leptons):
-    pythia = collider.start_pythia(NO_MPI, UnfoldingParams(process=process))
+    pythia = generator.start_pythia(NO_MPI, UnfoldingParams(process=process))
     pythia.rndm.init(5)
     particles = pythia.nextBatch(25).prt
-    seen = collider.visible(particles)
+    seen = visible(particles)
     removed = particles[~seen & (particles.status > 0)]
     # The hard process decays to exactly these; more can come from virtual photons in the shower, far below one in 25.
     assert ak.to_list(ak.sum(abs(removed.id) == identity, axis=1)) == [leptons] * 25
@@ -164,7 +165,7 @@ def test_which_leptons_and_photons_are_prompt():
         (11, 51, 18),  # 19 into an electron: stays
         (211, 83, 0),  # 20 pion: stays
     ]
-    assert np.flatnonzero(ak.to_numpy(collider.visible(record(*rows))[0])).tolist() == [7, 9, 11, 17, 19, 20]
+    assert np.flatnonzero(ak.to_numpy(visible(record(*rows))[0])).tolist() == [7, 9, 11, 17, 19, 20]
 
 
 def brute_force_anti_kt(momenta, radius, pt_min):
@@ -204,7 +205,7 @@ def test_clustering_is_anti_kt():
         energy = np.sqrt((pt * np.cosh(eta)) ** 2 + mass**2)
         events.append(np.stack([pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta), energy], axis=1))
     particles = ak.zip({name: [event[:, i] for event in events] for i, name in enumerate(("px", "py", "pz", "e"))})
-    found = collider.cluster(particles, 0.4, 10.0)
+    found = cluster(particles, 0.4, 10.0)
     jets_seen = 0
     for jets, momenta in zip(found, events, strict=True):
         wanted = brute_force_anti_kt(momenta, 0.4, 10.0)
@@ -243,7 +244,7 @@ def test_nothing_is_printed(tmp_path, capfd):
     ],
 )
 def test_settings_that_cannot_run(tmp_path, change, words):
-    with pytest.raises(collider.ColliderError, match=words):
+    with pytest.raises(generator.ColliderError, match=words):
         collider.collide(job(**change), tmp_path / "bad.root")
     assert not list(tmp_path.iterdir())
 

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from pullback.simulators import detector
+from pullback.simulators.detectors.smearing import Smearing
+
+LEVEL_0 = Smearing(kind="smearing")
 
 
 def formulas(pt: float) -> tuple[float, float, float, float]:
@@ -79,7 +82,7 @@ def test_a_truth_that_no_cut_lets_through_has_no_likelihood():
 def test_likelihood_agrees_with_the_histogram_of_samples():
     n = 200_000
     x = np.array([24.0, 4.45, 2.0, 1.0])
-    y, ok = detector.smear_kept(np.tile(x, (n, 1)), np.random.default_rng(5))
+    y, ok = LEVEL_0.smear_kept(np.tile(x, (n, 1)), np.random.default_rng(5), 5.0)
     assert ok.all()
     assert detector.is_kept(y).all()
     for feature, low, high in ((0, 5.0, 30.0), (1, 4.2, 4.5), (2, 1.6, 2.4)):
@@ -108,7 +111,7 @@ def test_fraction_kept():
 
 def test_outside_the_formulas():
     x = np.array([[19.0, 0, 0, 0], [50.0, 4.6, 0, 0], [50.0, 0, np.nan, 0], [50.0, 0, 0, 0]])
-    y, ok = detector.smear_kept(x, np.random.default_rng(0))
+    y, ok = LEVEL_0.smear_kept(x, np.random.default_rng(0), 5.0)
     assert ok.tolist() == [False, False, False, True]
     assert np.isnan(y[:3]).all()
     there = np.array([40.0, 0.0, 0.0])
@@ -119,7 +122,7 @@ def test_outside_the_formulas():
 
 def test_likelihood_broadcasts():
     x = np.array([[30.0, 0, 0, 1], [60.0, 1, 1, 1], [90.0, -1, 2, 1]])
-    y = detector.smear_kept(x, np.random.default_rng(2))[0]
+    y = LEVEL_0.smear_kept(x, np.random.default_rng(2), 5.0)[0]
     table = detector.log_likelihood(y[:, None], x[None])
     assert table.shape == (3, 3)
     np.testing.assert_allclose(np.diag(table), [detector.log_likelihood(a, b) for a, b in zip(y, x, strict=True)])

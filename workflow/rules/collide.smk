@@ -19,7 +19,7 @@ rule collide:
         runtime=240,
     params:
         **named(lambda w: plan.simulate_job(w.problem, w.family, w.split, int(w.shard)), "simulator", "params"),
-        code=lambda w: graph.code("collide"),
+        code=lambda w: graph.code("collide", collides=w.problem),
     script:
         "../scripts/collide.py"
 

@@ -248,9 +248,9 @@ def _few_seen(plan: Plan, problem: str, made: Any) -> Any:
     from pullback.core.seeding import generator
     from pullback.ensembles.store import EnsembleReader, StoreError
     from pullback.problems.base import simulate
-    from pullback.problems.simulate import draw_parameters
     from pullback.problems.traits import EVENTS, LEAST_EVENTS
     from pullback.study import paths
+    from pullback.study.base import draw_parameters
 
     found, families = [], plan.seen_with(problem, "train")
     for family in families:

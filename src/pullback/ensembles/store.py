@@ -13,6 +13,7 @@ from pullback.ensembles import hdf5
 from pullback.ensembles.acceptance import FAKE, Missed, joined
 from pullback.ensembles.arrays import Ensemble
 from pullback.ensembles.fields import Field
+from pullback.ensembles.generated import generated_sums
 from pullback.ensembles.sharded import PieceReader, PieceWriter, piece_index
 
 TABLE_ROWS = 16_384
@@ -235,6 +236,7 @@ def index_ensemble(job: str, shards: Sequence[Path | str], out: Path | str) -> N
             extra["ensemble_offset"] = np.concatenate([*offsets, starts[-1:]])
             extra["theta"] = np.concatenate([r.theta for r in readers])  # type: ignore[misc]
             _write_sweep(file, extra["ensemble_offset"], extra["theta"], first.theta_names)
+        file.attrs.update(generated_sums([each.attributes for each in readers]))
         if (missed := joined(each.missed for each in readers)) is not None:
             assert first.x is not None
             _write_missed(file, missed, first.x)

@@ -69,7 +69,7 @@ def read(
             model = Path(models[row]) if models else None
             number = task["first_file"] + row
             file = OutsideFile(path, model, number, row, task["split"], bool(task["truth"]), entries, tuple(others))
-            before = writer.n
+            before, members = writer.n, 0
             with reader.open(problem, file) as events:
                 for block in valid_blocks(reader, problem, file, events, scale):
                     columns = dict(block.columns)
@@ -78,6 +78,10 @@ def read(
                     writer.append(block.y, block.event_id, x=block.x, group=block.group, **columns)
                     if block.missed is not None and x is not None:
                         writer.append_missed(block.missed)
+                    if events.ensembles is not None:
+                        members = members + events.ensembles.events(np.asarray(block.group))
+                if events.ensembles is not None:
+                    writer.ensembles(_offsets(path, members), events.ensembles.theta, events.ensembles.names)
                 for name, value in events.attributes.items():
                     writer.note(name, value)
                 for warning in events.warnings:
@@ -88,6 +92,21 @@ def read(
             left_out += events.left_out
         if left_out:
             writer.note("left_out", json.dumps(left_out))
+
+
+def _offsets(path: Path, members: np.ndarray | int) -> np.ndarray:
+    """First event of each ensemble and the number of events, from the number of events of each.
+
+    Raises:
+        ReadError: an ensemble has no event.
+    """
+    counts = np.atleast_1d(members)
+    if (counts == 0).any():
+        raise ReadError(
+            f"{path}: {int((counts == 0).sum())} of the {len(counts)} ensembles of this sweep have no events, the "
+            f"first is number {int(np.argmax(counts == 0))}; raise `sweep.events`"
+        )
+    return np.concatenate([[0], np.cumsum(counts)])
 
 
 def _by_entry(entries: list[FileNames] | None, files: list[Path]) -> list[list[Path]]:

@@ -13,7 +13,7 @@ from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleWriter
 from pullback.problems import base
 from pullback.problems.base import Problem, SimulationError, problem_of
-from pullback.study.base import Uniform, is_distribution
+from pullback.study.base import draw_parameters, numeric_parameters
 from pullback.study.kinds import problem_kind
 
 log = logging.getLogger("pullback")
@@ -36,9 +36,7 @@ def simulate(job: str, out: Path | str) -> None:
     problem = problem_of(spec)
     block, first, left = spec["block"], spec["first_block"], spec["events"]
     # Options of an own problem may be blocks: of those only distributions are parameters.
-    names = sorted(
-        name for name, value in spec["params"].items() if isinstance(value, int | float) or is_distribution(value)
-    )
+    names = numeric_parameters(spec["params"])
     theta, offsets, failures = [], [0], 0
     attributes = {"problem": spec["problem"], "family": spec["family"], "split": spec["split"]}
     log.info("%s: %d events in blocks of %d, from block %d", "/".join(attributes.values()), left, block, first)
@@ -66,14 +64,6 @@ def simulate(job: str, out: Path | str) -> None:
         if failures:
             writer.note("failed_simulations", failures)
             log.warning("%d simulations failed and were drawn again: the prior is conditional on success", failures)
-
-
-def draw_parameters(params: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-    """Fixed values for a sweep's distributions, drawn in the order of the names."""
-    return {
-        name: Uniform.model_validate(value).sample(rng) if is_distribution(value) else value
-        for name, value in sorted(params.items())
-    }
 
 
 def _simulate_block(

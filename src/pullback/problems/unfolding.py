@@ -1,13 +1,13 @@
 """Unfolding: truth jets (pt, eta, phi, mass) from reconstructed jets (pt, eta, phi).
 
-The detector is known in closed form (`pullback.simulators.detector`), collisions come from Pythia 8 as ROOT files
+The detector is a kind (`pullback.simulators.detectors`), collisions come from Pythia 8 as ROOT files
 (`pullback.simulators.collider`) or from outside, and are read into matched jets by `pullback.readers.root`.
 """
 
 import importlib.metadata
 import logging
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -17,8 +17,8 @@ from pullback.problems.reweighting import choose
 from pullback.readers.branches import Branches
 from pullback.readers.jets import X_FIELD, Y_FIELD
 from pullback.readers.root import RootFiles
-from pullback.simulators import detector
 from pullback.simulators.collider_settings import PT_MIN_TRUTH, UnfoldingParams, UnfoldingSimulator
+from pullback.study.base import Capability
 from pullback.study.kinds import Message
 from pullback.study.shifts import NoiseShift, ScaleShift
 
@@ -31,7 +31,9 @@ log = logging.getLogger("pullback")
 class Unfolding:
     """Unfolding of jets: truth (pt, eta, phi, mass) from reconstructed (pt, eta, phi).
 
-    One event is a matched pair of jets; a collision (`group`) gives several.
+    One event is a matched pair of jets; a collision (`group`) gives several. What can be done beside learning from
+    pairs follows from the detector: an instance has `simulate`, `log_likelihood` and `posterior_from_truth` where the
+    detector has what they need (AttributeError otherwise).
 
     Args:
         options: the problem's ``simulator`` block.
@@ -49,8 +51,19 @@ class Unfolding:
     fail = "error"
 
     @staticmethod
+    def without(options: UnfoldingSimulator) -> Mapping[Capability, str]:
+        """The capabilities that the detector does not have, and why."""
+        kind, found = options.detector.kind, {}
+        if not hasattr(options.detector, "smear"):
+            found["forward"] = f"detector '{kind}' does not simulate jets from truth jets alone"
+        if not hasattr(options.detector, "log_likelihood"):
+            found["likelihood"] = f"of detector '{kind}' no likelihood is known"
+        return cast(Mapping[Capability, str], found)
+
+    @staticmethod
     def check(problem: "StudyProblem") -> Iterator[Message]:
-        """Cuts of files are those of the problem; shifts respect the units of y."""
+        """Collisions can be made where they are asked for; cuts of files are those of the problem; units of y."""
+        yield from _check_generator(problem)
         wanted = problem.simulator.reco_pt_min
         for name, family in problem.families.items():
             here, shift, read = f"families.{name}", family.shift, family.read
@@ -95,24 +108,47 @@ class Unfolding:
 
     def __init__(self, options: UnfoldingSimulator):
         self.options = options
+        self.detector: Any = options.detector
         self.block = options.block
 
-    def simulate(self, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _with(self, method: Callable[..., Any], *needs: str) -> Callable[..., Any]:
+        """A method, where the detector has what it needs."""
+        for name in needs:
+            if not hasattr(self.detector, name):
+                raise AttributeError(f"detector '{self.detector.kind}' has no `{name}`")
+        return method
+
+    @property
+    def simulate(self) -> Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]:
         """Reconstructed jets y (event, 3) of truth jets x (event, 4) that were kept, and which could be made (event,).
 
-        Below 20 GeV and beyond |eta| = 4.5 the detector's formulas do not hold: not ok, y is NaN.
+        Where the detector is not defined for x (the formulas of the smearing: below 20 GeV and beyond |eta| = 4.5): not
+        ok, y is NaN.
         """
-        y, ok = detector.smear_kept(x, rng, self.options.reco_pt_min)
+        return self._with(self._simulate, "smear")
+
+    @property
+    def log_likelihood(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        """log p(y|x) of a reconstructed jet, y (..., 3) and x (..., 4) broadcast over leading axes, float64."""
+        return self._with(self._log_likelihood, "log_likelihood")
+
+    @property
+    def posterior_from_truth(self) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+        """Draws x (event, draw, 4) of p(x|y) from other truth jets of the same prior, and their effective number."""
+        return self._with(self._posterior_from_truth, "beside_phi", "phi_width")
+
+    def _simulate(self, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        y, ok = self.detector.smear_kept(x, rng, self.options.reco_pt_min)
         return y.astype(np.float32), ok
 
-    def log_likelihood(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """log p(y|x) of a kept jet, y (..., 3) and x (..., 4) broadcast over leading axes, float64."""
-        return detector.log_likelihood(y, x, self.options.reco_pt_min)
+    def _log_likelihood(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        value: np.ndarray = self.detector.log_likelihood(y, x, self.options.reco_pt_min)
+        return value
 
-    def posterior_from_truth(
+    def _posterior_from_truth(
         self, y: np.ndarray, truth: np.ndarray, log_weight: np.ndarray, draws: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Draws x (event, draw, 4) of p(x|y) from other truth jets of the same prior, and their effective number.
+        """See `posterior_from_truth`.
 
         Beams and detector are symmetric: each truth jet also represents its rotations in phi and its mirror image in
         eta. The prior is then uniform in phi, so that phi given pT is a wrapped Gaussian about y's phi: it is drawn and
@@ -121,19 +157,18 @@ class Unfolding:
         """
         pool = np.concatenate([truth, truth * np.array([1, -1, 1, 1])]).astype(np.float64)
         index, ess = choose(
-            detector.likelihood_beside_phi(pool, self.options.reco_pt_min),
+            self.detector.beside_phi(pool, self.options.reco_pt_min),
             y,
             np.tile(log_weight, 2),
             draws,
             rng,
         )
         x = np.where((index >= 0)[..., None], pool[index], np.nan)
-        *_, width_phi = detector.response(x[..., 0])
-        x[..., 2] = wrap(y[:, 2:3] + width_phi * rng.standard_normal(index.shape))
+        x[..., 2] = wrap(y[:, 2:3] + self.detector.phi_width(x) * rng.standard_normal(index.shape))
         return x.astype(np.float32), ess
 
     def preflight(self) -> dict[str, Any]:
-        """Versions of the packages that make and read collisions, and the detector response of a few jets.
+        """Versions of the packages that make and read collisions, and what the detector does to a few jets.
 
         Raises:
             pullback.core.optional.MissingExtraError: a package that reads ROOT files is not installed.
@@ -150,21 +185,34 @@ class Unfolding:
                 log.warning("no collisions can be made here: %s", error)
                 versions[package] = "not installed"
         pt = np.array([self.options.truth_pt_min, 50.0, 100.0, 300.0, 1000.0])
-        mean, width, width_eta, width_phi = detector.response(pt)
-        central, cut = np.stack([pt, *np.zeros((3, 5))], axis=1), self.options.reco_pt_min
         checks: dict[str, Any] = {
             **{f"{package} version": version for package, version in versions.items()},
             "energy (GeV)": self.options.energy,
             "tune": self.options.tune,
             "multi-parton interactions": self.options.multi_parton_interactions,
             "jets": f"anti-kt R={self.options.jet_radius:g}, truth pT >= {self.options.truth_pt_min:g} GeV",
-            "truth pT (GeV)": pt.tolist(),
-            "response": np.round(mean / pt, 4).tolist(),
-            "relative width of pT": np.round(width / pt, 4).tolist(),
-            "width of eta": np.round(width_eta, 4).tolist(),
-            "width of phi (rad)": np.round(width_phi, 4).tolist(),
-            f"fraction kept (pT >= {cut:g} GeV)": np.round(np.exp(detector.log_kept(central, cut)), 4).tolist(),
+            "detector": self.detector.kind,
+            **self.detector.describe(pt, self.options.reco_pt_min),
         }
         for name, value in checks.items():
             log.info("unfolding: %s: %s", name, value)
         return checks
+
+
+def _check_generator(problem: "StudyProblem") -> Iterator[Message]:
+    """What the detector, or the shower variations, do not allow of families that are generated."""
+    options = problem.simulator
+    for name, family in problem.families.items():
+        if family.read is not None or family.events_from:
+            continue
+        if not options.detector.makes_events:
+            yield (
+                f"families.{name}",
+                f"detector '{options.detector.kind}' makes no events: give the family files to `read`, or choose "
+                "another `simulator.detector`",
+            )
+        if options.shower_variations and family.params.get("shower") == "vincia":
+            yield (
+                f"families.{name}.params.shower",
+                "Vincia gives no weights for `simulator.shower_variations`: leave them out, or generate other scales",
+            )

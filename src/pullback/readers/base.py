@@ -112,6 +112,24 @@ class Block:
         return self.y[~self.fake], self.x[~self.fake]
 
 
+class Ensembles(NamedTuple):
+    """The ensembles of a sweep in one file.
+
+    Attributes:
+        names: of the parameters of their priors.
+        theta: parameters of each (ensemble, parameter).
+        first: the smallest `group` of each (ensemble,); events are in their order.
+    """
+
+    names: list[str]
+    theta: np.ndarray
+    first: np.ndarray
+
+    def events(self, group: np.ndarray) -> np.ndarray:
+        """Number of events of each ensemble (ensemble,) among events of these groups (event,)."""
+        return np.bincount(np.searchsorted(self.first, group, side="right") - 1, minlength=len(self.first))
+
+
 @dataclass(frozen=True)
 class Events:
     """The events of one open file.
@@ -123,6 +141,7 @@ class Events:
         left_out: events that are not in the blocks, by reason; complete when the last block was given. The driver
             leaves out events of the blocks that are not finite or hold placeholders, and adds them.
         warnings: what may be wrong with the file, a line each: of `pullback check` and of the log.
+        ensembles: of a sweep; None: the file is of one prior.
     """
 
     blocks: Iterable[Block]
@@ -130,3 +149,4 @@ class Events:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
     warnings: Sequence[str] = ()
+    ensembles: Ensembles | None = None

@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
+from pullback.ensembles.generated import GENERATED
 from pullback.readers import root_contents
-from pullback.readers.base import Events, Inspection, OutsideFile, ReadError, short
+from pullback.readers.base import Ensembles, Events, Inspection, OutsideFile, ReadError, short
 from pullback.readers.root_jets import JetSelection, SelectedJets
 from pullback.readers.table import RootTable, open_root
 from pullback.study.base import canonical, job_digest
@@ -88,12 +90,15 @@ class RootFiles(JetSelection):
                 "source_format": table.format,
                 "source_entries": table.entries,
             }
+            made = _settings(file.path) or {}
+            found |= {name: made[name] for name in GENERATED if name in made}
             first, last = file.span(table.entries)
             part = f", of them {first} to {last}" if (first, last) != (0, table.entries) else ""
             selection = SelectedJets(self, file, table)
             units = "".join(f", {each}" for each in selection.converted)
             summary = f"{table.format} '{self.tree}', {table.entries} entries{part}{units}"
-            yield Events(selection.blocks(first, last), summary, found, selection.left_out, selection.warnings)
+            blocks, ensembles = selection.blocks(first, last), _ensembles(made)
+            yield Events(blocks, summary, found, selection.left_out, selection.warnings, ensembles)
 
     @classmethod
     def inspect(cls, path: Path) -> Inspection:
@@ -102,12 +107,26 @@ class RootFiles(JetSelection):
 
     def job_digest(self, path: Path) -> str | None:
         """The job digest of a file of `pullback.simulators.collider`."""
-        file, _ = open_root(path)
-        with file:
-            try:
-                found = file.get("settings")
-                return job_digest(canonical(json.loads(str(found))["job"])) if found is not None else None
-            except Exception as error:
-                raise ReadError(
-                    f"{path}: how it was made cannot be read ({short(error)}); delete it, and run again"
-                ) from None
+        made = _settings(path)
+        return job_digest(canonical(made["job"])) if made else None
+
+
+def _ensembles(made: dict[str, Any]) -> Ensembles | None:
+    """The ensembles of a sweep, by how a file was made."""
+    sweep = made.get("sweep")
+    return Ensembles(sweep["names"], np.array(sweep["theta"]), np.array(sweep["first"])) if sweep else None
+
+
+def _settings(path: Path) -> dict[str, Any] | None:
+    """How a file of `pullback.simulators.collider` was made; None of another file."""
+    file, _ = open_root(path)
+    with file:
+        if "settings" not in file or file.classname_of("settings") != "TObjString":
+            return None
+        try:
+            found: dict[str, Any] = json.loads(str(file["settings"]))
+            return found if found["job"] else None
+        except Exception as error:
+            raise ReadError(
+                f"{path}: how it was made cannot be read ({short(error)}); delete it, and run again"
+            ) from None

@@ -1,11 +1,8 @@
-"""Proton collisions by Pythia 8, jets by fastjet, a smearing detector, written as a ROOT file like NanoAOD.
+"""Proton collisions by Pythia 8, jets by fastjet and a detector, written as a ROOT file like NanoAOD.
 
 Collisions come in random blocks. One Pythia instance makes all blocks of a shard: its generator is re-seeded from the
 block's address before each block, and its other state does not depend on earlier collisions
-(``PhaseSpace:increaseMaximum`` is off), so that a block is reproducible in any shard. Truth jets are anti-kt jets
-(Cacciari, Salam, Soyez,
-0802.1189) of all visible final particles; prompt electrons and muons, photons radiated from them, and all neutrinos
-are excluded.
+(``PhaseSpace:increaseMaximum`` is off), so that a block is reproducible in any shard.
 """
 
 import json
@@ -14,6 +11,7 @@ import os
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,140 +23,18 @@ from pullback.core.atomic import atomic
 from pullback.core.joblog import progress
 from pullback.core.optional import require
 from pullback.core.seeding import generator, integer_seed
-from pullback.simulators import detector
 from pullback.simulators.collider_settings import UnfoldingParams, UnfoldingSimulator
+from pullback.simulators.detectors.base import Collisions, Reconstructed
+from pullback.simulators.generator import ColliderError, settings, start_pythia, variation_rows
+from pullback.simulators.jets import cluster, visible, with_charge
+from pullback.study.base import draw_parameters, numeric_parameters
 
 log = logging.getLogger("pullback")
 
-ETA_MAX = 4.5
-"""|eta| of truth jets; reconstructed jets have the same limit."""
 TREE = "Events"
 EVENT_BITS = 20
 """The event number is ``block << EVENT_BITS | number in the block``."""
 WRITE_COLLISIONS = 20_000
-
-_TAU0_MAX = 10.0
-PROCESSES: dict[str, tuple[str, ...]] = {
-    "ttbar": ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on"),
-    "wjets": (
-        "WeakBosonAndParton:qqbar2Wg = on",
-        "WeakBosonAndParton:qg2Wq = on",
-        "24:onMode = off",
-        "24:onIfMatch = 13 14",
-    ),
-    "zjets": (
-        "WeakBosonAndParton:qqbar2gmZg = on",
-        "WeakBosonAndParton:qg2gmZq = on",
-        "23:onMode = off",
-        "23:onIfMatch = 13 13",
-        "PhaseSpace:mHatMin = 40",
-    ),
-    "dijets": ("HardQCD:all = on",),
-    "leptoquarks": ("LeptoQuark:gg2LQLQbar = on", "LeptoQuark:qqbar2LQLQbar = on"),
-}
-"""Pythia switches of each hard process (W -> mu nu, Z/gamma* -> mu mu with a mass of at least 40 GeV)."""
-
-
-class ColliderError(ValueError):
-    """Settings with which Pythia cannot run, or a job whose collisions cannot be numbered."""
-
-
-def settings(simulator: UnfoldingSimulator, params: UnfoldingParams) -> list[str]:
-    """Every Pythia setting of one prior, in the order in which Pythia reads them."""
-    lines = [
-        "Print:quiet = on",
-        "Beams:idA = 2212",
-        "Beams:idB = 2212",
-        f"Beams:eCM = {simulator.energy:g}",
-        f"Tune:pp = {simulator.tune}",
-        f"PartonLevel:MPI = {'on' if simulator.multi_parton_interactions else 'off'}",
-        f"PhaseSpace:pTHatMin = {params.pt_hat_min:g}",
-        "PhaseSpace:increaseMaximum = off",
-        "ParticleDecays:limitTau0 = on",
-        f"ParticleDecays:tau0Max = {_TAU0_MAX:g}",
-        # The search for the maximal cross-section uses random numbers too: the same in every job.
-        "Random:setSeed = on",
-        "Random:seed = 1",
-    ]
-    if params.process == "leptoquarks":
-        lines.append(f"42:m0 = {params.mass:g}")
-    return lines + list(PROCESSES[params.process])
-
-
-def start_pythia(simulator: UnfoldingSimulator, params: UnfoldingParams) -> Any:
-    """An initialised Pythia instance for one prior.
-
-    Raises:
-        ColliderError: Pythia does not take a setting, or finds no phase space for it.
-    """
-    pythia8mc = require("pythia8mc", "collider")
-    pythia = pythia8mc.Pythia("", False)
-    for line in settings(simulator, params):
-        if not pythia.readString(line):
-            raise ColliderError(
-                f"Pythia does not take the setting '{line}'; correct it in the study's simulator or params"
-            )
-    if not pythia.init():
-        mass = f" and mass {params.mass:g} GeV" if params.process == "leptoquarks" else ""
-        raise ColliderError(
-            f"Pythia could not start {params.process} at {simulator.energy:g} GeV with pt_hat_min {params.pt_hat_min:g}"
-            f" GeV{mass}; the cuts may leave no phase space: lower them or raise the energy (its own words are logged)"
-        )
-    return pythia
-
-
-def visible(particles: Any) -> Any:
-    """Which particles (event, particle) of Pythia's event records enter truth jets, as a jagged mask.
-
-    Final particles without neutrinos, prompt electrons and muons (those not from a hadron or a photon), and photons
-    radiated by prompt leptons. A lepton from a tau is prompt when the tau is.
-    """
-    ak = require("awkward", "hep")
-    counts = ak.to_numpy(ak.num(particles.id))
-    start = np.repeat(np.cumsum(counts) - counts, counts)
-    flat = ak.flatten(particles[["id", "status", "mother1"]])
-    identity = np.abs(ak.to_numpy(flat.id))
-    status = ak.to_numpy(flat.status)
-    mother = start + ak.to_numpy(flat.mother1)
-    final = status > 0
-
-    lepton = final & np.isin(identity, (11, 13))
-    photon = final & (identity == 22) & (status < 80)  # 81 and above: hadronisation and decays
-    suspects = np.flatnonzero(lepton | photon)
-    ancestor = mother[suspects]
-    while (same := (identity[ancestor] == identity[suspects]) | (identity[ancestor] == 15)).any():
-        ancestor = np.where(same, mother[ancestor], ancestor)
-    origin = identity[ancestor]
-    from_hadron_or_photon = ((origin > 100) & (origin < 1_000_000)) | (origin == 22)
-    prompt = np.where(identity[suspects] == 22, np.isin(origin, (11, 13)), ~from_hadron_or_photon)
-
-    keep = final & ~np.isin(identity, (12, 14, 16))
-    keep[suspects[prompt]] = False
-    return ak.unflatten(keep, counts)
-
-
-def cluster(particles: Any, radius: float, pt_min: float) -> Any:
-    """Anti-kt jets: pt, eta, phi, mass (event, jet), pT falling, of momenta px, py, pz, e (event, particle).
-
-    Jets beyond |eta| = 4.5 are left out. Masses of single particles that rounding made negative are zero.
-    """
-    ak = require("awkward", "hep")
-    fastjet = require("fastjet", "collider")
-    momenta = ak.zip({"px": particles.px, "py": particles.py, "pz": particles.pz, "E": particles.e})
-    momenta = ak.with_name(momenta, "Momentum4D")
-    definition = fastjet.JetDefinition(fastjet.antikt_algorithm, radius)
-    jets = fastjet.ClusterSequence(momenta, definition).inclusive_jets(min_pt=pt_min)
-    transverse = np.hypot(jets.px, jets.py)
-    jets = ak.zip(
-        {
-            "pt": transverse,
-            "eta": np.arcsinh(jets.pz / transverse),
-            "phi": np.arctan2(jets.py, jets.px),
-            "mass": np.sqrt(np.maximum(jets.E**2 - transverse**2 - jets.pz**2, 0.0)),
-        }
-    )
-    jets = jets[(jets.pt >= pt_min) & (np.abs(jets.eta) <= ETA_MAX)]
-    return jets[ak.argsort(jets.pt, ascending=False)]
 
 
 def make_block(
@@ -167,7 +43,7 @@ def make_block(
     """The first ``collisions`` collisions of one random block, as branches of the ROOT file.
 
     Args:
-        pythia: from :func:`start_pythia`.
+        pythia: from `pullback.simulators.generator.start_pythia`.
         simulator: jet and detector settings.
         address: (study seed, problem, family, split).
         block: number of the block within the split.
@@ -176,33 +52,36 @@ def make_block(
     ak = require("awkward", "hep")
     pythia.rndm.init(1 + integer_seed(*address, "pythia", block, bits=29))  # Pythia takes seeds 1 to 900,000,000
     record = pythia.nextBatch(collisions)
-    particles = record.prt
-    truth = cluster(particles.p[visible(particles)], simulator.jet_radius, simulator.truth_pt_min)
-
-    counts = ak.to_numpy(ak.num(truth))
-    x = np.stack([ak.to_numpy(ak.flatten(truth[name])) for name in detector.TRUTH_FEATURES], axis=1)
-    x = x.reshape(-1, 4).astype(np.float64)
-    y = detector.smear(x, generator(*address, "detector", block))
-    kept = detector.is_kept(y)
-    jagged_kept = ak.unflatten(kept, counts)
-    pt, eta, phi = (ak.unflatten(y[:, i], counts)[jagged_kept] for i in range(3))
-    reco = ak.zip(
-        {
-            "pt": ak.values_astype(pt, np.float32),
-            "eta": ak.values_astype(eta, np.float32),
-            "phi": ak.values_astype(phi, np.float32),
-            "mass": ak.values_astype(ak.zeros_like(pt), np.float32),
-            "genJetIdx": ak.values_astype(ak.local_index(truth.pt)[jagged_kept], np.int32),
-        }
+    seen = record.prt[visible(record.prt)]
+    detector = simulator.detector
+    truth = cluster(seen.p, simulator.jet_radius, detector.truth_pt_min(simulator.truth_pt_min))
+    particles = with_charge(pythia, seen) if detector.needs_particles else None
+    found = detector.reconstruct(
+        Collisions(truth, particles, simulator.jet_radius), lambda stage: generator(*address, stage, block)
     )
-    reco = reco[ak.argsort(reco.pt, ascending=False)]
-    number = np.arange(len(counts), dtype=np.int64) | (np.int64(block) << EVENT_BITS)
+
+    number = np.arange(len(truth), dtype=np.int64) | (np.int64(block) << EVENT_BITS)
+    weights = ak.to_numpy(record.info.weights)
     return {
         "event": number,
-        "genWeight": ak.to_numpy(record.info.weights[:, 0]).astype(np.float32),
+        "genWeight": weights[:, 0].astype(np.float32),
+        **{
+            f"weight_{name}": weights[:, row].astype(np.float32)
+            for name, row in zip(simulator.shower_variations, variation_rows(pythia, simulator), strict=True)
+        },
         "GenJet": ak.values_astype(truth, np.float32),
-        "Jet": reco,
+        "Jet": _by_pt(found, len(truth)),
     }
+
+
+def _by_pt(found: Reconstructed, collisions: int) -> Any:
+    """Reconstructed jets (collision, jet), pT falling."""
+    ak = require("awkward", "hep")
+    features = found.features.astype(np.float32)
+    order = np.lexsort((-features[:, 0], found.collision))
+    columns = dict(zip(("pt", "eta", "phi", "mass"), features[order].T, strict=True))
+    flat = ak.zip({**columns, "genJetIdx": found.truth[order].astype(np.int32)})
+    return ak.unflatten(flat, np.bincount(found.collision, minlength=collisions))
 
 
 @contextmanager
@@ -224,11 +103,67 @@ def _quiet() -> Iterator[None]:
                     log.info("  %s", line.rstrip())
 
 
-def collide(job: str, out: Path) -> None:
-    """Make the collisions of one shard and write them as a ROOT file (TTree ``Events``).
+class _Table:
+    """The table of collisions of a ROOT file that is being written.
 
-    Branches: ``event`` (unique), ``genWeight``, ``GenJet_pt/eta/phi/mass`` (truth), ``Jet_pt/eta/phi/mass``
-    (reconstructed, massless), ``Jet_genJetIdx`` (the truth jet of each reconstructed one). GeV and radians.
+    Args:
+        file: of uproot.
+        simulator: with the format and the shower variations.
+
+    Attributes:
+        tally: collisions and the sum of their weights, truth and reconstructed jets, and fakes.
+    """
+
+    def __init__(self, file: Any, simulator: UnfoldingSimulator):
+        self.flat = simulator.format == "rntuple"
+        weights = {f"weight_{name}": "float32" for name in simulator.shower_variations}
+        scalars = {"event": "int64", "genWeight": "float32", **weights}
+        self.names = [*scalars, *_JETS]
+        jets: dict[str, str] = {name: f"var * {{{_fields(types)}}}" for name, types in _JETS.items()}
+        if self.flat:
+            jets = {f"{name}_{key}": f"var * {kind}" for name, types in _JETS.items() for key, kind in types.items()}
+        self.table = (file.mkrntuple if self.flat else file.mktree)(TREE, {**scalars, **jets})
+        self.waiting: list[dict[str, Any]] = []
+        self.tally: dict[str, float] = defaultdict(float)
+
+    def add(self, block: dict[str, Any]) -> None:
+        """Add the collisions of a block; they are written when there are many."""
+        ak = require("awkward", "hep")
+        self.waiting.append(block)
+        index = ak.flatten(block["Jet"].genJetIdx)
+        self.tally["collisions"] += len(block["event"])
+        self.tally["sum_of_weights"] += float(block["genWeight"].sum(dtype=np.float64))
+        self.tally["truth"] += int(ak.sum(ak.num(block["GenJet"])))
+        self.tally["reconstructed"] += int(ak.sum(index >= 0))
+        self.tally["fakes"] += int(ak.sum(index < 0))
+        if sum(len(each["event"]) for each in self.waiting) >= WRITE_COLLISIONS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the collisions that wait."""
+        ak = require("awkward", "hep")
+        if not self.waiting:
+            return
+        columns = {name: ak.concatenate([each[name] for each in self.waiting]) for name in self.names}
+        if self.flat:  # An RNTuple of records names its fields otherwise than a TTree does.
+            jets = {name: columns.pop(name) for name in _JETS}
+            columns |= {f"{name}_{key}": jets[name][key] for name, types in _JETS.items() for key in types}
+        self.table.extend(columns)
+        self.waiting = []
+
+
+def _fields(types: dict[str, str]) -> str:
+    return ", ".join(f"{key}: {kind}" for key, kind in types.items())
+
+
+def collide(job: str, out: Path) -> None:
+    """Make the collisions of one shard and write them as a ROOT file (TTree or RNTuple ``Events``).
+
+    Branches: ``event`` (unique), ``genWeight``, ``weight_<name>`` of each shower variation,
+    ``GenJet_pt/eta/phi/mass`` (truth, from the detector's lowest pT on), ``Jet_pt/eta/phi/mass`` (reconstructed),
+    ``Jet_genJetIdx`` (the truth jet of each reconstructed one, -1: a fake). GeV and radians. The object ``settings``
+    holds the job, Pythia's settings, the cross-section with its error, and the number and sum of weights of the
+    collisions, as JSON; of a sweep, in which each block is an ensemble, the parameters and cross-section of each.
 
     Args:
         job: JSON of `Plan.simulate_job`; ``events`` and ``block`` count collisions.
@@ -240,61 +175,60 @@ def collide(job: str, out: Path) -> None:
     """
     for package in ("pythia8mc", "fastjet", "awkward", "uproot"):
         require(package, "collider")
-    import awkward as ak
     import uproot
 
     task = json.loads(job)
-    simulator = UnfoldingSimulator.model_validate(task["simulator"])
-    params = UnfoldingParams.model_validate(task["params"])
+    simulator = UnfoldingSimulator.model_validate(task["simulator"], context={"folder": task.get("folder", ".")})
     size, collisions = task["block"], task["events"]
     if size > 1 << EVENT_BITS:
         raise ColliderError(f"block: found {size}, wanted at most {1 << EVENT_BITS}; make it smaller")
     address = (task["seed"], task["problem"], task["family"], task["split"])
     blocks = [(task["first_block"] + i, min(size, collisions - i * size)) for i in range(-(-collisions // size))]
-
-    log.info(
-        "collide: %d collisions of %s, settings: %s", collisions, params.process, "; ".join(settings(simulator, params))
-    )
     started = time.monotonic()
-    truth_jets = reco_jets = made = 0
+    made: list[dict[str, Any]] = []
     with atomic(Path(out)) as temporary, _quiet(), uproot.recreate(temporary) as file:
-        pythia = start_pythia(simulator, params)
-        log.info("Pythia started in %.2f s", time.monotonic() - started)
-        tree = file.mktree(TREE, _BRANCHES)
-        waiting: list[dict[str, Any]] = []
+        table = _Table(file, simulator)
+        pythia, params = None, task["params"]
         for block, count in progress(blocks, len(blocks), f"collide {task['family']} {task['split']} (blocks)"):
-            waiting.append(make_block(pythia, simulator, address, block, count))
-            if sum(len(part["event"]) for part in waiting) >= WRITE_COLLISIONS or block == blocks[-1][0]:
-                joined = {name: ak.concatenate([part[name] for part in waiting]) for name in _BRANCHES}
-                tree.extend(joined)
-                made += len(joined["event"])
-                truth_jets += int(ak.sum(ak.num(joined["GenJet"])))
-                reco_jets += int(ak.sum(ak.num(joined["Jet"])))
-                waiting = []
-        cross_section = float(pythia.infoPython().sigmaGen())
-        file["settings"] = json.dumps(
-            {"pythia": settings(simulator, params), "job": task, "cross_section_mb": cross_section}, sort_keys=True
-        )
-    seconds = time.monotonic() - started
+            if task["sweep"]:  # Each block is an ensemble of its own prior.
+                params = draw_parameters(task["params"], generator(*address, block, "theta"))
+            if pythia is None or task["sweep"]:
+                prior = UnfoldingParams.model_validate(params)
+                pythia = start_pythia(simulator, prior)
+                made.append({"params": params, "pythia": settings(simulator, prior), "first": block << EVENT_BITS})
+                log.info("collide: %s", "; ".join(made[-1]["pythia"]))
+            table.add(make_block(pythia, simulator, address, block, count))
+            info = pythia.infoPython()
+            made[-1] |= {"cross_section_mb": float(info.sigmaGen()), "cross_section_error_mb": float(info.sigmaErr())}
+        table.flush()
+        tally = {"collisions": int(table.tally["collisions"]), "sum_of_weights": table.tally["sum_of_weights"]}
+        how = _sweep(task["params"], made) if task["sweep"] else made[0]
+        file["settings"] = json.dumps({"job": task, **tally, **how}, sort_keys=True)
+    seconds, found = time.monotonic() - started, table.tally
     log.info(
-        "%s: %d collisions (%d asked), %d truth jets (%.3f per collision), %d reconstructed (%.4f of them); "
-        "cross-section %.4g mb; %.0f collisions/s, %.0f jets/s",
+        "%s: %d collisions (%d asked), %d truth jets (%.3f per collision), %d reconstructed (%.4f of them), %d fakes; "
+        "cross-section %s mb; %.0f collisions/s, %.0f jets/s",
         Path(out).name,
-        made,
+        found["collisions"],
         collisions,
-        truth_jets,
-        truth_jets / max(made, 1),
-        reco_jets,
-        reco_jets / max(truth_jets, 1),
-        cross_section,
-        made / seconds,
-        reco_jets / seconds,
+        found["truth"],
+        found["truth"] / max(found["collisions"], 1),
+        found["reconstructed"],
+        found["reconstructed"] / max(found["truth"], 1),
+        found["fakes"],
+        ", ".join(f"{each['cross_section_mb']:.4g}" for each in made[:3]) + (", ..." if made[3:] else ""),
+        found["collisions"] / seconds,
+        (found["reconstructed"] + found["fakes"]) / seconds,
     )
 
 
-_BRANCHES = {
-    "event": "int64",
-    "genWeight": "float32",
-    "GenJet": "var * {pt: float32, eta: float32, phi: float32, mass: float32}",
-    "Jet": "var * {pt: float32, eta: float32, phi: float32, mass: float32, genJetIdx: int32}",
-}
+def _sweep(params: dict[str, Any], made: list[dict[str, Any]]) -> dict[str, Any]:
+    """How the ensembles of a sweep were made: the names of parameters, and their values and cross-section of each."""
+    names = numeric_parameters(params)
+    columns = {key: [each[key] for each in made] for key in ("first", "cross_section_mb", "cross_section_error_mb")}
+    return {"sweep": {"names": names, "theta": [[each["params"][name] for name in names] for each in made], **columns}}
+
+
+_TRUTH = dict.fromkeys(("pt", "eta", "phi", "mass"), "float32")
+_JETS: dict[str, dict[str, str]] = {"GenJet": _TRUTH, "Jet": {**_TRUTH, "genJetIdx": "int32"}}
+"""Lists of jets of a collision, and the types of their fields."""

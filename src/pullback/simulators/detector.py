@@ -9,8 +9,8 @@ detector; jet resolution from ATLAS 1910.04482), with pT in GeV, for a jet x = (
 
 A reconstructed jet y = (pT', eta', phi') is massless: its energy is pT' cosh eta'. It is kept when pT' >= 5 and
 |eta'| <= 4.5; an analysis may cut at a higher pT' (``pt_min``). A pair (x, y) exists only where the jet was kept, so
-p(y|x) here is the law of *kept* jets: the likelihood is normalised on the kept region, and :func:`smear_kept` draws
-from it. The mass of the truth jet does not enter.
+p(y|x) here is the law of *kept* jets: the likelihood is normalised on the kept region. The mass of the truth jet does
+not enter. The detectors of these formulas are `pullback.simulators.detectors.smearing` and ``acceptance``.
 """
 
 import math
@@ -25,9 +25,6 @@ PT_MIN = 5.0
 """GeV; a reconstructed jet below is lost."""
 ETA_MAX = 4.5
 """A reconstructed jet beyond is lost."""
-TRUTH_FEATURES = ("pt", "eta", "phi", "mass")
-
-_ATTEMPTS = 1000
 
 
 def response(pt: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -57,37 +54,23 @@ def smear(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
     The numbers of one jet do not depend on how many follow it: the first n jets of a longer array give the same n.
     """
+    return smeared(x, rng.standard_normal((len(x), 3)))
+
+
+def smeared(x: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """Reconstructed jets (event, 3) of truth jets x (event, 4) by standard normal numbers (event, 3)."""
     mean, *widths = response(x[:, 0])
-    normal = rng.standard_normal((len(x), 3))
     y = np.stack([mean, x[:, 1], x[:, 2]], axis=1) + normal * np.stack(widths, axis=1)
     y[:, 2] = wrap(y[:, 2])
     return y
-
-
-def smear_kept(x: np.ndarray, rng: np.random.Generator, pt_min: float = PT_MIN) -> tuple[np.ndarray, np.ndarray]:
-    """Reconstructed jets (event, 3) of x (event, 4) given that each was kept, and which could be made (event,) bool.
-
-    Jets that the selection would lose are drawn again. Where the formulas do not hold for x, y is NaN.
-    """
-    x = np.asarray(x, dtype=np.float64)
-    y = np.full((len(x), 3), np.nan)
-    waiting = np.flatnonzero(in_domain(x))
-    for _ in range(_ATTEMPTS):
-        if not len(waiting):
-            break
-        drawn = smear(x[waiting], rng)
-        kept = is_kept(drawn, pt_min)
-        y[waiting[kept]] = drawn[kept]
-        waiting = waiting[~kept]
-    return y, np.isfinite(y).all(axis=1)
 
 
 def log_kept(x: np.ndarray, pt_min: float = PT_MIN) -> np.ndarray:
     """log of the probability that a truth jet x (..., 4) is kept; -inf where the formulas do not hold."""
     x = np.asarray(x, dtype=np.float64)
     mean, width_pt, width_eta, _ = response(x[..., 0])
-    passes_pt = _normal_cdf((mean - pt_min) / width_pt)
-    passes_eta = _normal_cdf((ETA_MAX - x[..., 1]) / width_eta) - _normal_cdf((-ETA_MAX - x[..., 1]) / width_eta)
+    passes_pt = normal_cdf((mean - pt_min) / width_pt)
+    passes_eta = normal_cdf((ETA_MAX - x[..., 1]) / width_eta) - normal_cdf((-ETA_MAX - x[..., 1]) / width_eta)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(in_domain(x), np.log(passes_pt * passes_eta), -np.inf)
 
@@ -150,7 +133,7 @@ def _log_normal(z: np.ndarray, width: np.ndarray) -> np.ndarray:
     return -0.5 * z**2 - np.log(width) - 0.5 * math.log(2 * math.pi)
 
 
-def _normal_cdf(z: np.ndarray) -> np.ndarray:
+def normal_cdf(z: np.ndarray) -> np.ndarray:
     """Standard normal distribution function (this package needs it without scipy)."""
     return 0.5 * _erfc(-np.asarray(z) / math.sqrt(2))
 

@@ -123,6 +123,19 @@ def is_distribution(value: Any) -> bool:
     return isinstance(value, dict) and "uniform" in value
 
 
+def draw_parameters(params: dict[str, Any], rng: Any) -> dict[str, Any]:
+    """Fixed values for a sweep's distributions, drawn in the order of the names; ``rng`` is a numpy Generator."""
+    return {
+        name: Uniform.model_validate(value).sample(rng) if is_distribution(value) else value
+        for name, value in sorted(params.items())
+    }
+
+
+def numeric_parameters(params: dict[str, Any]) -> list[str]:
+    """The names of a sweep's parameters theta: those with a number or a distribution of numbers."""
+    return sorted(name for name, value in params.items() if isinstance(value, int | float) or is_distribution(value))
+
+
 Number = float | Uniform
 """A parameter of a family: a value, or (in a sweep) a distribution of values."""
 

@@ -27,7 +27,7 @@ class Plan(Layout):
     def _problem(self, problem: str) -> dict[str, Any]:
         spec = self.study.problems[problem]
         entry: dict[str, Any] = {"kind": spec.kind, "simulator": spec.simulator_values}
-        if spec.spec.uses_folder or registry.is_path(spec.kind):
+        if spec.spec.uses_folder(spec.simulator) or registry.is_path(spec.kind):
             entry["folder"] = self.folder
         return entry
 

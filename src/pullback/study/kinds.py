@@ -3,8 +3,8 @@
 A method, prior or likelihood is a Spec: a closed pydantic model of its options with class attributes (what it needs,
 what it returns) and ``code``, the class that does the work. A reader is a Spec that reads files itself
 (`pullback.study.reader_spec`). A problem is a class: its options are ``Settings``, the parameters of its families
-``Params``, and its capabilities are the methods that it has. `ProblemKind` reads such a class and fills in what it
-leaves out.
+``Params``, and its capabilities are the methods that it has, without those that its settings take away. `ProblemKind`
+reads such a class and fills in what it leaves out.
 """
 
 import inspect
@@ -76,10 +76,11 @@ class Kind:
 
     Args:
         group: of the registry.
+        by_name: whether a name alone stands for a block with nothing but this ``kind``.
     """
 
-    def __init__(self, group: str):
-        self.group = group
+    def __init__(self, group: str, by_name: bool = False):
+        self.group, self.by_name = group, by_name
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Validation by the Spec that ``kind`` names."""
@@ -88,6 +89,8 @@ class Kind:
     def _validate(self, base: type[Closed], value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, Closed):
             return value
+        if self.by_name and isinstance(value, str):
+            value = {"kind": value}
         if not isinstance(value, dict):
             raise PydanticCustomError("kind", "wanted a block with a `kind`")
         try:
@@ -106,7 +109,7 @@ class Kind:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """One schema for each kind, and one for kinds from outside."""
-        return {"oneOf": _each_kind(self.group, handler)}
+        return {"oneOf": _each_kind(self.group, handler) + ([{"type": "string"}] if self.by_name else [])}
 
 
 class Infer(Closed):
@@ -292,6 +295,11 @@ class SimulatorSettings(Closed):
         return []
 
     @property
+    def parts(self) -> tuple[tuple[str, str], ...]:
+        """The kinds of the registry that make the events, as group and name: jobs follow their code."""
+        return ()
+
+    @property
     def unused(self) -> dict[str, str]:
         """Options that have no effect beside the others -> why."""
         return {}
@@ -357,16 +365,31 @@ class ProblemKind:
         self.reads: frozenset[str] = frozenset(getattr(cls, "reads", ()))
         self.advice: Mapping[str, str] = getattr(cls, "advice", {})
 
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        """What the problem gives: recorded pairs, and what it has methods for."""
+    def capabilities(self, settings: Any = None) -> frozenset[Capability]:
+        """What the problem gives: recorded pairs, and what it has methods for; with settings, what they leave."""
         has = {name for name, methods in CAPABILITIES.items() if any(hasattr(self.cls, m) for m in methods)}
-        return frozenset({"pairs", *has})  # type: ignore[arg-type]
+        return frozenset({"pairs", *has} - set(self.without(settings)))  # type: ignore[arg-type]
+
+    def without(self, settings: Any) -> Mapping[Capability, str]:
+        """Capabilities of the class that these settings take away, and why.
+
+        By the class's static ``without(settings)``; an instance then lacks the methods too.
+        """
+        without = getattr(self.cls, "without", None)
+        return without(settings) if without and settings is not None else {}
 
     @property
-    def uses_folder(self) -> bool:
+    def takes_folder(self) -> bool:
         """Whether the class is made with the study's folder beside its settings."""
         return "folder" in inspect.signature(self.cls.__init__).parameters
+
+    def uses_folder(self, settings: Any) -> bool:
+        """Whether a job needs the study's folder: the class takes it, or a part of the settings is named by path."""
+        return self.takes_folder or any(registry.is_path(kind) for _, kind in self.parts(settings))
+
+    def parts(self, settings: Any) -> tuple[tuple[str, str], ...]:
+        """The kinds that make the events, as group and name."""
+        return settings.parts if isinstance(settings, SimulatorSettings) else ()
 
     def requires(self, settings: Any) -> tuple["Package", ...]:
         """The optional packages that its simulation needs."""
@@ -388,8 +411,9 @@ class ProblemKind:
         Raises:
             AttributeError: the class lacks a field of truth or observation.
         """
-        more = {"folder": Path(folder)} if self.uses_folder else {}
-        problem = self.cls(self.settings(values), **more) if self.Settings else self.cls(**values, **more)
+        more = {"folder": Path(folder)} if self.takes_folder else {}
+        settings = self.settings(values, {"folder": str(folder)})
+        problem = self.cls(settings, **more) if self.Settings else self.cls(**values, **more)
         for needed in ("x", "y"):
             if not hasattr(problem, needed):
                 raise AttributeError(

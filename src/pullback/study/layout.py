@@ -248,7 +248,7 @@ class Layout:
 
     def gives(self, problem: str) -> frozenset[Capability]:
         """Capabilities of a problem."""
-        return self.study.problems[problem].spec.capabilities
+        return self.study.problems[problem].capabilities
 
 
 def _pieces(whole: int, size: int) -> int:

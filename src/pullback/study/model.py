@@ -8,7 +8,7 @@ from pydantic_core import CoreSchema
 
 from pullback import registry
 from pullback.study import figures as study_figures
-from pullback.study.base import Closed, Name, Split, outside_path
+from pullback.study.base import Capability, Closed, Name, Split, outside_path
 from pullback.study.evaluation import EvaluationSettings
 from pullback.study.families import Family
 from pullback.study.kinds import (
@@ -100,6 +100,16 @@ class Problem(Closed):
     def spec(self) -> ProblemKind:
         """The description of the kind."""
         return self._spec
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What the problem gives with these settings."""
+        return self.spec.capabilities(self.simulator)
+
+    def why_without(self, *missing: Capability) -> str:
+        """Why the settings take capabilities away, as the end of a message; nothing where they do not."""
+        without = self.spec.without(self.simulator)
+        return "".join(f"; {reason}" for reason in dict.fromkeys(without[each] for each in missing if each in without))
 
     @property
     def evaluated(self) -> list[str]:

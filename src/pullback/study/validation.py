@@ -51,13 +51,16 @@ def _has_reference(problem: Problem, name: str) -> bool:
 
 def _evaluation_errors(at: str, problem: Problem) -> Iterator[str]:
     """Comparisons that a problem gives nothing for, and families that are not evaluated."""
-    gives = problem.spec.capabilities
+    gives = problem.capabilities
     for key in ("exact_events", "c2st_events"):
         if getattr(problem.evaluation, key) and not gives & {"exact-posterior", "likelihood"}:
             yield (
                 f"{at}.evaluation.{key}: compares with the exact posterior, and problem kind '{problem.kind}' gives "
-                f"{', '.join(sorted(gives))}; leave it out"
+                f"{', '.join(sorted(gives))}; leave it out{problem.why_without('likelihood', 'exact-posterior')}"
             )
+    again = "resimulate_events" in problem.evaluation.model_fields_set and problem.evaluation.resimulate_events
+    if again and (why := problem.why_without("forward")):
+        yield f"{at}.evaluation.resimulate_events: draws cannot be simulated again{why}; leave it out"
     for name in problem.evaluation.exact_families or []:
         if name in problem.evaluated and "exact-posterior" not in gives and not _has_reference(problem, name):
             yield (
@@ -91,12 +94,12 @@ def _left_out_errors(here: str, left_out: frozenset[str], seen: list[str]) -> It
 
 def _method_errors(here: str, at: str, problem: Problem, method: MethodSpec, seen: list[str]) -> Iterator[str]:
     """A method that needs what the problem, or another block, does not have."""
-    gives = problem.spec.capabilities
+    gives = problem.capabilities
     said = f"'{method.kind}' needs {{}}, and problem kind '{problem.kind}' gives {', '.join(sorted(gives))}"
     if missing := sorted(method.needs - gives):
-        yield f"{here}: {said.format(', '.join(missing))}"
+        yield f"{here}: {said.format(', '.join(missing))}{problem.why_without(*missing)}"
     if method.needs_either and not gives.intersection(method.needs_either):
-        yield f"{here}: {said.format(' or '.join(method.needs_either))}"
+        yield f"{here}: {said.format(' or '.join(method.needs_either))}{problem.why_without(*method.needs_either)}"
     elif method.uses_reference(gives):
         for infer_name, infer in method.infer.items():
             for name in problem.evaluated if infer.families is None else infer.families:

@@ -94,9 +94,9 @@ class Graph:
         self._own_files = {}
         for name, problem in plan.study.problems.items():
             said = f"problems.{name}: the simulator's file"
-            self._own_files[name, ""] = _digests(
-                said, [*self._kind_file("problems", problem.kind), *plan.simulator_files(name)]
-            )
+            parts = [file for part in problem.spec.parts(problem.simulator) for file in self._kind_file(*part)]
+            own = [*self._kind_file("problems", problem.kind), *parts, *plan.simulator_files(name)]
+            self._own_files[name, ""] = _digests(said, own)
             for family in problem.families:
                 said = f"problems.{name}.families.{family}: the file"
                 self._own_files[name, family] = _digests(said, plan.prior_files(name, family))
@@ -113,21 +113,33 @@ class Graph:
 
     @once
     def code(
-        self, script: str, problem: str = "", family: str = "", infer: str = "", reader: str = "", **names: str
+        self,
+        script: str,
+        problem: str = "",
+        family: str = "",
+        infer: str = "",
+        reader: str = "",
+        collides: str = "",
+        **names: str,
     ) -> str:
         """The manifest of what a job runs: its script, the code of its problem and kinds, and the user's own files.
 
         Args:
             script: the script's stem.
             problem, family, infer, reader: names in the study, and a kind; empty where the job runs nothing of it.
+            collides: a problem of which the job runs what its settings name, without the problem's class.
             names: of the job's ``methods``, ``priors`` or ``likelihoods``.
         """
         roots: list[str] = []
         own: tuple[tuple[str, str], ...] = ()
         if problem:
             spec = self.study.problems[problem]
-            own = self._own_files[problem, ""]
             roots += filter(None, [registry.BUILT_IN["problems"].get(spec.kind)])
+        for name in filter(None, (problem or collides,)):
+            spec = self.study.problems[name]
+            own = self._own_files[name, ""]
+            parts = spec.spec.parts(spec.simulator)
+            roots += filter(None, (registry.BUILT_IN[group].get(kind) for group, kind in parts))
         if family:
             own += self._own_files[problem, family]
         if infer:

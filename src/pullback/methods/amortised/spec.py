@@ -59,11 +59,12 @@ class Refine(Closed):
         """The likelihood that is named must be there."""
         known, of = problem.likelihoods, "under `likelihoods:`"
         if self.likelihood == "exact":
-            if "likelihood" not in problem.spec.capabilities:
+            if "likelihood" not in problem.capabilities:
                 yield (
                     "likelihood",
                     f"'exact' needs a problem that gives likelihood, and problem kind '{problem.kind}' gives "
-                    f"{', '.join(sorted(problem.spec.capabilities))}; learn one {of} and name it",
+                    f"{', '.join(sorted(problem.capabilities))}; learn one {of} and name it"
+                    f"{problem.why_without('likelihood')}",
                 )
         elif self.likelihood not in known:
             yield (

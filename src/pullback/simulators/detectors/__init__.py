@@ -1,0 +1,1 @@
+"""Detectors: kinds that turn truth jets, or particles, into reconstructed jets."""
