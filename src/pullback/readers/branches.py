@@ -3,13 +3,17 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from itertools import takewhile
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
 from pullback.core.angles import wrap
+from pullback.ensembles.fields import Field as Quantities
 from pullback.readers.base import ReadError
+from pullback.readers.column_values import ExpressionError
+from pullback.readers.columns import Column
+from pullback.readers.expressions import Expression
 from pullback.readers.invalid import placeholders
 from pullback.readers.jet_values import (
     ANGLE_MAX,
@@ -26,7 +30,7 @@ from pullback.readers.jet_values import (
     suspicions,
 )
 from pullback.readers.jets import Jets
-from pullback.readers.table import Column, RootTable
+from pullback.readers.table import Table
 from pullback.readers.units import UnitsError, factor
 from pullback.study.base import Closed
 
@@ -36,7 +40,6 @@ WANTED = {"pt": "GeV", "phi": "rad", "mass": "GeV"}
 COUNTERS = ("n{}", "n_{}", "N{}", "{}_n", "{}_N", "{}_size", "num_{}")
 """How the number of the jets of arrays is named, by the beginning of their names."""
 
-Unit = Literal["pt", "phi", "mass"]
 Wrong = dict[tuple[str, str], np.ndarray]
 """(branch, what its values are) -> where (value,)."""
 
@@ -44,26 +47,35 @@ Wrong = dict[tuple[str, str], np.ndarray]
 _UNITS_SCHEMA = {
     "anyOf": [
         {"type": "string"},
-        {"type": "object", "properties": {key: {"type": "string"} for key in WANTED}, "additionalProperties": False},
+        {"type": "object", "additionalProperties": {"type": "string"}},
     ]
 }
 
 
 class Branches(Closed):
-    """Which branches of a ROOT file hold which feature. Plain column names, no expressions."""
+    """Which branches of a ROOT file, or which expressions over them, are which feature."""
 
-    pt: str
+    pt: str = Field(description="a branch with a list in each entry, or an expression: hypot(Jet_px, Jet_py)")
     eta: str
     phi: str
     mass: str | None = Field(default=None, description="without it the jet is taken as massless")
+    features: dict[str, str] = Field(
+        default={},
+        description="further features of each jet, {width: Jet_width}, for a problem whose fields name them",
+    )
+    selection: str | None = Field(
+        default=None,
+        description="condition on each jet, (abs(Jet_eta) < 2.5) & (Jet_jetId != 0): the others are not there",
+    )
     count: str | None = Field(
         default=None,
         description="branch with the number of jets of each entry, where arrays have places beyond them",
     )
-    units: Annotated[dict[Unit, str], WithJsonSchema(_UNITS_SCHEMA)] = Field(
+    units: Annotated[dict[str, str], WithJsonSchema(_UNITS_SCHEMA)] = Field(
         default={},
-        description="units of the columns where they are not GeV and radians, {pt: MeV, mass: MeV, phi: deg}; or one "
-        "unit for all columns that it fits: MeV, deg. Known without it where a branch's title ends with [MeV]",
+        description="units of what branches and expressions give, where they are not GeV and radians, {pt: MeV, mass: "
+        "MeV, phi: deg}; or one unit for pt, mass or phi, that it fits: MeV, deg. Known without it where a branch's "
+        "title ends with [MeV]",
     )
 
     @field_validator("units", mode="before")
@@ -79,13 +91,29 @@ class Branches(Closed):
 
     @field_validator("units")
     @classmethod
-    def _convertible(cls, value: dict[Unit, str]) -> dict[Unit, str]:
+    def _convertible(cls, value: dict[str, str]) -> dict[str, str]:
         for quantity, unit in value.items():
-            factor(unit, WANTED[quantity])
+            if quantity in WANTED:
+                factor(unit, WANTED[quantity])
         return value
+
+    @field_validator("pt", "eta", "phi", "mass", "count", "selection")
+    @classmethod
+    def _is_expression(cls, value: str | None) -> str | None:
+        return value if value is None else checked(value)
+
+    @field_validator("features")
+    @classmethod
+    def _are_expressions(cls, value: dict[str, str]) -> dict[str, str]:
+        if taken := sorted(value.keys() & {"pt", "eta", "phi", "mass"}):
+            raise ValueError(f"{taken[0]} is a key of the branch map: write it there")
+        return {name: checked(text) for name, text in value.items()}
 
     @model_validator(mode="after")
     def _each_branch_once(self) -> "Branches":
+        if unknown := sorted(self.units.keys() - {*WANTED, *self.features}):
+            known = ", ".join([*WANTED, *self.features])
+            raise ValueError(f"`units` names {unknown[0]}, wanted of {known}")
         names = list(self.columns.values())
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"the branch '{twice[0]}' is named for two quantities: name another for one of them")
@@ -93,14 +121,51 @@ class Branches(Closed):
 
     @property
     def columns(self) -> dict[str, str]:
-        """Quantity -> the branch that is named: pt, eta, phi and, where there is one, mass."""
+        """Quantity -> the branch or expression: pt, eta, phi and, where there is one, mass."""
         found = {"pt": self.pt, "eta": self.eta, "phi": self.phi, "mass": self.mass}
         return {quantity: name for quantity, name in found.items() if name}
 
     @property
     def named(self) -> list[str]:
-        """All branches of the map."""
-        return [*self.columns.values(), *filter(None, [self.count])]
+        """All branches and expressions of the map."""
+        return [*self.columns.values(), *self.features.values(), *filter(None, [self.count, self.selection])]
+
+
+def checked(text: str) -> str:
+    """An expression as it is.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        Expression(text)
+    except ExpressionError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
+def made_from_placeholders(table: Table, text: str, result: Column, listed: list[float]) -> np.ndarray:
+    """Where an expression is computed from numbers that stand for a missing value (value,).
+
+    These are numbers that lie far outside of the only column that it is computed from, or the same one in all columns.
+
+    Args:
+        table: that it was evaluated on, last for these entries.
+        text: the expression.
+        result: what it gave.
+        listed: the numbers.
+    """
+    found = np.zeros(len(result.values), bool)
+    if table.expression(text).is_column:
+        return found
+    inputs = [each.values for each in table.inputs(text) if len(each.values) == len(found)]
+    if len(inputs) == 1:
+        return placeholders(inputs[0], listed)
+    if inputs:
+        found = np.isin(inputs[0], listed)
+        for each in inputs[1:]:
+            found &= each == inputs[0]
+    return found
 
 
 def _is_unit(found: str, wanted: str) -> bool:
@@ -126,8 +191,8 @@ class ReadJets(NamedTuple):
     """The jets of some entries, and what was left out of them.
 
     Attributes:
-        jets: of each entry; those with a wrong value, and empty places of arrays of fixed length, stay in their places,
-            which `match` numbers, with a pT of -1: no selection takes them.
+        jets: of each entry; those with a wrong value, those that are not selected and empty places of arrays of fixed
+            length stay in their places, which `match` numbers, with a pT of -1: no selection takes them.
         pt: as it is, in GeV (jet,); NaN where it is none.
         wrong: where values are none.
         absent: branch -> entries whose list of jets is missing (entry,).
@@ -138,29 +203,52 @@ class ReadJets(NamedTuple):
     wrong: Wrong
     absent: dict[str, np.ndarray]
 
+    @property
+    def lost(self) -> np.ndarray:
+        """Which jets have a wrong value (jet,)."""
+        return np.any([np.zeros(len(self.pt), bool), *self.wrong.values()], axis=0)
+
 
 class JetColumns:
-    """The jets of a table by a branch map, in GeV and radians.
+    """The jets of a table by a branch map, in GeV and radians, further features in the units of a problem.
 
     Args:
         table: that has the branches.
         branches: the map.
         listed: numbers that stand for a missing value.
         warnings: added to, where values are unusual.
+        field: of the problem, whose features are wanted.
+
+    Attributes:
+        order: places of the field's features among those of the jets: pt, eta, phi, mass and the further ones.
 
     Raises:
-        ReadError: `units` and the title of a branch disagree.
+        ReadError: `units` and the title of a branch disagree, or the field has a feature that the map does not name.
     """
 
-    def __init__(self, table: RootTable, branches: Branches, listed: list[float], warnings: list[str]):
+    def __init__(
+        self, table: Table, branches: Branches, listed: list[float], warnings: list[str], field: Quantities
+    ):
         self.table, self.columns, self.count = table, branches.columns, branches.count
+        self.further, self.selection = branches.features, branches.selection
         self.listed = [*listed, *NONE]
-        self.units = {str(quantity): unit for quantity, unit in branches.units.items()}
+        self.units = dict(branches.units)
+        self.wanted = {**dict(zip(field.features, field.units, strict=True)), **WANTED}
         self._warnings = warnings
         self._suspected: set[str] = set()
-        for quantity, wanted in WANTED.items():
-            name = self.columns.get(quantity)
-            titled = table.unit(name) if name else ""
+        known = ["pt", "eta", "phi", "mass", *self.further]
+        if missing := [name for name in field.features if name not in known]:
+            raise ReadError(
+                f"{table.path}: {field.name} of the problem has the feature '{missing[0]}': name its branch in "
+                f"`{field.name}.features`: {{{missing[0]}: BRANCH}}"
+            )
+        for name, unit in zip(field.features, field.units, strict=True):
+            if name in WANTED and not (_is_unit(unit, WANTED[name]) and np.isclose(factor(unit, WANTED[name]), 1)):
+                raise ReadError(f"{table.path}: the problem's {name} is in {unit}, and jets are in {WANTED[name]}")
+        self.order = [known.index(name) for name in field.features]
+        for quantity, wanted in self.wanted.items():
+            name = self.columns.get(quantity) or self.further.get(quantity)
+            titled = table.unit(name) if name and table.has(name) else ""
             if not titled or not _is_unit(titled, wanted):
                 continue
             given = self.units.setdefault(quantity, titled)
@@ -171,18 +259,26 @@ class JetColumns:
             if given == titled and titled != wanted:
                 log.info("%s: '%s' is in %s by its title", table.path, name, titled)
 
+    @property
+    def named(self) -> dict[str, str]:
+        """Feature -> its branch or expression."""
+        return {**self.columns, **self.further}
+
     def read(self, start: int, stop: int) -> ReadJets:
         """Jets of some entries."""
-        columns, counts = self.table.lists(list(self.columns.values()), start, stop)
-        features, wrong = np.zeros((len(columns[0].values), 4)), Wrong()
-        for number, (quantity, column) in enumerate(zip(self.columns, columns, strict=True)):
+        names = self.named
+        asked = [*names.values(), *filter(None, [self.selection])]
+        columns, counts = self.table.lists(list(names.values()), start, stop)
+        features, wrong = np.zeros((len(columns[0].values), 4 + len(self.further))), Wrong()
+        places = [*range(len(self.columns)), *range(4, 4 + len(self.further))]
+        for place, (quantity, name), column in zip(places, names.items(), columns, strict=True):
             unit = self.units.get(quantity)
-            scale = factor(unit, WANTED[quantity]) if unit else 1.0
-            features[:, number] = column.values.astype(np.float64) * scale
-            for what, where in self._no_values(quantity, column, features[:, number]):
-                wrong[self.columns[quantity], what] = where
+            scale = self._factor(quantity, unit) if unit else 1.0
+            features[:, place] = column.values.astype(np.float64) * scale
+            for what, where in self._no_values(quantity, column, features[:, place]):
+                wrong[name, what] = where
         missing = self._any(wrong)
-        beyond = {self.columns[of]: bad for of, bad in out_of_range(features).items() if of in self.columns}
+        beyond = {names[of]: bad for of, bad in out_of_range(features[:, :4]).items() if of in self.columns}
         empty = (features[:, 0] == 0) & ~columns[0].missing
         if columns[0].fixed:
             # No jet has one without pT, and nothing or zeros elsewhere.
@@ -190,27 +286,54 @@ class JetColumns:
             empty |= features[:, 0] < 0
             empty |= none[0] & np.all([bad | (features[:, i] == 0) for i, bad in enumerate(none)], axis=0)
         empty |= self._beyond_counter(columns[0], counts, empty, start, stop)
-        self._check_units(features[~(empty | np.any(list(missing.values()), axis=0))])
+        if self.selection:
+            empty |= ~self._selected(counts, wrong, start, stop)
+        self._check_units(features[~(empty | np.any(list(missing.values()), axis=0)), :4])
         wrong |= {(name, "out of range"): where for name, where in beyond.items()}
         left = ~empty
         for key, where in wrong.items():
             wrong[key] = where & left  # each jet for one reason
             left &= ~where
         pt = np.where(self._any(wrong)[self.columns["pt"]], np.nan, features[:, 0])
-        features[~left] = (-1.0, 0.0, 0.0, 0.0)
+        pt[empty] = -1.0
+        features[~left] = (-1.0, *[0.0] * (features.shape[1] - 1))
         features[:, 2] = wrap(features[:, 2])
         features[:, 3] = np.maximum(features[:, 3], 0.0)
         absent, there = {}, np.ones(stop - start, bool)
-        for name, column in zip(self.columns.values(), columns, strict=True):
+        for name, column in zip(asked, columns, strict=False):
             absent[name] = column.absent & there  # each entry for one branch
             there &= ~column.absent
         return ReadJets(Jets(features, counts), pt, wrong, absent)
+
+    def _factor(self, quantity: str, unit: str) -> float:
+        try:
+            return factor(unit, self.wanted[quantity])
+        except UnitsError as error:
+            raise ReadError(f"{self.table.path}: `units` of {quantity}: {error}") from None
+
+    def _selected(self, counts: np.ndarray, wrong: Wrong, start: int, stop: int) -> np.ndarray:
+        """Which jets are selected (jet,); a condition that is missing is wrong."""
+        assert self.selection is not None
+        column = self.table.evaluate(self.selection, start, stop)
+        if column.counts is None or column.values.dtype.kind != "b":
+            raise ReadError(
+                f"{self.table.path}: `selection: {self.selection}` gives no truth value for each jet, wanted a "
+                "condition on its lists: (abs(Jet_eta) < 2.5)"
+            )
+        if (different := np.flatnonzero(column.counts != counts)).size:
+            row = int(different[0])
+            raise ReadError(
+                f"{self.table.path}: in entry {start + row} `{self.selection}` has {column.counts[row]} values for "
+                f"{counts[row]} jets; wanted one for each, correct `selection`"
+            )
+        wrong[self.selection, "missing (None)"] = column.missing
+        return column.values.astype(bool) | column.missing
 
     def _any(self, wrong: Wrong) -> dict[str, np.ndarray]:
         """Branch -> where its values are none, for whatever reason."""
         return {
             name: np.any([where for (of, _), where in wrong.items() if of == name], axis=0)
-            for name in self.columns.values()
+            for name in self.named.values()
         }
 
     def _no_values(self, quantity: str, column: Column, values: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
@@ -218,16 +341,19 @@ class JetColumns:
         finite = np.isfinite(values)
         yield "missing (None)", column.missing
         yield "not finite", ~finite & ~column.missing
+        text = self.named[quantity]
+        yield "made from placeholders", ~column.missing & made_from_placeholders(self.table, text, column, self.listed)
         listed = np.isin(column.values, self.listed)
         far = placeholders(column.values, self.listed) & ~np.isin(column.values, NONE)
-        known = (listed & not_a_jets(quantity, values)) | far
+        listed &= self.table.expression(text).is_column
+        known = (listed & not_a_jets(quantity, values)) | far if quantity in self.columns else far
         yield "a placeholder", known & finite & ~column.missing
 
     def _beyond_counter(
         self, column: Column, counts: np.ndarray, empty: np.ndarray, start: int, stop: int
     ) -> np.ndarray:
         """Places beyond the number of jets that `count` says (jet,); refused where a branch of its name has another."""
-        name = self.count or (counter_of(self.columns.values(), self.table.has) if column.fixed else None)
+        name = self.count or (self._counter() if column.fixed else None)
         if name is None:
             return np.zeros(len(empty), bool)
         number = self.table.numbers(name, start, stop)
@@ -244,6 +370,10 @@ class JetColumns:
                 f"'{self.columns['pt']}' has more values: give `count: {name}` in the branch map if it counts the jets"
             )
         return beyond
+
+    def _counter(self) -> str | None:
+        names = (name for text in self.named.values() for name in self.table.expression(text).columns)
+        return counter_of(names, self.table.has)
 
     def _check_units(self, features: np.ndarray) -> None:
         """Compare the jets that are there with GeV and radians."""

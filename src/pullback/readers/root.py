@@ -1,8 +1,9 @@
 """ROOT files (TTree and RNTuple), read as matched jets through a branch map.
 
 A file holds, for each collision, a list of reconstructed jets and (but for observed data) one of truth jets. Each
-matched pair is an event: x the truth jet, y the reconstructed one. Of observed data every selected reconstructed jet
-is an event.
+matched pair is an event: x the truth jet, y the reconstructed one. A selected reconstructed jet without a selected
+truth jet is a fake, an event without x; a selected truth jet without a reconstructed one is a miss. Of observed data
+every selected reconstructed jet is an event.
 """
 
 import json
@@ -17,7 +18,7 @@ from pydantic import Field, model_validator
 from pullback.readers import root_contents
 from pullback.readers.base import Events, Inspection, OutsideFile, ReadError, short
 from pullback.readers.root_jets import JetSelection, SelectedJets
-from pullback.readers.table import RootTable, open_root
+from pullback.readers.root_table import RootTable, open_root
 from pullback.study.base import canonical, job_digest
 from pullback.study.kinds import Message, Package
 
@@ -90,7 +91,7 @@ class RootFiles(JetSelection):
             }
             first, last = file.span(table.entries)
             part = f", of them {first} to {last}" if (first, last) != (0, table.entries) else ""
-            selection = SelectedJets(self, file, table)
+            selection = SelectedJets(self, problem, file, table)
             units = "".join(f", {each}" for each in selection.converted)
             summary = f"{table.format} '{self.tree}', {table.entries} entries{part}{units}"
             yield Events(selection.blocks(first, last), summary, found, selection.left_out, selection.warnings)

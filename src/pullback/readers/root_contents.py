@@ -17,7 +17,7 @@ from pullback.readers.jet_values import (
     angle_unit,
     momentum_unit,
 )
-from pullback.readers.table import RootTable, open_root
+from pullback.readers.root_table import RootTable, open_root
 from pullback.readers.units import factor
 from pullback.study.reader_spec import PLACEHOLDERS
 

@@ -3,18 +3,21 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from pullback.ensembles.acceptance import Missed
 from pullback.readers.base import Block, OutsideFile, ReadError
-from pullback.readers.branches import Branches, JetColumns, Wrong
+from pullback.readers.branches import Branches, JetColumns, ReadJets, Wrong, checked
 from pullback.readers.event_weights import Weights
 from pullback.readers.invalid import placeholders, refuse_too_many
 from pullback.readers.jet_values import NONE
-from pullback.readers.jets import Jets, match
-from pullback.readers.table import RootTable
+from pullback.readers.jet_acceptance import UNKNOWN, unmatched
+from pullback.readers.jets import match
+from pullback.readers.root_table import RootTable
+from pullback.readers.table import parts
 from pullback.study.reader_spec import ReaderSpec
 
 log = logging.getLogger("pullback")
@@ -34,12 +37,18 @@ class JetSelection(ReaderSpec):
     records: ClassVar[str] = "jets"
     truth: ClassVar[str] = "x"
 
+    selection: str | None = Field(
+        default=None,
+        description="condition on each entry, (nMuon >= 2) & (MET_pt > 30): the others are not there. Conditions on "
+        "jets are `selection` in `y` and `x`",
+    )
     y: Branches = Field(description="reconstructed jets")
     x: Branches | None = Field(default=None, description="truth jets; left out for an observed family")
     match: str | None = Field(
         default=None,
         description="branch with the index of each reconstructed jet's truth jet (-1: none); without it the "
-        "nearest in Delta R below match_radius, one to one",
+        "nearest in Delta R below match_radius, one to one. Selected jets without a partner that is selected are fakes "
+        "(reconstructed) and misses (truth)",
     )
     match_radius: float = Field(
         default=0.4, gt=0, description="largest Delta R of a reconstructed jet and its truth jet"
@@ -64,7 +73,18 @@ class JetSelection(ReaderSpec):
         "without it they are known by file and entry",
     )
     weight: str | None = Field(
-        default=None, description="branch with the event weight; LHEPdfWeight[3] is one of a vector, from 0 on"
+        default=None,
+        description="branch with the event weight, or an expression; LHEPdfWeight[3] is one of a vector, from 0 on",
+    )
+    weights: dict[str, str] = Field(
+        default={},
+        description="further event weights by name, {isr_up: PSWeight[0] * genWeight}: columns weight_NAME of the "
+        "ensemble, which nothing is weighted by",
+    )
+    chunk: int = Field(
+        default=50_000,
+        ge=1,
+        description="entries that are read at once: memory grows with it, results do not depend on it",
     )
     y_pt_min: float = Field(
         default=5.0, ge=5, description="GeV, selection on reconstructed jets: that of the problem, `reco_pt_min`"
@@ -84,12 +104,30 @@ class JetSelection(ReaderSpec):
     def columns(self) -> dict[str, str]:
         """File and entry of a jet, unless collisions are numbered; the event weight."""
         place = {} if self.event else {"source_entry": "int64", "source_index": "int32"}
-        return {**place, "weight": "float64"} if self.weight else place
+        return {**place, **{name: "float64" for name in self.all_weights}}
+
+    @property
+    def all_weights(self) -> dict[str, str]:
+        """Column of the ensemble -> branch or expression: the weight and the further ones."""
+        nominal = {"weight": self.weight} if self.weight else {}
+        return {**nominal, **{f"weight_{name}": text for name, text in self.weights.items()}}
 
     def branches(self, with_truth: bool) -> list[str]:
-        """The branches that are read; without truth, those of observations only."""
+        """The branches and expressions that are read; without truth, those of observations only."""
         truth = [*(self.x.named if self.x else ()), self.match] if with_truth else []
-        return [*self.y.named, *filter(None, (*truth, self.weight, self.event))]
+        return [*self.y.named, *filter(None, (*truth, *self.all_weights.values(), self.event, self.selection))]
+
+    @field_validator("selection", "weight", "match", "event")
+    @classmethod
+    def _is_expression(cls, value: str | None) -> str | None:
+        return value if value is None else checked(value)
+
+    @field_validator("weights")
+    @classmethod
+    def _are_expressions(cls, value: dict[str, str]) -> dict[str, str]:
+        if wrong := [name for name in value if not name.isidentifier()]:
+            raise ValueError(f"'{wrong[0]}' is no name of a column: letters, digits and _, such as isr_up")
+        return {name: checked(text) for name, text in value.items()}
 
 
 class SelectedJets:
@@ -100,7 +138,7 @@ class SelectedJets:
         warnings: what may be wrong. Both are complete when the last block was given.
     """
 
-    def __init__(self, spec: JetSelection, file: OutsideFile, table: RootTable):
+    def __init__(self, spec: JetSelection, problem: Any, file: OutsideFile, table: RootTable):
         self.spec, self.file, self.table = spec, file, table
         self.tally: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
@@ -108,22 +146,22 @@ class SelectedJets:
         self.weights = Weights(file.path, spec.weight, file.split) if spec.weight else None
         self.warnings: list[str] = []
         self.numbers: list[np.ndarray] = []
-        self.reco = JetColumns(table, spec.y, spec.placeholders, self.warnings)
+        self.reco = JetColumns(table, spec.y, spec.placeholders, self.warnings, problem.y)
         self.truth = None
         if spec.x and file.has_truth:
-            self.truth = JetColumns(table, spec.x, spec.placeholders, self.warnings)
+            self.truth = JetColumns(table, spec.x, spec.placeholders, self.warnings, problem.x)
 
     @property
     def converted(self) -> list[str]:
         """The branches that are not in GeV and radians, with their units."""
         maps = [self.reco, *([self.truth] if self.truth else [])]
         return [
-            f"'{each.columns[of]}' in {unit}" for each in maps for of, unit in each.units.items() if of in each.columns
+            f"'{each.named[of]}' in {unit}" for each in maps for of, unit in each.units.items() if of in each.named
         ]
 
     def blocks(self, first: int, last: int) -> Iterator[Block]:
         """The events of some entries, and the checks of them all."""
-        for start, stop in self.table.chunks(first, last):
+        for start, stop in parts(first, last, self.spec.chunk):
             block = self._block(start, stop)
             if stop == last:
                 # Before the last block is given: who reads one block alone has then seen the checks of a small file.
@@ -132,70 +170,141 @@ class SelectedJets:
                 yield block
 
     def _block(self, start: int, stop: int) -> Block | None:
-        """The events of some entries; None where no jet is left."""
-        spec, table = self.spec, self.table
-        reco, keep = self._jets(self.reco, spec.y_pt_min, start, stop)
+        """The events of some entries and the truth jets that were missed there; None where there are neither."""
+        spec = self.spec
+        keep = self._selected(start, stop)
+        reco, present = self._jets(self.reco, spec.y_pt_min, keep, start, stop)
+        keep &= present
         self.tally["entries"] += stop - start
-        self.tally["reconstructed jets"] += int((reco.features[:, 0] > 0).sum())
+        self.tally["reconstructed jets"] += int((reco.jets.features[:, 0] > 0).sum())
         if self.truth:
-            truth, has_truth = self._jets(self.truth, spec.x_pt_min, start, stop)
-            self.tally["truth jets"] += int((truth.features[:, 0] > 0).sum())
-            index = self._match_index(spec.match, reco, keep, start, stop) if spec.match else None
-            cuts = {"radius": spec.match_radius, "y_pt_min": spec.y_pt_min, "x_pt_min": spec.x_pt_min}
-            keep &= has_truth
-            rows, partners = match(reco, truth, index, tally=self.tally, **cuts)
+            truth, present = self._jets(self.truth, spec.x_pt_min, keep, start, stop)
+            keep &= present
+            index = None
+            if spec.match:
+                index, keep = self._match_index(spec.match, reco, keep, start, stop)
+            self.tally["truth jets"] += int((truth.jets.features[:, 0] > 0).sum())
+            rows, partners, missed = self._matched(reco, truth, index, keep)
         else:
-            rows = np.flatnonzero(reco.features[:, 0] >= spec.y_pt_min)
-            partners = rows
+            rows = np.flatnonzero(reco.jets.features[:, 0] >= spec.y_pt_min)
+            partners, missed = rows, np.zeros(0, int)
+        entry, entry_missed = reco.jets.entry[rows], truth.jets.entry[missed] if self.truth else missed
+        events = np.bincount(entry, minlength=stop - start)
         numbers: dict[str, np.ndarray] = {}
-        events = np.bincount(reco.entry[rows], minlength=stop - start)
-        for name in filter(None, (spec.weight, spec.event)):
-            numbers[name], valid = self._numbers(name, start, stop, events)
-            keep &= valid
-        rows, partners = rows[keep[reco.entry[rows]]], partners[keep[reco.entry[rows]]]
-        self.tally["events"] += len(rows)
-        if not len(rows):
+        for name in filter(None, (*spec.all_weights.values(), spec.event)):
+            if name not in numbers:
+                numbers[name], valid = self._numbers(name, start, stop, events, keep)
+                keep = keep & valid
+        left = keep[entry]
+        rows, partners, entry = rows[left], partners[left], entry[left]
+        missed, entry_missed = missed[keep[entry_missed]], entry_missed[keep[entry_missed]]
+        fake = partners < 0
+        self.tally["pairs" if self.truth else "events"] += int((~fake).sum())
+        if self.truth:
+            self.tally["fakes"] += int(fake.sum())
+            self.tally["misses"] += len(missed)
+        used = np.isin(np.arange(stop - start), np.concatenate([entry, entry_missed]))
+        if not used.any():
             return None
-        entry = reco.entry[rows]
-        jet = rows - reco.start[entry]
-        bits = NUMBERED_JET_BITS if spec.event else JET_BITS
-        if (most := int(jet.max())) >= 1 << bits:
+        group, places = self._places(numbers, keep, used, entry, rows - reco.jets.start[entry], start)
+        if self.weights:
+            self.weights.add(numbers[self.weights.name].astype(np.float64)[keep], np.arange(start, stop)[keep], used[keep])
+        for name, text in spec.all_weights.items():
+            places[name] = numbers[text].astype(np.float64)[entry]
+        event_id = places.pop("event_id")
+        y = reco.jets.features[rows][:, self.reco.order]
+        if not self.truth:
+            return Block(y, None, event_id, group[entry], places)
+        x = np.where(fake[:, None], np.nan, truth.jets.features[partners])[:, self.truth.order]
+        weight = numbers[spec.weight].astype(np.float64)[entry_missed] if spec.weight else np.ones(len(missed))
+        lost = Missed(truth.jets.features[missed][:, self.truth.order], weight, group[entry_missed])
+        return Block(y, x, event_id, group[entry], places, fake, lost)
+
+    def _selected(self, start: int, stop: int) -> np.ndarray:
+        """Which entries are selected (entry,)."""
+        text, n = self.spec.selection, stop - start
+        if text is None:
+            return np.ones(n, bool)
+        column = self.table.numbers(text, start, stop)
+        if column.values.dtype.kind != "b":
             raise ReadError(
-                f"{table.path}: {most + 1} jets in entry {start + int(entry[np.argmax(jet)])}, wanted at most "
+                f"{self.table.path}: `selection: {text}` gives {column.values.dtype}, wanted a truth value for each "
+                "entry: compare it"
+            )
+        chosen = column.values & ~column.missing
+        wrong = {(text, "missing (None)"): column.missing}
+        self._leave_out(wrong, "entries", np.arange(start, stop), np.ones(n, int))
+        self.tally["entries selected"] += int(chosen.sum())
+        return chosen
+
+    def _matched(
+        self, reco: ReadJets, truth: ReadJets, index: np.ndarray | None, keep: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The selected reconstructed jets of the entries that are kept, with their partners, and the missed truth jets.
+
+        Returns:
+            Rows of reconstructed jets (event,), of their truth jets (event,), -1 for fakes, and of truth jets without a
+            reconstructed one (miss,).
+        """
+        spec = self.spec
+        cuts = {"radius": spec.match_radius, "y_pt_min": spec.y_pt_min, "x_pt_min": spec.x_pt_min}
+        masked = None if index is None else np.where(reco.jets.features[:, 0] > 0, np.maximum(index, -1), -1)
+        rows, partners = match(reco.jets, truth.jets, masked, tally=self.tally, **cuts)
+        lost = [each.lost & ~(each.pt < cut) for each, cut in ((reco, spec.y_pt_min), (truth, spec.x_pt_min))]
+        selected = [each.jets.features[:, 0] >= cut for each, cut in ((reco, spec.y_pt_min), (truth, spec.x_pt_min))]
+        found = unmatched(reco.jets, truth.jets, index, (rows, partners), selected, lost)
+        if found.unknown:
+            self.tally["jets whose partner has no valid value"] += found.unknown
+        every = np.concatenate([rows, found.reco])
+        order = np.argsort(every, kind="stable")
+        of = np.concatenate([partners, np.full(len(found.reco), -1)])[order]
+        every, missed = every[order], found.truth
+        kept = keep[reco.jets.entry[every]]
+        return every[kept], of[kept], missed[keep[truth.jets.entry[missed]]]
+
+    def _places(
+        self, numbers: dict[str, np.ndarray], keep: np.ndarray, used: np.ndarray, entry: np.ndarray, jet: np.ndarray,
+        start: int,
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The collision of each entry (entry,), and of each event its ``event_id`` and where it stood."""
+        spec = self.spec
+        bits = NUMBERED_JET_BITS if spec.event else JET_BITS
+        if (most := int(jet.max(initial=0))) >= 1 << bits:
+            raise ReadError(
+                f"{self.table.path}: {most + 1} jets in entry {start + int(entry[np.argmax(jet)])}, wanted at most "
                 f"{1 << bits}; raise `y_pt_min`"
             )
-        columns: dict[str, np.ndarray] = {}
+        entries = np.arange(start, start + len(keep), dtype=np.int64)
         if spec.event:
-            group = self._collisions(spec.event, numbers[spec.event], keep)[entry]
-            self.numbers.append(np.stack([group, entry + start])[:, np.unique(entry, return_index=True)[1]])
-        else:
-            group = (entry + start).astype(np.int64) | (np.int64(self.file.number) << ENTRY_BITS)
-            columns = {"source_entry": (entry + start).astype(np.int64), "source_index": jet.astype(np.int32)}
-        if self.weights:
-            weight = numbers[self.weights.name].astype(np.float64)
-            used = np.isin(np.arange(stop - start), entry)
-            self.weights.add(weight[keep], np.arange(start, stop)[keep], used[keep])
-            columns["weight"] = weight[entry]
-        x = truth.features[partners] if self.truth else None
-        return Block(reco.features[rows, :3], x, (group << bits) | jet, group, columns)
+            group = self._collisions(spec.event, numbers[spec.event], keep)
+            self.numbers.append(np.stack([group, entries])[:, used])
+            return group, {"event_id": (group[entry] << bits) | jet}
+        group = entries | (np.int64(self.file.number) << ENTRY_BITS)
+        places = {"source_entry": entries[entry], "source_index": jet.astype(np.int32)}
+        return group, {"event_id": (group[entry] << bits) | jet, **places}
 
-    def _jets(self, columns: JetColumns, pt_min: float, start: int, stop: int) -> tuple[Jets, np.ndarray]:
+    def _jets(
+        self, columns: JetColumns, pt_min: float, keep: np.ndarray, start: int, stop: int
+    ) -> tuple[ReadJets, np.ndarray]:
         """Jets of some entries, and which entries have them (entry,).
 
         Jets with a value that is none are refused, or left out and counted; so are entries without a list. Jets below
         the cut are no events: where such a one is left out, it is not counted.
         """
         found = columns.read(start, stop)
-        self._leave_out(found.wrong, "jets", found.jets.entry + start, ~(found.pt < pt_min))
-        self._leave_out_entries(found.absent, start, stop)
-        return found.jets, ~np.any(list(found.absent.values()), axis=0)
+        entry = found.jets.entry
+        self._leave_out(found.wrong, "jets", entry + start, ~(found.pt < pt_min), keep[entry])
+        self._leave_out_entries({name: where & keep for name, where in found.absent.items()}, start, stop)
+        return found, ~np.any(list(found.absent.values()), axis=0)
 
     def _leave_out_entries(self, absent: dict[str, np.ndarray], start: int, stop: int) -> None:
         """Refuse or count entries without a list, by branch (entry,); each loses an event at least."""
         wrong = {(name, "missing (None)"): where for name, where in absent.items()}
         self._leave_out(wrong, "entries", np.arange(start, stop), np.ones(stop - start, int))
 
-    def _leave_out(self, wrong: Wrong, of: str, entry: np.ndarray, events: np.ndarray) -> None:
+    def _leave_out(
+        self, wrong: Wrong, of: str, entry: np.ndarray, events: np.ndarray, keep: np.ndarray | None = None
+    ) -> None:
         """Refuse or count values that are none.
 
         Args:
@@ -203,8 +312,10 @@ class SelectedJets:
             of: what has a value: jets, or entries.
             entry: that each value is of (value,).
             events: that are lost with each (value,).
+            keep: values that matter (value,); None: all.
         """
-        for (name, what), where in wrong.items():
+        for (name, what), everywhere in wrong.items():
+            where = everywhere if keep is None else everywhere & keep
             if not where.any():
                 continue
             first = int(entry[np.argmax(where)])
@@ -219,15 +330,20 @@ class SelectedJets:
             if lost := int(events[where].sum()):
                 self.left_out[f"'{name}' is {what}"] += lost
 
-    def _match_index(self, name: str, reco: Jets, has_jets: np.ndarray, start: int, stop: int) -> np.ndarray:
-        """The truth jet of each reconstructed one within its collision (jet,), -1 for none; of entries with a list."""
-        path = self.table.path
+    def _match_index(
+        self, name: str, found: ReadJets, keep: np.ndarray, start: int, stop: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The truth jet of each reconstructed one within its collision (jet,), -1 for none, `UNKNOWN` where missing.
+
+        Also which of the entries that are kept have a list of indices (entry,).
+        """
+        path, reco = self.table.path, found.jets
         (column,), _ = self.table.lists([name], start, stop)
-        column = column.without(~has_jets)
-        counts, absent = column.counts, column.absent & (reco.counts > 0)
+        counts, absent = column.counts, column.absent & (reco.counts > 0) & keep
         assert counts is not None
         self._leave_out_entries({name: absent}, start, stop)
-        if (different := np.flatnonzero((counts != reco.counts) & ~absent)).size:
+        keep = keep & ~absent
+        if (different := np.flatnonzero((counts != reco.counts) & keep)).size:
             row = int(different[0])
             raise ReadError(
                 f"{path}: in entry {start + row} the match branch '{name}' has {counts[row]} values for "
@@ -240,25 +356,30 @@ class SelectedJets:
         values = column.values.astype(np.int64)
         if column.values.dtype.kind == "u":
             values[column.values == np.iinfo(column.values.dtype).max] = -1  # what -1 is without a sign
-        named = ~np.repeat(absent, reco.counts)
+        named, used = np.repeat(keep, reco.counts), np.repeat(keep, counts)
         index, missing = np.full(len(named), -1), np.zeros(len(named), bool)
-        index[named], missing[named] = values, column.missing
+        index[named], missing[named] = values[used], column.missing[used]
         there = reco.features[:, 0] > 0
-        index[~there] = -1
+        index[~(there | found.lost)] = -1
         none = np.isin(index, [*self.spec.placeholders, *NONE]) & (index < -1)
         wrong = {(name, "missing (None)"): missing & there, (name, "a placeholder"): none & ~missing}
         self._leave_out(wrong, "jets", reco.entry + start, reco.features[:, 0] >= self.spec.y_pt_min)
-        index[missing | none] = -1
-        if (index < -1).any():
-            row = int(np.argmax(index < -1))
+        index[missing | none | ((index < -1) & ~there)] = UNKNOWN
+        if (bad := (index < -1) & (index != UNKNOWN)).any():
+            row = int(np.argmax(bad))
             raise ReadError(
                 f"{path}: the match branch '{name}' holds {index[row]} in entry {start + int(reco.entry[row])}, out of "
                 "range: wanted -1 (none) or the number of a truth jet; correct `match`, or list it in `placeholders`"
             )
-        return index
+        return index, keep
 
-    def _numbers(self, name: str, start: int, stop: int, events: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A number of each collision, and where it is one (entry,); ``events`` (entry,) are lost where it is not."""
+    def _numbers(
+        self, name: str, start: int, stop: int, events: np.ndarray, keep: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A number of each collision that is kept, and where it is one (entry,).
+
+        ``events`` (entry,) are lost where it is not.
+        """
         column = self.table.numbers(name, start, stop)
         values, missing = column.values, column.missing
         finite = np.isfinite(values)
@@ -269,7 +390,7 @@ class SelectedJets:
             (name, "not finite"): ~finite & ~missing,
             (name, "a placeholder"): placeholders(np.where(missing, np.nan, values), listed) & finite,
         }
-        self._leave_out(wrong, "entries", np.arange(start, stop), events)
+        self._leave_out(wrong, "entries", np.arange(start, stop), events, keep)
         return values, ~np.any(list(wrong.values()), axis=0)
 
     def _collisions(self, name: str, numbers: np.ndarray, keep: np.ndarray) -> np.ndarray:
@@ -312,13 +433,19 @@ class SelectedJets:
                 f"{path}: {far} of {pairs} matched jets are further from their truth jet than match_radius "
                 f"{spec.match_radius:g}: kept"
             )
-        if not tally["events"]:
+        events = tally["events"] + tally["pairs"]
+        if spec.selection and not tally["entries selected"]:
             raise ReadError(
-                f"{path}: no jets are left after selection (y_pt_min {spec.y_pt_min:g}, x_pt_min {spec.x_pt_min:g} "
-                f"GeV), wanted at least one; found {_say(tally)}. Lower the cuts or check the branch map and its "
-                "`units`"
+                f"{path}: none of {tally['entries']} entries is selected by `{spec.selection}`, wanted at least one: "
+                "correct `selection`"
             )
-        refuse_too_many(path, self.left_out, tally["events"], spec.invalid_fraction)
+        if not events:
+            cuts = f"y_pt_min {spec.y_pt_min:g}, x_pt_min {spec.x_pt_min:g} GeV"
+            raise ReadError(
+                f"{path}: no jets are left after selection ({cuts}), wanted at least one; found {_say(tally)}. Lower "
+                "the cuts or check the branch map and its `units`"
+            )
+        refuse_too_many(path, self.left_out, events + tally["fakes"], spec.invalid_fraction)
         self._refuse_numbers_twice()
         if self.weights:
             self.warnings += self.weights.check()
