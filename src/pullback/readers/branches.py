@@ -226,9 +226,7 @@ class JetColumns:
         ReadError: `units` and the title of a branch disagree, or the field has a feature that the map does not name.
     """
 
-    def __init__(
-        self, table: Table, branches: Branches, listed: list[float], warnings: list[str], field: Quantities
-    ):
+    def __init__(self, table: Table, branches: Branches, listed: list[float], warnings: list[str], field: Quantities):
         self.table, self.columns, self.count = table, branches.columns, branches.count
         self.further, self.selection = branches.features, branches.selection
         self.listed = [*listed, *NONE]

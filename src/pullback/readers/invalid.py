@@ -41,7 +41,7 @@ def invalid_events(values: np.ndarray, listed: list[float], is_vector: bool) -> 
     Each feature of a vector (event, feature) has a range of its own; in an array a placeholder is far larger than all
     other values.
     """
-    wrong = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    wrong = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
     missing = np.zeros(len(values), bool)
     if is_vector:
         for column in values.T:

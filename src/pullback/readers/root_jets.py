@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field, field_validator
 
-from pullback.ensembles.acceptance import Missed
+from pullback.ensembles.acceptance import FAKE, Missed
 from pullback.readers.base import Block, OutsideFile, ReadError
 from pullback.readers.branches import Branches, JetColumns, ReadJets, Wrong, checked
 from pullback.readers.event_weights import Weights
 from pullback.readers.invalid import placeholders, refuse_too_many
-from pullback.readers.jet_values import NONE
 from pullback.readers.jet_acceptance import UNKNOWN, unmatched
+from pullback.readers.jet_values import NONE
 from pullback.readers.jets import match
 from pullback.readers.root_table import RootTable
 from pullback.readers.table import parts
@@ -102,9 +102,10 @@ class JetSelection(ReaderSpec):
 
     @property
     def columns(self) -> dict[str, str]:
-        """File and entry of a jet, unless collisions are numbered; the event weight."""
+        """File and entry of a jet, unless collisions are numbered; event weights; whether it is a fake."""
         place = {} if self.event else {"source_entry": "int64", "source_index": "int32"}
-        return {**place, **{name: "float64" for name in self.all_weights}}
+        acceptance = {FAKE: "int8"} if self.has_truth else {}
+        return {**place, **dict.fromkeys(self.all_weights, "float64"), **acceptance}
 
     @property
     def all_weights(self) -> dict[str, str]:
@@ -155,9 +156,7 @@ class SelectedJets:
     def converted(self) -> list[str]:
         """The branches that are not in GeV and radians, with their units."""
         maps = [self.reco, *([self.truth] if self.truth else [])]
-        return [
-            f"'{each.named[of]}' in {unit}" for each in maps for of, unit in each.units.items() if of in each.named
-        ]
+        return [f"'{each.named[of]}' in {unit}" for each in maps for of, unit in each.units.items() if of in each.named]
 
     def blocks(self, first: int, last: int) -> Iterator[Block]:
         """The events of some entries, and the checks of them all."""
@@ -208,7 +207,9 @@ class SelectedJets:
             return None
         group, places = self._places(numbers, keep, used, entry, rows - reco.jets.start[entry], start)
         if self.weights:
-            self.weights.add(numbers[self.weights.name].astype(np.float64)[keep], np.arange(start, stop)[keep], used[keep])
+            self.weights.add(
+                numbers[self.weights.name].astype(np.float64)[keep], np.arange(start, stop)[keep], used[keep]
+            )
         for name, text in spec.all_weights.items():
             places[name] = numbers[text].astype(np.float64)[entry]
         event_id = places.pop("event_id")
@@ -263,7 +264,12 @@ class SelectedJets:
         return every[kept], of[kept], missed[keep[truth.jets.entry[missed]]]
 
     def _places(
-        self, numbers: dict[str, np.ndarray], keep: np.ndarray, used: np.ndarray, entry: np.ndarray, jet: np.ndarray,
+        self,
+        numbers: dict[str, np.ndarray],
+        keep: np.ndarray,
+        used: np.ndarray,
+        entry: np.ndarray,
+        jet: np.ndarray,
         start: int,
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The collision of each entry (entry,), and of each event its ``event_id`` and where it stood."""

@@ -34,6 +34,8 @@ class RootTable(Table):
         ReadError: no such file, not a ROOT file, truncated, no such tree, no entries.
     """
 
+    what = "branch"
+
     def __init__(self, path: Path, tree: str):
         super().__init__(path)
         self.name = tree

@@ -93,11 +93,11 @@ class Table(ABC):
             for name in self.expression(text).columns:
                 if not self.has(name):
                     there = self.names
-                    near = difflib.get_close_matches(name, there, n=3)
+                    near = [f"'{each}'" for each in difflib.get_close_matches(name, there, n=3, cutoff=0.75)]
                     more = f" and {len(there) - LISTED} more" if len(there) > LISTED else ""
-                    hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(there[:LISTED])}{more}."
-                    if len(near) > 1:
-                        hint += f" Also near: {', '.join(near[1:])}."
+                    hint = (
+                        f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(there[:LISTED])}{more}."
+                    )
                     of = f" (in `{text}`)" if text != name else ""
                     raise ReadError(
                         f"{self.path}: there is no {self.what} '{name}'{self.where}{of}; {hint} Correct the name"
@@ -138,9 +138,7 @@ class Table(ABC):
                 f"{self.path}: {self.what} '{text}' holds {self.typename(text)}, wanted one number per entry; name "
                 f"another, or one of the list: {text}[0]"
             )
-        raise ReadError(
-            f"{self.path}: `{text}` gives a list in each entry, wanted one number: reduce it, sum({text})"
-        )
+        raise ReadError(f"{self.path}: `{text}` gives a list in each entry, wanted one number: reduce it, sum({text})")
 
     def lists(self, texts: list[str], start: int, stop: int) -> tuple[list[Column], np.ndarray]:
         """Expressions with a list for each entry, and the common lengths of the lists (entry,).
@@ -153,7 +151,8 @@ class Table(ABC):
                 is_column = self.expression(text).is_column
                 holds = self.typename(text) if is_column else "no list of numbers"
                 raise ReadError(
-                    f"{self.path}: {self.what} '{text}' holds {holds}, wanted a list per entry, of numbers; name another"
+                    f"{self.path}: {self.what} '{text}' holds {holds}, wanted a list per entry, of numbers; "
+                    "name another"
                 )
         absent = np.any([column.absent for column in columns], axis=0)
         columns = [column.without(absent) for column in columns]
