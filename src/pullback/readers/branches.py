@@ -30,6 +30,7 @@ from pullback.readers.jet_values import (
     suspicions,
 )
 from pullback.readers.jets import Jets
+from pullback.readers.left_out import Wrong
 from pullback.readers.table import Table
 from pullback.readers.units import UnitsError, factor
 from pullback.study.base import Closed
@@ -39,10 +40,6 @@ log = logging.getLogger("pullback")
 WANTED = {"pt": "GeV", "phi": "rad", "mass": "GeV"}
 COUNTERS = ("n{}", "n_{}", "N{}", "{}_n", "{}_N", "{}_size", "num_{}")
 """How the number of the jets of arrays is named, by the beginning of their names."""
-
-Wrong = dict[tuple[str, str], np.ndarray]
-"""(branch, what its values are) -> where (value,)."""
-
 
 _UNITS_SCHEMA = {
     "anyOf": [
@@ -245,7 +242,7 @@ class JetColumns:
                 raise ReadError(f"{table.path}: the problem's {name} is in {unit}, and jets are in {WANTED[name]}")
         self.order = [known.index(name) for name in field.features]
         for quantity, wanted in self.wanted.items():
-            name = self.columns.get(quantity) or self.further.get(quantity)
+            name = self.named.get(quantity, "")
             titled = table.unit(name) if name and table.has(name) else ""
             if not titled or not _is_unit(titled, wanted):
                 continue

@@ -94,7 +94,7 @@ class RootFiles(JetSelection):
             selection = SelectedJets(self, problem, file, table)
             units = "".join(f", {each}" for each in selection.converted)
             summary = f"{table.format} '{self.tree}', {table.entries} entries{part}{units}"
-            yield Events(selection.blocks(first, last), summary, found, selection.left_out, selection.warnings)
+            yield Events(selection.blocks(first, last), summary, found, selection.lost.events, selection.warnings)
 
     @classmethod
     def inspect(cls, path: Path) -> Inspection:

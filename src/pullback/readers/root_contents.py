@@ -47,7 +47,7 @@ def inspect(path: Path) -> Inspection:
         lines += [
             (
                 f"  {column['name']}",
-                "is not in the block: test events need weights that are not negative, and not all zero",
+                "is not in the block: weights are not all zero or negative",
             )
             for column in tree["columns"]
             if column["name"] in WEIGHTS and not _can_weigh(column)
@@ -160,9 +160,9 @@ def propose(contents: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _can_weigh(column: dict[str, Any]) -> bool:
-    """Whether events can be judged with these weights."""
-    low, high = column["range"] or (0.0, 0.0)
-    return low >= 0 < high
+    """Whether these weights can have a positive sum."""
+    _, high = column["range"] or (0.0, 0.0)
+    return bool(high > 0)
 
 
 def _jets(names: set[str]) -> dict[str, dict[str, str]]:

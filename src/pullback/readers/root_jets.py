@@ -10,12 +10,13 @@ from pydantic import Field, field_validator
 
 from pullback.ensembles.acceptance import FAKE, Missed
 from pullback.readers.base import Block, OutsideFile, ReadError
-from pullback.readers.branches import Branches, JetColumns, ReadJets, Wrong, checked
+from pullback.readers.branches import Branches, JetColumns, ReadJets, checked
 from pullback.readers.event_weights import Weights
 from pullback.readers.invalid import placeholders, refuse_too_many
 from pullback.readers.jet_acceptance import UNKNOWN, unmatched
 from pullback.readers.jet_values import NONE
 from pullback.readers.jets import match
+from pullback.readers.left_out import LeftOut
 from pullback.readers.root_table import RootTable
 from pullback.readers.table import parts
 from pullback.study.reader_spec import ReaderSpec
@@ -135,16 +136,15 @@ class SelectedJets:
     """The selected and matched jets of one table.
 
     Attributes:
-        left_out: events that are not in the blocks, by reason.
+        lost: values that are none; its ``events`` are not in the blocks.
         warnings: what may be wrong. Both are complete when the last block was given.
     """
 
     def __init__(self, spec: JetSelection, problem: Any, file: OutsideFile, table: RootTable):
         self.spec, self.file, self.table = spec, file, table
         self.tally: Counter[str] = Counter()
-        self.left_out: Counter[str] = Counter()
-        self.first: dict[tuple[str, str, str], int] = {}
-        self.weights = Weights(file.path, spec.weight, file.split) if spec.weight else None
+        self.lost = LeftOut(file.path, spec, table.what)
+        self.weights = Weights(file.path, spec.weight) if spec.weight else None
         self.warnings: list[str] = []
         self.numbers: list[np.ndarray] = []
         self.reco = JetColumns(table, spec.y, spec.placeholders, self.warnings, problem.y)
@@ -234,7 +234,7 @@ class SelectedJets:
             )
         chosen = column.values & ~column.missing
         wrong = {(text, "missing (None)"): column.missing}
-        self._leave_out(wrong, "entries", np.arange(start, stop), np.ones(n, int))
+        self.lost.add(wrong, "entries", np.arange(start, stop), np.ones(n, int))
         self.tally["entries selected"] += int(chosen.sum())
         return chosen
 
@@ -299,42 +299,9 @@ class SelectedJets:
         """
         found = columns.read(start, stop)
         entry = found.jets.entry
-        self._leave_out(found.wrong, "jets", entry + start, ~(found.pt < pt_min), keep[entry])
-        self._leave_out_entries({name: where & keep for name, where in found.absent.items()}, start, stop)
+        self.lost.add(found.wrong, "jets", entry + start, ~(found.pt < pt_min), keep[entry])
+        self.lost.add_entries({name: where & keep for name, where in found.absent.items()}, start, stop)
         return found, ~np.any(list(found.absent.values()), axis=0)
-
-    def _leave_out_entries(self, absent: dict[str, np.ndarray], start: int, stop: int) -> None:
-        """Refuse or count entries without a list, by branch (entry,); each loses an event at least."""
-        wrong = {(name, "missing (None)"): where for name, where in absent.items()}
-        self._leave_out(wrong, "entries", np.arange(start, stop), np.ones(stop - start, int))
-
-    def _leave_out(
-        self, wrong: Wrong, of: str, entry: np.ndarray, events: np.ndarray, keep: np.ndarray | None = None
-    ) -> None:
-        """Refuse or count values that are none.
-
-        Args:
-            wrong: (branch, what they are) -> where (value,).
-            of: what has a value: jets, or entries.
-            entry: that each value is of (value,).
-            events: that are lost with each (value,).
-            keep: values that matter (value,); None: all.
-        """
-        for (name, what), everywhere in wrong.items():
-            where = everywhere if keep is None else everywhere & keep
-            if not where.any():
-                continue
-            first = int(entry[np.argmax(where)])
-            if self.spec.invalid == "refuse":
-                raise ReadError(
-                    f"{self.table.path}: branch '{name}' is {what} in entry {first} ({int(where.sum())} of "
-                    f"{len(where)} {of} up to entry {int(entry[-1])}): repair the file, or leave such {of} out by "
-                    f"read.invalid: drop{'; `placeholders` lists what is one' if what == 'a placeholder' else ''}"
-                )
-            self.first.setdefault((of, name, what), first)
-            self.tally[f"{of} left out as '{name}' is {what}"] += int(where.sum())
-            if lost := int(events[where].sum()):
-                self.left_out[f"'{name}' is {what}"] += lost
 
     def _match_index(
         self, name: str, found: ReadJets, keep: np.ndarray, start: int, stop: int
@@ -347,7 +314,7 @@ class SelectedJets:
         (column,), _ = self.table.lists([name], start, stop)
         counts, absent = column.counts, column.absent & (reco.counts > 0) & keep
         assert counts is not None
-        self._leave_out_entries({name: absent}, start, stop)
+        self.lost.add_entries({name: absent}, start, stop)
         keep = keep & ~absent
         if (different := np.flatnonzero((counts != reco.counts) & keep)).size:
             row = int(different[0])
@@ -369,7 +336,7 @@ class SelectedJets:
         index[~(there | found.lost)] = -1
         none = np.isin(index, [*self.spec.placeholders, *NONE]) & (index < -1)
         wrong = {(name, "missing (None)"): missing & there, (name, "a placeholder"): none & ~missing}
-        self._leave_out(wrong, "jets", reco.entry + start, reco.features[:, 0] >= self.spec.y_pt_min)
+        self.lost.add(wrong, "jets", reco.entry + start, reco.features[:, 0] >= self.spec.y_pt_min)
         index[missing | none | ((index < -1) & ~there)] = UNKNOWN
         if (bad := (index < -1) & (index != UNKNOWN)).any():
             row = int(np.argmax(bad))
@@ -396,7 +363,7 @@ class SelectedJets:
             (name, "not finite"): ~finite & ~missing,
             (name, "a placeholder"): placeholders(np.where(missing, np.nan, values), listed) & finite,
         }
-        self._leave_out(wrong, "entries", np.arange(start, stop), events, keep)
+        self.lost.add(wrong, "entries", np.arange(start, stop), events, keep)
         return values, ~np.any(list(wrong.values()), axis=0)
 
     def _collisions(self, name: str, numbers: np.ndarray, keep: np.ndarray) -> np.ndarray:
@@ -412,10 +379,8 @@ class SelectedJets:
     def _check_file(self) -> None:
         """What shows in the whole file: matches, weights, whether anything is left."""
         spec, path, tally = self.spec, self.table.path, self.tally
-        log.info("%s: %s", path, _say(tally))
-        for (of, name, what), entry in self.first.items():
-            count = tally[f"{of} left out as '{name}' is {what}"]
-            self.warnings.append(f"{path}: {count} {of} left out: branch '{name}' is {what}, first in entry {entry}")
+        log.info("%s: %s", path, ", ".join([_say(tally), *self.lost.said]))
+        self.warnings += self.lost.warnings
         beyond, named = tally["of these beyond the truth list"], tally["named by the match branch"]
         if beyond > spec.unknown_matches * named:
             raise ReadError(
@@ -451,7 +416,7 @@ class SelectedJets:
                 f"{path}: no jets are left after selection ({cuts}), wanted at least one; found {_say(tally)}. Lower "
                 "the cuts or check the branch map and its `units`"
             )
-        refuse_too_many(path, self.left_out, events + tally["fakes"], spec.invalid_fraction)
+        refuse_too_many(path, self.lost.events, events + tally["fakes"], spec.invalid_fraction)
         self._refuse_numbers_twice()
         if self.weights:
             self.warnings += self.weights.check()
