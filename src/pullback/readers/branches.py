@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from functools import reduce
 from itertools import takewhile
 from typing import Annotated, NamedTuple
 
@@ -14,7 +15,7 @@ from pullback.readers.base import ReadError
 from pullback.readers.column_values import ExpressionError
 from pullback.readers.columns import Column
 from pullback.readers.expressions import Expression
-from pullback.readers.invalid import placeholders
+from pullback.readers.invalid import is_listed, placeholders
 from pullback.readers.jet_values import (
     ANGLE_MAX,
     ETA_MAX,
@@ -40,6 +41,10 @@ log = logging.getLogger("pullback")
 WANTED = {"pt": "GeV", "phi": "rad", "mass": "GeV"}
 COUNTERS = ("n{}", "n_{}", "N{}", "{}_n", "{}_N", "{}_size", "num_{}")
 """How the number of the jets of arrays is named, by the beginning of their names."""
+
+CHECKED = 20_000
+"""Jets of a part of a file that units are told from."""
+
 
 _UNITS_SCHEMA = {
     "anyOf": [
@@ -159,7 +164,7 @@ def made_from_placeholders(table: Table, text: str, result: Column, listed: list
     if len(inputs) == 1:
         return placeholders(inputs[0], listed)
     if inputs:
-        found = np.isin(inputs[0], listed)
+        found = is_listed(inputs[0], listed)
         for each in inputs[1:]:
             found &= each == inputs[0]
     return found
@@ -264,36 +269,42 @@ class JetColumns:
         names = self.named
         asked = [*names.values(), *filter(None, [self.selection])]
         columns, counts = self.table.lists(list(names.values()), start, stop)
-        features, wrong = np.zeros((len(columns[0].values), 4 + len(self.further))), Wrong()
+        n = len(columns[0].values)
+        # Column by column in memory, as they are filled and compared.
+        features, wrong = np.zeros((n, 4 + len(self.further)), order="F"), Wrong()
         places = [*range(len(self.columns)), *range(4, 4 + len(self.further))]
         for place, (quantity, name), column in zip(places, names.items(), columns, strict=True):
             unit = self.units.get(quantity)
-            scale = self._factor(quantity, unit) if unit else 1.0
-            features[:, place] = column.values.astype(np.float64) * scale
+            np.multiply(column.values, self._factor(quantity, unit) if unit else 1.0, out=features[:, place])
             for what, where in self._no_values(quantity, column, features[:, place]):
                 wrong[name, what] = where
-        missing = self._any(wrong)
+        missing = self._any(wrong, n)
         beyond = {names[of]: bad for of, bad in out_of_range(features[:, :4]).items() if of in self.columns}
         empty = (features[:, 0] == 0) & ~columns[0].missing
         if columns[0].fixed:
             # No jet has one without pT, and nothing or zeros elsewhere.
-            none = [missing[name] | beyond[name] for name in self.columns.values()]
+            none = [missing[name] | beyond.get(name, False) for name in self.columns.values()]
             empty |= features[:, 0] < 0
             empty |= none[0] & np.all([bad | (features[:, i] == 0) for i, bad in enumerate(none)], axis=0)
         empty |= self._beyond_counter(columns[0], counts, empty, start, stop)
         if self.selection:
             empty |= ~self._selected(counts, wrong, start, stop)
-        self._check_units(features[~(empty | np.any(list(missing.values()), axis=0)), :4])
+        there = ~empty
+        for each in missing.values():
+            there &= ~each
+        self._check_units(features[:, :4], np.flatnonzero(there))
         wrong |= {(name, "out of range"): where for name, where in beyond.items()}
         left = ~empty
         for key, where in wrong.items():
             wrong[key] = where & left  # each jet for one reason
             left &= ~where
-        pt = np.where(self._any(wrong)[self.columns["pt"]], np.nan, features[:, 0])
+        pt = features[:, 0].copy()
+        pt[self._any(wrong, n)[self.columns["pt"]]] = np.nan
         pt[empty] = -1.0
         features[~left] = (-1.0, *[0.0] * (features.shape[1] - 1))
-        features[:, 2] = wrap(features[:, 2])
-        features[:, 3] = np.maximum(features[:, 3], 0.0)
+        turned = np.flatnonzero(np.abs(features[:, 2]) >= np.pi)
+        features[turned, 2] = wrap(features[turned, 2])
+        np.maximum(features[:, 3], 0.0, out=features[:, 3])
         absent, there = {}, np.ones(stop - start, bool)
         for name, column in zip(asked, columns, strict=False):
             absent[name] = column.absent & there  # each entry for one branch
@@ -324,25 +335,33 @@ class JetColumns:
         wrong[self.selection, "missing (None)"] = column.missing
         return column.values.astype(bool) | column.missing
 
-    def _any(self, wrong: Wrong) -> dict[str, np.ndarray]:
-        """Branch -> where its values are none, for whatever reason."""
+    def _any(self, wrong: Wrong, n: int) -> dict[str, np.ndarray]:
+        """Branch -> where its values are none, for whatever reason (jet,)."""
+        none = np.zeros(n, bool)
         return {
-            name: np.any([where for (of, _), where in wrong.items() if of == name], axis=0)
+            name: reduce(np.logical_or, [where for (of, _), where in wrong.items() if of == name], none)
             for name in self.named.values()
         }
 
     def _no_values(self, quantity: str, column: Column, values: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        """What values of a column are not, and where; of those listed also the ones that hardly a jet has."""
-        finite = np.isfinite(values)
-        yield "missing (None)", column.missing
-        yield "not finite", ~finite & ~column.missing
-        text = self.named[quantity]
-        yield "made from placeholders", ~column.missing & made_from_placeholders(self.table, text, column, self.listed)
-        listed = np.isin(column.values, self.listed)
-        far = placeholders(column.values, self.listed) & ~np.isin(column.values, NONE)
-        listed &= self.table.expression(text).is_column
-        known = (listed & not_a_jets(quantity, values)) | far if quantity in self.columns else far
-        yield "a placeholder", known & finite & ~column.missing
+        """What values of a column are not, and where there are some; of those listed also what hardly a jet has."""
+        if not len(values):
+            return
+        text, there = self.named[quantity], ~column.missing
+        if not there.all():
+            yield "missing (None)", column.missing
+        finite = np.isfinite(values.min()) and np.isfinite(values.max())
+        if not finite:
+            yield "not finite", ~np.isfinite(values) & there
+        made = made_from_placeholders(self.table, text, column, self.listed)
+        if made.any():
+            yield "made from placeholders", there & made
+        listed = is_listed(column.values, self.listed)
+        if listed.any():
+            far = placeholders(column.values, self.listed) & ~is_listed(column.values, list(NONE))
+            listed &= self.table.expression(text).is_column
+            known = (listed & not_a_jets(quantity, values)) | far if quantity in self.columns else far
+            yield "a placeholder", known & np.isfinite(values) & there
 
     def _beyond_counter(
         self, column: Column, counts: np.ndarray, empty: np.ndarray, start: int, stop: int
@@ -370,10 +389,11 @@ class JetColumns:
         names = (name for text in self.named.values() for name in self.table.expression(text).columns)
         return counter_of(names, self.table.has)
 
-    def _check_units(self, features: np.ndarray) -> None:
-        """Compare the jets that are there with GeV and radians."""
-        if not len(features):
+    def _check_units(self, features: np.ndarray, there: np.ndarray) -> None:
+        """Compare jets with GeV and radians: some of the rows of those that are there, of each part of a file."""
+        if not len(there):
             return
+        features = features[there[:: max(1, len(there) // CHECKED)]]
         path, (pt, eta, phi, mass) = self.table.path, features.T
         median = float(np.median(pt))
         if (share := float((pt <= 0).mean())) > 0.25:

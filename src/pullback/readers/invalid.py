@@ -15,6 +15,17 @@ NETCDF_FILL = 9.969209968386869e36
 """What netCDF fills values with that were never written."""
 
 
+def is_listed(values: np.ndarray, listed: list[float]) -> np.ndarray:
+    """Where a value is one of some numbers (value,)."""
+    found = np.zeros(len(values), bool)
+    if len(values):
+        low, high = np.fmin.reduce(values), np.fmax.reduce(values)
+        for number in listed:
+            if low <= number <= high:
+                found |= values == number
+    return found
+
+
 def placeholders(values: np.ndarray, listed: list[float]) -> np.ndarray:
     """Where a column holds a number that stands for a missing value (value,).
 
@@ -24,7 +35,7 @@ def placeholders(values: np.ndarray, listed: list[float]) -> np.ndarray:
         values: one quantity (value,).
         listed: the numbers (`ReaderSpec.placeholders`).
     """
-    found = np.isin(values, listed)
+    found = is_listed(values, listed)
     if not found.any():
         return found
     others = values[~found & np.isfinite(values)]

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -41,12 +42,12 @@ class Jets:
     features: np.ndarray
     counts: np.ndarray
 
-    @property
+    @cached_property
     def entry(self) -> np.ndarray:
         """Collision of each jet within the chunk (jet,)."""
         return np.repeat(np.arange(len(self.counts)), self.counts)
 
-    @property
+    @cached_property
     def start(self) -> np.ndarray:
         """First jet of each collision (collision,)."""
         return np.cumsum(self.counts) - self.counts
@@ -134,6 +135,8 @@ def match(
         tally["of these further apart than match_radius"] += int(
             (separation(reco.features[a], truth.features[b]) > radius).sum()
         )
+        if np.bincount(b, minlength=1).max() <= 1:
+            return a, b  # no two name one truth jet
     distances = distance(reco.features[a], truth.features[b])
     if index is None:
         near = distances < radius

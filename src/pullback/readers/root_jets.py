@@ -18,7 +18,6 @@ from pullback.readers.jet_values import NONE
 from pullback.readers.jets import match
 from pullback.readers.left_out import LeftOut
 from pullback.readers.root_table import RootTable
-from pullback.readers.table import parts
 from pullback.study.reader_spec import ReaderSpec
 
 log = logging.getLogger("pullback")
@@ -160,7 +159,7 @@ class SelectedJets:
 
     def blocks(self, first: int, last: int) -> Iterator[Block]:
         """The events of some entries, and the checks of them all."""
-        for start, stop in parts(first, last, self.spec.chunk):
+        for start, stop in self.table.parts(self.spec.branches(self.truth is not None), first, last, self.spec.chunk):
             block = self._block(start, stop)
             if stop == last:
                 # Before the last block is given: who reads one block alone has then seen the checks of a small file.
@@ -202,7 +201,8 @@ class SelectedJets:
         if self.truth:
             self.tally["fakes"] += int(fake.sum())
             self.tally["misses"] += len(missed)
-        used = np.isin(np.arange(stop - start), np.concatenate([entry, entry_missed]))
+        used = np.zeros(stop - start, bool)
+        used[entry] = used[entry_missed] = True
         if not used.any():
             return None
         group, places = self._places(numbers, keep, used, entry, rows - reco.jets.start[entry], start)
@@ -216,7 +216,8 @@ class SelectedJets:
         y = reco.jets.features[rows][:, self.reco.order]
         if not self.truth:
             return Block(y, None, event_id, group[entry], places)
-        x = np.where(fake[:, None], np.nan, truth.jets.features[partners])[:, self.truth.order]
+        x = np.full((len(rows), len(self.truth.order)), np.nan)
+        x[~fake] = truth.jets.features[partners[~fake]][:, self.truth.order]
         weight = numbers[spec.weight].astype(np.float64)[entry_missed] if spec.weight else np.ones(len(missed))
         lost = Missed(truth.jets.features[missed][:, self.truth.order], weight, group[entry_missed])
         return Block(y, x, event_id, group[entry], places, fake, lost)

@@ -5,6 +5,8 @@ Only plain columns are read: string expressions on an RNTuple silently give empt
 
 import re
 import struct
+from collections.abc import Iterable, Iterator
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,8 @@ class RootTable(Table):
         super().__init__(path)
         self.name = tree
         self._compared: set[str] = set()
+        self._edges: dict[str, np.ndarray] = {}
+        self._held: dict[str, tuple[int, int, Any]] = {}
         self._file, tables = open_root(self.path)
         key = _find(tables, tree)
         if key is None:
@@ -114,6 +118,8 @@ class RootTable(Table):
             raise ReadError(
                 f"{self.path}: branch '{name}' gives {length} of the entries {start} to {stop}; is it damaged?"
             )
+        if (quick := _plain_lists(values)) is not None:
+            return quick
         fixed, counts, absent = False, None, np.zeros(0, bool)
         try:
             if values.ndim == 2:
@@ -132,8 +138,50 @@ class RootTable(Table):
             raise ReadError(f"{self.path}: branch '{name}' holds {values.type}, wanted numbers; name another")
         return Column(np.ma.getdata(flat), missing, counts, fixed, absent)
 
+    def edges(self, name: str) -> np.ndarray:
+        """Where the baskets of a column, or the clusters of an RNTuple, begin, and the number of entries."""
+        key = name if self.format != "RNTuple" else ""
+        if key not in self._edges:
+            try:
+                if self.format == "RNTuple":
+                    found = [cluster.num_first_entry for cluster in self._table.cluster_summaries]
+                else:
+                    found = list(self._table[name].entry_offsets)
+            except Exception:  # of a damaged file, which is said when it is read
+                found = []
+            inside = [int(edge) for edge in found if 0 < edge < self.entries]
+            self._edges[key] = np.array([0, *sorted(set(inside)), self.entries])
+        return self._edges[key]
+
+    def parts(self, texts: Iterable[str], start: int, stop: int, entries: int) -> Iterator[tuple[int, int]]:
+        """Parts that end where baskets or clusters do, as these are decompressed as a whole."""
+        names = {name for text in texts for name in self.expression(text).columns}
+        common = reduce(np.intersect1d, [self.edges(name) for name in sorted(names)], self.edges(min(names)))
+        first = start
+        while first < stop:
+            inside = common[(common > first) & (common <= first + entries)]
+            last = min(int(inside[-1]) if len(inside) else first + entries, stop)
+            yield first, last
+            first = last
+
     def _values(self, name: str, start: int, stop: int) -> Any:
-        """Some entries of a column as uproot gives them."""
+        """Some entries of a column as uproot gives them.
+
+        Of a basket or cluster that is larger, all entries are kept until those of another one are asked for.
+        """
+        edges = self.edges(name)
+        low, high = int(edges[np.searchsorted(edges, start, "right") - 1]), int(edges[np.searchsorted(edges, stop)])
+        place = int(np.searchsorted(edges, start, "right"))
+        is_part = int(edges[place]) >= stop and (low, high) != (start, stop)
+        if not is_part:
+            self._held.pop(name, None)
+            return self._array(name, start, stop)
+        held = self._held.get(name)
+        if held is None or held[:2] != (low, high):
+            self._held[name] = held = (low, high, self._array(name, low, high))
+        return held[2][start - low : stop - low]
+
+    def _array(self, name: str, start: int, stop: int) -> Any:
         if self._has_dot(name):
             found = self._table.arrays(filter_name=lambda each: each == name, entry_start=start, entry_stop=stop)
             return found[name]
@@ -174,6 +222,21 @@ class RootTable(Table):
             return self._table[name]
         except Exception as error:
             raise ReadError(f"{self.path}: branch '{name}' cannot be opened ({short(error)})") from None
+
+
+def _plain_lists(values: Any) -> Column | None:
+    """Lists of numbers of which none is missing, as awkward holds them; None of any other array."""
+    ak = require("awkward", "hep")
+    layout = values.layout
+    if not isinstance(layout, ak.contents.ListOffsetArray) or not isinstance(layout.content, ak.contents.NumpyArray):
+        return None
+    offsets, flat = np.asarray(layout.offsets.data), np.asarray(layout.content.data)
+    if flat.ndim != 1 or flat.dtype.kind not in "iufb":
+        return None
+    counts = np.diff(offsets).astype(np.int64)
+    flat = flat[offsets[0] : offsets[-1]]
+    fixed = len(counts) >= ALIKE and bool(counts.min() == counts.max() > 1)
+    return Column(flat, np.zeros(len(flat), bool), counts, fixed, np.zeros(len(counts), bool))
 
 
 def open_root(path: Path) -> tuple[Any, dict[str, str]]:

@@ -69,6 +69,11 @@ class Table(ABC):
         """The unit that the file says of a column; empty where it says none."""
         return ""
 
+    def parts(self, texts: Iterable[str], start: int, stop: int, entries: int) -> Iterator[tuple[int, int]]:
+        """First and last entry of each part, of at most so many entries, in which some expressions are read."""
+        for first in range(start, stop, entries):
+            yield first, min(first + entries, stop)
+
     @property
     def where(self) -> str:
         """Where in the file the columns are, for messages."""
@@ -168,9 +173,3 @@ class Table(ABC):
                     "the map"
                 )
         return columns, lengths
-
-
-def parts(start: int, stop: int, entries: int) -> Iterator[tuple[int, int]]:
-    """First and last entry of each part of so many entries."""
-    for first in range(start, stop, entries):
-        yield first, min(first + entries, stop)

@@ -13,7 +13,7 @@ from pullback.readers.base import Block, OutsideFile, ReadError
 from pullback.readers.event_weights import Weights
 from pullback.readers.invalid import placeholders, refuse_too_many
 from pullback.readers.left_out import LeftOut
-from pullback.readers.table import Table, parts
+from pullback.readers.table import Table
 from pullback.readers.table_side import Side, condition, whole_numbers
 
 if TYPE_CHECKING:
@@ -71,6 +71,12 @@ class TableEvents:
         self.x = Side(truth or table, problem.x, spec.x or {}, spec, self.warnings) if file.has_truth else None
 
     @property
+    def _of_truth(self) -> list[str]:
+        """The expressions over the columns of the tree with the truth."""
+        spec = self.spec
+        return list(filter(None, [*(spec.x or {}).values(), spec.pass_x, spec.match, spec.weight]))
+
+    @property
     def converted(self) -> list[str]:
         """What is told of units."""
         return [side.units.told for side in (self.y, self.x) if side and side.units.told]
@@ -78,7 +84,8 @@ class TableEvents:
     def blocks(self, first: int, last: int) -> Iterator[Block]:
         """The events of some entries, and the checks of them all."""
         truths = self._truths() if self.truth else None
-        for start, stop in parts(first, last, self.spec.chunk):
+        texts = self.spec.texts(self.file.has_truth)
+        for start, stop in self.table.parts(texts, first, last, self.spec.chunk):
             block = self._block(start, stop, truths)
             if stop == last and truths is None:
                 self._check_file()
@@ -87,7 +94,7 @@ class TableEvents:
         if truths is not None:
             assert self.truth is not None
             never = self.file.span(self.truth.entries) if self.spec.match else (0, 0)
-            for start, stop in parts(*never, self.spec.chunk):
+            for start, stop in self.truth.parts(self._of_truth, *never, self.spec.chunk):
                 yield self._never_recorded(truths, start, stop)
             self._check_file()
 
@@ -148,7 +155,7 @@ class TableEvents:
         assert self.truth is not None
         assert self.x is not None
         spec, n, m = self.spec, self.truth.entries, self.table.entries
-        self.truth.require(filter(None, [*(spec.x or {}).values(), spec.pass_x, spec.match, spec.weight]))
+        self.truth.require(self._of_truth)
         if spec.match is None and n != m:
             raise ReadError(
                 f"{self.table.path}: '{spec.tree}' has {m} entries and '{spec.x_tree}' {n}, wanted the same number: "
@@ -156,14 +163,14 @@ class TableEvents:
             )
         x, passes, bad = np.full((n, len(self.x.texts)), np.nan, np.float32), np.zeros(n, bool), np.zeros(n, bool)
         number, own = np.arange(n), np.arange(m)
-        for start, stop in parts(0, n, spec.chunk):
+        for start, stop in self.truth.parts(self._of_truth, 0, n, spec.chunk):
             there = condition(self.truth, "pass_x", spec.pass_x, start, stop, self.lost)
             x[start:stop], bad[start:stop] = self.x.read(start, stop, there, self.lost)
             passes[start:stop] = there & ~bad[start:stop]
             if spec.match:
                 number[start:stop] = whole_numbers(self.truth, "match", spec.match, start, stop, None)
         if spec.match:
-            for start, stop in parts(0, m, spec.chunk):
+            for start, stop in self.table.parts([spec.match], 0, m, spec.chunk):
                 own[start:stop] = whole_numbers(self.table, "match", spec.match, start, stop, None)
             for tree, values in ((spec.x_tree, number), (spec.tree, own)):
                 order = np.argsort(values, kind="stable")
