@@ -19,7 +19,9 @@ def is_listed(values: np.ndarray, listed: list[float]) -> np.ndarray:
     """Where a value is one of some numbers (value,)."""
     found = np.zeros(len(values), bool)
     if len(values):
-        low, high = np.fmin.reduce(values), np.fmax.reduce(values)
+        low, high = values.min(), values.max()
+        if low != low:  # NaN
+            low, high = np.fmin.reduce(values), np.fmax.reduce(values)
         for number in listed:
             if low <= number <= high:
                 found |= values == number
@@ -52,12 +54,15 @@ def invalid_events(values: np.ndarray, listed: list[float], is_vector: bool) -> 
     Each feature of a vector (event, feature) has a range of its own; in an array a placeholder is far larger than all
     other values.
     """
-    wrong = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
     missing = np.zeros(len(values), bool)
     if is_vector:
-        for column in values.T:
+        wrong = np.zeros(len(values), bool)
+        for column in values.T if len(values) else ():
+            if not (np.isfinite(column.min()) and np.isfinite(column.max())):
+                wrong |= ~np.isfinite(column)
             missing |= placeholders(column, listed)
     else:
+        wrong = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
         found = np.isin(values, [*listed, NETCDF_FILL])
         if found.any():
             others = np.abs(values[~found & np.isfinite(values)])

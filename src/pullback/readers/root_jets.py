@@ -12,7 +12,7 @@ from pullback.ensembles.acceptance import FAKE, Missed
 from pullback.readers.base import Block, OutsideFile, ReadError
 from pullback.readers.branches import Branches, JetColumns, ReadJets, checked
 from pullback.readers.event_weights import Weights
-from pullback.readers.invalid import placeholders, refuse_too_many
+from pullback.readers.invalid import is_listed, placeholders, refuse_too_many
 from pullback.readers.jet_acceptance import UNKNOWN, unmatched
 from pullback.readers.jet_values import NONE
 from pullback.readers.jets import match
@@ -193,9 +193,10 @@ class SelectedJets:
             if name not in numbers:
                 numbers[name], valid = self._numbers(name, start, stop, events, keep)
                 keep = keep & valid
-        left = keep[entry]
-        rows, partners, entry = rows[left], partners[left], entry[left]
-        missed, entry_missed = missed[keep[entry_missed]], entry_missed[keep[entry_missed]]
+        if not keep.all():
+            left, left_missed = keep[entry], keep[entry_missed]
+            rows, partners, entry = rows[left], partners[left], entry[left]
+            missed, entry_missed = missed[left_missed], entry_missed[left_missed]
         fake = partners < 0
         self.tally["pairs" if self.truth else "events"] += int((~fake).sum())
         if self.truth:
@@ -213,13 +214,13 @@ class SelectedJets:
         for name, text in spec.all_weights.items():
             places[name] = numbers[text].astype(np.float64)[entry]
         event_id = places.pop("event_id")
-        y = reco.jets.features[rows][:, self.reco.order]
+        y = _features(reco, rows, self.reco.order)
         if not self.truth:
             return Block(y, None, event_id, group[entry], places)
-        x = np.full((len(rows), len(self.truth.order)), np.nan)
-        x[~fake] = truth.jets.features[partners[~fake]][:, self.truth.order]
+        x = np.full((len(rows), len(self.truth.order)), np.nan, np.float32)
+        x[~fake] = _features(truth, partners[~fake], self.truth.order)
         weight = numbers[spec.weight].astype(np.float64)[entry_missed] if spec.weight else np.ones(len(missed))
-        lost = Missed(truth.jets.features[missed][:, self.truth.order], weight, group[entry_missed])
+        lost = Missed(_features(truth, missed, self.truth.order), weight, group[entry_missed])
         return Block(y, x, event_id, group[entry], places, fake, lost)
 
     def _selected(self, start: int, stop: int) -> np.ndarray:
@@ -257,12 +258,10 @@ class SelectedJets:
         found = unmatched(reco.jets, truth.jets, index, (rows, partners), selected, lost)
         if found.unknown:
             self.tally["jets whose partner has no valid value"] += found.unknown
-        every = np.concatenate([rows, found.reco])
-        order = np.argsort(every, kind="stable")
-        of = np.concatenate([partners, np.full(len(found.reco), -1)])[order]
-        every, missed = every[order], found.truth
-        kept = keep[reco.jets.entry[every]]
-        return every[kept], of[kept], missed[keep[truth.jets.entry[missed]]]
+        of = np.full(len(reco.pt), -2)
+        of[rows], of[found.reco] = partners, -1
+        every = np.flatnonzero((of > -2) & keep[reco.jets.entry])
+        return every, of[every], found.truth[keep[truth.jets.entry[found.truth]]]
 
     def _places(
         self,
@@ -335,7 +334,7 @@ class SelectedJets:
         index[named], missing[named] = values[used], column.missing[used]
         there = reco.features[:, 0] > 0
         index[~(there | found.lost)] = -1
-        none = np.isin(index, [*self.spec.placeholders, *NONE]) & (index < -1)
+        none = is_listed(index, [each for each in (*self.spec.placeholders, *NONE) if each < -1])
         wrong = {(name, "missing (None)"): missing & there, (name, "a placeholder"): none & ~missing}
         self.lost.add(wrong, "jets", reco.entry + start, reco.features[:, 0] >= self.spec.y_pt_min)
         index[missing | none | ((index < -1) & ~there)] = UNKNOWN
@@ -435,6 +434,14 @@ class SelectedJets:
                 f"{self.table.path}: '{self.spec.event}' is {number[order[twice[0]]]} in entry {one} and in entry "
                 f"{other}, wanted each number once; name another branch in `event`, or leave it out"
             )
+
+
+def _features(found: ReadJets, rows: np.ndarray, order: list[int]) -> np.ndarray:
+    """Some features of some jets (jet, feature), float32."""
+    values = np.empty((len(rows), len(order)), np.float32)
+    for place, feature in enumerate(order):
+        values[:, place] = found.jets.features[rows, feature]
+    return values
 
 
 def _say(tally: Counter) -> str:

@@ -248,7 +248,7 @@ def open_root(path: Path) -> tuple[Any, dict[str, str]]:
     _check_whole(path)
     uproot = require("uproot", "hep")
     try:
-        file = uproot.open(path)
+        file = uproot.open(path, handler=uproot.MemmapSource)
         kinds = file.classnames(recursive=True)
     except Exception as error:
         raise ReadError(f"{path}: cannot be opened as a ROOT file ({short(error)}); is it damaged?") from None
