@@ -1,5 +1,6 @@
 """Fakes, misses, selections and expressions of the reader `root`, against plain loops."""
 
+import json
 import logging
 import os
 from pathlib import Path
@@ -206,6 +207,54 @@ def test_placeholders_do_not_become_momenta(tmp_path, branches, kind):
     maps = {field: from_momenta(owner, f"{owner}_E") for field, owner in (("x", "GenJet"), ("y", "Jet"))}
     with pytest.raises(ReadError, match=rf"is made from placeholders in entry {entry}"):
         run(tmp_path, given, {**MAP, **maps}, kind)
+
+
+def test_further_features_of_jets(tmp_path, branches):
+    """A problem names features beside the four of a jet; their order is the problem's."""
+    width = {"Jet_width": branches["Jet_mass"] / branches["Jet_pt"] * 10, "GenJet_n": ak.num(branches["GenJet_pt"])}
+    width["GenJet_n"] = width["GenJet_n"] * (branches["GenJet_pt"] > 0)
+    simulator = {
+        "x": {"n": {}, "pt": {"units": "GeV", "transform": "log"}},
+        "y": {"width": {"units": "mm"}, "eta": {}, "pt": {"units": "GeV"}},
+    }
+    maps = {
+        "y": {**MAP["y"], "features": {"width": "Jet_width"}, "units": {"width": "cm"}},
+        "x": {**MAP["x"], "features": {"n": "GenJet_n"}},
+    }
+    task = json.loads(read_job({**MAP, **maps}))
+    source = write(tmp_path / "a.root", {**branches, **width})
+    read(json.dumps({**task, "kind": "features", "simulator": simulator}), [source], [], tmp_path / "f.h5")
+    found, plain = load(tmp_path / "f.h5"), run(tmp_path, branches)
+    np.testing.assert_array_equal(found["y"][:, 1], plain["y"][:, 1])
+    np.testing.assert_array_equal(found["y"][:, 2], plain["y"][:, 0])
+    jets = list(zip(plain["source_entry"], plain["source_index"], strict=True))
+    np.testing.assert_allclose(found["y"][:, 0], [10 * width["Jet_width"][e][j] for e, j in jets], rtol=1e-6)
+    real = ~found["fake"]
+    np.testing.assert_array_equal(found["x"][real, 0], ak.num(branches["GenJet_pt"])[found["source_entry"][real]])
+    np.testing.assert_array_equal(found["x"][:, 1], plain["x"][:, 0])
+    with pytest.raises(ReadError, match=r"has the feature 'width': name its branch in `y\.features`"):
+        read(
+            json.dumps({**task, "kind": "features", "simulator": simulator, "read": MAP}),
+            [source],
+            [],
+            tmp_path / "g.h5",
+        )
+
+
+def test_a_chunk_of_fakes_alone(tmp_path, branches):
+    none = {name: values[:, :0] if name.startswith("GenJet") else values for name, values in branches.items()}
+    none["Jet_genJetIdx"] = ak.full_like(branches["Jet_genJetIdx"], -1)
+    both = {name: ak.concatenate([branches[name], none[name]]) for name in branches}
+    for match in (MAP["match"], None):
+        found = run(tmp_path, both, {**MAP, "match": match, "chunk": 60})
+        assert found["fake"][found["source_entry"] >= 60].all()
+        assert found["source_entry"].max() >= 60
+
+
+def test_azimuths_of_both_conventions_are_told(tmp_path, branches, caplog):
+    caplog.set_level(logging.INFO, "pullback")
+    run(tmp_path, {**branches, "GenJet_phi": branches["GenJet_phi"] % (2 * np.pi)})
+    assert "azimuths of x from 0 to 2 pi are wrapped to -pi to pi" in caplog.text
 
 
 def test_further_weights_are_columns(tmp_path, branches):

@@ -223,6 +223,7 @@ class JetColumns:
 
     Attributes:
         order: places of the field's features among those of the jets: pt, eta, phi, mass and the further ones.
+        positive_angles: whether an azimuth is beyond pi, so that they run from 0 to 2 pi.
 
     Raises:
         ReadError: `units` and the title of a branch disagree, or the field has a feature that the map does not name.
@@ -236,6 +237,7 @@ class JetColumns:
         self.wanted = {**dict(zip(field.features, field.units, strict=True)), **WANTED}
         self._warnings = warnings
         self._suspected: set[str] = set()
+        self.positive_angles = False
         known = ["pt", "eta", "phi", "mass", *self.further]
         if missing := [name for name in field.features if name not in known]:
             raise ReadError(
@@ -303,6 +305,7 @@ class JetColumns:
         pt[empty] = -1.0
         features[~left] = (-1.0, *[0.0] * (features.shape[1] - 1))
         turned = np.flatnonzero(np.abs(features[:, 2]) >= np.pi)
+        self.positive_angles |= bool(features[turned, 2].max(initial=0.0) > np.pi + 0.01)
         features[turned, 2] = wrap(features[turned, 2])
         np.maximum(features[:, 3], 0.0, out=features[:, 3])
         absent, there = {}, np.ones(stop - start, bool)

@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from pullback.readers import root_contents
 from pullback.readers.base import Events, Inspection, OutsideFile, ReadError, short
+from pullback.readers.presets import PRESETS, Preset
 from pullback.readers.root_jets import JetSelection, SelectedJets
 from pullback.readers.root_table import RootTable, open_root
 from pullback.study.base import canonical, job_digest
@@ -40,11 +41,24 @@ class RootFiles(JetSelection):
     suffixes: ClassVar[tuple[str, ...]] = (".root",)
 
     kind: Literal["root"]
+    preset: Preset | None = Field(
+        default=None,
+        description="nanoaod: the branches Jet_*, GenJet_*, Jet_genJetIdx and genWeight of simulated NanoAOD; "
+        "nanoaod-data: Jet_* of data. Keys beside it replace its own",
+    )
     tree: str = Field(
         default="Events",
         description="the TTree or RNTuple: Events, /folder/Events, Events;1 of several with the name; also behind the "
         "name of a file, file.root:Events",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_preset(cls, value: Any) -> Any:
+        """The keys of the preset, where others are not given."""
+        if not isinstance(value, dict) or value.get("preset") not in PRESETS:
+            return value
+        return {**PRESETS[value["preset"]], **value}
 
     @model_validator(mode="before")
     @classmethod

@@ -381,6 +381,9 @@ class SelectedJets:
         spec, path, tally = self.spec, self.table.path, self.tally
         log.info("%s: %s", path, ", ".join([_say(tally), *self.lost.said]))
         self.warnings += self.lost.warnings
+        turned = [name for name, side in (("y", self.reco), ("x", self.truth)) if side and side.positive_angles]
+        if turned:
+            log.info("%s: azimuths of %s from 0 to 2 pi are wrapped to -pi to pi", path, " and ".join(turned))
         beyond, named = tally["of these beyond the truth list"], tally["named by the match branch"]
         if beyond > spec.unknown_matches * named:
             raise ReadError(

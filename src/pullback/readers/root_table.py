@@ -230,6 +230,8 @@ def _plain_lists(values: Any) -> Column | None:
     layout = values.layout
     if not isinstance(layout, ak.contents.ListOffsetArray) or not isinstance(layout.content, ak.contents.NumpyArray):
         return None
+    if layout.parameter("__array__") or layout.content.parameter("__array__"):
+        return None  # texts
     offsets, flat = np.asarray(layout.offsets.data), np.asarray(layout.content.data)
     if flat.ndim != 1 or flat.dtype.kind not in "iufb":
         return None
