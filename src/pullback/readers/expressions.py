@@ -165,6 +165,19 @@ class Expression:
         return ExpressionError(f"`{self.text}`: `{what}` cannot stand in an expression: {allowed}")
 
 
+def checked(text: str) -> str:
+    """The text of an expression as it is, for a model of the study.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        Expression(text)
+    except ExpressionError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
 def _name(node: ast.AST) -> str | None:
     """The column that a node names: a name, names with dots, or a text."""
     if isinstance(node, ast.Name):

@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from pullback.readers.base import ReadError
+from pullback.readers.columns import Column
+from pullback.readers.invalid import is_listed, placeholders
+from pullback.readers.table import Table
 from pullback.study.reader_spec import ReaderSpec
 
 Wrong = dict[tuple[str, str], np.ndarray]
@@ -86,3 +89,27 @@ class LeftOut:
             f"{entry}"
             for (of, name, what), entry in self._first.items()
         ]
+
+
+def made_from_placeholders(table: Table, text: str, result: Column, listed: list[float]) -> np.ndarray:
+    """Where an expression is computed from numbers that stand for a missing value (value,).
+
+    These are numbers that lie far outside of the only column that it is computed from, or the same one in all columns.
+
+    Args:
+        table: that it was evaluated on, last for these entries.
+        text: the expression.
+        result: what it gave.
+        listed: the numbers.
+    """
+    found = np.zeros(len(result.values), bool)
+    if table.expression(text).is_column:
+        return found
+    inputs = [each.values for each in table.inputs(text) if len(each.values) == len(found)]
+    if len(inputs) == 1:
+        return placeholders(inputs[0], listed)
+    if inputs:
+        found = is_listed(inputs[0], listed)
+        for each in inputs[1:]:
+            found &= each == inputs[0]
+    return found

@@ -17,8 +17,9 @@ from pydantic import Field, model_validator
 
 from pullback.readers import root_contents
 from pullback.readers.base import Events, Inspection, OutsideFile, ReadError, short
+from pullback.readers.jet_selection import JetSelection
 from pullback.readers.presets import PRESETS, Preset
-from pullback.readers.root_jets import JetSelection, SelectedJets
+from pullback.readers.root_jets import SelectedJets
 from pullback.readers.root_table import RootTable, open_root
 from pullback.study.base import canonical, job_digest
 from pullback.study.kinds import Message, Package

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from pullback.ensembles.acceptance import FAKE
 from pullback.readers.array_table import ArrayTable
 from pullback.readers.base import Events, Inspection, OutsideFile, ReadError
-from pullback.readers.branches import checked
+from pullback.readers.expressions import checked
 from pullback.readers.parquet_table import ParquetTable
 from pullback.readers.root_table import RootTable
 from pullback.readers.table import Table

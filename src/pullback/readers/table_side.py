@@ -7,11 +7,10 @@ import numpy as np
 from pullback.core.angles import wrap
 from pullback.ensembles.fields import Field
 from pullback.readers.base import ReadError
-from pullback.readers.branches import made_from_placeholders
 from pullback.readers.field_units import conversion, refuse_out_of_bounds, units_of
 from pullback.readers.invalid import placeholders
 from pullback.readers.jet_values import ANGLE_MAX, PT_MEDIAN_MAX, angle_unit, momentum_unit
-from pullback.readers.left_out import LeftOut
+from pullback.readers.left_out import LeftOut, made_from_placeholders
 from pullback.readers.table import Table
 from pullback.registry import did_you_mean
 
