@@ -313,6 +313,12 @@ def test_the_reported_files(tmp_path, ending):
         if n == 153:
             means = found["y"][:, 0].mean(), found["x"][:, 0].mean(), found["x"][:, 3].mean()
             np.testing.assert_allclose(means, (71.184, 71.507, 10.726), rtol=1e-4)
+    for split in ("train", "test"):
+        read(read_job(mapping, split=split), [CASES / f"weights_negative{ending}"], [], tmp_path / "a.h5")
+        found = load(tmp_path / "a.h5")
+        (tmp_path / "a.h5").unlink()
+        assert len(found["y"]) == 153
+        assert (np.unique(found["weight"][found["weight"] < 0]).size, found["weight"].sum() > 0) == (1, True)
     for name in ("eta_placeholder", "mass_in_mev", "all_in_mev", "degrees", "weights_zero", "match_all_zero"):
         with pytest.raises(ReadError, match=name):
             read(read_job(mapping), [CASES / f"{name}{ending}"], [], tmp_path / "a.h5")

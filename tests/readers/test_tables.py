@@ -15,6 +15,7 @@ from tablefiles import FEATURES, events, job, write
 
 from pullback.problems.read import read
 from pullback.readers.base import ReadError
+from pullback.readers.table_files import TableFiles
 from pullback.study import load_study
 
 CASES = Path(os.environ.get("PULLBACK_DATA", Path(__file__).parents[2] / "../shared/data")).parent / "cases/root"
@@ -287,6 +288,12 @@ def test_unequal_lengths_and_damage(tmp_path, flat):
         source.write_bytes(b"something else")
         with pytest.raises(ReadError):
             events(tmp_path, READ, source)
+
+
+def test_an_inspection_lists_the_columns(tmp_path, flat):
+    found = TableFiles.inspect(write(tmp_path, flat, "parquet"))
+    assert dict(found.lines)["  reco_pt"] == "double"
+    assert "kind: table" in found.hint
 
 
 def test_what_a_study_may_not_say(tmp_path):
