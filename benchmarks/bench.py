@@ -116,6 +116,13 @@ def files() -> None:
     say("files: random reads of fields", 200 / ours, 200 / whole, "events/s", "chunk = whole shard")
 
 
+def reading() -> None:
+    """ROOT files into ensembles."""
+    from root_files import root_files
+
+    root_files(best, say)
+
+
 def parts() -> None:
     """Two processes of pure arithmetic against one: what this machine's cores are worth together."""
     from concurrent.futures import ProcessPoolExecutor
@@ -132,5 +139,5 @@ def _spin(_: int) -> float:
 
 if __name__ == "__main__":
     print(f"best of {ROUNDS} rounds, one thread each; {os.cpu_count()} cores")
-    for bench in (parts, files, ensemble_inverse, wave_engine, dry_run):
+    for bench in (parts, files, reading, ensemble_inverse, wave_engine, dry_run):
         bench()

@@ -28,6 +28,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "mixture": "pullback.problems.mixture:Mixture",
         "digits": "pullback.problems.digits:Digits",
         "command": "pullback.problems.command:Command",
+        "features": "pullback.problems.features:Features",
     },
     "detectors": {
         "smearing": "pullback.simulators.detectors.smearing:Smearing",
@@ -56,6 +57,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "openfwi": "pullback.readers.openfwi:OpenFwiFiles",
         "segy": "pullback.readers.segy:SegyFiles",
         "netcdf": "pullback.readers.netcdf:NetcdfFiles",
+        "table": "pullback.readers.table_files:TableFiles",
         "numpy": "pullback.readers.numpy_files:NumpyFiles",
     },
     "metrics": {

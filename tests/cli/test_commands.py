@@ -222,7 +222,7 @@ def test_outside_files_are_opened(tmp_path):
     study["problems"]["jets"]["families"]["data"]["read"]["y"]["pt"] = "Jet_pT"
     status, text = check()
     assert status == 1
-    assert "there is no branch 'Jet_pT' in 'Events'; did you mean 'Jet_pt'?" in " ".join(text.split())
+    assert "there is no branch 'Jet_pT' in 'Events'; did you mean 'Jet_pt'" in " ".join(text.split())
     (tmp_path / "data.root").unlink()
     status, text = check()
     assert status == 1

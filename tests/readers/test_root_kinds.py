@@ -2,6 +2,7 @@
 
 import json
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from rootfiles import MAP, collisions, read_job, write
 from pullback.ensembles.store import EnsembleReader
 from pullback.problems.read import read
 from pullback.readers.base import OutsideFile, ReadError
+from pullback.readers.jets import X_FIELD, Y_FIELD
 from pullback.readers.root import RootFiles
 from pullback.readers.root_contents import describe, propose
 
@@ -26,7 +28,9 @@ def branches():
 
 def load(path):
     with EnsembleReader(path) as reader:
-        return {name: reader.read(name) for name in reader.columns} | {"attributes": reader.attributes}
+        return {name: reader.pairs().read(name) for name in reader.columns if name != "fake"} | {
+            "attributes": reader.attributes
+        }
 
 
 def events(folder, branches, kind="TTree", **more):
@@ -201,18 +205,21 @@ def test_a_collision_may_have_the_number_9999(tmp_path, branches, plain):
     assert len(events(tmp_path, {**branches, "n": number}, event="n")["y"]) == len(plain["y"])
 
 
+PROBLEM = SimpleNamespace(x=X_FIELD, y=Y_FIELD)
+
+
 def test_warnings_are_those_of_the_check(tmp_path, branches):
     """They are complete when a small file's first block is given, and more may be left out than a study allows."""
     heavy = {**branches, "genWeight": np.where(np.arange(60) == 0, 1e9, 1.0)}
     spec = RootFiles.model_validate({**MAP, "files": {}})
-    with spec.open(None, OutsideFile(write(tmp_path / "a.root", heavy))) as found:
+    with spec.open(PROBLEM, OutsideFile(write(tmp_path / "a.root", heavy))) as found:
         next(iter(found.blocks))
         assert [text.partition(", ")[0].rpartition(": ")[2] for text in found.warnings] == [
             "the largest weight in 'genWeight'"
         ]
     bad = write(tmp_path / "b.root", changed(branches, "Jet_eta", lambda i, row: [-999.0, *row[1:]] if row else row))
     spec = RootFiles.model_validate({**MAP, "files": {}, "invalid": "drop"})
-    with pytest.raises(ReadError, match="events are not valid"), spec.open(None, OutsideFile(bad)) as found:
+    with pytest.raises(ReadError, match="events are not valid"), spec.open(PROBLEM, OutsideFile(bad)) as found:
         next(iter(found.blocks))
 
 

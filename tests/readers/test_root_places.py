@@ -20,7 +20,7 @@ from pullback.readers.root_contents import describe, propose
 
 def load(path):
     with EnsembleReader(path) as reader:
-        return {name: reader.read(name) for name in reader.columns}
+        return {name: reader.pairs().read(name) for name in reader.columns if name != "fake"}
 
 
 @pytest.fixture(scope="module")
@@ -149,10 +149,11 @@ def test_a_file_suggests_how_it_is_read(tmp_path, branches):
         source = write(tmp_path / f"{number}.root", changed)
         block = propose(describe(source))
         assert block["files"] == {"test": [str(source)]}
-        assert (block["match"], block["weight"]) == ("Jet_genJetIdx", "genWeight")
-        assert {name: block["x"][name] for name in MAP["x"]} == MAP["x"]
-        assert block["y"].get("units", {}) == units
-        RootFiles.model_validate(block)
+        assert ("preset" in block) == (not units)
+        full = RootFiles.model_validate(block)
+        assert (full.match, full.weight) == ("Jet_genJetIdx", "genWeight")
+        assert full.x.columns == MAP["x"]
+        assert full.y.units == units
         read(read_job({**block, "files": {}}), [source], [], tmp_path / f"{number}.h5")
         if number:
             np.testing.assert_allclose(
@@ -169,7 +170,7 @@ def test_an_inspection_has_a_line_for_each_column(tmp_path, branches):
     assert found.read == propose(describe(source))
     assert len(found.plots["GenJet_mass"]) == ak.sum(ak.num(branches["GenJet_mass"]))
     signed = RootFiles.inspect(write(tmp_path / "c.root", {**branches, "genWeight": -branches["genWeight"]}))
-    assert "weight" not in signed.read
+    assert signed.read.keys() == {"kind", "files", "tree", "y", "x", "match"}
     assert ("  genWeight", "is not in the block") in [(name, text[:19]) for name, text in signed.lines]
     nothing = RootFiles.inspect(write(tmp_path / "b.root", {"genWeight": branches["genWeight"]}))
     assert nothing.read is None
@@ -200,3 +201,19 @@ def test_a_damaged_file_has_no_contents(tmp_path):
     (tmp_path / "a.root").write_bytes(b"PK" + bytes(100))
     with pytest.raises(ReadError, match=r"a\.root: not a ROOT file"):
         describe(tmp_path / "a.root")
+
+
+def test_presets_are_branch_maps(tmp_path, branches):
+    """Keys beside a preset replace its own; data have no truth and no weights."""
+    source = write(tmp_path / "a.root", branches)
+    read(read_job(MAP), [source], [], tmp_path / "plain.h5")
+    read(read_job({"kind": "root", "preset": "nanoaod", "y_pt_min": 15.0}), [source], [], tmp_path / "preset.h5")
+    with EnsembleReader(tmp_path / "plain.h5") as plain, EnsembleReader(tmp_path / "preset.h5") as preset:
+        assert preset.digest == plain.digest
+    data = RootFiles(kind="root", files={}, preset="nanoaod-data", y_pt_min=15.0)
+    assert not data.has_truth
+    assert data.weight is None
+    jets = {name: values for name, values in branches.items() if name in MAP["y"].values()}
+    found = RootFiles.inspect(write(tmp_path / "data.root", jets))
+    assert found.read == {"kind": "root", "files": {"test": [str(tmp_path / "data.root")]}, "preset": "nanoaod-data"}
+    assert len(found.plots) == 4

@@ -15,7 +15,7 @@ from rootfiles import MAP, collisions, read_job, write
 from pullback.ensembles.store import EnsembleReader
 from pullback.problems.read import read
 from pullback.readers.base import ReadError
-from pullback.readers.table import RootTable
+from pullback.readers.root_table import RootTable
 
 CASES = Path(os.environ.get("PULLBACK_DATA", Path(__file__).parents[2] / "../shared/data")).parent / "cases/root"
 needs_cases = pytest.mark.skipif(not CASES.exists(), reason="no files in ../shared/cases/root")
@@ -23,7 +23,9 @@ needs_cases = pytest.mark.skipif(not CASES.exists(), reason="no files in ../shar
 
 def load(path):
     with EnsembleReader(path) as reader:
-        return {name: reader.read(name) for name in reader.columns} | {"attributes": reader.attributes}
+        return {name: reader.pairs().read(name) for name in reader.columns if name != "fake"} | {
+            "attributes": reader.attributes
+        }
 
 
 @pytest.fixture(scope="module")
@@ -132,9 +134,10 @@ def test_collisions_without_a_weight(tmp_path, branches, plain, value, what):
     assert f"branch 'genWeight' is {what} in entry {entry} (1 of 60 entries" in str(caught.value)
     read(read_job({**MAP, "invalid": "drop"}), [source], [], tmp_path / "a.h5")
     found, kept = load(tmp_path / "a.h5"), plain["source_entry"] != entry
+    lost = int(ak.sum(branches["Jet_pt"][entry] >= 15))  # pairs and fakes
     np.testing.assert_array_equal(found["y"], plain["y"][kept])
     np.testing.assert_array_equal(found["weight"], plain["weight"][kept])
-    assert json.loads(found["attributes"]["left_out"]) == {f"'genWeight' is {what}": int((~kept).sum())}
+    assert json.loads(found["attributes"]["left_out"]) == {f"'genWeight' is {what}": lost}
 
 
 def whole_weights(branches):
@@ -310,6 +313,12 @@ def test_the_reported_files(tmp_path, ending):
         if n == 153:
             means = found["y"][:, 0].mean(), found["x"][:, 0].mean(), found["x"][:, 3].mean()
             np.testing.assert_allclose(means, (71.184, 71.507, 10.726), rtol=1e-4)
+    for split in ("train", "test"):
+        read(read_job(mapping, split=split), [CASES / f"weights_negative{ending}"], [], tmp_path / "a.h5")
+        found = load(tmp_path / "a.h5")
+        (tmp_path / "a.h5").unlink()
+        assert len(found["y"]) == 153
+        assert (np.unique(found["weight"][found["weight"] < 0]).size, found["weight"].sum() > 0) == (1, True)
     for name in ("eta_placeholder", "mass_in_mev", "all_in_mev", "degrees", "weights_zero", "match_all_zero"):
         with pytest.raises(ReadError, match=name):
             read(read_job(mapping), [CASES / f"{name}{ending}"], [], tmp_path / "a.h5")

@@ -129,7 +129,7 @@ def _packages(plan: Plan) -> Iterator[Finding]:
         for own in spec.spec.requires(spec.simulator):
             need(own.extra, own.purpose, **{own.module: own.name})
         for reader in filter(None, (plan.reader(problem, family) for family in spec.families)):
-            for own in reader.requires:
+            for own in reader.packages:
                 need(own.extra, own.purpose, **{own.module: own.name})
         if "collide" in sources:
             need("collider", "collisions", pythia8mc="pythia8mc", fastjet="fastjet", vector="vector")

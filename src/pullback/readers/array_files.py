@@ -42,6 +42,8 @@ _DEFLATE = 1100
 """No compression of HDF5 makes values smaller than by this factor."""
 LISTED = 12
 """Names in a message."""
+_SKIP = 2**22
+"""Bytes of a .npz member that are read at once to come to a row."""
 _GROUPS = 50
 """Groups of an HDF5 file that are looked at."""
 
@@ -215,17 +217,36 @@ def _npy(stack: ExitStack, path: Path) -> Iterator[Variable]:
 
 
 class _Member:
-    """An array of a .npz file, which is read whole when the first values are asked for."""
+    """An array of a .npz file. Rows are read one after the other; what is asked for again is read from the start."""
 
-    def __init__(self, archive: zipfile.ZipFile, name: str):
-        self.archive, self.name = archive, name
-        self.values: np.ndarray | None = None
+    def __init__(self, archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: np.dtype, by_rows: bool):
+        self.archive, self.name, self.shape, self.dtype, self.by_rows = archive, name, shape, dtype, by_rows
+        self._file: IO[bytes] | None = None
+        self._next = 0  # the row that the open file stands at
+        self._whole: np.ndarray | None = None
 
     def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
-        if self.values is None:
-            with self.archive.open(self.name) as file:
-                self.values = np.lib.format.read_array(file, allow_pickle=False)
-        return self.values[index]
+        if not (self.by_rows and index and isinstance(index[0], slice)):
+            if self._whole is None:
+                with self.archive.open(self.name) as file:
+                    self._whole = np.lib.format.read_array(file, allow_pickle=False)
+            return self._whole[index]
+        start, stop, step = index[0].indices(self.shape[0])
+        return self._rows(start, stop)[(slice(None, None, step), *index[1:])]
+
+    def _rows(self, start: int, stop: int) -> np.ndarray:
+        size = self.dtype.itemsize * math.prod(self.shape[1:])
+        if self._file is None or self._next > start:
+            self._file = self.archive.open(self.name)
+            _header(self._file)
+            self._next = 0
+        while self._next < start:
+            skipped = min(start - self._next, max(1, _SKIP // max(size, 1)))
+            self._file.read(skipped * size)
+            self._next += skipped
+        content = self._file.read((stop - start) * size)
+        self._next = stop
+        return np.frombuffer(content, self.dtype).reshape(stop - start, *self.shape[1:]).copy()
 
 
 def _npz(stack: ExitStack, path: Path) -> Iterator[Variable]:
@@ -234,18 +255,26 @@ def _npz(stack: ExitStack, path: Path) -> Iterator[Variable]:
         if not member.filename.endswith(".npy"):
             continue
         with archive.open(member) as file:
-            shape, dtype = _header(file)
+            shape, dtype, is_fortran = _full_header(file)
             # What the header promises is there, before memory is taken for it.
             if not dtype.hasobject and file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
                 raise ValueError(f"{member.filename} has {member.file_size} bytes, and its header says {shape} {dtype}")
         name = member.filename.removesuffix(".npy")
-        yield Variable(path, name, shape, dtype, _Member(archive, member.filename), (None,) * len(shape))
+        by_rows = bool(shape) and not dtype.hasobject and not is_fortran
+        values = _Member(archive, member.filename, shape, dtype, by_rows)
+        yield Variable(path, name, shape, dtype, values, (None,) * len(shape))
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    read = np.lib.format.read_array_header_1_0 if np.lib.format.read_magic(file)[0] == 1 else _long_header
-    shape, _, dtype = read(file)
+    shape, dtype, _ = _full_header(file)
     return shape, dtype
+
+
+def _full_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, bool]:
+    """Shape, dtype, and whether the first axis runs fastest."""
+    read = np.lib.format.read_array_header_1_0 if np.lib.format.read_magic(file)[0] == 1 else _long_header
+    shape, is_fortran, dtype = read(file)
+    return shape, dtype, is_fortran
 
 
 def _long_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:

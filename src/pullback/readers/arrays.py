@@ -109,7 +109,7 @@ class ArrayFiles(PairFiles):
         if not np.isfinite(part).all():
             entry = first + int(np.argmin(np.isfinite(part)))
             raise ReadError(f"{file.path}: '{self.weight}' of event {entry} is not finite: repair it")
-        weights = Weights(file.path, self.weight, file.split, ("events", "events"))
+        weights = Weights(file.path, self.weight, ("events", "events"))
         weights.add(part, np.arange(first, last), np.ones(len(part), bool))
         return found, weights.check()
 

@@ -7,8 +7,6 @@ import numpy as np
 from pullback.core.particles import effective_size
 from pullback.readers.base import ReadError
 
-JUDGED = ("test", "reference")
-"""Splits whose events are compared as distributions."""
 LARGEST = 1000.0
 """In units of the median; a larger weight is warned of."""
 
@@ -18,29 +16,17 @@ class Weights:
 
     Args:
         path, name: the file and its branch or variable.
-        split: that the file is of.
         of: what has a weight, and which of them count, for messages.
     """
 
-    def __init__(self, path: Path, name: str, split: str, of: tuple[str, str] = ("collisions", "collisions with jets")):
-        self.path, self.name, self.split, (self.of, self.of_used) = path, name, split, of
+    def __init__(self, path: Path, name: str, of: tuple[str, str] = ("collisions", "collisions with jets")):
+        self.path, self.name, (self.of, self.of_used) = path, name, of
         self._entry: list[np.ndarray] = []
         self._weight: list[np.ndarray] = []
         self._used: list[np.ndarray] = []
 
     def add(self, weight: np.ndarray, entry: np.ndarray, used: np.ndarray) -> None:
-        """Weights (collision,) float64, the entries that they are of, and which have events.
-
-        Raises:
-            ReadError: negative ones, in a split that is compared.
-        """
-        if self.split in JUDGED and (negative := (weight < 0) & used).any():
-            raise ReadError(
-                f"{self.path}: {int(negative.sum())} of {int(used.sum())} weights in '{self.name}' are negative, the "
-                f"first in entry {int(entry[np.argmax(negative)])}. Training takes them, evaluation does not, as "
-                "distances between distributions need probabilities: resample the files of the split "
-                f"'{self.split}' to positive weights, or leave `weight` out"
-            )
+        """Weights (collision,) float64, of either sign, the entries that they are of, and which have events."""
         self._weight.append(weight)
         self._entry.append(entry)
         self._used.append(used)

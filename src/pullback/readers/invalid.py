@@ -15,6 +15,19 @@ NETCDF_FILL = 9.969209968386869e36
 """What netCDF fills values with that were never written."""
 
 
+def is_listed(values: np.ndarray, listed: list[float]) -> np.ndarray:
+    """Where a value is one of some numbers (value,)."""
+    found = np.zeros(len(values), bool)
+    if len(values):
+        low, high = values.min(), values.max()
+        if low != low:  # NaN
+            low, high = np.fmin.reduce(values), np.fmax.reduce(values)
+        for number in listed:
+            if low <= number <= high:
+                found |= values == number
+    return found
+
+
 def placeholders(values: np.ndarray, listed: list[float]) -> np.ndarray:
     """Where a column holds a number that stands for a missing value (value,).
 
@@ -24,7 +37,7 @@ def placeholders(values: np.ndarray, listed: list[float]) -> np.ndarray:
         values: one quantity (value,).
         listed: the numbers (`ReaderSpec.placeholders`).
     """
-    found = np.isin(values, listed)
+    found = is_listed(values, listed)
     if not found.any():
         return found
     others = values[~found & np.isfinite(values)]
@@ -41,12 +54,15 @@ def invalid_events(values: np.ndarray, listed: list[float], is_vector: bool) -> 
     Each feature of a vector (event, feature) has a range of its own; in an array a placeholder is far larger than all
     other values.
     """
-    wrong = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
     missing = np.zeros(len(values), bool)
     if is_vector:
-        for column in values.T:
+        wrong = np.zeros(len(values), bool)
+        for column in values.T if len(values) else ():
+            if not (np.isfinite(column.min()) and np.isfinite(column.max())):
+                wrong |= ~np.isfinite(column)
             missing |= placeholders(column, listed)
     else:
+        wrong = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
         found = np.isin(values, [*listed, NETCDF_FILL])
         if found.any():
             others = np.abs(values[~found & np.isfinite(values)])

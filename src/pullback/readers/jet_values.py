@@ -42,9 +42,15 @@ def not_a_jets(quantity: str, values: np.ndarray) -> np.ndarray:
 
 
 def out_of_range(features: np.ndarray) -> dict[str, np.ndarray]:
-    """Quantity -> where no jet (jet, 4), in GeV and radians, has such a one (jet,)."""
+    """Quantity -> where no jet (jet, 4), in GeV and radians, has such a one (jet,); nothing where all have."""
     pt, eta, phi, mass = features.T
+    if not len(pt):
+        return {}
     with np.errstate(invalid="ignore", over="ignore"):
+        rise, turn = max(-eta.min(), eta.max()), max(-phi.min(), phi.max())
+        most = max(pt.max() * np.cosh(min(rise, ETA_MAX)), mass.max())
+        if rise <= ETA_MAX and turn <= ANGLE_MAX and most <= MOMENTUM_MAX and min(pt.min(), mass.min()) >= 0:
+            return {}
         momentum = pt * np.cosh(np.clip(eta, -ETA_MAX, ETA_MAX))
         return {
             "pt": (pt < 0) | (pt > MOMENTUM_MAX),

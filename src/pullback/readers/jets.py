@@ -2,10 +2,10 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from pullback.core.angles import wrap
 from pullback.core.pairing import all_pairs, distance, pair_one_to_one
 from pullback.ensembles.fields import Field
 
@@ -42,20 +42,21 @@ class Jets:
     features: np.ndarray
     counts: np.ndarray
 
-    @property
+    @cached_property
     def entry(self) -> np.ndarray:
         """Collision of each jet within the chunk (jet,)."""
         return np.repeat(np.arange(len(self.counts)), self.counts)
 
-    @property
+    @cached_property
     def start(self) -> np.ndarray:
         """First jet of each collision (collision,)."""
         return np.cumsum(self.counts) - self.counts
 
 
-def separation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Delta R of jets a and b (pair, 4) in pseudorapidity and azimuth: of jets without a mass, too."""
-    return np.hypot(a[:, 1] - b[:, 1], wrap(a[:, 2] - b[:, 2]))
+def separation(reco: Jets, truth: Jets, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Delta R of the pairs (a, b) of rows (pair,) in pseudorapidity and azimuth: of jets without a mass, too."""
+    turn = np.abs(reco.features[a, 2] - truth.features[b, 2])
+    return np.hypot(reco.features[a, 1] - truth.features[b, 1], np.minimum(turn, 2 * np.pi - turn))
 
 
 def match(
@@ -81,17 +82,19 @@ def match(
     if index is None:
         a, b = all_pairs(reco.counts, truth.counts)
     else:
-        a = np.flatnonzero((index >= 0) & (index < truth.counts[reco.entry]))
+        a = np.flatnonzero(index >= 0)
+        tally["named by the match branch"] += len(a)
+        there = index[a] < truth.counts[reco.entry[a]]
+        tally["of these beyond the truth list"] += int((~there).sum())
+        a = a[there]
         b = truth.start[reco.entry[a]] + index[a]
-        tally["named by the match branch"] += int((index >= 0).sum())
-        tally["of these beyond the truth list"] += int((index >= truth.counts[reco.entry]).sum())
     selected = (reco.features[a, 0] >= y_pt_min) & (truth.features[b, 0] >= x_pt_min)
     a, b = a[selected], b[selected]
     if index is not None:
         tally["selected pairs by the match branch"] += len(a)
-        tally["of these further apart than match_radius"] += int(
-            (separation(reco.features[a], truth.features[b]) > radius).sum()
-        )
+        tally["of these further apart than match_radius"] += int((separation(reco, truth, a, b) > radius).sum())
+        if np.bincount(b, minlength=1).max() <= 1:
+            return a, b  # no two name one truth jet
     distances = distance(reco.features[a], truth.features[b])
     if index is None:
         near = distances < radius

@@ -1,8 +1,9 @@
 """ROOT files (TTree and RNTuple), read as matched jets through a branch map.
 
 A file holds, for each collision, a list of reconstructed jets and (but for observed data) one of truth jets. Each
-matched pair is an event: x the truth jet, y the reconstructed one. Of observed data every selected reconstructed jet
-is an event.
+matched pair is an event: x the truth jet, y the reconstructed one. A selected reconstructed jet without a selected
+truth jet is a fake, an event without x; a selected truth jet without a reconstructed one is a miss. Of observed data
+every selected reconstructed jet is an event.
 """
 
 import json
@@ -18,8 +19,10 @@ from pydantic import Field, model_validator
 from pullback.ensembles.generated import GENERATED
 from pullback.readers import root_contents
 from pullback.readers.base import Ensembles, Events, Inspection, OutsideFile, ReadError, short
-from pullback.readers.root_jets import JetSelection, SelectedJets
-from pullback.readers.table import RootTable, open_root
+from pullback.readers.jet_selection import JetSelection
+from pullback.readers.presets import PRESETS, Preset
+from pullback.readers.root_jets import SelectedJets
+from pullback.readers.root_table import RootTable, open_root
 from pullback.study.base import canonical, job_digest
 from pullback.study.kinds import Message, Package
 
@@ -41,11 +44,24 @@ class RootFiles(JetSelection):
     suffixes: ClassVar[tuple[str, ...]] = (".root",)
 
     kind: Literal["root"]
+    preset: Preset | None = Field(
+        default=None,
+        description="nanoaod: the branches Jet_*, GenJet_*, Jet_genJetIdx and genWeight of simulated NanoAOD; "
+        "nanoaod-data: Jet_* of data. Keys beside it replace its own",
+    )
     tree: str = Field(
         default="Events",
         description="the TTree or RNTuple: Events, /folder/Events, Events;1 of several with the name; also behind the "
         "name of a file, file.root:Events",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_preset(cls, value: Any) -> Any:
+        """The keys of the preset, where others are not given."""
+        if not isinstance(value, dict) or value.get("preset") not in PRESETS:
+            return value
+        return {**PRESETS[value["preset"]], **value}
 
     @model_validator(mode="before")
     @classmethod
@@ -94,11 +110,11 @@ class RootFiles(JetSelection):
             found |= {name: made[name] for name in GENERATED if name in made}
             first, last = file.span(table.entries)
             part = f", of them {first} to {last}" if (first, last) != (0, table.entries) else ""
-            selection = SelectedJets(self, file, table)
+            selection = SelectedJets(self, problem, file, table)
             units = "".join(f", {each}" for each in selection.converted)
             summary = f"{table.format} '{self.tree}', {table.entries} entries{part}{units}"
             blocks, ensembles = selection.blocks(first, last), _ensembles(made)
-            yield Events(blocks, summary, found, selection.left_out, selection.warnings, ensembles)
+            yield Events(blocks, summary, found, selection.lost.events, selection.warnings, ensembles)
 
     @classmethod
     def inspect(cls, path: Path) -> Inspection:

@@ -17,7 +17,8 @@ from pullback.readers.jet_values import (
     angle_unit,
     momentum_unit,
 )
-from pullback.readers.table import RootTable, open_root
+from pullback.readers.presets import PRESETS, preset_of
+from pullback.readers.root_table import RootTable, open_root
 from pullback.readers.units import factor
 from pullback.study.reader_spec import PLACEHOLDERS
 
@@ -47,7 +48,7 @@ def inspect(path: Path) -> Inspection:
         lines += [
             (
                 f"  {column['name']}",
-                "is not in the block: test events need weights that are not negative, and not all zero",
+                "is not in the block: weights are not all zero or negative",
             )
             for column in tree["columns"]
             if column["name"] in WEIGHTS and not _can_weigh(column)
@@ -69,6 +70,8 @@ def _say(column: dict[str, Any]) -> str:
 def _plots(path: Path, read: dict[str, Any]) -> dict[str, np.ndarray]:
     """The values of the branches that a block names, in the first entries."""
     plots = {}
+    preset = PRESETS[read["preset"]] if "preset" in read else {}
+    read = {**preset, **read}
     with RootTable(path, read["tree"]) as table:
         for name in (
             name for of in ("y", "x") for key, name in read.get(of, {}).items() if key not in ("units", "count")
@@ -155,14 +158,15 @@ def propose(contents: dict[str, Any]) -> dict[str, Any] | None:
         weights = [name for name in WEIGHTS if name in columns and _can_weigh(columns[name])]
         if weights:
             read["weight"] = weights[0] + ("[0]" if columns[weights[0]]["lists"] else "")
-        return read
+        preset = preset_of(read)
+        return {"kind": "root", "files": read["files"], "preset": preset} if preset else read
     return None
 
 
 def _can_weigh(column: dict[str, Any]) -> bool:
-    """Whether events can be judged with these weights."""
-    low, high = column["range"] or (0.0, 0.0)
-    return low >= 0 < high
+    """Whether these weights can have a positive sum."""
+    _, high = column["range"] or (0.0, 0.0)
+    return bool(high > 0)
 
 
 def _jets(names: set[str]) -> dict[str, dict[str, str]]:

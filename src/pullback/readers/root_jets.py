@@ -3,19 +3,21 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
+from pullback.ensembles.acceptance import Missed
 from pullback.readers.base import Block, OutsideFile, ReadError
-from pullback.readers.branches import Branches, JetColumns, Wrong
 from pullback.readers.event_weights import Weights
-from pullback.readers.invalid import placeholders, refuse_too_many
+from pullback.readers.invalid import is_listed, placeholders, refuse_too_many
+from pullback.readers.jet_acceptance import UNKNOWN, unmatched
+from pullback.readers.jet_columns import JetColumns, ReadJets
+from pullback.readers.jet_selection import JetSelection
 from pullback.readers.jet_values import NONE
-from pullback.readers.jets import Jets, match
-from pullback.readers.table import RootTable
-from pullback.study.reader_spec import ReaderSpec
+from pullback.readers.jets import match
+from pullback.readers.left_out import LeftOut
+from pullback.readers.root_table import RootTable
 
 log = logging.getLogger("pullback")
 
@@ -28,102 +30,35 @@ USUAL_UNKNOWN = 0.05
 """Fraction of indices of `match` beyond the list of truth jets that is not warned of: NanoAOD stores hard ones only."""
 
 
-class JetSelection(ReaderSpec):
-    """Which branches hold jets, and how they are selected and matched."""
-
-    records: ClassVar[str] = "jets"
-    truth: ClassVar[str] = "x"
-
-    y: Branches = Field(description="reconstructed jets")
-    x: Branches | None = Field(default=None, description="truth jets; left out for an observed family")
-    match: str | None = Field(
-        default=None,
-        description="branch with the index of each reconstructed jet's truth jet (-1: none); without it the "
-        "nearest in Delta R below match_radius, one to one",
-    )
-    match_radius: float = Field(
-        default=0.4, gt=0, description="largest Delta R of a reconstructed jet and its truth jet"
-    )
-    far_matches: float = Field(
-        default=0.2,
-        ge=0,
-        le=1,
-        description="most pairs of `match` that are further apart than match_radius, as a fraction of the selected "
-        "ones; fewer are warned of",
-    )
-    unknown_matches: float = Field(
-        default=0.2,
-        ge=0,
-        le=1,
-        description="most indices of `match` beyond the list of truth jets, as a fraction; their jets are unmatched. A "
-        "few are normal in NanoAOD (3 % in CMS Open Data ttbar), which stores truth jets above 10 GeV only",
-    )
-    event: str | None = Field(
-        default=None,
-        description="branch with a number of each collision, unique in the split, that its events are known by; "
-        "without it they are known by file and entry",
-    )
-    weight: str | None = Field(
-        default=None, description="branch with the event weight; LHEPdfWeight[3] is one of a vector, from 0 on"
-    )
-    y_pt_min: float = Field(
-        default=5.0, ge=5, description="GeV, selection on reconstructed jets: that of the problem, `reco_pt_min`"
-    )
-    x_pt_min: float = Field(
-        default=30.0,
-        ge=0,
-        description="GeV, selection on truth jets; the likelihood of the built-in detector needs at least 20",
-    )
-
-    @property
-    def has_truth(self) -> bool:
-        """Whether truth jets are mapped."""
-        return self.x is not None
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """File and entry of a jet, unless collisions are numbered; the event weight."""
-        place = {} if self.event else {"source_entry": "int64", "source_index": "int32"}
-        return {**place, "weight": "float64"} if self.weight else place
-
-    def branches(self, with_truth: bool) -> list[str]:
-        """The branches that are read; without truth, those of observations only."""
-        truth = [*(self.x.named if self.x else ()), self.match] if with_truth else []
-        return [*self.y.named, *filter(None, (*truth, self.weight, self.event))]
-
-
 class SelectedJets:
     """The selected and matched jets of one table.
 
     Attributes:
-        left_out: events that are not in the blocks, by reason.
+        lost: values that are none; its ``events`` are not in the blocks.
         warnings: what may be wrong. Both are complete when the last block was given.
     """
 
-    def __init__(self, spec: JetSelection, file: OutsideFile, table: RootTable):
+    def __init__(self, spec: JetSelection, problem: Any, file: OutsideFile, table: RootTable):
         self.spec, self.file, self.table = spec, file, table
         self.tally: Counter[str] = Counter()
-        self.left_out: Counter[str] = Counter()
-        self.first: dict[tuple[str, str, str], int] = {}
-        self.weights = Weights(file.path, spec.weight, file.split) if spec.weight else None
+        self.lost = LeftOut(file.path, spec, table.what)
+        self.weights = Weights(file.path, spec.weight) if spec.weight else None
         self.warnings: list[str] = []
         self.numbers: list[np.ndarray] = []
-        self.reco = JetColumns(table, spec.y, spec.placeholders, self.warnings)
+        self.reco = JetColumns(table, spec.y, spec.placeholders, self.warnings, problem.y)
         self.truth = None
         if spec.x and file.has_truth:
-            self.truth = JetColumns(table, spec.x, spec.placeholders, self.warnings)
+            self.truth = JetColumns(table, spec.x, spec.placeholders, self.warnings, problem.x)
 
     @property
     def converted(self) -> list[str]:
         """The branches that are not in GeV and radians, with their units."""
         maps = [self.reco, *([self.truth] if self.truth else [])]
-        return [
-            f"'{each.columns[of]}' in {unit}" for each in maps for of, unit in each.units.items() if of in each.columns
-        ]
+        return [f"'{each.named[of]}' in {unit}" for each in maps for of, unit in each.units.items() if of in each.named]
 
     def blocks(self, first: int, last: int) -> Iterator[Block]:
         """The events of some entries, and the checks of them all."""
-        for start, stop in self.table.chunks(first, last):
+        for start, stop in self.table.parts(self.spec.branches(self.truth is not None), first, last, self.spec.chunk):
             block = self._block(start, stop)
             if stop == last:
                 # Before the last block is given: who reads one block alone has then seen the checks of a small file.
@@ -132,102 +67,155 @@ class SelectedJets:
                 yield block
 
     def _block(self, start: int, stop: int) -> Block | None:
-        """The events of some entries; None where no jet is left."""
-        spec, table = self.spec, self.table
-        reco, keep = self._jets(self.reco, spec.y_pt_min, start, stop)
+        """The events of some entries and the truth jets that were missed there; None where there are neither."""
+        spec = self.spec
+        keep = self._selected(start, stop)
+        reco, present = self._jets(self.reco, spec.y_pt_min, keep, start, stop)
+        keep &= present
         self.tally["entries"] += stop - start
-        self.tally["reconstructed jets"] += int((reco.features[:, 0] > 0).sum())
+        self.tally["reconstructed jets"] += int((reco.jets.features[:, 0] > 0).sum())
         if self.truth:
-            truth, has_truth = self._jets(self.truth, spec.x_pt_min, start, stop)
-            self.tally["truth jets"] += int((truth.features[:, 0] > 0).sum())
-            index = self._match_index(spec.match, reco, keep, start, stop) if spec.match else None
-            cuts = {"radius": spec.match_radius, "y_pt_min": spec.y_pt_min, "x_pt_min": spec.x_pt_min}
-            keep &= has_truth
-            rows, partners = match(reco, truth, index, tally=self.tally, **cuts)
+            truth, present = self._jets(self.truth, spec.x_pt_min, keep, start, stop)
+            keep &= present
+            index = None
+            if spec.match:
+                index, keep = self._match_index(spec.match, reco, keep, start, stop)
+            self.tally["truth jets"] += int((truth.jets.features[:, 0] > 0).sum())
+            rows, partners, missed = self._matched(reco, truth, index, keep)
         else:
-            rows = np.flatnonzero(reco.features[:, 0] >= spec.y_pt_min)
-            partners = rows
+            rows = np.flatnonzero(reco.jets.features[:, 0] >= spec.y_pt_min)
+            partners, missed = rows, np.zeros(0, int)
+        entry, entry_missed = reco.jets.entry[rows], truth.jets.entry[missed] if self.truth else missed
+        events = np.bincount(entry, minlength=stop - start)
         numbers: dict[str, np.ndarray] = {}
-        events = np.bincount(reco.entry[rows], minlength=stop - start)
-        for name in filter(None, (spec.weight, spec.event)):
-            numbers[name], valid = self._numbers(name, start, stop, events)
-            keep &= valid
-        rows, partners = rows[keep[reco.entry[rows]]], partners[keep[reco.entry[rows]]]
-        self.tally["events"] += len(rows)
-        if not len(rows):
+        for name in filter(None, (*spec.all_weights.values(), spec.event)):
+            if name not in numbers:
+                numbers[name], valid = self._numbers(name, start, stop, events, keep)
+                keep = keep & valid
+        if not keep.all():
+            left, left_missed = keep[entry], keep[entry_missed]
+            rows, partners, entry = rows[left], partners[left], entry[left]
+            missed, entry_missed = missed[left_missed], entry_missed[left_missed]
+        fake = partners < 0
+        self.tally["pairs" if self.truth else "events"] += int((~fake).sum())
+        if self.truth:
+            self.tally["fakes"] += int(fake.sum())
+            self.tally["misses"] += len(missed)
+        used = np.zeros(stop - start, bool)
+        used[entry] = used[entry_missed] = True
+        if not used.any():
             return None
-        entry = reco.entry[rows]
-        jet = rows - reco.start[entry]
-        bits = NUMBERED_JET_BITS if spec.event else JET_BITS
-        if (most := int(jet.max())) >= 1 << bits:
+        group, places = self._places(numbers, keep, used, entry, rows - reco.jets.start[entry], start)
+        if self.weights:
+            self.weights.add(
+                numbers[self.weights.name].astype(np.float64)[keep], np.arange(start, stop)[keep], used[keep]
+            )
+        for name, text in spec.all_weights.items():
+            places[name] = numbers[text].astype(np.float64)[entry]
+        event_id = places.pop("event_id")
+        y = _features(reco, rows, self.reco.order)
+        if not self.truth:
+            return Block(y, None, event_id, group[entry], places)
+        x = np.full((len(rows), len(self.truth.order)), np.nan, np.float32)
+        x[~fake] = _features(truth, partners[~fake], self.truth.order)
+        weight = numbers[spec.weight].astype(np.float64)[entry_missed] if spec.weight else np.ones(len(missed))
+        lost = Missed(_features(truth, missed, self.truth.order), weight, group[entry_missed])
+        return Block(y, x, event_id, group[entry], places, fake, lost)
+
+    def _selected(self, start: int, stop: int) -> np.ndarray:
+        """Which entries are selected (entry,)."""
+        text, n = self.spec.selection, stop - start
+        if text is None:
+            return np.ones(n, bool)
+        column = self.table.numbers(text, start, stop)
+        if column.values.dtype.kind != "b":
             raise ReadError(
-                f"{table.path}: {most + 1} jets in entry {start + int(entry[np.argmax(jet)])}, wanted at most "
+                f"{self.table.path}: `selection: {text}` gives {column.values.dtype}, wanted a truth value for each "
+                "entry: compare it"
+            )
+        chosen = column.values & ~column.missing
+        wrong = {(text, "missing (None)"): column.missing}
+        self.lost.add(wrong, "entries", np.arange(start, stop), np.ones(n, int))
+        self.tally["entries selected"] += int(chosen.sum())
+        return chosen
+
+    def _matched(
+        self, reco: ReadJets, truth: ReadJets, index: np.ndarray | None, keep: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The selected reconstructed jets of the entries that are kept, with their partners, and the missed truth jets.
+
+        Returns:
+            Rows of reconstructed jets (event,), of their truth jets (event,), -1 for fakes, and of truth jets without a
+            reconstructed one (miss,).
+        """
+        spec = self.spec
+        cuts = {"radius": spec.match_radius, "y_pt_min": spec.y_pt_min, "x_pt_min": spec.x_pt_min}
+        masked = None if index is None else np.where(reco.jets.features[:, 0] > 0, np.maximum(index, -1), -1)
+        rows, partners = match(reco.jets, truth.jets, masked, tally=self.tally, **cuts)
+        lost = [each.lost & ~(each.pt < cut) for each, cut in ((reco, spec.y_pt_min), (truth, spec.x_pt_min))]
+        selected = [each.jets.features[:, 0] >= cut for each, cut in ((reco, spec.y_pt_min), (truth, spec.x_pt_min))]
+        found = unmatched(reco.jets, truth.jets, index, (rows, partners), selected, lost)
+        if found.unknown:
+            self.tally["jets whose partner has no valid value"] += found.unknown
+        of = np.full(len(reco.pt), -2)
+        of[rows], of[found.reco] = partners, -1
+        every = np.flatnonzero((of > -2) & keep[reco.jets.entry])
+        return every, of[every], found.truth[keep[truth.jets.entry[found.truth]]]
+
+    def _places(
+        self,
+        numbers: dict[str, np.ndarray],
+        keep: np.ndarray,
+        used: np.ndarray,
+        entry: np.ndarray,
+        jet: np.ndarray,
+        start: int,
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The collision of each entry (entry,), and of each event its ``event_id`` and where it stood."""
+        spec = self.spec
+        bits = NUMBERED_JET_BITS if spec.event else JET_BITS
+        if (most := int(jet.max(initial=0))) >= 1 << bits:
+            raise ReadError(
+                f"{self.table.path}: {most + 1} jets in entry {start + int(entry[np.argmax(jet)])}, wanted at most "
                 f"{1 << bits}; raise `y_pt_min`"
             )
-        columns: dict[str, np.ndarray] = {}
+        entries = np.arange(start, start + len(keep), dtype=np.int64)
         if spec.event:
-            group = self._collisions(spec.event, numbers[spec.event], keep)[entry]
-            self.numbers.append(np.stack([group, entry + start])[:, np.unique(entry, return_index=True)[1]])
-        else:
-            group = (entry + start).astype(np.int64) | (np.int64(self.file.number) << ENTRY_BITS)
-            columns = {"source_entry": (entry + start).astype(np.int64), "source_index": jet.astype(np.int32)}
-        if self.weights:
-            weight = numbers[self.weights.name].astype(np.float64)
-            used = np.isin(np.arange(stop - start), entry)
-            self.weights.add(weight[keep], np.arange(start, stop)[keep], used[keep])
-            columns["weight"] = weight[entry]
-        x = truth.features[partners] if self.truth else None
-        return Block(reco.features[rows, :3], x, (group << bits) | jet, group, columns)
+            group = self._collisions(spec.event, numbers[spec.event], keep)
+            self.numbers.append(np.stack([group, entries])[:, used])
+            return group, {"event_id": (group[entry] << bits) | jet}
+        group = entries | (np.int64(self.file.number) << ENTRY_BITS)
+        places = {"source_entry": entries[entry], "source_index": jet.astype(np.int32)}
+        return group, {"event_id": (group[entry] << bits) | jet, **places}
 
-    def _jets(self, columns: JetColumns, pt_min: float, start: int, stop: int) -> tuple[Jets, np.ndarray]:
+    def _jets(
+        self, columns: JetColumns, pt_min: float, keep: np.ndarray, start: int, stop: int
+    ) -> tuple[ReadJets, np.ndarray]:
         """Jets of some entries, and which entries have them (entry,).
 
         Jets with a value that is none are refused, or left out and counted; so are entries without a list. Jets below
         the cut are no events: where such a one is left out, it is not counted.
         """
         found = columns.read(start, stop)
-        self._leave_out(found.wrong, "jets", found.jets.entry + start, ~(found.pt < pt_min))
-        self._leave_out_entries(found.absent, start, stop)
-        return found.jets, ~np.any(list(found.absent.values()), axis=0)
+        entry = found.jets.entry
+        self.lost.add(found.wrong, "jets", entry + start, ~(found.pt < pt_min), keep[entry])
+        self.lost.add_entries({name: where & keep for name, where in found.absent.items()}, start, stop)
+        return found, ~np.any(list(found.absent.values()), axis=0)
 
-    def _leave_out_entries(self, absent: dict[str, np.ndarray], start: int, stop: int) -> None:
-        """Refuse or count entries without a list, by branch (entry,); each loses an event at least."""
-        wrong = {(name, "missing (None)"): where for name, where in absent.items()}
-        self._leave_out(wrong, "entries", np.arange(start, stop), np.ones(stop - start, int))
+    def _match_index(
+        self, name: str, found: ReadJets, keep: np.ndarray, start: int, stop: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The truth jet of each reconstructed one within its collision (jet,), -1 for none, `UNKNOWN` where missing.
 
-    def _leave_out(self, wrong: Wrong, of: str, entry: np.ndarray, events: np.ndarray) -> None:
-        """Refuse or count values that are none.
-
-        Args:
-            wrong: (branch, what they are) -> where (value,).
-            of: what has a value: jets, or entries.
-            entry: that each value is of (value,).
-            events: that are lost with each (value,).
+        Also which of the entries that are kept have a list of indices (entry,).
         """
-        for (name, what), where in wrong.items():
-            if not where.any():
-                continue
-            first = int(entry[np.argmax(where)])
-            if self.spec.invalid == "refuse":
-                raise ReadError(
-                    f"{self.table.path}: branch '{name}' is {what} in entry {first} ({int(where.sum())} of "
-                    f"{len(where)} {of} up to entry {int(entry[-1])}): repair the file, or leave such {of} out by "
-                    f"read.invalid: drop{'; `placeholders` lists what is one' if what == 'a placeholder' else ''}"
-                )
-            self.first.setdefault((of, name, what), first)
-            self.tally[f"{of} left out as '{name}' is {what}"] += int(where.sum())
-            if lost := int(events[where].sum()):
-                self.left_out[f"'{name}' is {what}"] += lost
-
-    def _match_index(self, name: str, reco: Jets, has_jets: np.ndarray, start: int, stop: int) -> np.ndarray:
-        """The truth jet of each reconstructed one within its collision (jet,), -1 for none; of entries with a list."""
-        path = self.table.path
+        path, reco = self.table.path, found.jets
         (column,), _ = self.table.lists([name], start, stop)
-        column = column.without(~has_jets)
-        counts, absent = column.counts, column.absent & (reco.counts > 0)
+        counts, absent = column.counts, column.absent & (reco.counts > 0) & keep
         assert counts is not None
-        self._leave_out_entries({name: absent}, start, stop)
-        if (different := np.flatnonzero((counts != reco.counts) & ~absent)).size:
+        self.lost.add_entries({name: absent}, start, stop)
+        keep = keep & ~absent
+        if (different := np.flatnonzero((counts != reco.counts) & keep)).size:
             row = int(different[0])
             raise ReadError(
                 f"{path}: in entry {start + row} the match branch '{name}' has {counts[row]} values for "
@@ -240,25 +228,30 @@ class SelectedJets:
         values = column.values.astype(np.int64)
         if column.values.dtype.kind == "u":
             values[column.values == np.iinfo(column.values.dtype).max] = -1  # what -1 is without a sign
-        named = ~np.repeat(absent, reco.counts)
+        named, used = np.repeat(keep, reco.counts), np.repeat(keep, counts)
         index, missing = np.full(len(named), -1), np.zeros(len(named), bool)
-        index[named], missing[named] = values, column.missing
+        index[named], missing[named] = values[used], column.missing[used]
         there = reco.features[:, 0] > 0
-        index[~there] = -1
-        none = np.isin(index, [*self.spec.placeholders, *NONE]) & (index < -1)
+        index[~(there | found.lost)] = -1
+        none = is_listed(index, [each for each in (*self.spec.placeholders, *NONE) if each < -1])
         wrong = {(name, "missing (None)"): missing & there, (name, "a placeholder"): none & ~missing}
-        self._leave_out(wrong, "jets", reco.entry + start, reco.features[:, 0] >= self.spec.y_pt_min)
-        index[missing | none] = -1
-        if (index < -1).any():
-            row = int(np.argmax(index < -1))
+        self.lost.add(wrong, "jets", reco.entry + start, reco.features[:, 0] >= self.spec.y_pt_min)
+        index[missing | none | ((index < -1) & ~there)] = UNKNOWN
+        if (bad := (index < -1) & (index != UNKNOWN)).any():
+            row = int(np.argmax(bad))
             raise ReadError(
                 f"{path}: the match branch '{name}' holds {index[row]} in entry {start + int(reco.entry[row])}, out of "
                 "range: wanted -1 (none) or the number of a truth jet; correct `match`, or list it in `placeholders`"
             )
-        return index
+        return index, keep
 
-    def _numbers(self, name: str, start: int, stop: int, events: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A number of each collision, and where it is one (entry,); ``events`` (entry,) are lost where it is not."""
+    def _numbers(
+        self, name: str, start: int, stop: int, events: np.ndarray, keep: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A number of each collision that is kept, and where it is one (entry,).
+
+        ``events`` (entry,) are lost where it is not.
+        """
         column = self.table.numbers(name, start, stop)
         values, missing = column.values, column.missing
         finite = np.isfinite(values)
@@ -269,7 +262,7 @@ class SelectedJets:
             (name, "not finite"): ~finite & ~missing,
             (name, "a placeholder"): placeholders(np.where(missing, np.nan, values), listed) & finite,
         }
-        self._leave_out(wrong, "entries", np.arange(start, stop), events)
+        self.lost.add(wrong, "entries", np.arange(start, stop), events, keep)
         return values, ~np.any(list(wrong.values()), axis=0)
 
     def _collisions(self, name: str, numbers: np.ndarray, keep: np.ndarray) -> np.ndarray:
@@ -285,10 +278,11 @@ class SelectedJets:
     def _check_file(self) -> None:
         """What shows in the whole file: matches, weights, whether anything is left."""
         spec, path, tally = self.spec, self.table.path, self.tally
-        log.info("%s: %s", path, _say(tally))
-        for (of, name, what), entry in self.first.items():
-            count = tally[f"{of} left out as '{name}' is {what}"]
-            self.warnings.append(f"{path}: {count} {of} left out: branch '{name}' is {what}, first in entry {entry}")
+        log.info("%s: %s", path, ", ".join([_say(tally), *self.lost.said]))
+        self.warnings += self.lost.warnings
+        turned = [name for name, side in (("y", self.reco), ("x", self.truth)) if side and side.positive_angles]
+        if turned:
+            log.info("%s: azimuths of %s from 0 to 2 pi are wrapped to -pi to pi", path, " and ".join(turned))
         beyond, named = tally["of these beyond the truth list"], tally["named by the match branch"]
         if beyond > spec.unknown_matches * named:
             raise ReadError(
@@ -312,13 +306,19 @@ class SelectedJets:
                 f"{path}: {far} of {pairs} matched jets are further from their truth jet than match_radius "
                 f"{spec.match_radius:g}: kept"
             )
-        if not tally["events"]:
+        events = tally["events"] + tally["pairs"]
+        if spec.selection and not tally["entries selected"]:
             raise ReadError(
-                f"{path}: no jets are left after selection (y_pt_min {spec.y_pt_min:g}, x_pt_min {spec.x_pt_min:g} "
-                f"GeV), wanted at least one; found {_say(tally)}. Lower the cuts or check the branch map and its "
-                "`units`"
+                f"{path}: none of {tally['entries']} entries is selected by `{spec.selection}`, wanted at least one: "
+                "correct `selection`"
             )
-        refuse_too_many(path, self.left_out, tally["events"], spec.invalid_fraction)
+        if not events:
+            cuts = f"y_pt_min {spec.y_pt_min:g}, x_pt_min {spec.x_pt_min:g} GeV"
+            raise ReadError(
+                f"{path}: no jets are left after selection ({cuts}), wanted at least one; found {_say(tally)}. Lower "
+                "the cuts or check the branch map and its `units`"
+            )
+        refuse_too_many(path, self.lost.events, events + tally["fakes"], spec.invalid_fraction)
         self._refuse_numbers_twice()
         if self.weights:
             self.warnings += self.weights.check()
@@ -336,6 +336,14 @@ class SelectedJets:
                 f"{self.table.path}: '{self.spec.event}' is {number[order[twice[0]]]} in entry {one} and in entry "
                 f"{other}, wanted each number once; name another branch in `event`, or leave it out"
             )
+
+
+def _features(found: ReadJets, rows: np.ndarray, order: list[int]) -> np.ndarray:
+    """Some features of some jets (jet, feature), float32."""
+    values = np.empty((len(rows), len(order)), np.float32)
+    for place, feature in enumerate(order):
+        values[:, place] = found.jets.features[rows, feature]
+    return values
 
 
 def _say(tally: Counter) -> str:

@@ -100,6 +100,11 @@ class ReaderSpec(Closed):
         return self
 
     @property
+    def packages(self) -> tuple[Package, ...]:
+        """The optional packages that read these files."""
+        return self.requires
+
+    @property
     def has_truth(self) -> bool:
         """Whether the files hold a truth."""
         return True
