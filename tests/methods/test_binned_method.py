@@ -167,7 +167,7 @@ def test_response_and_prior_of_the_families_that_are_named(files):
     made, _ = files
 
     def channel(response, prior="response"):
-        return method("ibu", made, response=response, prior=prior).channels[0]
+        return method("ibu", made, response=response, prior_shape=prior).channels[0]
 
     soft, hard, union = channel("soft"), channel("hard"), channel("union")
     # Each family has the same total in the union, though one has fewer events.
@@ -180,7 +180,8 @@ def test_response_and_prior_of_the_families_that_are_named(files):
     np.testing.assert_array_equal(channel("soft", "flat").prior, np.ones(len(EDGES) + 1))
     once = {"iterations": 1}
     pulled = [
-        unfold("ibu", made, infer=once, response="soft", prior=prior).bins["pt"].content for prior in ("soft", "hard")
+        unfold("ibu", made, infer=once, response="soft", prior_shape=prior).bins["pt"].content
+        for prior in ("soft", "hard")
     ]
     assert (pulled[0] / pulled[1])[0] > 1.005 > 0.995 > (pulled[0] / pulled[1])[-1]
 
@@ -257,9 +258,9 @@ def test_settings_that_disagree():
     family = SimpleNamespace(role="seen")
     study = SimpleNamespace(families={"soft": family, "data": SimpleNamespace(role="observed")})
     spec = binned_spec.BinByBinSpec(
-        kind="bin-by-bin", features={"pt": {"observed_bins": 4}}, response="data", prior="sotf"
+        kind="bin-by-bin", features={"pt": {"observed_bins": 4}}, response="data", prior_shape="sotf"
     )
     said = dict(spec.check(study))
     assert said["response"] == "found 'data', wanted one of union, soft"
-    assert said["prior"].endswith("did you mean 'soft'?")
+    assert said["prior_shape"].endswith("did you mean 'soft'?")
     assert "leave it out" in said["features.pt.observed_bins"]

@@ -51,7 +51,7 @@ class Binned(Method[None]):
         for path in seen:
             with EnsembleReader(path) as reader:
                 family = str(reader.attributes.get("family", path.parent.name))
-                if self.spec.response in ("union", family) or self.spec.prior == family:
+                if self.spec.response in ("union", family) or self.spec.prior_shape == family:
                     found[family] = Simulated.of(reader)
         self.learn(found)
 
@@ -66,7 +66,7 @@ class Binned(Method[None]):
         ]
 
     def _prior(self, families: Mapping[str, Simulated]) -> Simulated | Literal["response", "flat"]:
-        prior = self.spec.prior
+        prior = self.spec.prior_shape
         return prior if prior in ("response", "flat") else families[prior]  # type: ignore[return-value]
 
     same_bins = False

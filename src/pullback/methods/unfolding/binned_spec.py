@@ -104,7 +104,7 @@ class BinnedSpec(MethodSpec):
         description="simulated events that the response is made of: a seen family, or `union`, all of them with one "
         "total weight",
     )
-    prior: str = Field(
+    prior_shape: str = Field(
         default="response",
         description="truth that the unfolding begins with or is regularised to: that of the `response`, a seen "
         "family's, or `flat` in the bins",
@@ -113,7 +113,7 @@ class BinnedSpec(MethodSpec):
     def check(self, problem: "Problem") -> Iterator[Message]:
         """The families that are named must be seen."""
         seen = [name for name, family in problem.families.items() if family.role == "seen"]
-        for key, own in (("response", ("union",)), ("prior", ("response", "flat"))):
+        for key, own in (("response", ("union",)), ("prior_shape", ("response", "flat"))):
             name = getattr(self, key)
             if name not in (*own, *seen):
                 known = [*own, *seen]
