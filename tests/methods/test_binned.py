@@ -122,7 +122,7 @@ def test_the_iteration_stops_where_pyunfold_stops(data, statistic):
         ts_stopping=tolerance,
     )
     ours = binned.bayes(made.matrix, data, PRIORS["flat"], 100, statistic, tolerance)
-    assert 2 < ours.diagnostics["iterations"] == theirs["num_iterations"] < 100
+    assert 2 < ours.diagnostics["unfolding_iterations"] == theirs["num_iterations"] < 100
     np.testing.assert_allclose(ours.content, theirs["unfolded"], rtol=1e-6)
     simulation = np.diag(binned.response_covariance(ours, made))
     np.testing.assert_allclose(simulation, theirs["sys_err"] ** 2, rtol=1e-6)
@@ -331,3 +331,12 @@ def test_what_cannot_be_unfolded_is_said(data, call, said):
 def test_inversion_takes_negative_numbers():
     made, truth = response(observed=TRUTH), contents() * np.where(np.arange(TRUTH) == 3, -1, 1)
     np.testing.assert_allclose(inverted(made.matrix, made.matrix @ truth).content, truth, rtol=1e-9)
+
+
+def test_truth_bins_without_truth_stay_empty():
+    made, prior = response(), contents(3)
+    data = made.matrix @ contents()
+    without = np.hstack([np.zeros((OBSERVED, 1)), made.matrix])
+    found = binned.bayes(without, data, np.append(0.0, prior), 3)
+    np.testing.assert_allclose(found.content, np.append(0.0, binned.bayes(made.matrix, data, prior, 3).content))
+    assert np.isfinite(found.by_response).all()

@@ -94,14 +94,14 @@ def bayes(
         tolerance: in the unit of the statistic.
 
     Raises:
-        UnfoldingError: a negative number, no data, or a truth bin that is never reconstructed.
+        UnfoldingError: a negative number, no data, or a truth bin of the prior that is never reconstructed.
     """
     for name, values in (("data", data), ("response", matrix), ("prior", prior)):
         refuse_negative(name, values)
     if not data.sum() > 0:
         raise UnfoldingError("the data are empty: there is nothing to unfold")
     efficiency = matrix.sum(axis=0)
-    if (never := np.flatnonzero(efficiency == 0)).size:
+    if (never := np.flatnonzero((efficiency == 0) & (prior > 0))).size:
         raise UnfoldingError(f"truth bin {never[0]} is never reconstructed: merge it with another, or leave it out")
     content = prior * (data.sum() / prior.sum())
     by_data = np.zeros(matrix.T.shape)
@@ -111,17 +111,17 @@ def bayes(
         previous, done = content, done + 1
         content, folded = _updated(matrix, efficiency, previous, data)
         excess = ratio(data, folded)
-        back = ratio(matrix * (previous / efficiency), folded[:, None])  # P(truth bin | observed bin) / efficiency
+        back = ratio(matrix * ratio(previous, efficiency), folded[:, None])  # P(truth bin | observed bin) / efficiency
         seen = ratio(back * efficiency, previous[None, :])
         chain = np.diag(ratio(content, previous)) - (back.T * data) @ seen
         direct = (back.T * -excess)[:, :, None] * previous
-        direct[truth, :, truth] += (np.outer(previous, excess) - content[:, None]) / efficiency[:, None]
+        direct[truth, :, truth] += ratio(np.outer(previous, excess) - content[:, None], efficiency[:, None])
         by_data = back.T + chain @ by_data
         by_response = direct + np.tensordot(chain, by_response, 1)
         if statistic is not None:
             each = STATISTICS[statistic](content, previous)
     change = float(np.abs(content - previous).sum() / content.sum())
-    return Estimate(content, by_data, by_response, {"iterations": float(done), "iteration_change": change})
+    return Estimate(content, by_data, by_response, {"unfolding_iterations": float(done), "iteration_change": change})
 
 
 def bayes_contents(matrix: np.ndarray, data: np.ndarray, prior: np.ndarray, iterations: int) -> np.ndarray:
@@ -138,7 +138,7 @@ def _updated(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Contents (..., truth) after one iteration, and those before it folded (..., observed)."""
     folded = content @ matrix.T
-    return content * (ratio(data, folded) @ matrix) / efficiency, folded
+    return ratio(content * (ratio(data, folded) @ matrix), efficiency), folded
 
 
 def _ks(new: np.ndarray, old: np.ndarray) -> float:

@@ -228,7 +228,7 @@ class Ibu(Binned):
 
     def replica_contents(self, channel: Channel, data: np.ndarray, estimate: binned.Estimate) -> np.ndarray:
         """As many iterations for each replica, of data that are not negative."""
-        iterations = int(estimate.diagnostics["iterations"])
+        iterations = int(estimate.diagnostics["unfolding_iterations"])
         return binned.bayes_contents(channel.response.matrix, np.maximum(data, 0.0), channel.prior, iterations)
 
 

@@ -117,7 +117,9 @@ def tikhonov(
     inverse = (modes * weights) @ modes.T
     pull = (data - matrix @ content) / variance
     by_response = inverse[:, None, :] * pull[:, None] - by_data[:, :, None] * content
-    return Estimate(content, by_data, by_response, {"strength": strength, "condition": condition})
+    return Estimate(
+        content, by_data, by_response, {"regularisation_strength": strength, "response_condition": condition}
+    )
 
 
 def strength_of_rank(parts: Spectrum, rank: int) -> float:
