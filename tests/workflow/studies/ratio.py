@@ -1,4 +1,4 @@
-"""A method given by path that only unfolds: simulated truths, weighted by the ratio of data to simulation at their y."""
+"""A method given by path that only unfolds: simulated truths, weighted by data over simulation at their y."""
 
 from typing import ClassVar
 
