@@ -315,7 +315,7 @@ def test_edges():
         (lambda p, d: inverted(np.column_stack([p[:, :-1], p[:, 0]]), d), "condition number .*cannot be inverted"),
         (lambda p, d: inverted(p[:4], d[:4]), "4 observed bins for 8 truth bins"),
         (lambda p, d: binned.bayes(p, d - 2000, np.ones(TRUTH), 2), "data: bin 0 holds -.*matrix-inversion"),
-        (lambda p, d: binned.bayes(p - 0.1, d, np.ones(TRUTH), 2), "response: bin .* holds -"),
+        (lambda p, d: binned.bayes(p - 0.1, d, np.ones(TRUTH), 2), "folded contents: bin .* holds -"),
         (lambda p, d: binned.bayes(p, 0 * d, np.ones(TRUTH), 2), "the data are empty"),
         (lambda p, d: binned.bayes(p * (np.arange(TRUTH) > 2), d, np.ones(TRUTH), 2), "bin 0 is never reconstructed"),
         (lambda p, d: binned.bin_by_bin(p, d, np.ones(TRUTH)), "10 observed and 8 truth bins"),

@@ -203,6 +203,11 @@ def test_negative_event_weights(files, tmp_path):
     # (1 + 1 - 0.5) / 3 of the content, of which more is known than the errors of either.
     pull = (found.content - plain.content / 2) / np.sqrt(np.diag(found.covariance))
     assert np.abs(pull).max() < 5
+    simulated = {**made, "soft": write(tmp_path / "soft.h5", 12.0, 60_000, 5, weight=[1, 1, -0.5])[0]}
+    by_signed = unfold("ibu", simulated, response="soft", infer={"sample": 5000})
+    assert by_signed.weight.min() >= 0
+    sums = np.histogram(by_signed.x[:, 0], EDGES, weights=by_signed.weight[:, 0])[0]
+    np.testing.assert_allclose(sums, by_signed.bins["pt"].content, rtol=1e-9)
     wrong = {**made, "wrong": write(tmp_path / "wrong.h5", 16.0, 20_000, 3, weight=[-1.0])[0]}
     with pytest.raises(UnfoldingError, match="data: bin 0 holds -"):
         unfold("ibu", wrong, "wrong")

@@ -86,7 +86,7 @@ def bayes(
     The derivatives hold over all iterations (Adye, arXiv:1105.1160).
 
     Args:
-        matrix: response (observed, truth).
+        matrix: response (observed, truth). Single entries may be negative, by simulated events of negative weight.
         data: (observed,).
         prior: contents or shares that the iteration begins with (truth,), of any scale.
         iterations: how many, or the most.
@@ -96,8 +96,8 @@ def bayes(
     Raises:
         UnfoldingError: a negative number, no data, or a truth bin of the prior that is never reconstructed.
     """
-    for name, values in (("data", data), ("response", matrix), ("prior", prior)):
-        refuse_negative(name, values)
+    refuse_negative("data", data)
+    refuse_negative("prior", prior)
     if not data.sum() > 0:
         raise UnfoldingError("the data are empty: there is nothing to unfold")
     efficiency = matrix.sum(axis=0)
@@ -110,6 +110,8 @@ def bayes(
     while done < iterations and (statistic is None or not each < tolerance):
         previous, done = content, done + 1
         content, folded = _updated(matrix, efficiency, previous, data)
+        refuse_negative("folded contents", folded)
+        refuse_negative("contents", content)
         excess = ratio(data, folded)
         back = ratio(matrix * ratio(previous, efficiency), folded[:, None])  # P(truth bin | observed bin) / efficiency
         seen = ratio(back * efficiency, previous[None, :])
@@ -197,10 +199,9 @@ def refolded_chi2(matrix: np.ndarray, data: np.ndarray, content: np.ndarray, sca
 
 
 def refuse_negative(name: str, values: np.ndarray) -> None:
-    """Raise `UnfoldingError` where an iteration of positive factors meets a negative number."""
-    if (values < 0).any():
-        first = tuple(int(i) for i in np.argwhere(values < 0)[0])
+    """Raise `UnfoldingError` where an iteration of positive factors meets a negative number (bin,)."""
+    if (found := np.flatnonzero(values < 0)).size:
         raise UnfoldingError(
-            f"{name}: bin {', '.join(map(str, first))} holds {values[first]:.4g}, and iterative Bayesian unfolding "
-            "needs numbers that are not negative: take wider bins, or `matrix-inversion` or `tikhonov`"
+            f"{name}: bin {found[0]} holds {values[found[0]]:.4g}, and iterative Bayesian unfolding needs numbers that "
+            "are not negative: take wider bins, or `matrix-inversion` or `tikhonov`"
         )

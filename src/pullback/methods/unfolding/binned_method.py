@@ -8,6 +8,7 @@ import numpy as np
 
 from pullback.core.seeding import generator
 from pullback.ensembles.arrays import Ensemble
+from pullback.ensembles.positive_weights import cell_resampled
 from pullback.ensembles.sets import nominal
 from pullback.ensembles.unfolded import Bins, Unfolded
 from pullback.methods.base import Method
@@ -162,13 +163,15 @@ class Binned(Method[None]):
         """Simulated truths (sample, *x) and their weights (sample, replica), which sum to the contents of the bins.
 
         Of several features the weights are fitted to the bins of one after the other, round by round (iterative
-        proportional fitting). Negative contents and negative weights of simulated events count as 0.
+        proportional fitting). Negative contents count as 0.
         """
         rows = np.arange(len(self.truth))
         if len(rows) > self.settings.sample:
             rng = generator(*self.context.address, "sample")
             rows = np.sort(rng.choice(len(rows), self.settings.sample, replace=False))
-        truth, base = self.truth[rows], np.maximum(self.weight[rows], 0.0)
+        truth, base = self.truth[rows], self.weight[rows]
+        if (base < 0).any():
+            base = cell_resampled(truth, self.problem.x, base)
         cells = [bin_of(truth[:, channel.feature].astype(np.float64), channel.edges) for channel in self.channels]
         wanted = []
         for channel, outcome in zip(self.channels, found, strict=True):
