@@ -27,7 +27,7 @@ def response(seed=0, truth=TRUTH, observed=OBSERVED):
     )
     matrix *= rng.uniform(0.4, 0.9, truth) / matrix.sum(axis=0)
     number = rng.integers(2000, 8000, truth).astype(float)
-    return Response(matrix, number, number, np.sqrt(matrix / number), np.zeros(observed), np.zeros(observed))
+    return Response(matrix, number, number, np.sqrt(matrix / number), np.zeros(observed))
 
 
 def contents(seed=1, bins=TRUTH, scale=1.0):
@@ -289,15 +289,6 @@ def test_a_response_from_objects():
     np.testing.assert_allclose(made.simulated, every**2 / np.histogram(x, inf, weights=weight**2)[0])
     fakes, real = np.histogram(fake, inf)[0] * 2.0, pairs.sum(axis=1)
     np.testing.assert_allclose(made.fakes, fakes / (fakes + real))
-    # With weights of one the error of a share is binomial.
-    n, share = 400, 0.25
-    one = response_of(
-        Entries(
-            np.zeros(300, int), np.zeros(300, int), np.ones(300), fake=np.zeros(100, int), fake_weight=np.ones(100)
-        ),
-        (1, 1),
-    )
-    assert one.fakes_error[0] == pytest.approx(np.sqrt(share * (1 - share) / n))
 
 
 def test_edges():

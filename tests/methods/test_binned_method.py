@@ -11,7 +11,8 @@ from pullback.ensembles.acceptance import Missed
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.ensembles.unfolded import UnfoldedReader, write_unfolded
-from pullback.methods.unfolding import binned_spec
+from pullback.methods.unfolding import binned, binned_spec
+from pullback.methods.unfolding.channels import Simulated
 from pullback.methods.unfolding.response import UnfoldingError
 
 PROBLEM = SimpleNamespace(
@@ -31,8 +32,11 @@ def truths(rng, n, slope):
     return np.column_stack([15 + rng.exponential(slope, n), rng.normal(0, 1.5, n)])
 
 
-def write(path, slope, n, seed, fakes=0.1, groups=False, weight=None, y=None):
-    """Truths whose reconstruction smears pt by 12 % and loses 10 % to 40 %, fakes among the observations."""
+def write(path, slope, n, seed, fakes=0.1, groups=False, weight=None, y=None, eta=None):
+    """Truths whose reconstruction smears pt by 12 % and loses 10 % to 40 %, fakes among the observations.
+
+    With ``eta`` that quantity is pt times so much, in truth and observation.
+    """
     rng = np.random.default_rng(seed)
     x = truths(rng, n, slope)
     kept = rng.random(n) < 0.6 + 0.3 * np.clip((x[:, 0] - 15) / 50, 0, 1)
@@ -41,6 +45,8 @@ def write(path, slope, n, seed, fakes=0.1, groups=False, weight=None, y=None):
     )
     many = int(fakes * kept.sum())
     fake = np.column_stack([15 + rng.exponential(10.0, many), rng.uniform(-3, 3, many)])
+    for values in () if eta is None else (x, seen, fake):
+        values[:, 1] = eta * values[:, 0]
     observed = np.concatenate([seen[kept], fake]) if y is None else y
     is_fake = np.arange(len(observed)) >= kept.sum()
     with EnsembleWriter(
@@ -56,12 +62,12 @@ def write(path, slope, n, seed, fakes=0.1, groups=False, weight=None, y=None):
             observed,
             number,
             x=np.concatenate([x[kept], np.full((many, 2), np.nan)])[: len(observed)],
-            group=number // 3 if groups else number,
+            group=rng.permutation(number) // 3 if groups else number,
             fake=is_fake.astype(np.int8),
             weight=np.ones(len(observed)) if weight is None else np.resize(weight, len(observed)),
         )
         lost = x[~kept]
-        writer.append_missed(Missed(lost, np.ones(len(lost)), np.arange(len(lost))))
+        writer.append_missed(Missed(lost, np.ones(len(lost)), len(observed) + np.arange(len(lost))))
     return path, x
 
 
@@ -151,6 +157,60 @@ def _replica_contents(method, files):
         method.unfold(None, reader)
     inside = [channel.inside for channel in method.channels]
     return np.hstack([outcome.replicas[1:, kept] for outcome, kept in zip(found, inside, strict=True)])
+
+
+def simulation_covariance(method, ensemble):
+    """Of all bins by the statistics of the simulation."""
+    found = []
+    method._sample = lambda outcomes: (found.extend(outcomes), (None, None))[1]
+    method.unfold(None, ensemble)
+    return method._by_simulation(found)
+
+
+@pytest.mark.parametrize("form", ["multinomial", "poisson"])
+def test_errors_of_independent_objects_are_those_of_the_matrix(files, form):
+    """Of one family with weights of one and without fakes, the closed form for a response of given errors."""
+    made, _ = files
+    ours = method("ibu", made, response="soft", infer={"response_errors": form})
+    with EnsembleReader(made["soft"]) as reader:
+        simulated = Simulated.of(reader)
+    pairs = simulated.pairs
+    ours.learn({"soft": simulated._replace(y=simulated.y[:pairs], y_weight=simulated.y_weight[:pairs])})
+    channel = ours.channels[0]
+    with EnsembleReader(made["data"]) as ensemble:
+        stated = simulation_covariance(ours, ensemble)
+        data = np.histogram(ensemble.read("y")[:, 0].astype(float), [-np.inf, *EDGES, np.inf])[0].astype(float)
+    estimate = binned.bayes(channel.response.matrix, data, channel.prior, 4)
+    closed = binned.response_covariance(estimate, channel.response, form)[1:-1, 1:-1]
+    np.testing.assert_allclose(stated, closed, rtol=1e-6, atol=1e-6 * closed.max())
+
+
+def test_errors_of_the_simulation_are_those_of_its_replicas(tmp_path):
+    """Response and fakes of groups of three objects, drawn together; the second feature is the same in other bins."""
+    replicas = 200
+    soft, _ = write(tmp_path / "soft.h5", 12.0, 12_000, 1, groups=True, eta=0.1)
+    data, _ = write(tmp_path / "data.h5", 16.0, 12_000, 3, eta=0.1)
+    features = {"pt": {"bins": EDGES}, "eta": {"bins": [2.0, 2.5, 3.2, 6.0]}}
+    infer = {"sample": 10}
+    ours = method("ibu", {"soft": soft, "hard": data}, features, infer, response="soft", prior_shape="flat")
+    with EnsembleReader(soft) as reader:
+        simulated = Simulated.of(reader)
+    pairs, truths = simulated.pairs, len(simulated.truth)
+    number, rng, contents = np.unique(simulated.group, return_inverse=True)[1], np.random.default_rng(0), []
+    with EnsembleReader(data) as ensemble:
+        for _ in range(replicas):
+            times = rng.poisson(1.0, number.max() + 1)[number].astype(float)
+            weight = simulated.weight * times[:truths]
+            y_weight = simulated.y_weight * np.append(times[:pairs], times[truths:])
+            ours.learn({"soft": simulated._replace(weight=weight, y_weight=y_weight)})
+            found = ours.unfold(None, ensemble)
+            contents.append(np.concatenate([bins.content for bins in found.bins.values()]))
+        ours.learn({"soft": simulated})
+        stated = simulation_covariance(ours, ensemble)
+    among, size = np.cov(np.transpose(contents)), np.sqrt(np.diag(stated))
+    np.testing.assert_allclose(np.diag(among), np.diag(stated), rtol=5 * np.sqrt(2 / replicas))
+    np.testing.assert_allclose(among / np.outer(size, size), stated / np.outer(size, size), atol=5 / np.sqrt(replicas))
+    assert (stated / np.outer(size, size))[:6, 6:].max() > 0.5
 
 
 def test_the_sample_fits_the_bins_of_all_features(files):

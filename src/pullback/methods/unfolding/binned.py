@@ -68,9 +68,37 @@ def response_covariance(
     return full
 
 
-def fakes_covariance(estimate: Estimate, counts: np.ndarray, response: Response) -> np.ndarray:
-    """Covariance of the contents (truth, truth) by the error of the share of fakes; counts (observed,) with fakes."""
-    return data_covariance(estimate, (counts * response.fakes_error) ** 2)
+def by_simulation(
+    estimate: Estimate,
+    response: Response,
+    counts: np.ndarray,
+    form: Literal["multinomial", "poisson"] = "multinomial",
+) -> np.ndarray:
+    """What a simulated object of weight one changes in the contents, to first order (cell, truth).
+
+    A cell is an observed bin, or none for a miss, times a truth bin, or none for a fake: (observed + 1) (truth + 1)
+    rows, the truth bins running first and "none" standing last. Sums of squares of these rows, weighted and added up in
+    groups, are the covariance of the contents by the statistics of the simulation: of response and fakes, with weights
+    and dependent objects, and of several features of the same objects (`counts.GroupedCounts.propagated`).
+
+    Args:
+        estimate: unfolded with this response.
+        response: the response; `Response.truth` in the unit of the weights.
+        counts: data with fakes (observed,).
+        form: as in `response_covariance`.
+    """
+    observed, truth = response.matrix.shape
+    cells = np.zeros((observed + 1, truth + 1, truth))
+    cells[:observed, :truth] = np.moveaxis(estimate.by_response, 0, -1)
+    if form == "multinomial":
+        cells[:, :truth] -= np.einsum("ijk,jk->ki", estimate.by_response, response.matrix)
+    cells[:, :truth] /= response.truth[:, None]
+    # The share of fakes f = F / (F + R) falls by f / (F + R) with a pair, and grows by (1 - f) / (F + R) with a fake.
+    each = ratio(counts * (1 - response.fakes), response.matrix @ response.truth)
+    taken = estimate.by_data.T * each[:, None]
+    cells[:observed, :truth] += (taken * response.fakes[:, None])[:, None]
+    cells[:observed, truth] = -taken * (1 - response.fakes)[:, None]
+    return cells.reshape(-1, truth)
 
 
 def bayes(

@@ -14,7 +14,7 @@ from pullback.ensembles.unfolded import Bins, Unfolded
 from pullback.methods.base import Method
 from pullback.methods.unfolding import binned, tikhonov
 from pullback.methods.unfolding.binned_spec import BinnedInfer, BinnedSpec, IbuInfer, TikhonovInfer
-from pullback.methods.unfolding.channels import Channel, Simulated, channel_of
+from pullback.methods.unfolding.channels import Channel, Simulated, channel_of, simulated_objects
 from pullback.methods.unfolding.counts import GroupedCounts
 from pullback.methods.unfolding.response import UnfoldingError, bin_of, ratio
 
@@ -29,12 +29,14 @@ class Outcome(NamedTuple):
 
     Attributes:
         estimate: of the kept truth bins.
-        covariance: of their contents by data and simulation (truth, truth).
+        by_counts: derivative of their contents by the counts, fakes among them (truth, observed).
+        by_simulation: what a simulated object changes in them (cell, truth).
         replicas: contents in each replica, the nominal first (replica, truth).
     """
 
     estimate: binned.Estimate
-    covariance: np.ndarray
+    by_counts: np.ndarray
+    by_simulation: np.ndarray
     replicas: np.ndarray
 
 
@@ -61,6 +63,7 @@ class Binned(Method[None]):
         chosen = [one for name, one in families.items() if self.spec.response in ("union", name)]
         self.truth = np.concatenate([one.truth for one in chosen])
         self.weight = np.concatenate([one.weight for one in chosen])
+        self.objects = simulated_objects(chosen)
         self.channels = [
             channel_of(name, binning, self.problem, chosen, self._prior(families), self.same_bins)
             for name, binning in self.spec.features.items()
@@ -102,62 +105,52 @@ class Binned(Method[None]):
             cells[:, j] = bin_of(y[:, channel.observed_feature].astype(np.float64), channel.observed_edges) + starts[j]
         counts = GroupedCounts(cells, weight, ensemble.read("group"), int(starts[-1]))
         replicas = counts.replicas(self.settings.replicas, generator(*self.context.address, "bootstrap"))
-        counted, covariance = np.vstack([counts.nominal, replicas]), counts.covariance
-        found, places, diagnostics = [], [], {}
-        for channel, start in zip(self.channels, starts, strict=False):
+        counted = np.vstack([counts.nominal, replicas])
+        found, by_counts, diagnostics = [], [], {}
+        for channel, start, size in zip(self.channels, starts, sizes, strict=False):
             _refuse_outside(channel, counts.squares[start:])
             place = start + channel.observed
-            every = counts.nominal[start : start + len(channel.observed_edges) + 1]
-            outcome = self._unfolding(
-                channel, counted[:, place], counts.squares[place], covariance[np.ix_(place, place)]
-            )
+            outcome = self._unfolding(channel, counted[:, place], counts.squares[place])
             found.append(outcome)
-            places.append(place)
-            numbers = _diagnostics(channel, outcome, every)
+            change = np.zeros((size, int(channel.inside.sum())))
+            change[channel.observed] = outcome.by_counts[channel.inside].T
+            by_counts.append(change)
+            numbers = _diagnostics(channel, outcome, counts.nominal[start : start + size])
             diagnostics.update({f"{key}.{channel.name}": value for key, value in numbers.items()})
+        joint = counts.propagated(_beside(by_counts)) + self._by_simulation(found)
+        ends = np.cumsum([0, *(int(channel.inside.sum()) for channel in self.channels)])
         bins = {
-            channel.name: Bins(
-                channel.edges,
-                outcome.estimate.content[channel.inside],
-                outcome.covariance[np.ix_(channel.inside, channel.inside)],
-            )
-            for channel, outcome in zip(self.channels, found, strict=True)
+            channel.name: Bins(channel.edges, outcome.estimate.content[channel.inside], joint[low:high, low:high])
+            for channel, outcome, low, high in zip(self.channels, found, ends, ends[1:], strict=False)
         }
         x, weights = self._sample(found)
-        return Unfolded(x, weights, bins, diagnostics, self._joint(found, places, covariance))
+        return Unfolded(x, weights, bins, diagnostics, joint)
 
-    def _unfolding(self, channel: Channel, counts: np.ndarray, squares: np.ndarray, covariance: np.ndarray) -> Outcome:
-        """One feature, from counts (replica, observed) with their squares and covariance."""
+    def _unfolding(self, channel: Channel, counts: np.ndarray, squares: np.ndarray) -> Outcome:
+        """One feature, from counts (replica, observed) and their sums of squared weights."""
         response, real = channel.response, 1 - channel.response.fakes
         data = counts * real
         scatter = real * max(ratio(squares.sum(), np.abs(counts[0]).sum()), np.finfo(float).tiny)
         estimate = self.estimate(channel, data[0], scatter)
-        spread = binned.data_covariance(estimate, covariance * np.outer(real, real))
-        spread += binned.fakes_covariance(estimate, counts[0], response)
-        spread += binned.response_covariance(estimate, response, self.settings.response_errors)
         replicas = np.vstack([estimate.content, self.replica_contents(channel, data[1:], estimate)])
         chi2 = binned.refolded_chi2(response.matrix, data[0], estimate.content, scatter)
-        return Outcome(estimate._replace(diagnostics={"refolded_chi2": chi2, **estimate.diagnostics}), spread, replicas)
+        return Outcome(
+            estimate._replace(diagnostics={"refolded_chi2": chi2, **estimate.diagnostics}),
+            estimate.by_data * real,
+            binned.by_simulation(estimate, response, counts[0], self.settings.response_errors),
+            replicas,
+        )
 
-    def _joint(self, found: list[Outcome], places: list[np.ndarray], covariance: np.ndarray) -> np.ndarray:
-        """Covariance of the bins of all features, one feature after the other (bin, bin).
-
-        Those of two features have the data's statistics in common, as they count the same events.
-        """
-        by_data = [
-            (outcome.estimate.by_data * (1 - channel.response.fakes))[channel.inside]
-            for channel, outcome in zip(self.channels, found, strict=True)
+    def _by_simulation(self, found: list[Outcome]) -> np.ndarray:
+        """Covariance of the contents between the edges, of all features, by the statistics of the simulation."""
+        sizes = [len(outcome.by_simulation) for outcome in found]
+        starts = np.cumsum([0, *sizes])
+        cells = np.column_stack([channel.cells for channel in self.channels]) + starts[:-1]
+        objects = GroupedCounts(cells, *self.objects, int(starts[-1]))
+        changes = [
+            outcome.by_simulation[:, channel.inside] for channel, outcome in zip(self.channels, found, strict=True)
         ]
-        blocks = [
-            [
-                found[i].covariance[np.ix_(self.channels[i].inside, self.channels[i].inside)]
-                if i == j
-                else by_data[i] @ covariance[np.ix_(places[i], places[j])] @ by_data[j].T
-                for j in range(len(found))
-            ]
-            for i in range(len(found))
-        ]
-        return np.block(blocks)
+        return objects.propagated(_beside(changes))
 
     def _sample(self, found: list[Outcome]) -> tuple[np.ndarray, np.ndarray]:
         """Simulated truths (sample, *x) and their weights (sample, replica), which sum to the contents of the bins.
@@ -182,6 +175,14 @@ class Binned(Method[None]):
         for replica in range(len(wanted[0])):
             weights[:, replica] = _fitted(base, cells, [contents[replica] for contents in wanted])
         return truth, weights
+
+
+def _beside(tables: list[np.ndarray]) -> np.ndarray:
+    """One table with those of all features on its diagonal."""
+    from scipy.linalg import block_diag
+
+    table: np.ndarray = block_diag(*tables)
+    return table
 
 
 def _fitted(base: np.ndarray, cells: list[np.ndarray], contents: list[np.ndarray]) -> np.ndarray:

@@ -26,6 +26,7 @@ class Simulated(NamedTuple):
         weight: (object,).
         y: (event, *y), pairs and then fakes.
         y_weight: (event,).
+        group: unit of dependence (object + fake,), pairs, misses and then fakes.
         pairs: number of them.
     """
 
@@ -33,6 +34,7 @@ class Simulated(NamedTuple):
     weight: np.ndarray
     y: np.ndarray
     y_weight: np.ndarray
+    group: np.ndarray
     pairs: int
 
     @staticmethod
@@ -44,14 +46,17 @@ class Simulated(NamedTuple):
         """
         x, y, fake, missed = ensemble.read("x"), ensemble.read("y"), ensemble.fake(), ensemble.missed
         weight = nominal(ensemble.read("weight")) if "weight" in ensemble.columns else np.ones(ensemble.n)
-        truth, truth_weight = x[~fake], weight[~fake]
+        truth, truth_weight, group = x[~fake], weight[~fake], ensemble.read("group")
+        groups = [group[~fake], group[fake]]
         if missed is not None:
             truth, truth_weight = np.concatenate([truth, missed.x]), np.append(truth_weight, missed.weight)
+            groups.insert(1, missed.group)
         total = truth_weight.sum()
         if not total > 0:
             raise UnfoldingError(f"{ensemble.path}: the weights of the truths sum to {total:.4g}, wanted more than 0")
         order = np.argsort(fake, kind="stable")
-        return Simulated(truth, truth_weight / total, y[order], weight[order] / total, int((~fake).sum()))
+        pairs = int((~fake).sum())
+        return Simulated(truth, truth_weight / total, y[order], weight[order] / total, np.concatenate(groups), pairs)
 
 
 class Channel(NamedTuple):
@@ -65,6 +70,7 @@ class Channel(NamedTuple):
         truth, observed: the bins that are kept, with the underflow as bin 0.
         prior: shares of the kept truth bins (truth,), positive.
         simulated: whether there are simulated pairs or fakes in each observed bin, kept or not (bin + 2,).
+        cells: row of `binned.by_simulation` of every simulated object: pairs of all families, then misses, then fakes.
     """
 
     name: str
@@ -77,6 +83,7 @@ class Channel(NamedTuple):
     observed: np.ndarray
     prior: np.ndarray
     simulated: np.ndarray
+    cells: np.ndarray
 
     @property
     def inside(self) -> np.ndarray:
@@ -132,7 +139,35 @@ def channel_of(
         kept,
         shares[truth],
         (response.matrix != 0).any(axis=1) | (response.fakes != 0),
+        _cells(entries, kept, truth, response.matrix.shape),
     )
+
+
+def simulated_objects(chosen: list[Simulated]) -> tuple[np.ndarray, np.ndarray]:
+    """Weight and group of every simulated object, in the order of `Channel.cells`."""
+    weights, groups, kinds, first = [], [], [], 0
+    for one in chosen:
+        weights.append(np.append(one.weight, one.y_weight[one.pairs :]))
+        groups.append(first + np.unique(one.group, return_inverse=True)[1])
+        first = int(groups[-1].max()) + 1
+        misses, fakes = len(one.weight) - one.pairs, len(one.y) - one.pairs
+        kinds.append(np.repeat([0, 1, 2], [one.pairs, misses, fakes]))
+    order = np.argsort(np.concatenate(kinds), kind="stable")
+    return np.concatenate(weights)[order], np.concatenate(groups)[order]
+
+
+def _cells(entries: Entries, observed: np.ndarray, truth: np.ndarray, bins: tuple[int, ...]) -> np.ndarray:
+    """Pairs in (observed, truth) bins; a miss has no observed bin and a fake no truth bin, which stand last."""
+    places = [np.full(size, len(kept)) for size, kept in zip(bins, (observed, truth), strict=True)]
+    for place, kept in zip(places, (observed, truth), strict=True):
+        place[kept] = np.arange(len(kept))
+    cause, effect = places[1][entries.truth], places[0][entries.observed]
+    effect[cause == len(truth)] = len(observed)  # a pair of a truth bin that is not unfolded has no part in anything
+    lost, fake = places[1][entries.missed], places[0][entries.fake]
+    rows = np.concatenate([effect, np.full(len(lost), len(observed)), fake])
+    columns = np.concatenate([cause, lost, np.full(len(fake), len(truth))])
+    cells: np.ndarray = rows * (len(truth) + 1) + columns
+    return cells
 
 
 def _edges(bins: int | list[float], values: list[np.ndarray]) -> np.ndarray:

@@ -4,6 +4,9 @@ from typing import Any
 
 import numpy as np
 
+GROUPS = 20_000
+"""Groups that are propagated at once."""
+
 
 class GroupedCounts:
     """Weighted counts of some events in the bins of several axes, whose bins stand one after the other.
@@ -31,13 +34,16 @@ class GroupedCounts:
         self.nominal: np.ndarray = np.bincount(cells.reshape(-1), weights=np.repeat(weight, axes), minlength=bins)
         self.squares: np.ndarray = np.bincount(cells.reshape(-1), weights=np.repeat(weight**2, axes), minlength=bins)
 
-    @property
-    def covariance(self) -> np.ndarray:
-        """Covariance of the counts (bin, bin): the sum over groups of the products of their sums.
+    def propagated(self, change: np.ndarray) -> np.ndarray:
+        """Covariance (k, k) of numbers that an object of weight one changes by ``change`` (bin, k).
 
-        It is that of infinitely many Poisson bootstrap replicas; for groups of one event, sum w^2 on the diagonal.
+        It is the sum over groups of the products of what each changes: that of infinitely many Poisson bootstrap
+        replicas by group.
         """
-        covariance: np.ndarray = (self._sums.T @ self._sums).toarray()
+        covariance = np.zeros((change.shape[1],) * 2)
+        for start in range(0, self._sums.shape[0], GROUPS):
+            moved = self._sums[start : start + GROUPS] @ change
+            covariance += moved.T @ moved
         return covariance
 
     def replicas(self, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -44,7 +44,6 @@ class Response(NamedTuple):
         simulated: effective number of them, (sum w)^2 / sum w^2 (truth,).
         error: standard error of each entry of the matrix by its own number of pairs (observed, truth).
         fakes: share of fakes among the objects of an observed bin (observed,).
-        fakes_error: standard error of it (observed,).
     """
 
     matrix: np.ndarray
@@ -52,7 +51,6 @@ class Response(NamedTuple):
     simulated: np.ndarray
     error: np.ndarray
     fakes: np.ndarray
-    fakes_error: np.ndarray
 
     @property
     def efficiency(self) -> np.ndarray:
@@ -68,7 +66,6 @@ class Response(NamedTuple):
             self.simulated[truth],
             self.error[cells],
             self.fakes[observed],
-            self.fakes_error[observed],
         )
 
 
@@ -108,25 +105,19 @@ def response_of(entries: Entries, bins: tuple[int, int]) -> Response:
         np.bincount(cell, weights=weight, minlength=observed * truth).reshape(bins)
         for weight in (entries.weight, entries.weight**2)
     )
-    missed, missed_squares = _sums(entries.missed, entries.missed_weight, truth)
-    fakes, fakes_squares = _sums(entries.fake, entries.fake_weight, observed)
+    missed, missed_squares = (
+        np.bincount(entries.missed, weights=weight, minlength=truth)
+        for weight in (entries.missed_weight, entries.missed_weight**2)
+    )
+    fakes = np.bincount(entries.fake, weights=entries.fake_weight, minlength=observed)
     total, total_squares = pairs.sum(axis=0) + missed, squares.sum(axis=0) + missed_squares
-    real, real_squares = pairs.sum(axis=1), squares.sum(axis=1)
-    every = real + fakes
-    spread = np.sqrt(real**2 * fakes_squares + fakes**2 * real_squares)
     return Response(
         ratio(pairs, total),
         total,
         ratio(total**2, total_squares),
         ratio(np.sqrt(squares), total),
-        ratio(fakes, every),
-        ratio(spread, every**2),
+        ratio(fakes, pairs.sum(axis=1) + fakes),
     )
-
-
-def _sums(index: np.ndarray, weight: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of weights and of their squares in each bin."""
-    return tuple(np.bincount(index, weights=w, minlength=bins).astype(float) for w in (weight, weight**2))  # type: ignore[return-value]
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
