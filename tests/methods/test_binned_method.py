@@ -232,6 +232,8 @@ def test_response_and_prior_of_the_families_that_are_named(files):
     soft, hard, union = channel("soft"), channel("hard"), channel("union")
     # Each family has the same total in the union, though one has fewer events.
     np.testing.assert_allclose(union.response.truth, soft.response.truth + hard.response.truth)
+    np.testing.assert_array_equal(channel(["soft", "hard"]).response.matrix, union.response.matrix)
+    np.testing.assert_array_equal(channel(["hard"]).response.matrix, hard.response.matrix)
     assert soft.response.truth.sum() == pytest.approx(1)
     assert hard.prior[-1] > 3 * soft.prior[-1]
     other = channel("soft", "hard")
@@ -328,4 +330,6 @@ def test_settings_that_disagree():
     said = dict(spec.check(study))
     assert said["response"] == "found 'data', wanted one of union, soft"
     assert said["prior_shape"].endswith("did you mean 'soft'?")
+    spec = binned_spec.IbuSpec(kind="ibu", features={"pt": {}}, response=["soft", "soft", "union"])
+    assert [text.partition(",")[0] for _, text in spec.check(study)] == ["found 'union'", "found soft"]
     assert "leave it out" in said["features.pt.observed_bins"]

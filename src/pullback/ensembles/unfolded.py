@@ -3,8 +3,8 @@
 The file (netCDF4-style HDF5) holds ``x`` (sample, *x) and ``weight`` (sample, replica): replica 0 is nominal, the
 others show its statistical uncertainty. For each binned feature there is a group ``bins/<feature>`` with ``edges``
 (bin + 1,), ``content`` (bin,) and ``covariance`` (bin, bin); ``joint_covariance`` is that of the bins of all features,
-whose attribute ``features`` names them in order. Attributes: the job, the digest of the unfolded ensemble, cost and
-diagnostics.
+whose attribute ``features`` names them in order. Attributes: the job, the digest of the unfolded ensemble, cost,
+diagnostics, and ``weights: truth``: contents and weights are those of the truth before the detector.
 """
 
 import json
@@ -105,6 +105,7 @@ def write_unfolded(
             fields=json.dumps({"x": hdf5.field_to_json(x)}, sort_keys=True),
             cost=json.dumps(dict(cost), sort_keys=True),
             diagnostics=json.dumps({**diagnostics, **unfolded.diagnostics}, sort_keys=True),
+            weights="truth",
         )
         for name, array in arrays.items():
             file.create_dataset(name, data=array, fletcher32=True, chunks=True)

@@ -54,13 +54,13 @@ class Binned(Method[None]):
         for path in seen:
             with EnsembleReader(path) as reader:
                 family = str(reader.attributes.get("family", path.parent.name))
-                if self.spec.response in ("union", family) or self.spec.prior_shape == family:
+                if self.spec.in_response(family) or self.spec.prior_shape == family:
                     found[family] = Simulated.of(reader)
         self.learn(found)
 
     def learn(self, families: Mapping[str, Simulated]) -> None:
         """Bin the features of the families, by name, and make their responses."""
-        chosen = [one for name, one in families.items() if self.spec.response in ("union", name)]
+        chosen = [one for name, one in families.items() if self.spec.in_response(name)]
         self.truth = np.concatenate([one.truth for one in chosen])
         self.weight = np.concatenate([one.weight for one in chosen])
         self.objects = simulated_objects(chosen)

@@ -99,10 +99,10 @@ class BinnedSpec(MethodSpec):
     unfolds: ClassVar[bool] = True
 
     features: Mapping[str, Binning] = Field(min_length=1, description="features of x that are unfolded, and their bins")
-    response: str = Field(
+    response: str | Annotated[list[str], Field(min_length=1)] = Field(
         default="union",
-        description="simulated events that the response is made of: a seen family, or `union`, all of them with one "
-        "total weight",
+        description="simulated events that the response is made of: a seen family, several in a list, or `union`, all; "
+        "several have one total weight each",
     )
     prior_shape: str = Field(
         default="response",
@@ -110,14 +110,25 @@ class BinnedSpec(MethodSpec):
         "family's, or `flat` in the bins",
     )
 
+    def in_response(self, family: str) -> bool:
+        """Whether the response is made of a seen family's events."""
+        named = self.response if isinstance(self.response, list) else [self.response]
+        return named == ["union"] or family in named
+
     def check(self, problem: "Problem") -> Iterator[Message]:
         """The families that are named must be seen."""
         seen = [name for name, family in problem.families.items() if family.role == "seen"]
-        for key, own in (("response", ("union",)), ("prior_shape", ("response", "flat"))):
-            name = getattr(self, key)
-            if name not in (*own, *seen):
-                known = [*own, *seen]
-                yield key, f"found '{name}', wanted one of {', '.join(known)}{did_you_mean(name, known)}"
+        responses = self.response if isinstance(self.response, list) else [self.response]
+        for key, named, own in (
+            ("response", responses, () if isinstance(self.response, list) else ("union",)),
+            ("prior_shape", [self.prior_shape], ("response", "flat")),
+        ):
+            known = [*own, *seen]
+            for name in named:
+                if name not in known:
+                    yield key, f"found '{name}', wanted one of {', '.join(known)}{did_you_mean(name, known)}"
+            if len(set(named)) < len(named):
+                yield key, f"found {', '.join(named)}, wanted each family once"
 
     def check_fields(self, x: Any, y: Any) -> None:
         """Raise ValueError where a feature is not there."""
