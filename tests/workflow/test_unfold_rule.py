@@ -34,7 +34,7 @@ def test_jobs(tmp_path):
     assert {rule: found[rule] for rule in ("condition", "infer", "unfold")} == {
         "condition": 1 + 2,
         "infer": 2 * 2,
-        "unfold": 2 + 1,
+        "unfold": 1 + 1,
     }
 
 
@@ -76,7 +76,7 @@ def test_rows(run):
     cost = pd.read_csv(run / "results/unfold/metrics/line/ibu.cost.csv")
     assert (cost["events"] == 4000).all()
     report = pd.read_csv(run / "results/unfold/report/metrics.csv")
-    assert (report["metric"] == "swd_unfolded").sum() == 2 + 1
+    assert (report["metric"] == "swd_unfolded").sum() == 1 + 1
     with h5py.File(run / "results/unfold/metrics/line/ibu.examples.h5") as file:
         spectrum = file["default/0/moved/x1"]
         np.testing.assert_allclose(spectrum["unfolded"][()].sum(), 4000, rtol=0.01)
