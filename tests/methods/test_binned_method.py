@@ -308,6 +308,38 @@ def test_observations_that_no_simulation_explains_are_counted(files, tmp_path):
     assert unfold("ibu", odd, "odd", features=features).diagnostics["unexplained.pt"] == pytest.approx(0.1)
 
 
+def test_bin_by_bin_takes_migration_from_below_the_threshold_as_correction(files, tmp_path):
+    """Nothing is recorded below the first edge, and truths from below it are observed above."""
+    made, _ = files
+
+    def cut(name, *arguments):
+        path, x = write(tmp_path / f"{name}_all.h5", *arguments)
+        with EnsembleReader(path) as reader:
+            above = reader.read("y")[:, 0] >= EDGES[0]
+            columns = {key: reader.read(key)[above] for key in ("fake", "weight")}
+            with EnsembleWriter(
+                tmp_path / f"{name}.h5",
+                x=PROBLEM.x,
+                y=PROBLEM.y,
+                spec="{}",
+                attributes={"family": name},
+                columns={"fake": "int8", "weight": "float64"},
+            ) as writer:
+                writer.append(
+                    reader.read("y")[above], reader.read("event_id")[above], x=reader.read("x")[above], **columns
+                )
+                lost = reader.read("x")[~above & ~reader.fake()]
+                every = np.concatenate([lost, reader.missed.x])
+                writer.append_missed(Missed(every, np.ones(len(every)), -1 - np.arange(len(every))))
+        return tmp_path / f"{name}.h5", x
+
+    soft, _ = cut("soft", 12.0, 60_000, 1)
+    data, truth = cut("data", 12.0, 20_000, 7)
+    found = unfold("bin-by-bin", {**made, "soft": soft, "data": data}, response="soft").bins["pt"]
+    pull = (found.content - np.histogram(truth[:, 0], EDGES)[0]) / np.sqrt(np.diag(found.covariance))
+    assert np.abs(pull).max() < 3.5
+
+
 def test_empty_bins_are_named(files):
     with pytest.raises(UnfoldingError, match=r"features\.pt\.bins: the bin from 2000 to 3000 has no simulated truth"):
         method("ibu", files[0], {"pt": {"bins": [20.0, 30.0, 2000.0, 3000.0]}})

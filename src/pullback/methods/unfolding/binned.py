@@ -92,7 +92,7 @@ def by_simulation(
     cells[:observed, :truth] = np.moveaxis(estimate.by_response, 0, -1)
     if form == "multinomial":
         cells[:, :truth] -= np.einsum("ijk,jk->ki", estimate.by_response, response.matrix)
-    cells[:, :truth] /= response.truth[:, None]
+    cells[:, :truth] = ratio(cells[:, :truth], response.truth[:, None])
     # The share of fakes f = F / (F + R) falls by f / (F + R) with a pair, and grows by (1 - f) / (F + R) with a fake.
     each = ratio(counts * (1 - response.fakes), response.matrix @ response.truth)
     taken = estimate.by_data.T * each[:, None]
@@ -196,19 +196,19 @@ def bin_by_bin(matrix: np.ndarray, data: np.ndarray, prior: np.ndarray) -> Estim
         prior: simulated truth (bin,), of any scale.
 
     Raises:
-        UnfoldingError: the matrix is not square, or nothing is simulated in an observed bin.
+        UnfoldingError: the matrix is not square, or nothing is simulated in an observed bin that holds data.
     """
     if matrix.shape[0] != matrix.shape[1]:
         raise UnfoldingError(
             f"found {matrix.shape[0]} observed and {matrix.shape[1]} truth bins: correction bin by bin needs the same"
         )
     folded = matrix @ prior
-    if (empty := np.flatnonzero(folded <= 0)).size:
+    if (empty := np.flatnonzero((folded <= 0) & (data != 0))).size:
         raise UnfoldingError(f"nothing is simulated in observed bin {empty[0]}: merge it with another")
-    factor = prior / folded
+    factor = ratio(prior, folded)
     content, bins = factor * data, np.arange(len(data))
     by_response = np.zeros((len(prior), *matrix.shape))
-    by_response[bins, bins] = -np.outer(content / folded, prior)
+    by_response[bins, bins] = -np.outer(ratio(content, folded), prior)
     return Estimate(content, np.diag(factor), by_response)
 
 

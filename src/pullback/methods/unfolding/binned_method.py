@@ -242,8 +242,9 @@ class BinByBin(Binned):
     same_bins = True
 
     def estimate(self, channel: Channel, data: np.ndarray, scatter: np.ndarray) -> binned.Estimate:
-        """`binned.bin_by_bin`."""
-        return binned.bin_by_bin(channel.response.matrix, data, channel.prior)
+        """`binned.bin_by_bin`; data where nothing is simulated, in underflow or overflow, have no factor."""
+        matrix, prior = channel.response.matrix, channel.prior
+        return binned.bin_by_bin(matrix, np.where(matrix @ prior > 0, data, 0.0), prior)
 
 
 class LeastSquares(Binned):

@@ -190,14 +190,21 @@ def _kept(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Truth and observed bins in which something was simulated; only underflow and overflow of the truth may lack it.
 
+    Where observed bins are the truth's, both have those that either has.
+
     Raises:
         UnfoldingError: a truth bin between the edges is empty.
     """
+    seen = (response.matrix != 0).any(axis=1)
     lacks = {
         "no simulated truth": response.truth <= 0,
         "no simulated pair": response.efficiency <= 0,
         "no truth in the prior": prior <= 0,
     }
+    truth = ~np.logical_or.reduce(list(lacks.values()))
+    if same:
+        lacks["no simulated observation"] = ~seen
+        truth = seen = truth | seen
     for what, where in lacks.items():
         if (empty := np.flatnonzero(where[1:-1])).size:
             low, high = edges[empty[0]], edges[empty[0] + 1]
@@ -205,8 +212,4 @@ def _kept(
                 f"features.{name}.bins: the bin from {low:.6g} to {high:.6g} has {what}: merge it with another, or "
                 "simulate more"
             )
-    truth = np.flatnonzero(~np.logical_or.reduce(list(lacks.values())))
-    observed = np.flatnonzero((response.matrix != 0).any(axis=1))
-    if same:
-        truth = observed = np.intersect1d(truth, observed)
-    return truth, observed
+    return np.flatnonzero(truth), np.flatnonzero(seen)
