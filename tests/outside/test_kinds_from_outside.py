@@ -78,7 +78,7 @@ def package(tmp_path_factory):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pullback-springs\nVersion: 1.0\n")
     groups = {**{group: [entry] for group, entry in KINDS.items()}}
-    groups["methods"].append(("ibu", "ibu:IbuSpec"))
+    groups["methods"].append(("small-ibu", "ibu:IbuSpec"))
     text = "".join(
         f"[pullback.{group}]\n" + "".join(f"{name} = {target}\n" for name, target in entries)
         for group, entries in groups.items()
@@ -103,7 +103,7 @@ def python(package: Path, *arguments: str) -> str:
 
 def named_by_entry_point(folder: Path) -> Path:
     study = (HERE / "outside.yaml").read_text()
-    for name, target in (*KINDS.values(), ("ibu", "ibu:IbuSpec")):
+    for name, target in (*KINDS.values(), ("small-ibu", "ibu:IbuSpec")):
         file, _, cls = target.partition(":")
         assert f"./{file}.py:{cls}" in study
         study = study.replace(f"./{file}.py:{cls}", name)
@@ -203,7 +203,7 @@ def test_by_entry_point_the_numbers_are_the_same(by_path, package, tmp_path):
     where = os.pathsep.join([str(REPOSITORY / "src"), str(package)])
     done = snakemake("--configfile", "outside.yaml", folder=tmp_path, PYTHONPATH=where)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    renamed = {f"./{t.replace(':', '.py:')}": name for name, t in (*KINDS.values(), ("ibu", "ibu:IbuSpec"))}
+    renamed = {f"./{t.replace(':', '.py:')}": name for name, t in (*KINDS.values(), ("small-ibu", "ibu:IbuSpec"))}
     wanted = [{**row, "method_kind": renamed[row["method_kind"]]} for row in rows(by_path)]
     assert rows(tmp_path) == wanted
     page = (tmp_path / paths.report("outside")).read_text()
@@ -220,7 +220,7 @@ def test_installed_kinds_stand_in_the_manual_and_in_the_schema(package, tmp_path
     page = python(package, str(REPOSITORY / "docs/kinds.py"))
     mdn = "| `mdn` | Mixture density network: a mixture of Gaussians for each observation. | approximate | pairs |"
     assert mdn in page
-    assert "| `ibu` | Iterative Bayesian unfolding of one quantity in bins. | approximate | pairs |" in page
+    assert "| `small-ibu` | Iterative Bayesian unfolding of one quantity in bins. | approximate | pairs |" in page
     assert "| `damped` | The release of a damped oscillator" in page
     assert "| `npz` | Events in .npz files. | arrays |" in page
     assert "| `interval_width` | Width of the central 90 % interval |" in page

@@ -2,8 +2,9 @@
 
 The file (netCDF4-style HDF5) holds ``x`` (sample, *x) and ``weight`` (sample, replica): replica 0 is nominal, the
 others show its statistical uncertainty. For each binned feature there is a group ``bins/<feature>`` with ``edges``
-(bin + 1,), ``content`` (bin,) and ``covariance`` (bin, bin). Attributes: the job, the digest of the unfolded ensemble,
-cost and diagnostics.
+(bin + 1,), ``content`` (bin,) and ``covariance`` (bin, bin); ``joint_covariance`` is that of the bins of all features,
+whose attribute ``features`` names them in order. Attributes: the job, the digest of the unfolded ensemble, cost,
+diagnostics, and ``weights: truth``: contents and weights are those of the truth before the detector.
 """
 
 import json
@@ -22,6 +23,7 @@ from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader, PosteriorReader
 
 KIND = "unfolded"
+JOINT = "joint_covariance"
 
 
 class Bins(NamedTuple):
@@ -46,12 +48,15 @@ class Unfolded(NamedTuple):
         weight: (sample, replica), replica 0 nominal; the scale is free, for only their ratios count.
         bins: by feature.
         diagnostics: numbers for the report.
+        joint: covariance of the contents of all bins, those of one feature after those of another in the order of
+            ``bins`` (bin, bin); None where only the features' own are known.
     """
 
     x: np.ndarray | None = None
     weight: np.ndarray | None = None
     bins: Mapping[str, Bins] = MappingProxyType({})
     diagnostics: Mapping[str, float] = MappingProxyType({})
+    joint: np.ndarray | None = None
 
     @staticmethod
     def of(posterior: PosteriorReader) -> "Unfolded":
@@ -100,6 +105,7 @@ def write_unfolded(
             fields=json.dumps({"x": hdf5.field_to_json(x)}, sort_keys=True),
             cost=json.dumps(dict(cost), sort_keys=True),
             diagnostics=json.dumps({**diagnostics, **unfolded.diagnostics}, sort_keys=True),
+            weights="truth",
         )
         for name, array in arrays.items():
             file.create_dataset(name, data=array, fletcher32=True, chunks=True)
@@ -115,6 +121,9 @@ def write_unfolded(
             # Twice one dimension would be refused by xarray.
             hdf5.attach(group, group["covariance"], ("bin", "other_bin"))
             group["edges"].attrs["units"] = x.units[x.features.index(name)]
+        if JOINT in arrays:
+            file[JOINT].attrs["features"] = json.dumps(list(unfolded.bins))
+            hdf5.attach(file, file[JOINT], ("joint_bin", "other_joint_bin"))
         file.attrs["content_digest"] = content_digest(arrays)
 
 
@@ -143,6 +152,14 @@ def _checked(path: Path, unfolded: Unfolded, x: Field) -> dict[str, np.ndarray]:
             )
         for part, array in bins._asdict().items():
             arrays[f"bins/{name}/{part}"] = np.ascontiguousarray(array, np.float64)
+    if unfolded.joint is not None:
+        count = sum(len(bins.content) for bins in unfolded.bins.values())
+        if np.shape(unfolded.joint) != (count, count):
+            raise StoreError(
+                f"{path}: the joint covariance has the shape {np.shape(unfolded.joint)}, wanted ({count}, {count}) for "
+                "the bins of all features; correct what `unfold` returns"
+            )
+        arrays[JOINT] = np.ascontiguousarray(unfolded.joint, np.float64)
     if not arrays:
         raise StoreError(f"{path}: neither a weighted sample nor bins; correct what `unfold` returns")
     for name, array in arrays.items():
@@ -172,7 +189,7 @@ class UnfoldedReader:
             self.cost: dict[str, float] = json.loads(file.attrs["cost"])
             self.diagnostics: dict[str, float] = json.loads(file.attrs["diagnostics"])
             sample = {name: file[name][()] for name in ("x", "weight") if name in file}
-            bins = {
-                name: Bins(*(group[part][()] for part in Bins._fields)) for name, group in file.get("bins", {}).items()
-            }
-        self.unfolded = Unfolded(**sample, bins=bins, diagnostics=self.diagnostics)
+            joint = file[JOINT][()] if JOINT in file else None
+            names = json.loads(file[JOINT].attrs["features"]) if JOINT in file else list(file.get("bins", {}))
+            bins = {name: Bins(*(file[f"bins/{name}/{part}"][()] for part in Bins._fields)) for name in names}
+        self.unfolded = Unfolded(**sample, bins=bins, diagnostics=self.diagnostics, joint=joint)
