@@ -1,0 +1,1 @@
+"""Methods that estimate the distribution of the truth: binned unfolding and reweighting of a simulation."""
