@@ -42,6 +42,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "lbfgs-fwi": "pullback.methods.classical.lbfgs:LbfgsSpec",
         "enkg": "pullback.methods.guided.spec:EnkgSpec",
         "prior-draws": "pullback.methods.guided.spec:PriorDrawsSpec",
+        "omnifold": "pullback.methods.unfolding.omnifold_spec:OmnifoldSpec",
     },
     "priors": {"edm": "pullback.methods.guided.spec:EdmPriorSpec"},
     "likelihoods": {"gmm": "pullback.methods.likelihood_spec:GmmLikelihoodSpec"},

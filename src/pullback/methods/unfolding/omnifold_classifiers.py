@@ -108,9 +108,7 @@ class Perceptrons:
 
     def state(self) -> dict[str, np.ndarray]:
         """What the next iteration goes on from, by name."""
-        return {
-            f"{key}/{name}": tensor.numpy() for key, part in self._before.items() for name, tensor in part.items()
-        }
+        return {f"{key}/{name}": tensor.numpy() for key, part in self._before.items() for name, tensor in part.items()}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """The inverse of `state`."""
@@ -128,7 +126,7 @@ class Perceptrons:
             network.load_state_dict(self._before[key])
         values, first, second = (torch.from_numpy(part.astype(np.float32)).to(self.device) for part in rows[:3])
         ours, held_out = (torch.from_numpy(np.flatnonzero(part)).to(self.device) for part in (~rows.held_out, rows[3]))
-        optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
+        optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, fused=True)
         batches = max(1, round(len(ours) / settings.batch))
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * batches)
         best, kept, patience, longest = np.inf, copy.deepcopy(network.state_dict()), 0, 0.0
@@ -227,9 +225,7 @@ class Trees:
             ours = data(~rows.held_out)
             callbacks = [poll, lightgbm.early_stopping(self.settings.patience, verbose=False)]
             models.append(
-                lightgbm.train(
-                    parameters, ours, self.settings.trees, [data(rows.held_out, ours)], callbacks=callbacks
-                )
+                lightgbm.train(parameters, ours, self.settings.trees, [data(rows.held_out, ours)], callbacks=callbacks)
             )
 
         def evaluate(values: np.ndarray) -> np.ndarray:

@@ -11,13 +11,13 @@ multiply the errors of all iterations; the package omnifold (0.1.36) uses it, to
 of the unfolded truths are W push_n: weights at truth level. W pull_n are weights at reconstructed level.
 
 Acceptance
-    Step 1 sees every reconstructed event of the simulation, pairs and *fakes* (without a truth), beside the data. Step
-    2 compares the pairs with themselves, and its result is applied to all truths, *misses* (not reconstructed)
+    Step 1 sees every reconstructed event of the simulation beside the data: pairs and *fakes*, which have no truth.
+    Step 2 compares the pairs with themselves, and its result is applied to all truths, *misses* (not reconstructed)
     included: a miss has the average weight of reconstructed truths of its x. That is the choice of arXiv 2105.09923
-    for misses, with one classifier in place of two, for E[pull | x, reconstructed] is what step 2 learns. All fakes
-    have one factor, the average of the weights that step 1 gives them. In bins the iteration is then iterative Bayesian
-    unfolding with efficiency, and with fakes as one more cause (D'Agostini 1995; RooUnfold): their shape p(y | fake) is
-    that of the simulation, their number is fitted to the data.
+    for misses, with one classifier in place of two, for E[pull | x, reconstructed] is what step 2 learns. Fakes keep
+    their generator weights, all times one number: for each truth there are as many of them, and with the same p(y |
+    fake), as in the simulation. What they explain of the data in step 1 is taken from no truth. In bins the iteration
+    is iterative Bayesian unfolding with efficiency and background (D'Agostini 1995).
 
 Ratios are products of a ratio of shapes, which a classifier learns from classes of equal sum, and of the ratio of the
 sums. After step 2 all factors are multiplied by one number, so that the reconstructed simulation sums to the data.
@@ -130,14 +130,18 @@ def omnifold(
     The weights of the unfolded truths are ``simulation.weight * push`` where ``has_x``; they sum to the number of
     truths that the data stand for, in units of ``data_weight``.
 
-    Diagnostics of an iteration: ``ess``, Kish's effective number of unfolded truths; ``max_over_mean``, the largest
-    absolute weight of a truth over their mean; ``change``, the total variation distance (0 to 1) between the truths
-    before and after; ``normalisation``, the data's sum over that of the reconstructed simulation before they are made
-    equal (1 for perfect classifiers); ``clipped``, the fraction of log ratios beyond ``clip``; ``spread``, the standard
-    deviation of the classifiers' factors relative to their mean in step 2, weighted mean over truths (with several
-    classifiers); ``auc``, the area under the curve of the classifiers of step 1 on events that they did not train on:
-    how well the simulation **before** this iteration describes the data (1/2: indistinguishable); ``efficiency``, the
-    fraction of truths that are reconstructed; ``purity``, that of reconstructed events that have a truth.
+    Diagnostics of an iteration:
+
+    - ``ess``: Kish's effective number of unfolded truths.
+    - ``max_over_mean``: the largest absolute weight of a truth over their mean.
+    - ``change``: total variation distance (0 to 1) between the truths before and after.
+    - ``normalisation``: the data's sum over that of the reconstructed simulation before they are made equal.
+    - ``clipped``: fraction of the log ratios beyond ``clip``.
+    - ``efficiency``, ``purity``: fraction of truths that are reconstructed, of reconstructed events with a truth.
+    - ``spread``: standard deviation of the classifiers' factors in step 2 over their mean, weighted mean over truths;
+      with several classifiers.
+    - ``auc``: area under the curve of the classifiers of step 1 on events that they did not train on: how well the
+      simulation **before** this iteration describes the data (1/2: they cannot be told apart).
 
     Args:
         simulation: see `Simulation`.
@@ -178,7 +182,7 @@ def omnifold(
         push = np.empty(len(weight))
         push[has_x] = factor * truths.weight.sum() / prior.weight.sum()
         if fakes.any():
-            push[fakes] = (weight * pull)[fakes].sum() / weight[fakes].sum()
+            push[fakes] = (weight * push)[has_x].sum() / weight[has_x].sum()
         reconstructed = float((weight * push)[has_y].sum())
         if not reconstructed > 0:
             raise OmnifoldError(
@@ -245,9 +249,6 @@ def check(simulation: Simulation, data: Sample) -> None:
         "pairs of the simulation": Sample(simulation.x[pairs], simulation.weight[pairs]),
         "data": data,
     }
-    fakes = simulation.has_y & ~simulation.has_x
-    if fakes.any():
-        parts["fakes of the simulation"] = Sample(simulation.y[fakes], simulation.weight[fakes])
     for name, sample in parts.items():
         for what, values in (("values", sample.values), ("weights", sample.weight)):
             if bad := int((~np.isfinite(values)).sum()):

@@ -55,7 +55,9 @@ class OmnifoldInfer(Infer):
     warm_start: bool = Field(
         default=False, description="classifiers go on from those of the iteration before, in place of fresh ones"
     )
-    clip: float = Field(default=10.0, gt=0, description="largest absolute log ratio of a step; clipped ones are counted")
+    clip: float = Field(
+        default=10.0, gt=0, description="largest absolute log ratio of a step; those beyond are counted"
+    )
     replicas: int = Field(
         default=0, ge=0, description="bootstrap replicas of the data by group; each trains all classifiers again"
     )
@@ -106,4 +108,4 @@ class OmnifoldSpec(MethodSpec):
     def check(self, problem: "Problem") -> Iterator[Message]:
         """For vectors of named quantities."""
         for name in sorted(problem.spec.arrays or ()):
-            yield f"'omnifold' weights vectors of named quantities, and {name} of problem kind '{problem.kind}' is an array"
+            yield f"'omnifold' weights vectors of named quantities, and {name} of kind '{problem.kind}' is an array"
