@@ -28,8 +28,8 @@ def exact(first: Sample, second: Sample, log_ratio: Any) -> Ratio:
     def rows(values: np.ndarray) -> np.ndarray:
         return np.atleast_2d(log_ratio(values))
 
-    everything = tuple(np.ones(len(sample.values), bool) for sample in (first, second))
-    return Ratio(rows(first.values), rows(second.values), everything, rows)
+    ours, theirs = rows(first.values), rows(second.values)
+    return Ratio(ours, theirs, (np.ones(ours.shape, bool), np.ones(theirs.shape, bool)), rows)
 
 
 def bin_of(values: np.ndarray) -> np.ndarray:
@@ -290,7 +290,7 @@ def test_the_area_under_the_curve_is_that_of_all_pairs():
     ours, theirs = rng.normal(0.4, 1, 300).round(1), rng.normal(0, 1, 200).round(1)
     w, v = rng.random(300), rng.random(200) - 0.2
     a, b = rng.random(300) < 0.5, rng.random(200) < 0.5
-    ratio = Ratio(ours[None], theirs[None], (a, b), lambda values: values)
+    ratio = Ratio(ours[None], theirs[None], (a[None], b[None]), lambda values: values)
     found = auc(ratio, Sample(ours[:, None], w), Sample(theirs[:, None], v))
     above = (ours[a, None] > theirs[b]) + 0.5 * (ours[a, None] == theirs[b])
     assert found == pytest.approx(w[a] @ above @ v[b] / (w[a].sum() * v[b].sum()))

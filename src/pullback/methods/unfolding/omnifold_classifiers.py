@@ -8,7 +8,7 @@ same events (step 2), each event stands once, with both its weights: half the wo
 import copy
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +36,8 @@ class Rows(NamedTuple):
     Attributes:
         values: (row, feature), float32.
         first, second: weights in the two classes (row,), each with sum rows / 2.
-        held_out: not trained on (row,), bool.
+        held_out: rows that each classifier is not trained on (classifier, row), bool: others for each, so that
+            several classifiers together see all events.
         of: rows of the first and of the second sample.
     """
 
@@ -47,28 +48,29 @@ class Rows(NamedTuple):
     of: tuple[slice, slice]
 
     @staticmethod
-    def make(first: Sample, second: Sample, share: float, rng: np.random.Generator) -> "Rows":
-        """Rows of two samples of which a share is held out."""
+    def make(first: Sample, second: Sample, share: float, count: int, rng: np.random.Generator) -> "Rows":
+        """Rows of two samples, of which each of ``count`` classifiers has a share held out."""
         n, m = len(first.values), len(second.values)
+        if min(n, m) < 2:
+            raise OmnifoldError(f"{n} and {m} events, wanted at least 2 of each: a classifier is trained and validated")
         if first.values is second.values:
             of = slice(0, n), slice(0, n)
             values, a, b = first.values, first.weight, second.weight
+            held_out = [_held_out(n, share, rng) for _ in range(count)]
         else:
             of = slice(0, n), slice(n, n + m)
             values = np.concatenate([first.values, second.values])
             a, b = np.append(first.weight, np.zeros(m)), np.append(np.zeros(n), second.weight)
+            held_out = [np.append(_held_out(n, share, rng), _held_out(m, share, rng)) for _ in range(count)]
         scale = len(values) / 2
-        held_out = rng.random(len(values)) < share
-        if held_out.all() or not held_out.any():
-            held_out[:] = np.arange(len(values)) % 2 == 0
-        return Rows(np.asarray(values, np.float32), a * (scale / a.sum()), b * (scale / b.sum()), held_out, of)
+        weights = a * (scale / a.sum()), b * (scale / b.sum())
+        return Rows(np.asarray(values, np.float32), *weights, np.array(held_out), of)
 
-    def ratio(self, log_ratio: np.ndarray, elsewhere: Any) -> Ratio:
+    def ratio(self, log_ratio: np.ndarray, elsewhere: Callable[[np.ndarray], np.ndarray]) -> Ratio:
         """The result from log ratios of the rows (classifier, row)."""
         first, second = self.of
-        return Ratio(
-            log_ratio[:, first], log_ratio[:, second], (self.held_out[first], self.held_out[second]), elsewhere
-        )
+        held_out = self.held_out[:, first], self.held_out[:, second]
+        return Ratio(log_ratio[:, first], log_ratio[:, second], held_out, elsewhere)
 
 
 class Perceptrons:
@@ -96,7 +98,7 @@ class Perceptrons:
             OmnifoldError: a training diverged.
         """
         address = (*self.address, step, iteration)
-        rows = Rows.make(first, second, self.settings.validation, generator(*address, "held out"))
+        rows = Rows.make(first, second, self.settings.validation, self.count, generator(*address, "held out"))
         with numerics(self.context.threads, self.device.type == "cuda"):
             networks = [self._train(rows, step, iteration, number) for number in range(self.count)]
 
@@ -125,7 +127,8 @@ class Perceptrons:
         if key in self._before:
             network.load_state_dict(self._before[key])
         values, first, second = (torch.from_numpy(part.astype(np.float32)).to(self.device) for part in rows[:3])
-        ours, held_out = (torch.from_numpy(np.flatnonzero(part)).to(self.device) for part in (~rows.held_out, rows[3]))
+        held = rows.held_out[number]
+        ours, held_out = (torch.from_numpy(np.flatnonzero(part)).to(self.device) for part in (~held, held))
         optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, fused=True)
         batches = max(1, round(len(ours) / settings.batch))
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * batches)
@@ -190,7 +193,7 @@ class Trees:
         """
         lightgbm: Any = require("lightgbm", extra="boosted")
         address = (*self.address, step, iteration)
-        rows = Rows.make(first, second, self.settings.validation, generator(*address, "held out"))
+        rows = Rows.make(first, second, self.settings.validation, self.count, generator(*address, "held out"))
         weight = rows.first + rows.second
         if min(rows.first.min(), rows.second.min()) < 0:
             raise OmnifoldError(
@@ -222,10 +225,11 @@ class Trees:
                 "force_row_wise": True,
                 "verbosity": -1,
             }
-            ours = data(~rows.held_out)
+            held = rows.held_out[number]
+            ours = data(~held)
             callbacks = [poll, lightgbm.early_stopping(self.settings.patience, verbose=False)]
             models.append(
-                lightgbm.train(parameters, ours, self.settings.trees, [data(rows.held_out, ours)], callbacks=callbacks)
+                lightgbm.train(parameters, ours, self.settings.trees, [data(held, ours)], callbacks=callbacks)
             )
 
         def evaluate(values: np.ndarray) -> np.ndarray:
@@ -239,6 +243,13 @@ class Trees:
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Nothing to restore."""
+
+
+def _held_out(n: int, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Which of n events are held out (event,): about this share, at least one and not all."""
+    out = np.zeros(n, bool)
+    out[rng.permutation(n)[: min(n - 1, max(1, round(share * n)))]] = True
+    return out
 
 
 def perceptron(features: int, width: int, depth: int) -> nn.Module:

@@ -70,7 +70,8 @@ class Ratio(NamedTuple):
     Attributes:
         first: log ratios at the events of the first sample (classifier, event).
         second: at those of the second one.
-        held_out: which events of both were not trained on (event,) and (event,), bool.
+        held_out: which events of both each classifier was not trained on (classifier, event) and (classifier, event),
+            bool.
         elsewhere: at further values (event, feature) -> (classifier, event); the classifiers are those of this step.
     """
 
@@ -215,19 +216,22 @@ def closure(simulation: Simulation, data: Sample, classifier: Classifier, last: 
     return auc(_learn(classifier, "observations", last.number + 1, data, seen), data, seen)
 
 
-def auc(found: Ratio, first: Sample, second: Sample) -> float:
-    """Area under the curve of the mean log ratio on held-out events: P(first > second) + P(equal) / 2.
+def auc(ratio: Ratio, first: Sample, second: Sample) -> float:
+    """Area under the curve of log ratios on held-out events: P(first > second) + P(equal) / 2.
 
-    With weights, which may be negative; it is then an estimate and may lie outside 0 to 1.
+    With weights, which may be negative: it is then an estimate and may lie outside 0 to 1. The mean over classifiers.
     """
-    (ours, w), (theirs, v) = (
-        (scores.mean(axis=0)[held_out], sample.weight[held_out])
-        for scores, held_out, sample in zip((found.first, found.second), found.held_out, (first, second), strict=True)
-    )
-    order = np.argsort(theirs, kind="stable")
-    below = np.concatenate([[0.0], np.cumsum(v[order])])
-    left, right = (below[np.searchsorted(theirs[order], ours, side)] for side in ("left", "right"))  # type: ignore[call-overload]
-    return float(w @ (left + right) / 2 / (w.sum() * v.sum()))
+    found = []
+    for scores, others, here, there in zip(ratio.first, ratio.second, *ratio.held_out, strict=True):
+        w, v, order = first.weight[here], second.weight[there], np.argsort(others[there], kind="stable")
+        below = np.concatenate([[0.0], np.cumsum(v[order])])
+        theirs = others[there][order]
+        left, right = (
+            below[np.searchsorted(theirs, scores[here])],
+            below[np.searchsorted(theirs, scores[here], "right")],
+        )
+        found.append(w @ (left + right) / 2 / (w.sum() * v.sum()))
+    return float(np.mean(found))
 
 
 def check(simulation: Simulation, data: Sample) -> None:

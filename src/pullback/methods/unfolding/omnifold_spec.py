@@ -51,7 +51,7 @@ class OmnifoldInfer(Infer):
     )
     iterations: int = Field(default=4, ge=1, description="of both steps; fewer regularise more")
     classifier: Classifier = MlpClassifier()
-    classifiers: int = Field(default=1, ge=1, description="of each step; their log ratios are averaged")
+    classifiers: int = Field(default=3, ge=1, description="of each step; their log ratios are averaged")
     warm_start: bool = Field(
         default=False, description="classifiers go on from those of the iteration before, in place of fresh ones"
     )
