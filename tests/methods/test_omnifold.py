@@ -12,6 +12,7 @@ from pullback.ensembles.acceptance import Missed
 from pullback.ensembles.arrays import ArrayEnsemble
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleWriter
+from pullback.methods.unfolding import omnifold_classifiers
 from pullback.methods.unfolding.omnifold import Omnifold
 from pullback.methods.unfolding.omnifold_classifiers import Perceptrons, Trees
 from pullback.methods.unfolding.omnifold_iterations import OmnifoldError, Sample, Simulation, omnifold
@@ -21,8 +22,14 @@ from pullback.problems.gaussian import Gaussian, GaussianSimulator
 from pullback.study import StudyError, load_study
 
 PROBLEM = Gaussian(GaussianSimulator(dimension=1, noise=0.2))
-SMALL = {"width": 16, "depth": 2, "epochs": 6, "batch": 400, "learning_rate": 1e-2, "patience": 6}
+SMALL = {"width": 16, "depth": 2, "epochs": 4, "batch": 200, "learning_rate": 1e-2, "patience": 6}
 NEVER = Context(("omnifold",), 1, "cpu")
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    """Most tests are about bookkeeping: classifiers may be poor where data are few."""
+    monkeypatch.setattr(omnifold_classifiers, "LEAST_STEPS", 4)
 
 
 def example(n, mean=0.0, seed=0):

@@ -30,6 +30,10 @@ ROWS = 1 << 16
 """Events that a network is evaluated on at once."""
 
 
+LEAST_STEPS = 50
+"""Of an epoch: of fewer events batches are smaller, or a training would end before it learned anything."""
+
+
 class Rows(NamedTuple):
     """Events of both samples.
 
@@ -130,7 +134,7 @@ class Perceptrons:
         held = rows.held_out[number]
         ours, held_out = (torch.from_numpy(np.flatnonzero(part)).to(self.device) for part in (~held, held))
         optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, fused=True)
-        batches = max(1, round(len(ours) / settings.batch))
+        batches = min(len(ours), max(LEAST_STEPS, round(len(ours) / settings.batch)))
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * batches)
         best, kept, patience, longest = np.inf, copy.deepcopy(network.state_dict()), 0, 0.0
         for epoch in range(settings.epochs):

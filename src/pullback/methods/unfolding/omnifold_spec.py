@@ -19,10 +19,10 @@ class MlpClassifier(Closed):
     kind: Literal["mlp"] = "mlp"
     width: int = Field(default=64, ge=1, le=100_000, description="of the hidden layers")
     depth: int = Field(default=3, ge=1, le=1000, description="hidden layers")
-    epochs: int = Field(default=30, ge=1, description="most passes through the events; the learning rate falls to 0")
-    batch: int = Field(default=1000, ge=1, description="events of one step")
+    epochs: int = Field(default=15, ge=1, description="most passes through the events; the learning rate falls to 0")
+    batch: int = Field(default=1000, ge=1, description="events of one step; fewer where an epoch had less than 50")
     learning_rate: float = Field(default=2e-3, gt=0, description="of the first step")
-    patience: int = Field(default=8, ge=1, description="epochs without a lower loss on held-out events before it stops")
+    patience: int = Field(default=5, ge=1, description="epochs without a lower loss on held-out events before it stops")
     validation: float = Field(default=0.2, gt=0, lt=1, description="fraction of the events that is held out")
 
 
