@@ -199,7 +199,7 @@ def omnifold(
             "max_over_mean": float(np.abs(new).max() / new.mean()),
             "change": float(np.abs(new / new.sum() - old / old.sum()).sum() / 2),
             "normalisation": total / reconstructed,
-            "clipped": (clipped + clipped_too) / (has_y.sum() + has_x.sum()),
+            "clipped": (clipped + clipped_too) / int(has_y.sum() + has_x.sum()),
             "efficiency": float((weight * push)[pairs].sum() / new.sum()),
             "purity": float((weight * push)[pairs].sum() / total),
         }
