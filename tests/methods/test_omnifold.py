@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ from pullback.ensembles.acceptance import Missed
 from pullback.ensembles.arrays import ArrayEnsemble
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleWriter
+from pullback.ensembles.unfolded import UnfoldedReader, write_unfolded
 from pullback.methods.unfolding import omnifold_classifiers
 from pullback.methods.unfolding.omnifold import Omnifold
 from pullback.methods.unfolding.omnifold_classifiers import Perceptrons, Trees
@@ -159,6 +161,10 @@ def test_truths_of_pairs_and_misses_have_weights(tmp_path):
     names = {f"{name}_iteration_{i}" for i in (1, 2) for name in ("ess", "max_over_mean", "change", "clipped")}
     assert names | {f"auc_iteration_{i}" for i in (0, 1, 2)} <= found.diagnostics.keys()
     assert np.std(found.weight, axis=1).max() > 0
+    write_unfolded(tmp_path / "u.h5", found, PROBLEM.x, data, "{}", {}, {})
+    with h5py.File(tmp_path / "u.h5") as file:
+        assert file.attrs["weights"] == "truth"
+    np.testing.assert_array_equal(UnfoldedReader(tmp_path / "u.h5").unfolded.weight, found.weight)
 
 
 def stopping_after(polls):
@@ -218,6 +224,16 @@ def test_of_a_large_family_a_part_is_read(tmp_path):
     assert np.isnan(part.x[~part.has_x]).all()
     assert np.isnan(part.y[~part.has_y]).all()
     assert (part.weight[~part.has_y] == 2.0).all()
+
+
+def test_a_bootstrap_sample_of_the_simulation(tmp_path):
+    path = write(tmp_path / "a.h5", "a", fakes=100, misses=300)
+    drawn = read_family(path, 10_000, np.random.default_rng(0), bootstrap=True)[1]
+    x = drawn.x[drawn.has_x & drawn.has_y]
+    # Of n events drawn n times, 1 - 1/e are different ones.
+    assert len(np.unique(x)) / len(x) == pytest.approx(1 - 1 / np.e, abs=0.06)
+    assert (~drawn.has_y).sum() == pytest.approx(300, abs=70)
+    assert (drawn.weight[~drawn.has_y] == 2.0).all()
 
 
 def test_the_best_family_is_the_nearest_one(tmp_path):

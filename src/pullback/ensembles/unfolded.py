@@ -3,7 +3,7 @@
 The file (netCDF4-style HDF5) holds ``x`` (sample, *x) and ``weight`` (sample, replica): replica 0 is nominal, the
 others show its statistical uncertainty. For each binned feature there is a group ``bins/<feature>`` with ``edges``
 (bin + 1,), ``content`` (bin,) and ``covariance`` (bin, bin). Attributes: the job, the digest of the unfolded ensemble,
-cost and diagnostics.
+cost and diagnostics; ``weights`` is ``truth``: weights and contents are those of truths before the detector.
 """
 
 import json
@@ -95,6 +95,7 @@ def write_unfolded(
         file.attrs.update(attributes)
         hdf5.stamp(file, KIND, job)
         file.attrs.update(
+            weights="truth",
             ensemble_name=str(ensemble.path),
             ensemble_digest=ensemble.digest,
             fields=json.dumps({"x": hdf5.field_to_json(x)}, sort_keys=True),

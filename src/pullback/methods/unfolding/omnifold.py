@@ -6,7 +6,8 @@ See `omnifold_iterations` for the algorithm, `omnifold_classifiers` for what lea
 Replica 0 of the weights is nominal. Each other one unfolds the observations with weights multiplied by a Poisson(1)
 number for each `group`, with classifiers trained anew from other random numbers: the spread of replicas is the
 statistical uncertainty of the data together with that of the training. The uncertainty of the finite simulation is not
-in it. The diagnostic ``spread`` is another quantity: how much the classifiers of one step differ from each other.
+in it: with ``bootstrap`` the simulated events are resampled, by the address of the seed, so that seeds show it. The
+diagnostic ``spread`` is another quantity: how much the classifiers of one step differ from each other.
 """
 
 import io
@@ -60,7 +61,10 @@ class Omnifold(Method[Unfolded]):
         data = Sample(ensemble.read("y"), weight)
         address = (*self.context.address, "omnifold")
         most = max(1, self.settings.most_events // len(self.seen))
-        families = dict(read_family(path, most, generator(*address, "events", i)) for i, path in enumerate(self.seen))
+        families = dict(
+            read_family(path, most, generator(*address, "events", i), self.settings.bootstrap)
+            for i, path in enumerate(self.seen)
+        )
         simulation, noticed = chosen(families, self.settings.simulation, data, self.problem.y, address)
         check(simulation, data)
         encode_x = encoder(self.problem.x, simulation.x[simulation.has_x])

@@ -10,6 +10,7 @@ import numpy as np
 
 from pullback.core.seeding import Address, generator
 from pullback.ensembles.fields import Field
+from pullback.ensembles.resampling import bootstrap_sample
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import nominal, windows
 from pullback.ensembles.store import EnsembleReader
@@ -22,13 +23,15 @@ COMPARED = 20_000
 """Events of each side in the distance that chooses a family."""
 
 
-def read_family(path: Path, most: int, rng: np.random.Generator) -> tuple[str, Simulation]:
+def read_family(path: Path, most: int, rng: np.random.Generator, bootstrap: bool = False) -> tuple[str, Simulation]:
     """A seen family's name and at most about ``most`` of its events, in physical units; NaN where there is none.
 
-    Of more events, windows at random places; pairs, fakes and misses are cut alike.
+    Of more events, windows at random places; pairs, fakes and misses are cut alike. With ``bootstrap`` they are drawn
+    from the family with replacement, by group.
     """
-    with EnsembleReader(path) as reader:
-        name = str(reader.attributes.get("family", reader.path))
+    with EnsembleReader(path) as file:
+        name = str(file.attributes.get("family", file.path))
+        reader = bootstrap_sample(file, rng) if bootstrap else file
         missed = reader.missed
         misses = 0 if missed is None else len(missed.x)
         share = min(1.0, most / (reader.n + misses))

@@ -61,6 +61,11 @@ class OmnifoldInfer(Infer):
     replicas: int = Field(
         default=0, ge=0, description="bootstrap replicas of the data by group; each trains all classifiers again"
     )
+    bootstrap: bool = Field(
+        default=False,
+        description="the simulated events are a bootstrap sample of each family, by group, another one for each seed: "
+        "the spread over seeds shows the finite simulated sample",
+    )
     most_events: int = Field(
         default=200_000, ge=1, description="simulated events at most, as many of each family; a choice beyond that"
     )
