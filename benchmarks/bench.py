@@ -93,6 +93,13 @@ def ensemble_inverse() -> None:
     )
 
 
+def unfolding() -> None:
+    """A trained model's inference against OmniFold."""
+    from omnifold_example import retraining
+
+    retraining(best, say)
+
+
 def files() -> None:
     """Random reads of fields: our chunks against a chunk that holds the whole shard."""
     from pullback.ensembles.hdf5 import chunk_rows
@@ -185,5 +192,5 @@ def _spin(_: int) -> float:
 
 if __name__ == "__main__":
     print(f"best of {ROUNDS} rounds, one thread each; {os.cpu_count()} cores")
-    for bench in (parts, files, reading, binned_unfolding, ensemble_inverse, wave_engine, dry_run):
+    for bench in (parts, files, reading, binned_unfolding, unfolding, ensemble_inverse, wave_engine, dry_run):
         bench()

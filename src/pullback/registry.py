@@ -53,6 +53,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "bin-by-bin": "pullback.methods.unfolding.binned_spec:BinByBinSpec",
         "matrix-inversion": "pullback.methods.unfolding.binned_spec:MatrixInversionSpec",
         "tikhonov": "pullback.methods.unfolding.binned_spec:TikhonovSpec",
+        "omnifold": "pullback.methods.unfolding.omnifold_spec:OmnifoldSpec",
     },
     "priors": {"edm": "pullback.methods.guided.spec:EdmPriorSpec"},
     "likelihoods": {"gmm": "pullback.methods.likelihood_spec:GmmLikelihoodSpec"},

@@ -100,6 +100,7 @@ def write_unfolded(
         file.attrs.update(attributes)
         hdf5.stamp(file, KIND, job)
         file.attrs.update(
+            weights="truth",
             ensemble_name=str(ensemble.path),
             ensemble_digest=ensemble.digest,
             fields=json.dumps({"x": hdf5.field_to_json(x)}, sort_keys=True),
