@@ -37,6 +37,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "regression": "pullback.methods.amortised.spec:RegressionSpec",
         "velocity-gan": "pullback.methods.amortised.velocity_gan_spec:VelocityGanSpec",
         "hvae": "pullback.methods.amortised.hvae_spec:HvaeSpec",
+        "sbunfold": "pullback.methods.unfolding.sbunfold_spec:SbUnfoldSpec",
         "oracle": "pullback.methods.classical.oracle:OracleSpec",
         "random-truth": "pullback.methods.classical.random_truth:RandomTruthSpec",
         "lbfgs-fwi": "pullback.methods.classical.lbfgs:LbfgsSpec",

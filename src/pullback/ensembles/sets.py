@@ -1,5 +1,6 @@
 """Training sets: members (x, y) of one ensemble, drawn at addressed random from memory or HDF5."""
 
+import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -230,6 +231,23 @@ class TrainingData:
         self._scaling = scaling
         for family in (*self._families["train"], *self._families["validation"]):
             family.x = family.y = None
+
+    def of_family(self, name: str) -> "TrainingData":
+        """The same data with one of the families only.
+
+        Raises:
+            SetsError: a split does not have it.
+        """
+        one = copy.copy(self)
+        one._families = {
+            split: [family for family in families if family.name == name] for split, families in self._families.items()
+        }
+        for split, families in one._families.items():
+            if not families:
+                known = ", ".join(family.name for family in self._families[split])
+                raise SetsError(f"there is no family '{name}' in the {split} split; found {known}")
+        one.digests = {split: [f.source.digest for f in families] for split, families in one._families.items()}
+        return one
 
     @property
     def validation_families(self) -> int:

@@ -1,0 +1,1 @@
+"""Baselines of the unfolding literature, each in a file of its own."""
