@@ -38,6 +38,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "velocity-gan": "pullback.methods.amortised.velocity_gan_spec:VelocityGanSpec",
         "hvae": "pullback.methods.amortised.hvae_spec:HvaeSpec",
         "sbunfold": "pullback.methods.unfolding.sbunfold_spec:SbUnfoldSpec",
+        "sourcerer": "pullback.methods.unfolding.sourcerer_spec:SourcererSpec",
         "oracle": "pullback.methods.classical.oracle:OracleSpec",
         "random-truth": "pullback.methods.classical.random_truth:RandomTruthSpec",
         "lbfgs-fwi": "pullback.methods.classical.lbfgs:LbfgsSpec",

@@ -226,6 +226,11 @@ class TrainingData:
         """Whether a training family records observations without a truth."""
         return any(family.has_fakes for family in self._families["train"])
 
+    @property
+    def records_misses(self) -> bool:
+        """Whether every training family records truths without an observation."""
+        return all(family.source.missed is not None for family in self._families["train"])
+
     def use(self, scaling: Scaling) -> None:
         """Make ``sets`` return scaled x and y from now on."""
         self._scaling = scaling
