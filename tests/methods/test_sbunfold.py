@@ -11,7 +11,7 @@ from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.arrays import ArrayEnsemble
 from pullback.ensembles.fields import Field
 from pullback.ensembles.scaling import Scaling
-from pullback.ensembles.sets import SetsError, TrainingData
+from pullback.ensembles.sets import TrainingData
 from pullback.methods.amortised.model import ModelError
 from pullback.methods.unfolding.sbunfold import (
     ANGLE,
@@ -42,13 +42,11 @@ TRAIN = Train(steps=500, sets_per_step=8, set_size=(128, 128), learning_rate=6e-
 SPEC = SbUnfoldSpec(kind="sbunfold", network=Mlp(width=32, depth=2), train=TRAIN)
 
 
-def events(n, seed, mean=MEAN, name="seen"):
+def events(n, seed):
     rng = np.random.default_rng(seed)
-    x = rng.multivariate_normal(mean, COVARIANCE, n)
+    x = rng.multivariate_normal(MEAN, COVARIANCE, n)
     y = x[:, :1] + SIGMA * rng.standard_normal((n, 1))
-    made = ArrayEnsemble(y, x, x_field=X, y_field=Y)
-    made.attributes = {"family": name}
-    return made
+    return ArrayEnsemble(y, x, x_field=X, y_field=Y)
 
 
 def model_of(spec=SPEC, artifact=None):
@@ -196,17 +194,6 @@ def test_draws_are_addressed_and_a_loaded_model_is_the_trained_one(artifact):
     assert (found[0][:, 0] != found[0][:, 1]).all()
     with pytest.raises(ModelError, match="train it again"):
         model_of(SPEC.model_copy(update={"beta": (0.1, 0.1)}), artifact)
-
-
-def test_one_family_is_trained_on_where_it_is_named(tmp_path):
-    spec = SPEC.model_copy(update={"family": "low", "train": TRAIN.model_copy(update={"steps": 2})})
-    both = [events(500, 0, MEAN, "high"), events(500, 1, MEAN - 20, "low")]
-    model = model_of(spec)
-    made = model.train(TrainingData(both, both, 100), TrainPaths())
-    assert made.meta["trained_on"] == {"train": [both[1].digest], "validation": [both[1].digest]}
-    assert Scaling.from_dict(made.meta["scaling"]).x_columns[0].mean == pytest.approx(-10, abs=0.3)
-    with pytest.raises(SetsError, match="there is no family 'none' in the train split; found high, low"):
-        TrainingData(both, both, 100).of_family("none")
 
 
 def test_what_starts_where():

@@ -1,4 +1,4 @@
-"""What a source is made of: entropy, sliced distance, first source, learned detector and efficiency."""
+"""What a source is made of: entropy, sliced distance, first source, learned detector."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,6 @@ from pullback.diffusion.settings import Train
 from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.arrays import ArrayEnsemble
 from pullback.ensembles.sets import TrainingData
-from pullback.methods.unfolding.efficiency import efficiency, features, fit_efficiency
 from pullback.methods.unfolding.source import (
     Observations,
     Source,
@@ -155,18 +154,3 @@ def test_a_learned_detector_takes_angles_and_is_differentiable():
     assert (np.abs(truths[:, 2]) <= np.pi).all()
     assert truths[:, 3].min() >= 0
     assert wasserstein_distance(truths[:, 0], x[:, 0]) < 8
-
-
-def test_efficiency_is_a_logistic_regression():
-    rng, n = np.random.default_rng(0), 20_000
-    z = rng.standard_normal((n, 2))
-    wanted = np.array([0.5, 1.0, -0.7, 0.2, 0.3, -0.1])
-    there = rng.random(n) < efficiency(z, wanted)
-    found = fit_efficiency(z[there], z[~there])
-    p = efficiency(z, wanted)
-    error = np.sqrt(np.diag(np.linalg.inv((features(z) * (p * (1 - p))[:, None]).T @ features(z))))
-    assert (np.abs(found - wanted) < 4.5 * error).all()
-    # Where one quantity decides alone the answer is steep, and finite.
-    sharp = fit_efficiency(z[z[:, 0] > 0], z[z[:, 0] < 0])
-    assert np.isfinite(sharp).all()
-    assert (efficiency(np.array([[0.5, 0.0], [-0.5, 0.0]]), sharp).round() == [1, 0]).all()

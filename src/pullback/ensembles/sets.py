@@ -1,6 +1,5 @@
 """Training sets: members (x, y) of one ensemble, drawn at addressed random from memory or HDF5."""
 
-import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -226,33 +225,11 @@ class TrainingData:
         """Whether a training family records observations without a truth."""
         return any(family.has_fakes for family in self._families["train"])
 
-    @property
-    def records_misses(self) -> bool:
-        """Whether every training family records truths without an observation."""
-        return all(family.source.missed is not None for family in self._families["train"])
-
     def use(self, scaling: Scaling) -> None:
         """Make ``sets`` return scaled x and y from now on."""
         self._scaling = scaling
         for family in (*self._families["train"], *self._families["validation"]):
             family.x = family.y = None
-
-    def of_family(self, name: str) -> "TrainingData":
-        """The same data with one of the families only.
-
-        Raises:
-            SetsError: a split does not have it.
-        """
-        one = copy.copy(self)
-        one._families = {
-            split: [family for family in families if family.name == name] for split, families in self._families.items()
-        }
-        for split, families in one._families.items():
-            if not families:
-                known = ", ".join(family.name for family in self._families[split])
-                raise SetsError(f"there is no family '{name}' in the {split} split; found {known}")
-        one.digests = {split: [f.source.digest for f in families] for split, families in one._families.items()}
-        return one
 
     @property
     def validation_families(self) -> int:

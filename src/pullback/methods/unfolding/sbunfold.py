@@ -23,6 +23,8 @@ on those of the truths, whatever their units and gain. An angle, which is learnt
 difference 0. A quantity without a counterpart (the mass of a jet) starts from N(0, 1): the observation
 says nothing about where it begins, and the bridge is for it a diffusion from noise. Arrays start from y if they have
 its shape.
+
+It is trained on the pairs of all seen families together; the paper trains on one (``train.leave_out`` of the others).
 """
 
 from collections.abc import Mapping
@@ -32,15 +34,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pullback.diffusion.checkpoint import Artifact
 from pullback.diffusion.denoiser import NetworkDenoiser, as_column
 from pullback.diffusion.sampler import Ancestral
 from pullback.diffusion.schedule import Schedule, Time
 from pullback.diffusion.share import Noise
-from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.fields import Field
 from pullback.ensembles.scaling import Scaling
-from pullback.ensembles.sets import TrainingData
 from pullback.methods.amortised.model import AmortisedModel
 from pullback.methods.amortised.paths import Normals, Predict, spread_times
 from pullback.methods.unfolding.sbunfold_spec import BridgeInfer, SbUnfoldSpec
@@ -196,10 +195,6 @@ class SbUnfold(AmortisedModel):
     """SBUnfold as an amortised model with its own path."""
 
     spec: SbUnfoldSpec  # type: ignore[assignment]
-
-    def train(self, data: TrainingData, job: TrainPaths) -> Artifact:
-        """As `AmortisedModel.train`, on one family where the study names it."""
-        return super().train(data if self.spec.family is None else data.of_family(self.spec.family), job)
 
     def _make_path(self) -> BridgePath:
         return bridge(self.spec, self.scaling)

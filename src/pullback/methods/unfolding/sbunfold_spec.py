@@ -1,17 +1,12 @@
 """SBUnfold in a study."""
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
 from pullback.methods.amortised.spec import AmortisedInfer, ParameterContext
-from pullback.registry import did_you_mean
 from pullback.study.base import Name
-from pullback.study.kinds import Message
-
-if TYPE_CHECKING:
-    from pullback.study.model import Problem
 
 
 class BridgeInfer(AmortisedInfer):
@@ -45,9 +40,6 @@ class SbUnfoldSpec(ParameterContext):
         "units of the scaled x",
     )
     bridge_steps: int = Field(default=1000, ge=2, description="steps of the bridge's schedule")
-    family: Name | None = Field(
-        default=None, description="the seen family that alone is trained on, as the paper does; all when not given"
-    )
     infer: Mapping[Name, BridgeInfer] = Field(default={"default": BridgeInfer()}, min_length=1)
 
     @model_validator(mode="after")
@@ -63,14 +55,3 @@ class SbUnfoldSpec(ParameterContext):
 
         start_columns(x, y, self.start)
         super().check_fields(x, y)
-
-    def check(self, problem: "Problem") -> Iterator[Message]:
-        """The family that is named must be a seen one."""
-        yield from super().check(problem)
-        seen = [name for name, family in problem.families.items() if family.role == "seen"]
-        if self.family is not None and self.family not in seen:
-            yield (
-                "family",
-                f"'{self.family}' is not a seen family ({', '.join(seen) or 'there is none'})"
-                f"{did_you_mean(self.family, seen)}",
-            )

@@ -14,8 +14,8 @@ Seen families
 
 Acceptance
     Where seen families record fakes, their share f of fakes stands in every simulated batch, so that the source is that
-    of the rest, of N (1 - f) objects. Where all record misses, a logistic regression gives P(recorded | x) and each
-    truth weighs 1 / P (`efficiency`); otherwise misses are not corrected.
+    of the rest, of N (1 - f) objects: f is taken as seen, not fitted. Where they record misses, a classifier gives
+    P(recorded | x), and each truth weighs 1 / P (`amortised.acceptance`); otherwise misses are not corrected.
 
 The result is a sample of q with equal weights, but for the efficiency, that sum to the estimated number of truth
 objects.
@@ -39,12 +39,13 @@ from pullback.diffusion.numerics import numerics, pick_device, seeded
 from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.arrays import Ensemble
 from pullback.ensembles.fields import Field
+from pullback.ensembles.positive_weights import cell_resampled
 from pullback.ensembles.scaled_tensors import encode
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import TrainingData, nominal
 from pullback.ensembles.unfolded import Unfolded
+from pullback.methods.amortised.acceptance import Efficiency, fit_efficiency
 from pullback.methods.base import Method
-from pullback.methods.unfolding.efficiency import efficiency, fit_efficiency
 from pullback.methods.unfolding.source import (
     Observations,
     Source,
@@ -114,6 +115,7 @@ class Sourcerer(Method[dict[str, Any]]):
         tables, knots = quantile_tables(scaling.encode_x(x, y))
         swapped = exchanged(data.x, data.y, x, y)
         fakes, share = _fakes(data, scaling, generator(*address, "fakes"))
+        efficiency = fit_efficiency(data, address, self.context.threads)
         meta = {
             "kind": KIND,
             "label": self.spec.returns,
@@ -125,7 +127,7 @@ class Sourcerer(Method[dict[str, Any]]):
             "knots": torch.from_numpy(knots),
             "fakes": torch.from_numpy(fakes),
             "fake_share": share,
-            "efficiency": _efficiency(data, swapped),
+            "efficiency": None if efficiency is None else efficiency.pack(),
             "trained_on": data.digests,
         }
         if self.own_simulator:
@@ -169,7 +171,7 @@ class Sourcerer(Method[dict[str, Any]]):
         self.tables, self.knots, self.fakes = (meta[key].numpy() for key in ("tables", "knots", "fakes"))
         self.space = _space(self.problem.x, self.scaling)
         self.fake_share: float = meta["fake_share"]
-        self.coefficients = None if meta["efficiency"] is None else meta["efficiency"].numpy()
+        self.efficiency = None if meta["efficiency"] is None else Efficiency.unpack(meta["efficiency"])
         self.adapter = Differentiable(self.problem, self.scaling)
         self.flow: ForwardFlow | None = None
         if not self.own_simulator:
@@ -198,18 +200,20 @@ class Sourcerer(Method[dict[str, Any]]):
         """Fit a source to the observations, and one to each bootstrap replica of them.
 
         Raises:
-            SourceError: event weights that are negative, or too few observations.
+            SourceError: the sum of the event weights is not positive.
             Stopped: close to the limit, or on a signal; the same call goes on from ``workdir``.
         """
         settings = self.settings
-        z = self.scaling.encode_y(ensemble.read("y"))
+        y = ensemble.read("y")
+        z = self.scaling.encode_y(y)
         weight = nominal(ensemble.read("weight")) if "weight" in ensemble.columns else np.ones(len(z))
-        if (weight < 0).any() or not weight.any():
+        if not weight.sum() > 0:
             raise SourceError(
-                f"{ensemble.path}: {int((weight < 0).sum())} of {len(weight)} event weights are negative"
-                f"{'' if weight.any() else ', all are zero'}; observations are drawn in proportion to them: give "
-                "positive ones, or leave `weight` out"
+                f"{ensemble.path}: the sum of the event weights is {weight.sum():.4g}, wanted a positive one: give "
+                "other weights, or leave `weight` out"
             )
+        if (weight < 0).any():
+            weight = cell_resampled(y, ensemble.y, weight)
         group = np.unique(ensemble.read("group"), return_inverse=True)[1]
         groups = int(group.max()) + 1
         rng = generator(*self.context.address, "bootstrap")
@@ -315,8 +319,8 @@ class Sourcerer(Method[dict[str, Any]]):
             if transform == "periodic":
                 x[:, i] = wrap(x[:, i])
         weight = np.full(len(x), total * (1 - self.fake_share) / len(x))
-        if self.coefficients is not None:
-            weight = weight / efficiency(self.swapped.encode_y(x), self.coefficients)
+        if self.efficiency is not None:
+            weight = weight / self.efficiency.of(x)
         return x, weight
 
     @torch.no_grad()
@@ -373,18 +377,11 @@ def _fakes(data: TrainingData, scaling: Scaling, rng: np.random.Generator) -> tu
         return np.zeros((0, *scaling.y_shape), np.float32), 0.0
     y, weight = (np.concatenate(parts) for parts in zip(*data.fakes(), strict=True))
     share = weight.sum() / (weight.sum() + sum(pairs.weight.sum() for pairs in data.pairs()))
-    if not 0 <= share < 1 or (weight < 0).any():
+    if not 0 <= share < 1:
         raise SourceError(
-            f"{int((weight < 0).sum())} of {len(weight)} seen fakes have negative weights, and their share is "
-            f"{share:.3g}: fakes are drawn in proportion to them; give positive ones, or leave `weight` out"
+            f"by their event weights {share:.3g} of the recorded events of the seen families are fakes, wanted less "
+            "than 1 and not less than 0: leave `weight` out of the families"
         )
+    if (weight < 0).any():
+        weight = cell_resampled(y, data.y, weight)
     return Observations.of(scaling.encode_y(y), weight).draw(min(len(y), MOST_FAKES), rng), float(share)
-
-
-def _efficiency(data: TrainingData, swapped: Scaling) -> Tensor | None:
-    """Coefficients of the efficiency; None where not every seen family records misses, or there are none."""
-    misses = [x for x, _ in data.misses()] if data.records_misses else []
-    if not misses:
-        return None
-    recorded = np.concatenate([pairs.x for pairs in data.pairs()])
-    return torch.from_numpy(fit_efficiency(swapped.encode_y(recorded), swapped.encode_y(np.concatenate(misses))))
