@@ -76,6 +76,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "effective_pool": "pullback.metrics.diagnostics:EFFECTIVE_POOL",
         "effective_pool_low": "pullback.metrics.diagnostics:EFFECTIVE_POOL_LOW",
         "final_misfit": "pullback.metrics.diagnostics:FINAL_MISFIT",
+        "source_misfit": "pullback.metrics.diagnostics:SOURCE_MISFIT",
+        "source_entropy": "pullback.metrics.diagnostics:SOURCE_ENTROPY",
         "sbc_ks": "pullback.metrics.credibility:SBC",
         "tarp_gap": "pullback.metrics.credibility:TARP",
         "posterior_mean_error": "pullback.metrics.exact:POSTERIOR_MEAN_ERROR",
