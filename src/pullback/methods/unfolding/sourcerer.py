@@ -220,10 +220,8 @@ class Sourcerer(Method[dict[str, Any]]):
         truths, weights, noticed = [], np.zeros((1 + settings.replicas, settings.samples)), {}
         with numerics(self.context.threads, self.device.type == "cuda"):
             for replica in range(1 + settings.replicas):
-                drawn = (
-                    np.ones(groups) if not replica else np.bincount(rng.integers(groups, size=groups), minlength=groups)
-                )
-                seen = Observations.of(z, weight * drawn[group])
+                chosen = rng.integers(groups, size=groups) if replica else np.arange(groups)
+                seen = Observations.of(z, weight * np.bincount(chosen, minlength=groups)[group])
                 folder = None if workdir is None else workdir / f"replica-{replica}"
                 source = self._fit(seen, replica, folder)
                 x, weights[replica] = self._sample(source, replica, seen.total)
@@ -253,7 +251,7 @@ class Sourcerer(Method[dict[str, Any]]):
         address = (*self.context.address, "fit", replica)
         optimizer = torch.optim.Adam(source.parameters(), lr=settings.learning_rate)
         lines = directions(LINES, seen.z.shape[1], generator(*self.context.address, "lines"))
-        quantiles = self._tensor(seen.quantiles(lines, settings.batch))
+        target = self._tensor(lines), self._tensor(seen.quantiles(lines, settings.batch))
         checkpoints = None if folder is None else Checkpoints(folder)
         begin = 0
         if checkpoints and (kept := checkpoints.newest()):
@@ -266,13 +264,13 @@ class Sourcerer(Method[dict[str, Any]]):
             for part in optimizer.param_groups:
                 part["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
             optimizer.zero_grad(set_to_none=True)
-            loss = self._loss(source, self._tensor(lines), quantiles, step, generator(*address, step))
-            loss.backward()
+            loss = self._loss(source, target, step, generator(*address, step))
             if not bool(torch.isfinite(loss)):
                 raise SourceError(
                     f"the fit of the source is not finite at step {step}: lower infer.learning_rate "
                     f"({settings.learning_rate:g}), or the first value of infer.entropy ({settings.entropy[0]:g})"
                 )
+            loss.backward()
             optimizer.step()
             done = step + 1
             reason = self.context.stop() if done < settings.steps else None
@@ -282,8 +280,9 @@ class Sourcerer(Method[dict[str, Any]]):
                 raise Stopped(f"replica {replica} at step {done} of {settings.steps}", reason)
         return source.eval()
 
-    def _loss(self, source: Source, lines: Tensor, quantiles: Tensor, step: int, rng: np.random.Generator) -> Tensor:
-        settings = self.settings
+    def _loss(self, source: Source, target: tuple[Tensor, Tensor], step: int, rng: np.random.Generator) -> Tensor:
+        """The objective of a step; ``target``: directions, and the observations' quantiles along them."""
+        settings, (lines, quantiles) = self.settings, target
         v = source(self._normals(settings.batch, len(self.tables), rng))
         some = torch.from_numpy(rng.integers(len(lines), size=settings.slices)).to(self.device)
         distance = sliced_distance(self._with_fakes(v, rng), lines[some], quantiles[some])

@@ -74,6 +74,11 @@ class SourcererSpec(MethodSpec):
     train: Train = Field(default=Train(learning_rate=3e-3), description="of the surrogate")
     infer: Mapping[Name, SourcererInfer] = Field(default={"default": SourcererInfer()}, min_length=1)
 
+    @property
+    def single_process_reason(self) -> str:
+        """Reason why training needs a single process: it is short."""
+        return "its surrogate is a small network"
+
     def uses_set(self, infer: Infer) -> bool:
         """The source is that of the set."""
         return True
