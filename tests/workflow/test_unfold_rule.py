@@ -30,11 +30,11 @@ def test_jobs(tmp_path):
     for name in ("unfold.yaml", "ratio.py"):
         shutil.copy(STUDIES / name, tmp_path)
     found = counts(planned(tmp_path, tmp_path / "unfold.yaml"))
-    # One state for each family; two parts of the refined posterior share one.
+    # One state for each family that is unfolded or refined, whose two parts share one; the bridge has none.
     assert {rule: found[rule] for rule in ("condition", "infer", "unfold")} == {
-        "condition": 1 + 2,
-        "infer": 2 * 2,
-        "unfold": 1 + 1,
+        "condition": 1 + 2 + 1,
+        "infer": 2 * 2 + 1,
+        "unfold": 1 + 1 + 1,
     }
 
 
@@ -76,11 +76,24 @@ def test_rows(run):
     cost = pd.read_csv(run / "results/unfold/metrics/line/ibu.cost.csv")
     assert (cost["events"] == 4000).all()
     report = pd.read_csv(run / "results/unfold/report/metrics.csv")
-    assert (report["metric"] == "swd_unfolded").sum() == 1 + 1
+    assert (report["metric"] == "swd_unfolded").sum() == 1 + 1 + 1
     with h5py.File(run / "results/unfold/metrics/line/ibu.examples.h5") as file:
         spectrum = file["default/0/moved/x1"]
         np.testing.assert_allclose(spectrum["unfolded"][()].sum(), 4000, rtol=0.01)
         assert (spectrum["unfolded_error"][()] >= 0).all()
+
+
+def test_a_source_has_replicas_and_says_how_it_agrees(run):
+    found = UnfoldedReader(run / "results/unfold/unfolded/line/source/default/seed-0/moved.h5")
+    assert found.unfolded.x.shape == (3 * 500, 1)
+    np.testing.assert_allclose(found.unfolded.weight.sum(axis=0), 4000)
+    assert found.cost["network_calls"] > 0
+    table = pd.read_csv(run / "results/unfold/metrics/line/source.csv").set_index(["family", "metric"]).loc["moved"]
+    assert table.loc[["swd_unfolded", "w1_unfolded.x1"], ["value", "low", "high"]].notna().all().all()
+    assert {"source_misfit", "source_entropy"} <= set(table.index)
+    draws = PosteriorReader(run / "results/unfold/posteriors/line/bridge/default/seed-0/moved.h5")
+    assert draws.read("x").shape == (200, 4, 1)
+    assert draws.read("ok").all()
 
 
 def test_parts_share_the_state(run):

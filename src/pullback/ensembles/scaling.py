@@ -128,6 +128,11 @@ class Scaling:
         """The columns of x in the order of networks' quantities; one without a name where x is an array."""
         return tuple(self._x)
 
+    @property
+    def y_columns(self) -> tuple[Column, ...]:
+        """The columns of y, likewise; a periodic quantity has two."""
+        return tuple(self._y)
+
     def encode_y(self, y: np.ndarray) -> np.ndarray:
         """Observations (..., *y) in physical units as networks see them, (..., *y_shape), float32."""
         return self._encode(y, self._y, "y")

@@ -106,7 +106,6 @@ def write_unfolded(
             fields=json.dumps({"x": hdf5.field_to_json(x)}, sort_keys=True),
             cost=json.dumps(dict(cost), sort_keys=True),
             diagnostics=json.dumps({**diagnostics, **unfolded.diagnostics}, sort_keys=True),
-            weights="truth",
         )
         for name, array in arrays.items():
             file.create_dataset(name, data=array, fletcher32=True, chunks=True)

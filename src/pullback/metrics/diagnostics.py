@@ -84,6 +84,29 @@ FINAL_MISFIT = _diagnostic(
 Angles, weights, failed draws: none. Floor: none.
 """
 
+SOURCE_MISFIT = _diagnostic(
+    "source_misfit",
+    "Misfit of the unfolded source",
+    "distance of its push-forward to a half of the observations, over that of the halves; about 1 where nothing tells "
+    "them apart",
+    better="lower",
+)
+"""Sliced distance of the push-forward of a source to a half of the observations, over that of the two halves.
+
+Angles: as sine and cosine. Weights: of the observations. Failed draws: simulations that failed are left out. Floor:
+about 1.
+"""
+SOURCE_ENTROPY = _diagnostic(
+    "source_entropy",
+    "Entropy of the unfolded source",
+    "of the truth as networks see it, nats",
+    better="higher",
+)
+"""Differential entropy of an unfolded source in the space of networks, by Kozachenko and Leonenko's estimate.
+
+Angles: on a circle. Weights, failed draws: none. Floor: none.
+"""
+
 
 def _negative_rows(answers: "Answers") -> Iterator[Measured]:
     reader = answers.case.recorded

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pullback.ensembles.scaled_tensors import decode, unscaled
 from pullback.ensembles.scaling import Scaling
 from pullback.problems.base import Problem, linearize
 
@@ -42,7 +43,7 @@ class Differentiable:
         """x (event, *x) in physical units, clipped to the problem's bounds; y (event, *y) where x has angles."""
         fine = z.isfinite().flatten(1).all(1).reshape(-1, *(1,) * (z.ndim - 1))
         # What is not finite is left out before the map: 0 times the derivative of a NaN would be NaN again.
-        x = torch.where(fine, _decode(self.scaling, torch.where(fine, z, 0.0), y), torch.nan)
+        x = torch.where(fine, decode(self.scaling.x_columns, torch.where(fine, z, 0.0), y), torch.nan)
         for bound, clip in ((self._low, torch.maximum), (self._high, torch.minimum)):
             if bound is not None:
                 x = clip(x, x.new_tensor(bound))
@@ -90,7 +91,7 @@ class Differentiable:
                 f"{type(self.problem).__name__} has no prior density that can be differentiated: give it `autograd = "
                 "True` with a `log_prior` of tensors"
             )
-        x, volume = _decode(self.scaling, z, y), _log_volume(self.scaling, z)
+        x, volume = decode(self.scaling.x_columns, z, y), _log_volume(self.scaling, z)
         density = self.problem.log_prior(x, params).to(z) + volume
         inside = (x == self.decode(z, y)).flatten(1).all(1)
         return torch.where(inside, density, -torch.inf)
@@ -119,42 +120,14 @@ class Differentiable:
         return gap / covariance.expand(self.problem.y.shape).flatten().sqrt()
 
 
-def _decode(scaling: Scaling, z: Tensor, y: Tensor | None) -> Tensor:
-    """x (event, *x) of z, as `Scaling.decode_x`, in the precision of z."""
-    values = _unscaled(scaling, z)
-    parts = []
-    for i, column in enumerate(scaling.x_columns):
-        v = values[..., i]
-        if column.transform == "log":
-            v = v.exp()
-        elif column.transform == "log1p":
-            v = v.expm1()
-        elif column.transform == "symlog":
-            # sign(v) expm1(|v|), in a form whose derivative at 0 is 1.
-            v = (v.relu().expm1() - (-v).clamp(min=0).expm1()) * column.scale
-        elif column.partner >= 0:
-            if y is None:
-                raise AdapterError(f"'{column.name}' of x is an angle relative to that of y: give y")
-            v = torch.remainder(v + y[..., column.partner].to(v) + torch.pi, 2 * torch.pi) - torch.pi
-        parts.append(v)
-    return torch.stack(parts, -1).reshape(z.shape)
-
-
 def _log_volume(scaling: Scaling, z: Tensor) -> Tensor:
     """log |dx/dz| (event,)."""
-    values, parts = _unscaled(scaling, z), []
+    values, parts = unscaled(scaling.x_columns, z), []
     for i, column in enumerate(scaling.x_columns):
         v = values[..., i]
         slope = {"log": v, "log1p": v, "symlog": v.abs() + np.log(column.scale)}.get(column.transform, 0 * v)
         parts.append((slope + np.log(column.std)).reshape(len(z), -1).sum(1))
     return torch.stack(parts).sum(0)
-
-
-def _unscaled(scaling: Scaling, z: Tensor) -> Tensor:
-    """Transformed values (event, ..., column): of a vector one column for each quantity, of an array one for all."""
-    columns = scaling.x_columns
-    values = z if columns[0].name else z[..., None]
-    return values * z.new_tensor([c.std for c in columns]) + z.new_tensor([c.mean for c in columns])
 
 
 class _Signal(torch.autograd.Function):

@@ -171,7 +171,7 @@ class AmortisedModel(Method[ModelState]):
         from pullback.diffusion.loop import fit
 
         address = self.context.address
-        scaling = data.fit_scaling(generator(*address, "scaling"))
+        self.scaling = scaling = data.fit_scaling(generator(*address, "scaling"))
         told = data.parameters() if isinstance(self.spec, ParameterContext) and self.spec.parameters else None
         theta = None
         if told is not None:
@@ -205,8 +205,12 @@ class AmortisedModel(Method[ModelState]):
         """A bound below which the loss of no member lies: that of squares."""
         return 0.0
 
+    def _make_path(self) -> NoisePath:
+        """The path, once the scaling is known."""
+        return make_path(self.spec)
+
     def _loss(self) -> Callable[[Any, dict[str, Tensor], Noise], tuple[Tensor, Tensor]]:
-        path, targets = make_path(self.spec), self.spec.train.loss_members
+        path, targets = self._make_path(), self.spec.train.loss_members
         absolute = isinstance(self.spec, RegressionSpec) and self.spec.loss == "l1-l2"
 
         def loss(model: ConditionalNet, sets: dict[str, Tensor], noise: Noise) -> tuple[Tensor, Tensor]:
@@ -267,7 +271,7 @@ class AmortisedModel(Method[ModelState]):
         self.parameters: list[str] = meta["parameters"]
         self.training_signatures: Tensor | None = meta.get("signatures")
         self.device = pick_device(self.context.accelerator)
-        self.path = make_path(self.spec)
+        self.path = self._make_path()
         self.with_purity = meta.get("purity", False)
         self.efficiency = Efficiency.unpack(meta["efficiency"]) if "efficiency" in meta else None
         # Values come with the weights; here only their number counts.
