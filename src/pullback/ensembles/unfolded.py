@@ -8,6 +8,7 @@ cost and diagnostics.
 
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -155,9 +156,12 @@ class UnfoldedReader:
 
     Attributes:
         x: the field of the truth.
+        attributes: of the file.
+        samples: length of the truth sample.
+        replicas: weights of each truth, the nominal one included; 0 where there are only bins.
         ensemble_digest: of the observations that were unfolded.
         cost, diagnostics: of conditioning and unfolding.
-        unfolded: the distribution.
+        bins: by feature.
 
     Raises:
         StoreError: the file is missing, truncated, foreign or damaged.
@@ -166,13 +170,26 @@ class UnfoldedReader:
     def __init__(self, path: Path | str):
         self.path = Path(path)
         with hdf5.open_checked(self.path, (KIND,)) as file, hdf5.refuse_damage(self.path, hdf5.remedy_for(self.path)):
+            self.attributes = {key: value for key, value in file.attrs.items() if not key.startswith("_")}
             self.x = hdf5.field_from_json(json.loads(file.attrs["fields"])["x"], file)
             self.digest: str = file.attrs["content_digest"]
             self.ensemble_digest: str = file.attrs["ensemble_digest"]
             self.cost: dict[str, float] = json.loads(file.attrs["cost"])
             self.diagnostics: dict[str, float] = json.loads(file.attrs["diagnostics"])
-            sample = {name: file[name][()] for name in ("x", "weight") if name in file}
-            bins = {
+            shape: tuple[int, int] = file["weight"].shape if "weight" in file else (0, 0)
+            self.samples, self.replicas = shape
+            self.bins = {
                 name: Bins(*(group[part][()] for part in Bins._fields)) for name, group in file.get("bins", {}).items()
             }
-        self.unfolded = Unfolded(**sample, bins=bins, diagnostics=self.diagnostics)
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Rows ``start`` to ``stop`` of ``x`` or ``weight``."""
+        with hdf5.open_checked(self.path, (KIND,)) as file, hdf5.refuse_damage(self.path, hdf5.remedy_for(self.path)):
+            found: np.ndarray = file[name][start:stop]
+        return found
+
+    @cached_property
+    def unfolded(self) -> Unfolded:
+        """The distribution, all in memory."""
+        sample = {name: self.read(name) for name in ("x", "weight")} if self.replicas else {}
+        return Unfolded(**sample, bins=self.bins, diagnostics=self.diagnostics)
