@@ -51,7 +51,7 @@ def write_ttree(rows: Rows, target: Path) -> None:
         pullback.core.atomic.StoreError: it cannot be written.
     """
     uproot = require("uproot", "hep")
-    with _new(rows, target) as temporary, uproot.recreate(temporary) as file:
+    with _new(rows, target) as temporary, uproot.recreate(temporary, compression=uproot.ZSTD(1)) as file:
         tree = file.mktree(TREE, {name: (dtype.base, dtype.shape) for name, dtype in rows.columns.items()})
         for block in blocks(rows):
             tree.extend(block)
@@ -61,7 +61,7 @@ def write_ttree(rows: Rows, target: Path) -> None:
 def write_rntuple(rows: Rows, target: Path) -> None:
     """Write a ROOT file with an RNTuple; raises as `write_ttree`."""
     uproot = require("uproot", "hep")
-    with _new(rows, target) as temporary, uproot.recreate(temporary) as file:
+    with _new(rows, target) as temporary, uproot.recreate(temporary, compression=uproot.ZSTD(1)) as file:
         table = None
         for block in blocks(rows):
             # uproot takes the types from data.
