@@ -14,7 +14,7 @@ from pullback.cli import cli
 from pullback.ensembles.store import EnsembleReader
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
-from unfolded_results import BINNED, DISTRIBUTION, ENSEMBLE, EVENTS, POSTERIOR, write_results
+from unfolded_results import BINNED, BUDGET, BUDGET_EDGES, DISTRIBUTION, ENSEMBLE, EVENTS, POSTERIOR, write_results
 
 import pullback
 
@@ -50,6 +50,7 @@ def test_formats(export, tmp_path):
         [POSTERIOR, "--to", tmp_path / "d.parquet", "--events", ":4"],
         [DISTRIBUTION, "--to", tmp_path / "a.tar.gz", "--bins", "pt=30,50,200", "--luminosity", 138],
         [BINNED, "--to", tmp_path / "b.tar.gz", "--systematic", f"prior={DISTRIBUTION}"],
+        [DISTRIBUTION, "--to", tmp_path / "c.tar.gz", "--budget", BUDGET],
     ):
         status, text = export(*arguments)
         assert status == 0, text
@@ -65,6 +66,9 @@ def test_formats(export, tmp_path):
         )
     with pullback.open_unfolded(tmp_path / "b.tar.gz") as found:
         assert found.metadata["systematics"] == ["prior"]
+    with pullback.open_unfolded(tmp_path / "c.tar.gz") as found:
+        assert found.metadata["systematics"] == ["process", "seeds"]
+        assert found.bins["pt"].edges.tolist() == BUDGET_EDGES["pt"].tolist()
 
 
 def test_csv(export, tmp_path):
@@ -133,6 +137,10 @@ NEAR = DISTRIBUTION.replace("omnifold", "omnifodl")
         ([DISTRIBUTION, "--to", "a.root", "--events", "0:3"], "has no events of its own: leave --events out"),
         ([POSTERIOR, "--to", "a.csv", "--what", "draw", "--what", "mean"], "a line for each draw or for each event"),
         ([BINNED, "--to", "a.tar.gz", "--systematic", "jes"], "--systematic jes: wanted NAME=RESULT"),
+        (
+            [BINNED, "--to", "a.csv", "--bins", "pt=30,50", "--budget", BUDGET],
+            "an uncertainty budget of jets/hep/omnifold",
+        ),
         ([POSTERIOR, "--to", "a.segy"], "SEG-Y holds maps (depth, offset)"),
     ],
 )

@@ -30,4 +30,4 @@ def test_the_page_runs(jets, tmp_path, monkeypatch, page):
             done = CliRunner().invoke(cli, arguments)
             assert done.exit_code == 0, done.output
             ran += 1
-    assert ran == {"export.md": 8, "publishing.md": 3}[page]
+    assert ran == {"export.md": 9, "publishing.md": 3}[page]

@@ -6,16 +6,18 @@ import tarfile
 from contextlib import ExitStack
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import yaml
-from unfolded_results import BINNED, DISTRIBUTION, EDGES
+from unfolded_results import BINNED, BUDGET, BUDGET_EDGES, DISTRIBUTION, EDGES
 
 import pullback
 from pullback.core.optional import MissingExtraError
 from pullback.report.export import ExportError
+from pullback.report.unfolded.budgets import budget_of, sources_of
 from pullback.report.unfolded.hepdata import write_hepdata
-from pullback.report.unfolded.normalisation import Normalisation
+from pullback.report.unfolded.normalisation import WEIGHTS, Normalisation
 from pullback.report.unfolded.opening import open_rows
 from pullback.report.unfolded.spectra import spectra_of
 
@@ -44,7 +46,7 @@ def test_the_validator_accepts_it(submission):
     assert names == [
         "Distribution of pt", "Statistical covariance of pt", "Systematic covariance of pt",
         "Distribution of eta", "Statistical covariance of eta", "Systematic covariance of eta",
-        "Statistical covariance of pt and eta",
+        "Statistical covariance of pt and eta", "Systematic covariance of pt and eta",
     ]  # fmt: skip
     # What is checked in a folder of its own is not left behind.
     assert [each.name for each in path.parent.iterdir()] == ["a.tar.gz"]
@@ -103,7 +105,49 @@ def test_what_its_tables_hold(submission):
     systematic = files["systematic_covariance_of_eta.yaml"]["dependent_variables"][0]["values"]
     change = 0.1 * found.bins("eta").content
     np.testing.assert_allclose([each["value"] for each in systematic], np.outer(change, change).ravel(), rtol=1e-9)
+    # jes is of both features, jer of one.
+    between = files["systematic_covariance_of_pt_and_eta.yaml"]["dependent_variables"][0]["values"]
+    np.testing.assert_allclose([each["value"] for each in between], -np.outer(0.1 * content, change).ravel(), rtol=1e-9)
     assert json.loads(json.dumps(files["metadata.json"]))["systematics"] == ["jes", "jer"]
+
+
+def test_the_sources_of_a_budget(study, tmp_path):
+    """Covariances of the sources are added up to the bins, those between features are kept."""
+    with ExitStack() as stack:
+        rows = open_rows(Path(DISTRIBUTION), stack)
+        found = budget_of(Path(BUDGET), rows)
+        edges = {"pt": np.array([30.0, 80.0, 200.0]), "eta": BUDGET_EDGES["eta"]}
+        sources = sources_of(Path(BUDGET), found, edges)
+        assert set(sources) == {"process", "seeds"}
+        names = write_hepdata(rows, spectra_of(rows, edges), tmp_path / "a.tar.gz", WEIGHTS, {}, sources)
+        assert "Systematic covariance of pt and eta" in names
+        with pytest.raises(ExportError, match="bins of pt with edges 30, 50, 80, 200: bins can be added up, not"):
+            sources_of(Path(BUDGET), found, {"pt": np.array([30.0, 60.0])})
+        rows.metadata["family"] = "other"
+        with pytest.raises(ExportError, match="has no budget of 'other', only of data"):
+            budget_of(Path(BUDGET), rows)
+        with pytest.raises(
+            ExportError, match="an uncertainty budget of jets/hep/omnifold/default, wanted one of jets/hep/ibu/def"
+        ):
+            budget_of(Path(BUDGET), open_rows(Path(BINNED), stack))
+    with h5py.File(BUDGET) as file:
+        process, seeds = (file[f"data/covariance/{name}"][()] for name in ("process", "seeds"))
+    members = [[0, 1], [2], [3], [4]]
+    process, seeds = (
+        np.array([[matrix[np.ix_(one, other)].sum() for other in members] for one in members])
+        for matrix in (process, seeds)
+    )
+    with tarfile.open(tmp_path / "a.tar.gz") as archive:
+        tables = {
+            name: yaml.safe_load(archive.extractfile(f"{name}.yaml"))["dependent_variables"][0]["values"]
+            for name in ("distribution_of_pt", "systematic_covariance_of_eta", "systematic_covariance_of_pt_and_eta")
+        }
+    errors = [{each["label"]: each["symerror"] for each in line["errors"]} for line in tables["distribution_of_pt"]]
+    for name, matrix in (("process", process), ("seeds", seeds)):
+        np.testing.assert_allclose([each[f"sys,{name}"] for each in errors], np.sqrt(np.diag(matrix))[:2])
+    for name, part in (("eta", (slice(2, 4), slice(2, 4))), ("pt_and_eta", (slice(0, 2), slice(2, 4)))):
+        values = [each["value"] for each in tables[f"systematic_covariance_of_{name}"]]
+        np.testing.assert_allclose(values, (process + seeds)[part].ravel())
 
 
 def test_the_bins_of_a_method(study, tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ def target(request, tmp_path):
 @pytest.mark.parametrize("source", [DISTRIBUTION, POSTERIOR, PLAIN])
 def test_a_file_gives_what_the_study_has(study, target, source, monkeypatch):
     """Columns, weights and bins are the same to the last bit, also where a file is written in many blocks."""
-    monkeypatch.setattr(files, "BLOCK_BYTES", 3000)
+    monkeypatch.setattr(files, "BLOCK_BYTES", 20_000)
     exported(source, target, FORMATS[target.name])
     with pullback.open_unfolded(source) as wanted, pullback.open_unfolded(target) as found:
         assert len(found) == len(wanted) == (TRUTHS if source == DISTRIBUTION else EVENTS * DRAWS)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from pullback.ensembles.fields import Field
@@ -18,6 +19,8 @@ PLAIN = "results/jets/posteriors/hep/cfm/default/seed-1/data.h5"
 """The same without purity and efficiency."""
 DISTRIBUTION = "results/jets/unfolded/hep/omnifold/default/seed-1/data.h5"
 BINNED = "results/jets/unfolded/hep/ibu/default/seed-1/data.h5"
+BUDGET = "results/jets/uncertainties/hep.h5"
+BUDGET_EDGES = {"pt": np.array([30.0, 50.0, 80.0, 200.0]), "eta": np.array([-3.0, 0.0, 3.0])}
 EVENTS, DRAWS, TRUTHS, REPLICAS = 40, 3, 500, 30
 READ = {"kind": "root", "y": {"pt": "Jet_pt"}, "weight": "genWeight", "y_pt_min": 5}
 EDGES = np.array([30.0, 50.0, 80.0, 120.0, 200.0])
@@ -74,3 +77,15 @@ def write_results(folder: Path) -> None:
         bins = {"pt": Bins(EDGES, np.array([90.0, 70.0, 40.0, 5.0]), spread @ spread.T)}
         kept[1] = job("ibu")
         write_unfolded(folder / BINNED, Unfolded(bins=bins), X, *kept)
+    spread = rng.normal(size=(3, 9, 5))
+    (folder / BUDGET).parent.mkdir()
+    with h5py.File(folder / BUDGET, "w") as file:
+        file.attrs.update(study="jets", problem="hep", method="omnifold", infer="default")
+        group = file.create_group("data")
+        group.attrs["features"] = list(BUDGET_EDGES)
+        for name, edges in BUDGET_EDGES.items():
+            group[f"edges/{name}"] = edges
+        group["content"] = np.ones(5)
+        for name, each in zip(("data", "process", "seeds"), spread, strict=True):
+            group[f"covariance/{name}"] = each.T @ each
+        group["covariance/total"] = np.einsum("sri,srj->ij", spread, spread)

@@ -60,6 +60,13 @@ Exit status: 0 it is written; 2 wrong usage, or a file that cannot be exported."
     metavar="NAME=RESULT",
     help="With bins: another result, unfolded with a systematic shift; its difference is an uncertainty.",
 )
+@click.option(
+    "--budget",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With bins: the study's uncertainty budget, uncertainties/<problem>.h5: its sources are uncertainties, its bins "
+    "are taken without --bins.",
+)
 @click.option("--luminosity", metavar="FB", type=click.FloatRange(0, min_open=True), help="Of the data, 1/fb.")
 @click.option(
     "--cross-section",
@@ -76,6 +83,7 @@ def export(
     rntuple: bool,
     bins: tuple[str, ...],
     systematic: tuple[str, ...],
+    budget: Path | None,
     luminosity: float | None,
     cross_section: float | None,
 ) -> None:
@@ -101,14 +109,16 @@ def export(
     if ending in SEGY and len(what) > 1:
         raise Refused(f"--what {', '.join(what)}: a SEG-Y file holds one of them; export each, or to .nc")
     binned = ending == HEPDATA or (ending == TABLE and bool(bins))
-    _refuse_idle(ending, binned, what=what, rntuple=rntuple, bins=bins, systematic=systematic, draw=draw)
+    _refuse_idle(ending, binned, what=what, rntuple=rntuple, bins=bins, systematic=systematic, draw=draw, budget=budget)
     if not source.exists():
         raise Refused(f"{source}: there is no such file{_how_to_make(source)}")
     scale = Normalisation(luminosity, cross_section)
     try:
         with ExitStack() as stack:
             if binned or ending in EVENTS or (ending == TABLE and _is_unfolded(source, what)):
-                said = _unfolded(stack, source, target, ending, events, rntuple, (bins, systematic), binned, scale)
+                said = _unfolded(
+                    stack, source, target, ending, events, rntuple, (bins, systematic, budget), binned, scale
+                )
                 click.echo(said)
             else:
                 _events(stack, source, target, ending, events, what, draw, scale.metadata)
@@ -151,11 +161,12 @@ def _unfolded(
     ending: str,
     events: str | None,
     rntuple: bool,
-    binning: tuple[tuple[str, ...], tuple[str, ...]],
+    binning: tuple[tuple[str, ...], tuple[str, ...], Path | None],
     binned: bool,
     scale: Normalisation,
 ) -> str:
     """What is exported of unfolded events; what was written."""
+    from pullback.report.unfolded.budgets import budget_of, sources_of
     from pullback.report.unfolded.files import WRITERS, write_rntuple
     from pullback.report.unfolded.hepdata import write_hepdata
     from pullback.report.unfolded.opening import open_rows
@@ -171,19 +182,22 @@ def _unfolded(
     if not binned and (rows.n or ending != TABLE):
         (write_rntuple if rntuple else WRITERS[ending])(rows, target)
         return f"{target}: {count(rows.n, 'row')} of {', '.join(rows.columns)}"
-    edges = _edges(binning[0]) or usual_edges(rows)
+    bins, systematic, path = binning
+    budget = budget_of(path, rows) if path else None
+    edges = _edges(bins) or (budget.edges if budget else usual_edges(rows))
     spectra = spectra_of(rows, edges)
     shifted: dict[str, dict[str, np.ndarray]] = {}
-    for each in binning[1]:
-        name, _, path = each.partition("=")
-        if not path:
+    for each in systematic:
+        name, _, other_path = each.partition("=")
+        if not other_path:
             raise Refused(f"--systematic {each}: wanted NAME=RESULT")
-        other = spectra_of(open_rows(Path(path), stack), edges)
+        other = spectra_of(open_rows(Path(other_path), stack), edges)
         shifted[name] = {feature: other.bins(feature).content for feature in edges}
+    sources = sources_of(path, budget, edges) if path and budget else {}
     if ending == HEPDATA:
-        tables = write_hepdata(rows, spectra, target, scale, shifted)
+        tables = write_hepdata(rows, spectra, target, scale, shifted, sources)
         return f"{target}: {count(len(tables), 'table')}: {', '.join(tables)}"
-    write_spectra_csv(rows, spectra, target, scale, shifted)
+    write_spectra_csv(rows, spectra, target, scale, shifted, sources)
     return f"{target}: {count(sum(len(each) - 1 for each in edges.values()), 'bin')} of {', '.join(edges)}"
 
 
@@ -222,6 +236,7 @@ def _refuse_idle(ending: str, binned: bool, **given: Any) -> None:
         "rntuple": ending == ".root",
         "bins": binned,
         "systematic": binned,
+        "budget": binned,
     }
     for name, value in given.items():
         if value and not used[name]:

@@ -10,7 +10,7 @@ import json
 import re
 import tarfile
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import chdir, redirect_stdout
 from itertools import combinations
 from pathlib import Path
@@ -26,7 +26,7 @@ from pullback.ensembles.unfolded import Bins
 from pullback.report.export import ExportError, refuse_existing
 from pullback.report.unfolded.files import checked, foreign
 from pullback.report.unfolded.normalisation import WEIGHTS, Normalisation
-from pullback.report.unfolded.published import Shifts, Spectrum, Values, correlation, published
+from pullback.report.unfolded.published import Shifts, Sources, Spectrum, Values, correlation, published
 from pullback.report.unfolded.rows import Rows
 from pullback.report.unfolded.spectra import Spectra
 
@@ -41,6 +41,7 @@ def write_hepdata(
     target: Path,
     scale: Normalisation = WEIGHTS,
     systematics: Shifts = MappingProxyType({}),
+    sources: Sources = MappingProxyType({}),
 ) -> list[str]:
     """Write a HEPData submission, checked by HEPData's own validator.
 
@@ -50,6 +51,7 @@ def write_hepdata(
         target: the new archive, ``.tar.gz``.
         scale: luminosity and cross-section.
         systematics: shifted contents, each a systematic uncertainty of its own.
+        sources: systematic covariances, each likewise; those between features are kept.
 
     Returns:
         The names of the tables.
@@ -61,7 +63,7 @@ def write_hepdata(
     """
     library = require("hepdata_lib", "hepdata")
     refuse_existing(target)
-    found = list(published(rows, spectra, scale, systematics))
+    found = list(published(rows, spectra, scale, systematics, sources))
     submission = library.Submission()
     submission.comment = _comment(rows.metadata)
     tables, files = [], {}
@@ -71,27 +73,22 @@ def write_hepdata(
         files[each.feature] = {"distribution": _file(distribution)}
         for kind, covariance in (
             ("Statistical", each.contents.covariance),
-            ("Systematic", each.contents.systematic if each.contents.shifts else None),
+            ("Systematic", each.contents.systematic),
         ):
             if covariance is not None:
                 tables.append(_matrix(library, kind, (each, each), covariance, *[np.diag(covariance)] * 2))
                 files[each.feature][f"{kind.lower()} covariance"] = _file(tables[-1])
-    if spectra.joint and spectra.covariance is not None:
-        for one, other in combinations(found, 2):
-            parts = spectra.part(one.feature), spectra.part(other.feature)
-            slopes = [scale.contents.slope(spectra.content[part]) for part in parts]
-            covariance = slopes[0] @ spectra.covariance[parts] @ slopes[1].T
-            variances = [
-                np.diag(slope @ spectra.covariance[part, part] @ slope.T)
-                for slope, part in zip(slopes, parts, strict=True)
-            ]
-            tables.append(_matrix(library, "Statistical", (one, other), covariance, *variances))
+    for pair in combinations(found, 2):
+        for kind, covariance in _between(pair, spectra, scale, sources):
+            of = [each.contents.covariance if kind == "Statistical" else each.contents.systematic for each in pair]
+            variances = [np.diag(each) for each in of if each is not None]
+            tables.append(_matrix(library, kind, pair, covariance, *variances))
     names = [table.name for table in tables]
     if len({_file(table) for table in tables}) < len(tables):
         raise ExportError(f"{rows.path}: features whose names differ in case or signs alone; export each on its own")
     for table in tables:
         submission.add_table(table)
-    metadata = {**rows.metadata, **scale.metadata, "systematics": list(systematics), "tables": files}
+    metadata = {**rows.metadata, **scale.metadata, "systematics": [*systematics, *sources], "tables": files}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / METADATA).write_text(json.dumps(metadata, indent=1) + "\n", encoding="utf-8")
         described = "Inputs with digests, selection, seeds and versions of this result"
@@ -106,6 +103,21 @@ def write_hepdata(
         with atomic(target) as temporary:
             temporary.write_bytes((Path(folder) / "submission.tar.gz").read_bytes())
     return names
+
+
+def _between(
+    pair: tuple[Spectrum, Spectrum], spectra: Spectra, scale: Normalisation, sources: Sources
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Statistical and systematic covariance of the contents of two features (bin, other bin), where they are known."""
+    parts = [spectra.part(each.feature) for each in pair]
+    one, other = (scale.contents.slope(spectra.content[part]) for part in parts)
+    if spectra.joint and spectra.covariance is not None:
+        yield "Statistical", one @ spectra.covariance[parts[0], parts[1]] @ other.T
+    changes = [each.contents.changes for each in pair]
+    systematic = [np.outer(changes[0][name], changes[1][name]) for name in changes[0] if name in changes[1]]
+    systematic += [one @ matrix[parts[0], parts[1]] @ other.T for matrix in sources.values()]
+    if systematic:
+        yield "Systematic", np.sum(systematic, axis=0)
 
 
 def _comment(metadata: Mapping[str, Any]) -> str:
@@ -163,6 +175,9 @@ def _uncertainties(library: Any, values: Values) -> list[Any]:
     if values.covariance is not None:
         found.append(library.Uncertainty("stat", is_symmetric=True))
         found[-1].values = np.sqrt(np.diag(values.covariance)).tolist()
+    for name, covariance in values.sources.items():
+        found.append(library.Uncertainty(f"sys,{name}", is_symmetric=True))
+        found[-1].values = np.sqrt(np.diag(covariance)).tolist()
     for name, shift in values.shifts.items():
         both = shift.ndim > 1
         found.append(library.Uncertainty(f"sys,{name}", is_symmetric=not both))

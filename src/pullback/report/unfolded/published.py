@@ -20,6 +20,10 @@ Shifts = Mapping[str, Mapping[str, np.ndarray]]
 (2, bin) with the downward and the upward one. What lies outside the bins is taken to be unchanged."""
 
 
+Sources = Mapping[str, np.ndarray]
+"""Systematic covariances by source: name -> covariance of the entries of `Spectra`, in the units of the weights."""
+
+
 class Spectrum(NamedTuple):
     """One feature.
 
@@ -45,21 +49,34 @@ class Values(NamedTuple):
         value: (bin,).
         covariance: statistical (bin, bin); None where nothing states it.
         shifts: by name, changes (bin,), or (2, bin), the downward and the upward one.
+        sources: by name, systematic covariance (bin, bin).
     """
 
     quantity: Quantity
     value: np.ndarray
     covariance: np.ndarray | None
     shifts: Mapping[str, np.ndarray]
+    sources: Sources
 
     @property
-    def systematic(self) -> np.ndarray:
-        """Covariance of the shifts (bin, bin): outer products of the changes, of two of half their difference."""
-        each = [(shift[1] - shift[0]) / 2 if shift.ndim > 1 else shift for shift in self.shifts.values()]
-        return np.einsum("si,sj->ij", each, each) if each else np.zeros((len(self.value),) * 2)
+    def changes(self) -> dict[str, np.ndarray]:
+        """One change for each shift (bin,): of two half their difference."""
+        return {name: (each[1] - each[0]) / 2 if each.ndim > 1 else each for name, each in self.shifts.items()}
+
+    @property
+    def systematic(self) -> np.ndarray | None:
+        """Covariance of shifts and sources (bin, bin): outer products of the changes; None where there are none."""
+        every = [np.outer(change, change) for change in self.changes.values()] + list(self.sources.values())
+        return np.sum(every, axis=0) if every else None
 
 
-def published(rows: Rows, spectra: Spectra, scale: Normalisation, systematics: Shifts) -> Iterator[Spectrum]:
+def published(
+    rows: Rows,
+    spectra: Spectra,
+    scale: Normalisation,
+    systematics: Shifts = MappingProxyType({}),
+    sources: Sources = MappingProxyType({}),
+) -> Iterator[Spectrum]:
     """Every feature of some spectra.
 
     Raises:
@@ -86,6 +103,7 @@ def published(rows: Rows, spectra: Spectra, scale: Normalisation, systematics: S
                 )
             outside = entries[-1] - entries[:-1].sum()
             shifts[name] = np.concatenate([contents, contents.sum(axis=-1, keepdims=True) + outside], axis=-1)
+        found = {name: matrix[part, part] for name, matrix in sources.items()}
         unit = rows.metadata["features"][feature]
         width = np.diff(edges)
         differential = scale.differential._replace(
@@ -95,8 +113,8 @@ def published(rows: Rows, spectra: Spectra, scale: Normalisation, systematics: S
             feature,
             unit,
             edges,
-            _values(scale.contents, entries, covariance, shifts, np.ones(len(width))),
-            _values(differential, entries, covariance, shifts, width),
+            _values(scale.contents, entries, covariance, (shifts, found), np.ones(len(width))),
+            _values(differential, entries, covariance, (shifts, found), width),
         )
 
 
@@ -104,12 +122,13 @@ def _values(
     quantity: Quantity,
     entries: np.ndarray,
     covariance: np.ndarray | None,
-    shifts: Mapping[str, np.ndarray],
+    systematics: tuple[Mapping[str, np.ndarray], Sources],
     width: np.ndarray,
 ) -> Values:
     value, slope = quantity.value(entries) / width, quantity.slope(entries) / width[:, None]
-    changes = {name: quantity.value(shifted) / width - value for name, shifted in shifts.items()}
-    return Values(quantity, value, None if covariance is None else slope @ covariance @ slope.T, changes)
+    changes = {name: quantity.value(shifted) / width - value for name, shifted in systematics[0].items()}
+    sources = {name: slope @ matrix @ slope.T for name, matrix in systematics[1].items()}
+    return Values(quantity, value, None if covariance is None else slope @ covariance @ slope.T, changes, sources)
 
 
 def _per(unit: str, other: str) -> str:
@@ -124,11 +143,16 @@ def correlation(covariance: np.ndarray, one: np.ndarray, other: np.ndarray) -> n
 
 
 def write_spectra_csv(
-    rows: Rows, spectra: Spectra, target: Path, scale: Normalisation, systematics: Shifts = MappingProxyType({})
+    rows: Rows,
+    spectra: Spectra,
+    target: Path,
+    scale: Normalisation,
+    systematics: Shifts = MappingProxyType({}),
+    sources: Sources = MappingProxyType({}),
 ) -> None:
     """Write a line for each bin: feature, edges, contents and differential with errors.
 
-    The metadata, with the covariance of the contents, are beside it in ``target`` with ``.json`` behind.
+    The metadata, with the statistical covariance of the contents, are beside it in ``target`` with ``.json`` behind.
 
     Raises:
         ExportError: a target is there, or shifts that are not of these bins.
@@ -137,12 +161,11 @@ def write_spectra_csv(
     beside = target.with_name(f"{target.name}.json")
     refuse_existing(target)
     refuse_existing(beside)
-    found = list(published(rows, spectra, scale, systematics))
-    first = found[0]
+    found = list(published(rows, spectra, scale, systematics, sources))
+    names = [*systematics, *sources]
     header = ["feature", "unit", "low", "high"]
-    for values in (first.contents, first.differential):
-        name = "content" if values is first.contents else "differential"
-        header += [name, f"{name}_unit", f"{name}_stat", *(f"{name}_{each}" for each in systematics)]
+    for name in ("content", "differential"):
+        header += [name, f"{name}_unit", f"{name}_stat", *(f"{name}_{each}" for each in names)]
     lines: list[list[Any]] = []
     said = {}
     for each in found:
@@ -150,10 +173,10 @@ def write_spectra_csv(
         for i, (low, high) in enumerate(zip(each.edges[:-1], each.edges[1:], strict=True)):
             line: list[Any] = [each.feature, each.unit, float(low), float(high)]
             for values in (each.contents, each.differential):
-                covariance = values.covariance
-                stat = "" if covariance is None else float(np.sqrt(covariance[i, i]))
+                stat = "" if values.covariance is None else float(np.sqrt(values.covariance[i, i]))
                 line += [float(values.value[i]), values.quantity.unit or "1", stat]
-                line += [_change(values.shifts.get(name), i) for name in systematics]
+                errors = values.changes | {name: np.sqrt(np.diag(matrix)) for name, matrix in values.sources.items()}
+                line += [float(errors[name][i]) if name in errors else "" for name in names]
             lines.append(line)
     with atomic(target) as temporary, atomic(beside) as also:
         with temporary.open("w", newline="", encoding="utf-8") as stream:
@@ -162,10 +185,3 @@ def write_spectra_csv(
             writer.writerows(lines)
         metadata = {**rows.metadata, **scale.metadata, "content_covariance": said}
         also.write_text(json.dumps(metadata, indent=1) + "\n", encoding="utf-8")
-
-
-def _change(shift: np.ndarray | None, i: int) -> float | str:
-    """The change in a bin; of two half their difference."""
-    if shift is None:
-        return ""
-    return float(shift[i] if shift.ndim == 1 else (shift[1, i] - shift[0, i]) / 2)

@@ -166,30 +166,47 @@ def _of_groups(grouped: list[tuple[np.ndarray, np.ndarray, np.ndarray]], size: i
 
 def _merged(rows: Rows, edges: Mapping[str, np.ndarray]) -> Spectra:
     """Bins added up."""
-    for name in edges:
-        if name not in rows.bins:
-            raise ExportError(f"{rows.path}: has no bins of '{name}', only of {', '.join(rows.bins)}")
-    ends = np.cumsum([len(bins.content) for bins in rows.bins.values()])
-    columns = {
-        name: slice(int(end) - len(bins.content), int(end))
-        for end, (name, bins) in zip(ends, rows.bins.items(), strict=True)
-    }
+    matrix = adding(rows.path, {name: bins.edges for name, bins in rows.bins.items()}, edges)
     contents = np.concatenate([bins.content for bins in rows.bins.values()])
-    joint = np.zeros((len(contents),) * 2) if rows.joint is None else rows.joint
-    found = Spectra(edges, np.zeros(sum(map(len, edges.values()))), None, rows.joint is not None)
-    matrix = np.zeros((len(found.content), len(contents)))
-    for name, values in edges.items():
-        bins, inside = rows.bins[name], np.arange(len(rows.bins[name].content))
-        place = np.abs(bins.edges[:, None] - values).argmin(axis=0)
-        if not np.allclose(bins.edges[place], values, rtol=1e-9, atol=0):
-            raise ExportError(
-                f"{rows.path}: has bins of {name} with edges {', '.join(f'{edge:g}' for edge in bins.edges)}: bins can "
-                "be added up, not divided: give some of these"
-            )
-        part = matrix[found.part(name), columns[name]]
-        part[:-1] = (inside >= place[:-1, None]) & (inside < place[1:, None])
-        part[-1] = 1
-        if rows.joint is None:
-            joint[columns[name], columns[name]] = bins.covariance
+    joint = rows.joint
+    if joint is None:
+        joint, start = np.zeros((len(contents),) * 2), 0
+        for name, bins in rows.bins.items():
+            stop = start + len(bins.content)
+            if name in edges:
+                joint[start:stop, start:stop] = bins.covariance
+            start = stop
     covariance = matrix @ joint @ matrix.T
-    return found._replace(content=matrix @ contents, covariance=covariance if np.isfinite(covariance).all() else None)
+    known = covariance if np.isfinite(covariance).all() else None
+    return Spectra(edges, matrix @ contents, known, rows.joint is not None)
+
+
+def adding(path: Path, own: Mapping[str, np.ndarray], edges: Mapping[str, np.ndarray]) -> np.ndarray:
+    """What adds bins up to the entries of `Spectra` (entry, own bin); "all rows" of a feature are all its bins.
+
+    Args:
+        path: the file, for messages.
+        own: edges of the bins that there are, by feature.
+        edges: those wanted.
+
+    Raises:
+        ExportError: there are no bins of a feature, or wanted edges are not among theirs.
+    """
+    ends = dict(zip(own, np.cumsum([len(each) - 1 for each in own.values()]).tolist(), strict=True))
+    matrix = np.zeros((sum(map(len, edges.values())), sum(len(each) - 1 for each in own.values())))
+    first = 0
+    for name, values in edges.items():
+        if name not in own:
+            raise ExportError(f"{path}: has no bins of '{name}', only of {', '.join(own)}")
+        place = np.abs(own[name][:, None] - values).argmin(axis=0)
+        if not np.allclose(own[name][place], values, rtol=1e-9, atol=0):
+            raise ExportError(
+                f"{path}: has bins of {name} with edges {', '.join(f'{edge:g}' for edge in own[name])}: bins can be "
+                "added up, not divided: give some of these"
+            )
+        count = len(own[name]) - 1
+        part = matrix[first : first + len(values), ends[name] - count : ends[name]]
+        part[:-1] = (np.arange(count) >= place[:-1, None]) & (np.arange(count) < place[1:, None])
+        part[-1] = 1
+        first += len(values)
+    return matrix
