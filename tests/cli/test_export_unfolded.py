@@ -43,6 +43,7 @@ def export(results, monkeypatch):
 
 
 def test_formats(export, tmp_path):
+    pytest.importorskip("hepdata_lib")
     for arguments in (
         [DISTRIBUTION, "--to", tmp_path / "a.root"],
         [DISTRIBUTION, "--to", tmp_path / "b.root", "--rntuple"],
@@ -106,6 +107,12 @@ def test_netcdf_keeps_the_columns_of_the_ensemble(export, tmp_path):
         assert data["source_file"].values.tolist() == [0] * 25 + [1] * (EVENTS - 25)
         assert json.loads(data.attrs["source_files"]) == ["run0.root", "run1.root"]
         assert data.attrs["luminosity_fb"] == 138
+        np.testing.assert_array_equal(data["missed_x"], events.missed.x)
+        assert data["missed_group"].dims == ("miss",)
+    status, text = export(ENSEMBLE, "--to", tmp_path / "b.nc", "--events", "0:3")
+    assert status == 0, text
+    with xr.open_dataset(tmp_path / "b.nc") as data:
+        assert "missed_x" not in data
 
 
 NEAR = DISTRIBUTION.replace("omnifold", "omnifodl")

@@ -6,6 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from pullback.ensembles.acceptance import Missed
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorWriter, index_ensemble
 from pullback.ensembles.unfolded import Bins, Unfolded, write_unfolded
@@ -53,6 +54,7 @@ def write_results(folder: Path) -> None:
                 "source_index": number % 3,
             }
             writer.append(y[rows], number + 100, x=x[rows], group=group[rows], **columns)
+            writer.append_missed(Missed(x[rows][:3] + 1, np.ones(3), group[rows][:3]))
     names = {"study": "jets", "problem": "hep", "family": "data", "split": "test"}
     index_ensemble(json.dumps(names), shards, folder / ENSEMBLE)
     with EnsembleReader(ENSEMBLE) as events:

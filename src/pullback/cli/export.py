@@ -64,8 +64,8 @@ Exit status: 0 it is written; 2 wrong usage, or a file that cannot be exported."
     "--budget",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="With bins: the study's uncertainty budget, uncertainties/<problem>.h5: its sources are uncertainties, its bins "
-    "are taken without --bins.",
+    help="With bins: the study's uncertainty budget, uncertainties/<problem>.h5: its sources are uncertainties; its "
+    "bins are taken without --bins.",
 )
 @click.option("--luminosity", metavar="FB", type=click.FloatRange(0, min_open=True), help="Of the data, 1/fb.")
 @click.option(

@@ -15,7 +15,7 @@ from pullback.core.angles import wrap
 from pullback.core.particles import freedom, normalise
 from pullback.ensembles import hdf5
 from pullback.ensembles.fields import Field
-from pullback.ensembles.store import EnsembleReader, PosteriorReader
+from pullback.ensembles.store import EnsembleReader, PosteriorReader, write_missed
 from pullback.ensembles.unfolded import KIND as UNFOLDED
 from pullback.problems.base import problem_of
 from pullback.readers.section import Section
@@ -228,6 +228,10 @@ def export_netcdf(
             values = source.read(what, start, min(start + ROWS, rows.stop))
             table.append({named.get(name, name): array for name, array in values.items()})
         table.finish()
+        # Misses are of all events: some of these have none of their own.
+        missed = source.events.missed if "truth" in what and len(rows) == source.n else None
+        if missed is not None and source.events.x is not None:
+            write_missed(file, missed, source.events.x)
     return list(named.values())
 
 
