@@ -58,10 +58,14 @@ def test_edges_belong_to_bins_as_numpy_has_it():
     assert found.content.tolist() == [*np.histogram(x, EDGES)[0], len(x)]
 
 
-def test_draws_vary_by_their_collisions(opened, monkeypatch):
+@pytest.mark.parametrize("in_order", [True, False])
+def test_draws_vary_by_their_collisions(opened, monkeypatch, in_order):
     """The covariance is that of a Poisson bootstrap of the groups: sums over groups, and within errors a bootstrap."""
     monkeypatch.setattr(spectra, "GROUPS", 7)
+    monkeypatch.setattr(spectra, "BLOCK_ROWS", 11)
     rows = opened(POSTERIOR)
+    assert spectra._in_order(rows)
+    monkeypatch.setattr(spectra, "_in_order", lambda rows: in_order)
     found = spectra_of(rows, {"pt": EDGES})
     block = rows.read(["pt", "weight"], 0, rows.n)
     with EnsembleReader(ENSEMBLE) as events:

@@ -103,7 +103,7 @@ def _counted(rows: Rows, edges: Mapping[str, np.ndarray]) -> Spectra:
     of_weights = ["weight", *(["replica_weight"] if has_replicas else [])]
     size = sum(map(len, edges.values()))
     total = np.zeros((1 + (rows.columns["replica_weight"].shape[0] if has_replicas else 0), size))
-    grouped: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # group, bin, weight
+    groups = _Groups(size, _in_order(rows)) if has_groups and not has_replicas else None
     for start in range(0, rows.n, BLOCK_ROWS):
         names = [*edges, *of_weights, *(["group"] if has_groups else [])]
         block = rows.read(names, start, min(start + BLOCK_ROWS, rows.n))
@@ -115,14 +115,21 @@ def _counted(rows: Rows, edges: Mapping[str, np.ndarray]) -> Spectra:
             there, first = np.unique(column[order], return_index=True)
             if len(there):
                 total[:, there] += np.add.reduceat(weight[order], first, axis=0).T
-        if has_groups and not has_replicas:
-            grouped.append(_pairs(np.repeat(block["group"], number.shape[1]), number.ravel(), weight[:, 0]))
-    covariance = None
-    if has_replicas and len(total) > 2:
-        covariance = np.cov(total[1:].T)
-    elif grouped:
-        covariance = _of_groups(grouped, size)
+        if groups:
+            groups.add(block["group"], number, weight[:, 0])
+    covariance = groups.covariance() if groups else np.cov(total[1:].T) if len(total) > 2 else None
     return Spectra(edges, total[0], covariance, True)
+
+
+def _in_order(rows: Rows) -> bool:
+    """Whether the numbers of the groups do not fall."""
+    last = -np.inf
+    for start in range(0, rows.n, BLOCK_ROWS):
+        group = rows.read(["group"], start, min(start + BLOCK_ROWS, rows.n))["group"]
+        if group[0] < last or (np.diff(group) < 0).any():
+            return False
+        last = group[-1]
+    return True
 
 
 def _bins(block: Mapping[str, np.ndarray], edges: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -138,30 +145,54 @@ def _bins(block: Mapping[str, np.ndarray], edges: Mapping[str, np.ndarray]) -> n
     return np.column_stack(found)
 
 
-def _pairs(group: np.ndarray, number: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sums of weights by group and bin."""
-    each = np.repeat(weight, len(number) // len(weight))
-    inside = number >= 0
-    return _summed(group[inside], number[inside], each[inside])
+class _Groups:
+    """The sum over groups of c c^T, c the contents of one group.
+
+    Args:
+        size: of c.
+        in_order: whether the numbers of the groups do not fall: those before the last are then complete.
+    """
+
+    def __init__(self, size: int, in_order: bool):
+        self._in_order = in_order
+        self._sum = np.zeros((size, size))
+        # Of groups that may go on: group, entry and weight.
+        self._open: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def add(self, group: np.ndarray, number: np.ndarray, weight: np.ndarray) -> None:
+        """Add rows: group and weight (row,), and the entries that each is in (row, column), -1 for none."""
+        columns = number.shape[1]
+        inside = number.ravel() >= 0
+        new = np.repeat(group, columns)[inside], number.ravel()[inside], np.repeat(weight, columns)[inside]
+        self._open.append(_summed(*new))
+        if self._in_order:
+            self._close(group[-1])
+
+    def _close(self, last: float) -> None:
+        """Add the open groups with lower numbers to the sum."""
+        group, number, weight = _summed(*(np.concatenate(parts) for parts in zip(*self._open, strict=True)))
+        end = int(np.searchsorted(group, last))
+        self._open = [(group[end:], number[end:], weight[end:])]
+        group, number, weight = group[:end], number[:end], weight[:end]
+        index = np.unique(group, return_inverse=True)[1]
+        for start in range(0, int(index[-1]) + 1 if len(index) else 0, GROUPS):
+            some = slice(*np.searchsorted(index, [start, start + GROUPS]))
+            contents = np.zeros((GROUPS, len(self._sum)))
+            contents[index[some] - start, number[some]] = weight[some]
+            self._sum += contents.T @ contents
+
+    def covariance(self) -> np.ndarray:
+        """The sum over all groups."""
+        self._close(np.inf)
+        return self._sum
 
 
 def _summed(group: np.ndarray, number: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sums of the weights of each group in each entry, by group."""
     order = np.lexsort((number, group))
     group, number, weight = group[order], number[order], weight[order]
     new = np.flatnonzero(np.append(True, (np.diff(group) != 0) | (np.diff(number) != 0))) if len(group) else order
     return group[new], number[new], np.add.reduceat(weight, new) if len(new) else weight
-
-
-def _of_groups(grouped: list[tuple[np.ndarray, np.ndarray, np.ndarray]], size: int) -> np.ndarray:
-    group, number, weight = _summed(*(np.concatenate(parts) for parts in zip(*grouped, strict=True)))
-    index = np.unique(group, return_inverse=True)[1]
-    covariance = np.zeros((size, size))
-    for start in range(0, int(index[-1]) + 1 if len(index) else 0, GROUPS):
-        some = slice(*np.searchsorted(index, [start, start + GROUPS]))
-        contents = np.zeros((GROUPS, size))
-        contents[index[some] - start, number[some]] = weight[some]
-        covariance += contents.T @ contents
-    return covariance
 
 
 def _merged(rows: Rows, edges: Mapping[str, np.ndarray]) -> Spectra:
