@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -80,6 +81,7 @@ def test_csv(export, tmp_path):
         "truths": [DISTRIBUTION],
         "bins": [BINNED],
         "spectrum": [POSTERIOR, "--bins", "pt=30,50,200"],
+        "budget": [DISTRIBUTION, "--budget", BUDGET],
         "ensemble": [ENSEMBLE, "--events", "24:26"],
     }.items():
         status, text = export(*arguments, "--to", tmp_path / f"{name}.csv")
@@ -88,8 +90,11 @@ def test_csv(export, tmp_path):
             lines[name] = list(csv.DictReader(stream))
         assert json.loads((tmp_path / f"{name}.csv.json").read_text())["family"] == "data"
     sizes = {name: len(found) for name, found in lines.items()}
-    assert sizes == {"events": 40, "draws": 120, "truths": 500, "bins": 4, "spectrum": 2, "ensemble": 2}
+    assert sizes == {"events": 40, "draws": 120, "truths": 500, "bins": 4, "spectrum": 2, "budget": 5, "ensemble": 2}
     assert [each["source_file"] for each in lines["ensemble"]] == ["run0.root", "run1.root"]
+    with h5py.File(BUDGET) as file:
+        variance = np.diag(file["data/covariance/seeds"])
+    np.testing.assert_allclose([float(each["content_seeds"]) for each in lines["budget"]], np.sqrt(variance))
     with EnsembleReader(ENSEMBLE) as events:
         assert [float(each["weight"]) for each in lines["events"]] == events.read("weight").tolist()
         assert [int(each["group"]) for each in lines["events"]] == events.read("group").tolist()

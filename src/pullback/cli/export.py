@@ -52,20 +52,20 @@ Exit status: 0 it is written; 2 wrong usage, or a file that cannot be exported."
     multiple=True,
     metavar="FEATURE=EDGES",
     help="pt=30,50,80: bins of .tar.gz and of .csv; given several times for several features.  [default of .tar.gz: "
-    "the method's own bins, else those of the study's metrics]",
+    "those of --budget, else the method's own, else those of the study's metrics]",
 )
 @click.option(
     "--systematic",
     multiple=True,
     metavar="NAME=RESULT",
-    help="With bins: another result, unfolded with a systematic shift; its difference is an uncertainty.",
+    help="For .tar.gz and .csv: another result, unfolded with a systematic shift; its difference is an uncertainty.",
 )
 @click.option(
     "--budget",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="With bins: the study's uncertainty budget, uncertainties/<problem>.h5: its sources are uncertainties; its "
-    "bins are taken without --bins.",
+    help="For .tar.gz and .csv: the study's uncertainty budget, uncertainties/<problem>.h5, whose sources are "
+    "uncertainties.",
 )
 @click.option("--luminosity", metavar="FB", type=click.FloatRange(0, min_open=True), help="Of the data, 1/fb.")
 @click.option(
@@ -95,7 +95,8 @@ def export(
     posterior or an unfolded distribution: .root and .parquet (unfolded events: draws, or truths with nominal and
     replica weights), .csv of truths or bins, .tar.gz (a HEPData submission: spectra with covariance).
 
-    All keep weight, group and source of each event. Files never replace others.
+    What is exported event by event or draw by draw keeps weight, group and source of each event. Files never replace
+    others.
     """
     from pullback.core.atomic import StoreError
     from pullback.core.optional import MissingExtraError
@@ -108,7 +109,7 @@ def export(
         raise Refused(f"{target}: ending '{target.suffix.lower()}' is not known: give {_listed(KNOWN)}")
     if ending in SEGY and len(what) > 1:
         raise Refused(f"--what {', '.join(what)}: a SEG-Y file holds one of them; export each, or to .nc")
-    binned = ending == HEPDATA or (ending == TABLE and bool(bins))
+    binned = ending == HEPDATA or (ending == TABLE and bool(bins or systematic or budget))
     _refuse_idle(ending, binned, what=what, rntuple=rntuple, bins=bins, systematic=systematic, draw=draw, budget=budget)
     if not source.exists():
         raise Refused(f"{source}: there is no such file{_how_to_make(source)}")
