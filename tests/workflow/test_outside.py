@@ -159,6 +159,9 @@ def test_a_posterior_in_one_netcdf_file(run, tmp_path):
         np.testing.assert_array_equal(data["truth"], made["line"][1][1:])
         np.testing.assert_array_equal(data["y"], made["line"][0][1:])
         assert data["event_id"].values.tolist() == [1 << 32, 2 << 32]
+        # The shards number their own files; here all are in one list.
+        files = json.loads(data.attrs["source_files"])
+        assert [files[number] for number in data["source_file"].values] == ["shot1.segy", "shot2.segy"]
         assert data["mean"].dims == ("event", "depth", "offset")
         assert data["draws"].dims == ("event", "draw", "depth", "offset")
         assert {data[name].attrs["units"] for name in ("mean", "std", "draws", "truth", "depth")} == {"m/s", "m"}
@@ -202,7 +205,8 @@ def test_export_of_an_ensemble_away_from_its_results(run, tmp_path):
     status, text = pullback("export", source, "--to", "x.nc", "--what", "truth", folder=tmp_path)
     assert status == 0, text
     with xr.open_dataset(tmp_path / "x.nc") as data:
-        assert set(data.data_vars) == {"truth"} | {"event_id"}
+        assert set(data.data_vars) == {"truth", "event_id", "group", "source_file", "source_entry"}
+        assert json.loads(data.attrs["source_files"]) == ["test.nc"]
         np.testing.assert_array_equal(data["truth"], made["test"][1])
         assert data.attrs["study"] == "gathers"
     status, text = pullback("export", folder / POSTERIOR, "--to", "p.nc", folder=tmp_path)
@@ -212,7 +216,7 @@ def test_export_of_an_ensemble_away_from_its_results(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([POSTERIOR, "--to", "a.h5"], "ending '.h5' is not known: give .nc, .segy or .sgy"),
+        ([POSTERIOR, "--to", "a.h5"], "ending '.h5' is not known: give .nc, .segy, .sgy,"),
         ([POSTERIOR, "--to", "train.nc"], "train.nc: is there already: give another name"),
         ([POSTERIOR, "--to", "a.nc", "--events", "3:9"], "--events 3:9: wanted FIRST:END or one number within 0:3"),
         ([POSTERIOR, "--to", "a.nc", "--events", "-1"], "--events -1: wanted FIRST:END"),

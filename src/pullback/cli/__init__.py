@@ -24,6 +24,7 @@ Examples:
   pullback resources config/config.yaml      memory and time of the last run, rule by rule
   pullback compare a/results/x b/results/x   do two runs agree?
   pullback export POSTERIOR.h5 --to x.nc     draws, mean, spread, truth and observations in one file
+  pullback export UNFOLDED.h5 --to x.root    unfolded events; .parquet, .csv, .tar.gz for HEPData
 
 \b
 Exit status: 0 fine, or nothing to do; 1 something was found (jobs that would run, a problem, a difference);

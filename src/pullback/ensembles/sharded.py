@@ -102,6 +102,17 @@ class PieceReader:
             made: dict[str, Any] = json.loads(self._handle(path).attrs["spec"])
         return made
 
+    def piece_attributes(self) -> Iterator[tuple[int, int, dict[str, Any]]]:
+        """First row, row after the last, and attributes of each piece that has rows here, in order."""
+        for path, low, high in self._pieces:
+            start, stop = low - self._start, high - self._start
+            if self._rows is not None:
+                start, stop = (int(row) for row in np.searchsorted(self._rows, [start, stop]))
+            start, stop = max(start, 0), min(stop, self.n)
+            if start < stop:
+                with hdf5.refuse_damage(path, hdf5.remedy_for(path)):
+                    yield start, stop, dict(self._handle(path).attrs)
+
     def _verify(self) -> list[Piece]:
         names = [name.decode() for name in self._file["shard_path"][()]]
         counts = self._file["shard_events"][()]

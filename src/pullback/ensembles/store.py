@@ -132,12 +132,13 @@ class EnsembleWriter(PieceWriter):
             _write_sweep(self._file, offsets, theta, names)
             extra |= {"theta": theta, "ensemble_offset": offsets}
         if (missed := joined(self._missed)) is not None:
-            _write_missed(self._file, missed, self._fields[-1])
+            write_missed(self._file, missed, self._fields[-1])
             extra |= missed.variables
         return self._events.finish(extra)
 
 
-def _write_missed(file: h5py.File, missed: Missed, x: Field) -> None:
+def write_missed(file: h5py.File, missed: Missed, x: Field) -> None:
+    """Write misses on an axis of their own."""
     for name, array in missed.variables.items():
         data = file.create_dataset(name, data=array, fletcher32=True, chunks=True if len(array) else None)
         hdf5.attach(file, data, ("miss", *(x.dims if name == "missed_x" else ())))
@@ -239,7 +240,7 @@ def index_ensemble(job: str, shards: Sequence[Path | str], out: Path | str) -> N
         file.attrs.update(generated_sums([each.attributes for each in readers]))
         if (missed := joined(each.missed for each in readers)) is not None:
             assert first.x is not None
-            _write_missed(file, missed, first.x)
+            write_missed(file, missed, first.x)
             extra |= missed.variables
 
 

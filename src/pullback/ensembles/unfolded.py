@@ -9,6 +9,7 @@ diagnostics, and ``weights: truth``: contents and weights are those of the truth
 
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -172,9 +173,12 @@ class UnfoldedReader:
 
     Attributes:
         x: the field of the truth.
+        attributes: of the file.
+        samples: length of the truth sample.
+        replicas: weights of each truth, the nominal one included; 0 where there are only bins.
         ensemble_digest: of the observations that were unfolded.
         cost, diagnostics: of conditioning and unfolding.
-        unfolded: the distribution.
+        bins: by feature.
 
     Raises:
         StoreError: the file is missing, truncated, foreign or damaged.
@@ -183,13 +187,26 @@ class UnfoldedReader:
     def __init__(self, path: Path | str):
         self.path = Path(path)
         with hdf5.open_checked(self.path, (KIND,)) as file, hdf5.refuse_damage(self.path, hdf5.remedy_for(self.path)):
+            self.attributes = {key: value for key, value in file.attrs.items() if not key.startswith("_")}
             self.x = hdf5.field_from_json(json.loads(file.attrs["fields"])["x"], file)
             self.digest: str = file.attrs["content_digest"]
             self.ensemble_digest: str = file.attrs["ensemble_digest"]
             self.cost: dict[str, float] = json.loads(file.attrs["cost"])
             self.diagnostics: dict[str, float] = json.loads(file.attrs["diagnostics"])
-            sample = {name: file[name][()] for name in ("x", "weight") if name in file}
-            joint = file[JOINT][()] if JOINT in file else None
+            self.joint: np.ndarray | None = file[JOINT][()] if JOINT in file else None
             names = json.loads(file[JOINT].attrs["features"]) if JOINT in file else list(file.get("bins", {}))
-            bins = {name: Bins(*(file[f"bins/{name}/{part}"][()] for part in Bins._fields)) for name in names}
-        self.unfolded = Unfolded(**sample, bins=bins, diagnostics=self.diagnostics, joint=joint)
+            self.bins = {name: Bins(*(file[f"bins/{name}/{part}"][()] for part in Bins._fields)) for name in names}
+            shape: tuple[int, int] = file["weight"].shape if "weight" in file else (0, 0)
+            self.samples, self.replicas = shape
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Rows ``start`` to ``stop`` of ``x`` or ``weight``."""
+        with hdf5.open_checked(self.path, (KIND,)) as file, hdf5.refuse_damage(self.path, hdf5.remedy_for(self.path)):
+            found: np.ndarray = file[name][start:stop]
+        return found
+
+    @cached_property
+    def unfolded(self) -> Unfolded:
+        """The distribution, all in memory."""
+        sample = {name: self.read(name) for name in ("x", "weight")} if self.replicas else {}
+        return Unfolded(**sample, bins=self.bins, diagnostics=self.diagnostics, joint=self.joint)

@@ -1,10 +1,12 @@
 """Export of results: one self-contained netCDF file, or velocity models and gathers as SEG-Y."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,11 @@ from pullback.core.angles import wrap
 from pullback.core.particles import freedom, normalise
 from pullback.ensembles import hdf5
 from pullback.ensembles.fields import Field
-from pullback.ensembles.store import EnsembleReader, PosteriorReader
+from pullback.ensembles.store import EnsembleReader, PosteriorReader, write_missed
+from pullback.ensembles.unfolded import KIND as UNFOLDED
 from pullback.problems.base import problem_of
 from pullback.readers.section import Section
+from pullback.report.event_columns import LONG_NAMES, EventColumns
 from pullback.report.segy import write_gathers, write_model
 from pullback.simulators.acquisition import Acquisition
 
@@ -69,6 +73,11 @@ class Source:
             known = self.events.attributes
             names = {name: known[name] for name in ("study", "problem", "family", "split") if name in known}
             self.attributes = {**names, "ensemble_digest": self.events.digest}
+        elif kind == UNFOLDED:
+            raise ExportError(
+                f"{path}: an unfolded distribution, which is netCDF as it is; export it to .root, .parquet, .csv or "
+                ".tar.gz"
+            )
         else:
             raise ExportError(f"{path}: a file of kind '{kind}', wanted a posterior or an ensemble of pullback")
         self.n = self.draws.n if self.draws else self.events.n
@@ -95,6 +104,18 @@ class Source:
             "ask for what needs none of it: --what mean, std or draw"
         )
 
+    @cached_property
+    def columns(self) -> EventColumns:
+        """What the ensemble holds of each event beside x and y."""
+        return EventColumns(self.events)
+
+    @cached_property
+    def has_events(self) -> bool:
+        """Whether the ensemble is there, unchanged."""
+        with suppress(ExportError):
+            return self.events is not None
+        return False
+
     def field(self, what: str) -> Field:
         """The field that something is of."""
         found = self.draws.x if self.draws and what in OF_DRAWS else self.events.y if what == "y" else self.events.x
@@ -110,9 +131,13 @@ class Source:
         return [*(OF_DRAWS if self.draws else ()), *truth, "y"]
 
     def read(self, what: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
-        """Some events: ``draw`` (event, draw, *x) with ``log_weight`` and ``ok``; others (event, *x) or (event, *y)."""
+        """Some events: ``draw`` (event, draw, *x) with ``log_weight`` and ``ok``; others (event, *x) or (event, *y).
+
+        The ensemble's columns are there where the ensemble is.
+        """
         reader = self.draws or self.events
         found = {"event_id": reader.read("event_id", start, stop)}
+        found |= self.columns.read(start, stop) if self.has_events else {}
         for name, variable in (("truth", "x"), ("y", "y")):
             if name in what:
                 found[name] = self.events.read(variable, start, stop)
@@ -157,14 +182,17 @@ def moments(field: Field, x: np.ndarray, log_weight: np.ndarray, ok: np.ndarray)
     return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
 
 
-def export_netcdf(source: Source, rows: range, target: Path, what: Sequence[str]) -> list[str]:
-    """Write some events to one file, with coordinates, units and where they came from.
+def export_netcdf(
+    source: Source, rows: range, target: Path, what: Sequence[str], more: Mapping[str, Any] = MappingProxyType({})
+) -> list[str]:
+    """Write some events to one file, with coordinates, units, the ensemble's columns and where they came from.
 
     Args:
         source: a posterior or an ensemble.
         rows: of the file.
         target: the new file.
         what: keys of ``KINDS``; all that there is when empty.
+        more: further attributes.
 
     Returns:
         The variables; ``draw`` is a dimension, its variable is ``draws``.
@@ -173,12 +201,12 @@ def export_netcdf(source: Source, rows: range, target: Path, what: Sequence[str]
         ExportError: something of this is not there, or the target is.
         pullback.core.atomic.StoreError: it cannot be written.
     """
-    _refuse_existing(target)
+    refuse_existing(target)
     what = source.wanted(what)
     named = {name: "draws" if name == "draw" else name for name in what}
     with hdf5.create(target) as file:
         said = {"source": source.path.name, "pullback_version": version("pullback")}
-        file.attrs.update({**source.attributes, **said})
+        file.attrs.update({**source.attributes, **said, **more})
         table = hdf5.Appender(file)
         fields = {field.name: field for field in map(source.field, what)}
         units = {name: hdf5.describe(file, field)["units"] for name, field in fields.items()}
@@ -187,15 +215,23 @@ def export_netcdf(source: Source, rows: range, target: Path, what: Sequence[str]
             dims, shape = field.dims, field.shape
             if name == "draw" and source.draws:
                 dims, shape = ("draw", *dims), (source.draws.draws, *shape)
-                for more, kind in (("log_weight", np.float64), ("ok", np.int8)):
-                    table.variable(more, kind, ("draw",), (source.draws.draws,))
+                for beside, kind in (("log_weight", np.float64), ("ok", np.int8)):
+                    table.variable(beside, kind, ("draw",), (source.draws.draws,))
             described = {"units": units[field.name], "long_name": KINDS[name]}
             table.variable(variable, np.float32, dims, shape, **described)
         table.variable("event_id", np.int64, (), (), long_name="number of the event in the ensemble")
+        if source.has_events:
+            file.attrs["source_files"] = json.dumps(source.columns.files)
+            for name, dtype in source.columns.types.items():
+                table.variable(name, dtype, (), (), long_name=LONG_NAMES.get(name, name))
         for start in range(rows.start, rows.stop, ROWS):
             values = source.read(what, start, min(start + ROWS, rows.stop))
             table.append({named.get(name, name): array for name, array in values.items()})
         table.finish()
+        # Misses are of all events: some of these have none of their own.
+        missed = source.events.missed if "truth" in what and len(rows) == source.n else None
+        if missed is not None and source.events.x is not None:
+            write_missed(file, missed, source.events.x)
     return list(named.values())
 
 
@@ -224,7 +260,7 @@ def export_segy(source: Source, rows: range, target: Path, what: str, draw: int)
         raise ExportError(f"--draw {draw}: {source.path} has {source.draws.draws} draws, numbered from 0")
     targets = [target.with_stem(f"{target.stem}-{row:03d}") if len(rows) > 1 else target for row in rows]
     for path in targets:
-        _refuse_existing(path)
+        refuse_existing(path)
 
     def values(row: int) -> tuple[int, np.ndarray]:
         found = source.read([what], row, row + 1)
@@ -266,6 +302,7 @@ def _acquisition(source: Source) -> Acquisition:
     return found
 
 
-def _refuse_existing(path: Path) -> None:
+def refuse_existing(path: Path) -> None:
+    """Raise ExportError for a file that is there: no export overwrites one."""
     if path.exists():
         raise ExportError(f"{path}: is there already: give another name, or remove it")

@@ -83,14 +83,14 @@ def write_receipt(job: str, data: list[Path], models: list[Path], lock: str, out
         "lock": {"file": LOCK, "sha256": lock},
         "git": git_state(Path.cwd()),
         "versions": versions(),
-        "data": {_name(path): content_digest(path) for path in data},
-        "models": {_name(path): file_digest(path) for path in models},
+        "data": {name_of(path): content_digest(path) for path in data},
+        "models": {name_of(path): file_digest(path) for path in models},
         "machine": machine(),
     }
     write_atomic(out, json.dumps(receipt, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
-def _name(path: Path) -> str:
+def name_of(path: Path) -> str:
     """The file as the study names it: from ``results/`` on, so that receipts of two folders agree."""
     parts = Path(path).parts
     return "/".join(parts[len(parts) - parts[::-1].index("results") - 1 :] if "results" in parts else parts[-3:])

@@ -1,0 +1,1 @@
+"""Unfolded events and spectra for publication: rows, their files, spectra with covariance, HEPData."""
