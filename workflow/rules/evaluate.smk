@@ -17,14 +17,14 @@ rule evaluate:
             caption="../report/metrics.rst",
             category="Metrics",
             subcategory="{problem}",
-            labels={"problem": "{problem}", "method": "{method}", "table": "metrics"},
+            labels={"problem": "{problem}", "method": "{method}", "result": "metrics"},
         ),
         cost=report(
             paths.cost(S, "{problem}", "{method}"),
             caption="../report/cost.rst",
             category="Metrics",
             subcategory="{problem}",
-            labels={"problem": "{problem}", "method": "{method}", "table": "cost"},
+            labels={"problem": "{problem}", "method": "{method}", "result": "cost"},
         ),
         examples=paths.figures(S, "{problem}", "{method}"),
     log:
@@ -59,7 +59,7 @@ rule budget:
             caption="../report/budget.rst",
             category="Metrics",
             subcategory="{problem}",
-            labels={"problem": "{problem}", "method": "", "table": "uncertainties"},
+            labels={"problem": "{problem}", "method": "", "result": "uncertainties"},
         ),
     log:
         paths.log(paths.budget(S, "{problem}")),
