@@ -105,6 +105,8 @@ def test_draws_can_be_put_back_into_collisions(study, tmp_path):
         said = found.metadata
     assert said["weights"] == "truth level: each event's weight times purity / efficiency, shared by its draws"
     assert said["inputs"]["ensemble"]["source_files"] == ["run0.root", "run1.root"]
+    assert said["inputs"]["ensemble"]["sum_of_weights"] == 66
+    assert said["inputs"]["ensemble"]["cross_section_mb"] == 1e-6
     assert said["inputs"]["result"]["content_digest"] == PosteriorReader(POSTERIOR).digest
     assert (said["selection"]["read"], said["seeds"]) == (READ, {"root": 2026, "repeat": 1})
     assert (said["events"], said["draws"], said["failed_draws"]) == (EVENTS, DRAWS, 1 + DRAWS)

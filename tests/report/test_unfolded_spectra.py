@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
-from unfolded_results import BINNED, DISTRIBUTION, DRAWS, EDGES, ENSEMBLE, POSTERIOR
+from unfolded_results import BINNED, DISTRIBUTION, DRAWS, EDGES, ENSEMBLE, POSTERIOR, X, job
 
 import pullback
 from pullback.ensembles.store import EnsembleReader
-from pullback.ensembles.unfolded import Bins, UnfoldedReader
+from pullback.ensembles.unfolded import Bins, Unfolded, UnfoldedReader, write_unfolded
 from pullback.report.export import ExportError
 from pullback.report.unfolded import spectra
 from pullback.report.unfolded.normalisation import Normalisation
@@ -97,6 +97,20 @@ def test_bins_are_added_up(opened):
     with pytest.raises(ExportError, match="has no bins of 'eta', only of pt"):
         spectra_of(opened(BINNED), {"eta": ETA})
     assert usual_edges(opened(BINNED))["pt"].tolist() == EDGES.tolist()
+
+
+def test_the_joint_covariance_of_a_method(study, tmp_path):
+    spread = np.random.default_rng(6).normal(size=(3, 3))
+    joint = spread @ spread.T
+    # Not in the order of the alphabet, which HDF5 keeps.
+    bins = {"pt": Bins(EDGES[:3], np.ones(2), joint[:2, :2]), "eta": Bins(ETA[:2], np.ones(1), joint[2:, 2:])}
+    with EnsembleReader(ENSEMBLE) as events:
+        more = [X, events, job("ibu"), {}, {}, {"returns": "approximate"}]
+        write_unfolded(tmp_path / "a.h5", Unfolded(bins=bins, joint=joint), *more)
+    with ExitStack() as stack:
+        found = spectra_of(open_rows(tmp_path / "a.h5", stack), {"pt": EDGES[:3], "eta": ETA[:2]})
+    assert found.joint
+    np.testing.assert_allclose(found.covariance[np.ix_([0, 1, 3], [0, 1, 3])], joint)
 
 
 def test_edges_of_the_metrics(jets, tmp_path, monkeypatch):

@@ -44,7 +44,8 @@ def write_results(folder: Path) -> None:
     for i, rows in enumerate((slice(0, 25), slice(25, EVENTS))):
         shards.append(folder / f"results/jets/ensembles/hep/data/test/{i}.h5")
         made = {"spec": json.dumps({"read": READ, "files": [f"run{i}.root"], "simulator": {}})}
-        made |= {"attributes": {"source_files": json.dumps([f"run{i}.root"])}}
+        generated = {"cross_section_mb": 1e-6, "cross_section_error_mb": 1e-8, "collisions": 30, "sum_of_weights": 33.0}
+        made |= {"attributes": {"source_files": json.dumps([f"run{i}.root"]), **generated}}
         kinds = {"weight": "float64", "source_entry": "int64", "source_index": "int32"}
         with EnsembleWriter(shards[-1], x=X, y=Y, columns=kinds, **made) as writer:
             number = np.arange(EVENTS)[rows]

@@ -15,6 +15,7 @@ from pullback.core.angles import wrap
 from pullback.core.particles import freedom, normalise
 from pullback.ensembles import hdf5
 from pullback.ensembles.fields import Field
+from pullback.ensembles.generated import GENERATED
 from pullback.ensembles.store import EnsembleReader, PosteriorReader, write_missed
 from pullback.ensembles.unfolded import KIND as UNFOLDED
 from pullback.problems.base import problem_of
@@ -71,7 +72,7 @@ class Source:
         elif kind in EnsembleReader.kinds:
             self.events = stack.enter_context(EnsembleReader(path))
             known = self.events.attributes
-            names = {name: known[name] for name in ("study", "problem", "family", "split") if name in known}
+            names = {name: known[name] for name in ("study", "problem", "family", "split", *GENERATED) if name in known}
             self.attributes = {**names, "ensemble_digest": self.events.digest}
         elif kind == UNFOLDED:
             raise ExportError(

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pullback.core.atomic import StoreError
 from pullback.ensembles.fields import Field
+from pullback.ensembles.generated import GENERATED
 from pullback.ensembles.store import EnsembleReader
 from pullback.report.event_columns import EventColumns
 from pullback.report.receipt import name_of, versions
@@ -59,6 +60,8 @@ def metadata_of(
         if reader.digest == attributes["ensemble_digest"]:
             selection = _selection(reader.made_by())
             ensemble["source_files"] = EventColumns(reader).files
+            # Of generated events: cross-section and sum of weights of all collisions, also of those without an event.
+            ensemble |= {name: float(reader.attributes[name]) for name in GENERATED if name in reader.attributes}
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

@@ -150,13 +150,12 @@ class DistributionRows:
         pullback.core.atomic.StoreError: the file is missing or damaged.
     """
 
-    joint: np.ndarray | None = None
-
     def __init__(self, path: Path):
         self.path, self._reader = path, UnfoldedReader(path)
         x, replicas = self._reader.x, self._reader.replicas - 1
         self.n = self._reader.samples
         self.bins: Mapping[str, Bins] = self._reader.bins
+        self.joint: np.ndarray | None = self._reader.joint
         weights: dict[str, np.dtype] = {"weight": FLOAT} if self.n else {}
         if replicas > 0:
             weights["replica_weight"] = np.dtype((np.float64, (replicas,)))
