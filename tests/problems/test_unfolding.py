@@ -43,6 +43,8 @@ def made(folder, name, first_block, events, **more):
     job = task(read=reader.model_dump(mode="json"), first_file=first_block, truth=True, **more)
     read(job, [folder / f"{name}.root"], [], folder / f"{name}.h5")
     with EnsembleReader(folder / f"{name}.h5") as reader:
+        assert not reader.fake().any()  # every reconstructed jet is a smeared truth jet
+        assert reader.missed is not None
         return {column: reader.read(column) for column in reader.columns}
 
 
@@ -58,7 +60,7 @@ def problem():
 
 def test_same_events_however_collisions_are_cut(pairs, tmp_path):
     first, second = made(tmp_path, "a", 0, 60), made(tmp_path, "b", 3, 20)
-    assert set(pairs) == {"x", "y", "event_id", "group", "weight"}
+    assert set(pairs) == {"x", "y", "event_id", "group", "weight", "fake"}
     for name, values in pairs.items():
         np.testing.assert_array_equal(np.concatenate([first[name], second[name]]), values)
     assert len(np.unique(pairs["event_id"])) == len(pairs["event_id"])

@@ -151,5 +151,5 @@ def test_readers_do_not_import_in_a_circle():
         nodes = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)]
         origins = [f"{node.module}.{alias.name}".split(".") for node in nodes for alias in node.names]
         imports[name] = {parts[2] for parts in origins if parts[:2] == ["pullback", "readers"]} & files.keys()
-    assert {"base", "table", "root_jets"} <= imports["root"]
+    assert {"base", "root_table", "root_jets"} <= imports["root"]
     assert set(TopologicalSorter(imports).static_order()) == files.keys()

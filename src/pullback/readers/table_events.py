@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +14,8 @@ from pullback.readers.event_weights import Weights
 from pullback.readers.invalid import placeholders, refuse_too_many
 from pullback.readers.left_out import LeftOut
 from pullback.readers.table import Table
+from pullback.readers.table_columns import TableColumns
 from pullback.readers.table_side import Side, condition, whole_numbers
-
-if TYPE_CHECKING:
-    from pullback.readers.table_files import TableFiles
 
 log = logging.getLogger("pullback")
 
@@ -60,7 +58,7 @@ class TableEvents:
         warnings: what may be wrong. Both are complete when the last block was given.
     """
 
-    def __init__(self, spec: "TableFiles", problem: Any, file: OutsideFile, table: Table, truth: Table | None):
+    def __init__(self, spec: TableColumns, problem: Any, file: OutsideFile, table: Table, truth: Table | None):
         self.spec, self.file, self.table, self.truth = spec, file, table, truth
         self.tally: Counter[str] = Counter()
         self.lost = LeftOut(file.path, spec, table.what)
