@@ -58,7 +58,7 @@ def problem():
 
 def test_same_events_however_collisions_are_cut(pairs, tmp_path):
     first, second = made(tmp_path, "a", 0, 60), made(tmp_path, "b", 3, 20)
-    assert set(pairs) == {"x", "y", "event_id", "group", "weight"}
+    assert set(pairs) == {"x", "y", "event_id", "group", "weight", "fake"}
     for name, values in pairs.items():
         np.testing.assert_array_equal(np.concatenate([first[name], second[name]]), values)
     assert len(np.unique(pairs["event_id"])) == len(pairs["event_id"])
