@@ -1,6 +1,7 @@
 """Detectors as kinds: what a problem gives with each, refusals with their reason, a user's own, and its files."""
 
 import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -15,20 +16,7 @@ from pullback.study.workflow_inputs import Graph
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
 
-OWN = '''
-from pullback.simulators.detectors.base import Detector
-
-
-class Loses(Detector):
-    """Halves pT and loses every jet beyond |eta| = 2."""
-
-    factor: float = 0.5
-
-    def smear(self, x, rng):
-        y = x[:, :3].copy()
-        y[:, 0] *= self.factor * (1 + 0.1 * rng.standard_normal(len(x)))
-        return y, abs(y[:, 1]) < 2
-'''
+OUTSIDE = Path(__file__).resolve().parents[1] / "outside"
 GENERATED = {"role": "seen", "params": {"process": "ttbar"}}
 READ = {
     "role": "seen",
@@ -50,7 +38,7 @@ def study(folder, detector, family=GENERATED, method=None, **more):
         "methods": {"m": method or {"kind": "cfm"}},
         **more,
     }
-    (folder / "own.py").write_text(OWN)
+    shutil.copy(OUTSIDE / "loses.py", folder)
     return load_study({"config_version": 2, "study": "d", "problems": {"jets": problem}}, folder)
 
 
@@ -61,7 +49,7 @@ def study(folder, detector, family=GENERATED, method=None, **more):
         ({"kind": "acceptance", "fake_rate": 1}, {"pairs", "forward", "likelihood"}),
         ("particle-flow", {"pairs"}),
         ("learned", {"pairs"}),
-        ("./own.py:Loses", {"pairs", "forward"}),
+        ("./loses.py:Loses", {"pairs", "forward"}),
     ],
 )
 def test_a_problem_gives_what_its_detector_has(tmp_path, detector, gives):
@@ -80,7 +68,7 @@ def test_a_problem_gives_what_its_detector_has(tmp_path, detector, gives):
     ("detector", "more", "words"),
     [
         ("particle-flow", {"method": {"kind": "oracle"}}, "of detector 'particle-flow' no likelihood is known"),
-        ("./own.py:Loses", {"method": {"kind": "oracle"}}, "'./own.py:Loses' no likelihood is known"),
+        ("./loses.py:Loses", {"method": {"kind": "oracle"}}, "'./loses.py:Loses' no likelihood is known"),
         (
             "particle-flow",
             {
@@ -100,7 +88,7 @@ def test_a_problem_gives_what_its_detector_has(tmp_path, detector, gives):
         ("learned", {}, "families.f: detector 'learned' makes no events"),
         ("particle_flow", {}, "there is no kind 'particle_flow'; did you mean 'particle-flow'"),
         ({"kind": "acceptance", "fake_rat": 1}, {}, "did you mean 'fake_rate'"),
-        ("./own.py:Missing", {}, "holds no 'Missing'"),
+        ("./loses.py:Missing", {}, "holds no 'Missing'"),
         ("./other.py:Loses", {}, "there is no file"),
     ],
 )
@@ -124,7 +112,7 @@ def test_a_name_alone_is_a_kind_with_its_defaults(tmp_path):
 
 
 def test_jobs_follow_the_users_detector(tmp_path):
-    plan = Plan(study(tmp_path, "./own.py:Loses"), folder=str(tmp_path))
+    plan = Plan(study(tmp_path, "./loses.py:Loses"), folder=str(tmp_path))
     assert json.loads(plan.simulate_job("jets", "f", "train", 0))["folder"] == str(tmp_path)
     plan = Plan(study(tmp_path, "smearing"), folder=str(tmp_path))
     assert "folder" not in json.loads(plan.simulate_job("jets", "f", "train", 0))
@@ -139,7 +127,7 @@ def test_collisions_are_made_again_after_an_edit_of_their_detector(tmp_path):
     assert {f"pullback.simulators.detectors.{name}" for name in ("acceptance", "smearing")} <= set(level_1)
     assert "pullback.simulators.detectors.acceptance" not in code("smearing")
     assert "pullback.problems.unfolding" not in level_1
-    assert any(name.endswith("own.py") for name in code("./own.py:Loses"))
+    assert any(name.endswith("loses.py") for name in code("./loses.py:Loses"))
 
 
 def test_a_users_detector_makes_events(tmp_path):
@@ -151,7 +139,7 @@ def test_a_users_detector_makes_events(tmp_path):
 
     size = {"train": 20, "validation": 20, "test": 20, "reference": 20}
     simulator = {
-        "detector": {"kind": "./own.py:Loses", "factor": 0.9},
+        "detector": {"kind": "./loses.py:Loses", "factor": 0.9},
         "multi_parton_interactions": False,
         "format": "rntuple",
     }

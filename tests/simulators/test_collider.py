@@ -1,6 +1,7 @@
 """Collisions: real Pythia runs, small; clustering against a brute-force anti-kt."""
 
 import json
+import os
 import sys
 
 import numpy as np
@@ -15,6 +16,7 @@ from pullback.core.optional import MissingExtraError
 from pullback.ensembles.hdf5 import StoreError
 from pullback.simulators import collider, detector, generator
 from pullback.simulators.collider_settings import UnfoldingParams, UnfoldingSimulator
+from pullback.simulators.detectors.acceptance import Acceptance
 from pullback.simulators.jets import cluster, visible
 
 NO_MPI = UnfoldingSimulator(multi_parton_interactions=False)
@@ -261,3 +263,34 @@ def test_a_missing_package_is_one_line(tmp_path, monkeypatch, package):
     with pytest.raises(MissingExtraError, match=rf"'{package}'.*pullback\[collider\]"):
         collider.collide(job(events=1), tmp_path / "bad.root")
     assert not list(tmp_path.iterdir())
+
+
+def test_efficiency_and_fakes_of_a_file_are_those_of_its_detector(tmp_path):
+    collider.collide(
+        job(events=100, simulator={"detector": {"kind": "acceptance", "fake_rate": 2.0}}), tmp_path / "a.root"
+    )
+    found = branches(tmp_path / "a.root")
+    level_1 = Acceptance(kind="acceptance", fake_rate=2.0)
+    assert 20 <= ak.min(found.GenJet_pt) < 30
+    columns = [ak.to_numpy(ak.flatten(found[f"GenJet_{name}"])) for name in ("pt", "eta", "phi", "mass")]
+    efficiency = level_1.efficiency(np.stack(columns, axis=1), 5.0)
+    index = ak.to_numpy(ak.flatten(found.Jet_genJetIdx))
+    assert abs((index >= 0).sum() - efficiency.sum()) < 5 * np.sqrt((efficiency * (1 - efficiency)).sum())
+    assert abs((index < 0).sum() / 100 - 2) < 5 * np.sqrt(2 / 100)
+    assert ak.all(found.Jet_pt[:, 1:] <= found.Jet_pt[:, :-1])
+
+
+@pytest.mark.skipif(not os.environ.get("SLOW"), reason="SLOW=1: 2000 collisions")
+def test_distances_of_top_pairs_are_the_published_ones(tmp_path):
+    """W1 of reconstructed and truth jets, 24.2 +- 2 GeV in pT and 69.7 +- 4 GeV in E (GDDPM, ttbar)."""
+    collider.collide(job(events=2000, block=200), tmp_path / "a.root")
+    found = branches(tmp_path / "a.root")
+    truth = {name: found[f"GenJet_{name}"][found.Jet_genJetIdx] for name in ("pt", "eta", "mass")}
+    x, y = (ak.to_numpy(ak.flatten(pt)).astype(float) for pt in (truth["pt"], found.Jet_pt))
+    cosh_x, cosh_y = (np.cosh(ak.to_numpy(ak.flatten(eta))) for eta in (truth["eta"], found.Jet_eta))
+    energy = np.hypot(x * cosh_x, ak.to_numpy(ak.flatten(truth["mass"])))
+    assert len(x) > 8000
+    for one, other, wanted, tolerance in ((x, y, 24.2, 2.0), (energy, y * cosh_y, 69.7, 4.0)):
+        # Of two samples of one size W1 is the mean distance of their order statistics; here nearly that of their means.
+        error = (one - other).std() / np.sqrt(len(one))
+        assert abs(np.abs(np.sort(one) - np.sort(other)).mean() - wanted) < tolerance + 3 * error

@@ -24,14 +24,18 @@ def block(events, simulator=NO_MPI, number=0, **params):
     return pythia, make_block(pythia, simulator, (11, "jets", "f", "test"), number, events)
 
 
-def cross_section(**params):
-    """In mb, with its error, of the hard process alone."""
+def hard_processes(number=3000, **params):
+    """Pythia, and collisions of the hard process alone."""
     pythia = generator.require("pythia8mc", "collider").Pythia("", False)
     for line in (*generator.settings(NO_MPI, UnfoldingParams(**params)), "PartonLevel:all = off"):
         assert pythia.readString(line)
     assert pythia.init()
-    pythia.nextBatch(3000)
-    info = pythia.infoPython()
+    return pythia, pythia.nextBatch(number).info
+
+
+def cross_section(**params):
+    """In mb, with its error."""
+    info = hard_processes(**params)[0].infoPython()
     return info.sigmaGen(), info.sigmaErr()
 
 
@@ -69,17 +73,19 @@ def test_slices_add_up_to_the_whole():
 
 
 def test_weights_of_a_bias_give_back_the_spectrum():
-    _, plain = block(400, process="dijets", pt_hat_min=50)
-    _, biased = block(400, process="dijets", pt_hat_min=50, bias={"power": 3, "reference": 60})
-    weight = biased["genWeight"].astype(float)
-    assert weight.std() > 0.3
-    assert (plain["genWeight"] == 1).all()
-    high = [ak.to_numpy(ak.any(made["GenJet"].pt > 80, axis=1)) for made in (plain, biased)]
+    bias = {"power": 3, "reference": 60}
+    plain, biased = (hard_processes(process="dijets", pt_hat_min=50, bias=b)[1] for b in (None, bias))
+    weight = ak.to_numpy(biased.weights[:, 0])
+    pt_hat = [np.sqrt(ak.to_numpy(each.pT2Hat)) for each in (plain, biased)]
+    # The bias is of pTHat before quarks have their masses.
+    np.testing.assert_allclose(weight, (60 / pt_hat[1]) ** 3, rtol=0.05)
+    assert ak.all(plain.weights[:, 0] == 1)
+    high = [each > 80 for each in pt_hat]
     assert high[1].mean() > 2 * high[0].mean()
     share, wanted = np.average(high[1], weights=weight), high[0].mean()
     # Of a ratio of weighted sums, and a binomial one.
     spread = np.sqrt((weight**2 * (high[1] - share) ** 2).sum()) / weight.sum()
-    assert abs(share - wanted) < 5 * np.hypot(spread, np.sqrt(wanted * (1 - wanted) / 400))
+    assert abs(share - wanted) < 5 * np.hypot(spread, np.sqrt(wanted * (1 - wanted) / len(high[0])))
 
 
 def test_variations_are_weights_of_the_same_collisions():
