@@ -467,6 +467,11 @@ def test_a_budget_is_made_of_results_that_the_study_has(tmp_path):
     job = json.loads(made.budget_job("line"))
     assert len(job["inputs"]["results"]) == len(made.budget_results("line")) == 9
     assert job["families"][job["budgets"]["b"]["scale"][0]] == "b-up"
+    (tmp_path / "s.yaml").write_text(BUDGET.replace("sources:", "bins: {x1: [0, 1]}\n      sources:"))
+    other = Plan(read_study(tmp_path / "s.yaml"), tmp_path)
+    assert other.budget_job("line") != made.budget_job("line")
+    assert other.report_job() != made.report_job()
+    assert other.evaluate_job("line", "cfm") == made.evaluate_job("line", "cfm")
 
 
 @pytest.mark.parametrize(
