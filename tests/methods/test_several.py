@@ -75,6 +75,7 @@ def test_two_processes_stop_together_and_go_on(two, tmp_path):
     assert (tmp_path / "model.pt").read_bytes() == (two / "model.pt").read_bytes()
 
 
+@pytest.mark.skipif(not os.environ.get("SLOW"), reason="SLOW=1: as two processes that train together")
 def test_what_one_process_began_two_go_on_with(one, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setenv("PULLBACK_TIME_LIMIT", "1")
@@ -132,6 +133,7 @@ exit $code
 """
 
 
+@pytest.mark.skipif(not os.environ.get("SLOW"), reason="SLOW=1: as two processes that train together")
 def test_two_torchruns_that_meet_train_as_one_process(one, tmp_path):
     """As on two nodes, but both on this machine: what stands for SLURM starts the second beside the first."""
     tools = tmp_path / "tools"

@@ -179,6 +179,7 @@ USERS = {
 """File -> the rules whose jobs use it."""
 
 
+@pytest.mark.skipif(not os.environ.get("SLOW"), reason="SLOW=1: as the table of reruns")
 @pytest.mark.xdist_group("outside")
 def test_an_edit_of_a_file_reruns_the_jobs_that_use_it(by_path):
     assert planned(by_path, Path("outside.yaml")) == []

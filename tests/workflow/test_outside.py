@@ -257,6 +257,7 @@ def test_a_posterior_whose_observations_changed_or_went(run, tmp_path):
     assert status == 0, text
 
 
+@pytest.mark.skipif(not os.environ.get("SLOW"), reason="SLOW=1: as the pairs that are made here")
 @pytest.mark.xdist_group("openfwi")
 def test_the_record_of_openfwi_is_answered(tmp_path):
     """A real record as an unseen family and as an observed one; the only truth that is seen is its own.

@@ -39,6 +39,7 @@ def shorten(config):
         if "train" in method:
             method["train"] |= {"steps": 40, "validate_every": 20}
     config["problems"]["decay"]["size"] |= {"test": 300, "reference": 300}
+    config["problems"]["decay"]["evaluation"] = {"resimulate_events": 20, "bootstrap": 20, "direction_seeds": 1}
 
 
 @pytest.fixture(scope="module")
