@@ -83,7 +83,7 @@ def test_the_first_source_is_the_product_of_the_seen_marginals():
     cut = 0.5 + rng.exponential(1.0, 20_000)
     seen = np.stack([cut, cut + rng.uniform(-np.pi, np.pi, 20_000)], axis=1)
     seen[:, 1] = (seen[:, 1] + np.pi) % (2 * np.pi) - np.pi
-    space = Space(np.array([0.5, -np.pi]), np.array([np.inf, np.pi]), np.array([False, True]))
+    space = Space(np.array([0.5, -np.pi]), np.array([20.0, np.pi]), np.array([False, True]))
     source = Source(*quantile_tables(seen), space, NETWORK)
     with torch.no_grad():
         v = source(torch.from_numpy(rng.standard_normal((20_000, 2)).astype(np.float32))).numpy()

@@ -33,7 +33,7 @@ class Space(NamedTuple):
     """The region of scaled truths v where a source lives, per quantity.
 
     Attributes:
-        low, high: bounds (quantity,), infinite where there are none; those of an angle are a turn apart.
+        low, high: bounds (quantity,), finite; those of an angle are a turn apart.
         angle: whether the quantity is an angle (quantity,).
     """
 
@@ -78,11 +78,11 @@ class Source(nn.Module):
         return self._inside((low + (high - low) * (z - start) / (self.knots[right] - start)).T)
 
     def _inside(self, v: Tensor) -> Tensor:
-        low, high = (torch.where(bound.isfinite(), bound, 0.0) for bound in (self.low, self.high))
-        turned = low + torch.remainder(v - low, torch.where(self.angle, high - low, 1.0))
-        above = torch.where(self.low.isfinite(), low + (v - low).abs(), v)
-        below = torch.where(self.high.isfinite(), high - (high - above).abs(), above)
-        return torch.where(self.angle, turned, below)
+        width = self.high - self.low
+        turned = torch.remainder(v - self.low, width)
+        # A triangle wave: also of what lies beyond the other bound after one reflection.
+        reflected = width - (torch.remainder(v - self.low, 2 * width) - width).abs()
+        return self.low + torch.where(self.angle, turned, reflected)
 
     def embedded(self, v: Tensor) -> Tensor:
         """v with each angle as a point on a circle of its length: distances of near truths are those of v."""

@@ -10,7 +10,8 @@ Forward process
 
 Seen families
     Their truths give the space (`Scaling`), the first source (the product of their marginals, families alike), and the
-    surrogate. What else is fitted comes from the observations.
+    surrogate. The source lives in the box of their ranges and a margin: what the observations do not determine
+    (the mass of a jet) has no bounded entropy elsewhere. What else is fitted comes from the observations.
 
 Acceptance
     Where seen families record fakes, their share f of fakes stands in every simulated batch, so that the source is that
@@ -65,6 +66,8 @@ log = logging.getLogger("pullback")
 KIND = "sourcerer"
 LINES = 500
 """Directions of the sliced distance that a fit draws from; the observations' quantiles along them are taken once."""
+MARGIN = 0.1
+"""How far a source may reach beyond the seen truths, on each side, as a fraction of their range."""
 MOST_FAKES = 50_000
 """Seen fakes that are kept."""
 COMPARED = 5000
@@ -112,7 +115,7 @@ class Sourcerer(Method[dict[str, Any]]):
         address = self.context.address
         x, y = data.sample_for_scaling(50_000, generator(*address, "scaling"))
         scaling = Scaling.fit(_absolute(data.x), data.y, x, y)
-        tables, knots = quantile_tables(scaling.encode_x(x, y))
+        tables, knots = quantile_tables(v := scaling.encode_x(x, y))
         swapped = exchanged(data.x, data.y, x, y)
         fakes, share = _fakes(data, scaling, generator(*address, "fakes"))
         efficiency = fit_efficiency(data, address, self.context.threads)
@@ -125,6 +128,7 @@ class Sourcerer(Method[dict[str, Any]]):
             "surrogate_scaling": swapped.to_dict(),
             "tables": torch.from_numpy(tables),
             "knots": torch.from_numpy(knots),
+            "seen_range": torch.from_numpy(np.stack([v.min(axis=0), v.max(axis=0)])),
             "fakes": torch.from_numpy(fakes),
             "fake_share": share,
             "efficiency": None if efficiency is None else efficiency.pack(),
@@ -169,7 +173,7 @@ class Sourcerer(Method[dict[str, Any]]):
         self.scaling = Scaling.from_dict(meta["source_scaling"])
         self.swapped = Scaling.from_dict(meta["surrogate_scaling"])
         self.tables, self.knots, self.fakes = (meta[key].numpy() for key in ("tables", "knots", "fakes"))
-        self.space = _space(self.problem.x, self.scaling)
+        self.space = _space(self.problem.x, self.scaling, *meta["seen_range"].numpy())
         self.fake_share: float = meta["fake_share"]
         self.efficiency = None if meta["efficiency"] is None else Efficiency.unpack(meta["efficiency"])
         self.adapter = Differentiable(self.problem, self.scaling)
@@ -351,15 +355,17 @@ def _absolute(x: Field) -> Field:
     return replace(x, transforms=tuple("linear" if t == "periodic" else t for t in x.transforms))
 
 
-def _space(x: Field, scaling: Scaling) -> Space:
-    """Bounds of x as networks see it."""
+def _space(x: Field, scaling: Scaling, lowest: np.ndarray, highest: np.ndarray) -> Space:
+    """The range of the seen truths (quantity,), as networks see them, and a margin, within the bounds of x."""
     angle = np.array([transform == "periodic" for transform in x.transforms])
+    margin = MARGIN * np.maximum(highest - lowest, 1.0)
     ends = []
     for bound, none in ((x.low, -np.inf), (x.high, np.inf)):
         values = np.full(len(angle), none) if bound is None else np.array(bound, np.float64)
         values[angle] = np.copysign(np.pi, none)
         ends.append(encode(scaling.x_columns, torch.from_numpy(values)).nan_to_num(none, np.inf, -np.inf).numpy())
-    return Space(ends[0], ends[1], angle)
+    low, high = np.maximum(ends[0], lowest - margin), np.minimum(ends[1], highest + margin)
+    return Space(np.where(angle, ends[0], low), np.where(angle, ends[1], high), angle)
 
 
 def _coloured(normal: Tensor, covariance: Any) -> Tensor:
