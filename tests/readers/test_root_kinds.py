@@ -251,7 +251,7 @@ def test_files_that_begin_like_one(tmp_path, content, words):
 
 def test_placeholders_and_padding_suggest_no_units(tmp_path, branches):
     bad = padded(changed(branches, "Jet_phi", first(-999.0)), {"": -10.0})
-    assert "units" not in propose(describe(write(tmp_path / "a.root", bad)))["y"]
+    assert propose(describe(write(tmp_path / "a.root", bad)))["preset"] == "nanoaod"
     heavy = {name: values * 1e6 if name.endswith("_pt") else values for name, values in branches.items()}
     heavy = padded(heavy, {"": -999.0})
     assert propose(describe(write(tmp_path / "b.root", heavy)))["y"]["units"] == {"pt": "keV"}

@@ -28,7 +28,7 @@ class ParquetTable(Table):
         super().__init__(path)
         parquet = require("pyarrow.parquet", "hep")
         try:
-            self._file = parquet.ParquetFile(self.path)
+            self._file = parquet.ParquetFile(self.path, page_checksum_verification=True)
             self._schema = self._file.schema_arrow
             groups = range(self._file.metadata.num_row_groups)
             rows = [self._file.metadata.row_group(number).num_rows for number in groups]

@@ -14,6 +14,9 @@ from pullback.readers.left_out import LeftOut, made_from_placeholders
 from pullback.readers.table import Table
 from pullback.registry import did_you_mean
 
+_LARGEST = float(np.finfo(np.float32).max)
+"""Ensembles hold 32-bit numbers."""
+
 
 class Side:
     """The features of x or of y.
@@ -66,6 +69,7 @@ class Side:
         """
         values, bad = np.full((stop - start, len(self.texts)), np.nan), np.zeros(stop - start, bool)
         entries, one = np.arange(start, stop), np.ones(stop - start, int)
+        factors = np.broadcast_to(self.units.factor, (len(self.texts),))
         for i, text in enumerate(self.texts.values()):
             column = self.table.numbers(text, start, stop)
             found = column.values.astype(np.float64)
@@ -77,6 +81,7 @@ class Side:
                 (text, "missing (None)"): column.missing,
                 (text, "made from placeholders"): none,
                 (text, "not finite"): there & ~np.isfinite(found),
+                (text, "out of range"): there & (np.abs(found * factors[i]) > _LARGEST),
                 (text, "a placeholder"): far,
             }
             for key, where in wrong.items():
