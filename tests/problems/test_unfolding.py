@@ -70,6 +70,17 @@ def test_same_events_however_collisions_are_cut(pairs, tmp_path):
     assert (pairs["weight"] == 1).all()
 
 
+def test_weights_of_shower_variations_are_columns(pairs, tmp_path):
+    varied = made(tmp_path, "v", 0, 20, simulator={**SIMULATOR, "shower_variations": {"fsr_up": {"fsr_mu_r": 2}}})
+    assert set(varied) == {*pairs, "weight_fsr_up"}
+    assert varied["weight_fsr_up"].std() > 0.1
+    _, first = np.unique(varied["group"], return_index=True)
+    of_collision = varied["weight_fsr_up"][first]
+    np.testing.assert_array_equal(
+        varied["weight_fsr_up"], of_collision[np.searchsorted(varied["group"][first], varied["group"])]
+    )
+
+
 def test_a_sweep_is_many_ensembles_of_their_own_priors(tmp_path):
     params = {"process": "leptoquarks", "mass": {"uniform": [300.0, 1500.0]}, "fsr_mu_r": 0.7}
     reader = Unfolding.own_files(UnfoldingSimulator(**SIMULATOR)).model_dump(mode="json")

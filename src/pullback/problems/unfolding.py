@@ -102,6 +102,7 @@ class Unfolding:
             unknown_matches=0.0,
             event="event",
             weight="genWeight",
+            weights={name: f"weight_{name}" for name in options.shower_variations},
             y_pt_min=options.reco_pt_min,
             x_pt_min=options.truth_pt_min,
         )
