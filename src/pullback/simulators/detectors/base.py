@@ -12,6 +12,9 @@ can be done with it follows from the methods that it has beside those of the bas
 ``fakes``              there are reconstructed jets without a truth jet
 ====================== ==============================================================================================
 
+A user's detector of other observables (`pullback.problems.observables`) has the first two alone: ``smear(x, rng)`` and
+``log_likelihood(y, x)`` of x (event, *x) and y (event, *y) as the study names them.
+
 A detector that needs the particles of a collision overrides `Detector.reconstruct`, which the others inherit. One that
 has neither ``smear`` nor its own ``reconstruct`` makes no events: its families are read from files.
 """
