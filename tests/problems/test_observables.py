@@ -16,7 +16,7 @@ from pullback.metrics.evaluate import evaluate
 from pullback.metrics.examples import bin_edges
 from pullback.problems.base import can_simulate
 from pullback.problems.read import read
-from pullback.study import StudyError, load_study
+from pullback.study import StudyError, load_study, read_study
 from pullback.study.job_params import Plan
 from pullback.study.kinds import problem_kind
 from pullback.study.workflow_inputs import Graph
@@ -88,6 +88,12 @@ ANGLE = {"units": "rad", "transform": "periodic"}
         ({"x": {"a": {"units": "deg", "transform": "periodic"}}, "y": TWO}, "found deg of a periodic quantity"),
         ({"x": {"a": {"low": 2, "high": 1}}, "y": TWO}, "low: found 2 and high 1"),
         ({"x": {"a b": {}}, "y": TWO}, "a b"),
+        ({"x": [{"name": "a"}, {"name": "a"}], "y": TWO}, "'a' is there twice"),
+        ({"x": ["a", "b"], "y": TWO}, "wanted a block of observables by name"),
+        (
+            changed({"x": TWO, "y": TWO}, "y", "a", "units", to="MeV"),
+            "y.a.units: found MeV, and a of x is in GeV",
+        ),
         ({"x": {**TWO, "phi": ANGLE}, "y": TWO}, r"simulator.x.phi.transform: .*phi of y is not there"),
         ({"x": {**TWO, "phi": ANGLE}, "y": {**TWO, "phi": {}}}, "phi of y is not periodic"),
         ({"x": TWO, "y": TWO, "pass_y": "ya > 0"}, "simulator.pass_y: is of generated collisions"),
@@ -99,6 +105,12 @@ ANGLE = {"units": "rad", "transform": "periodic"}
 def test_what_a_study_may_not_say(simulator, words):
     with pytest.raises(StudyError, match=words):
         study(simulator)
+
+
+def test_a_name_stands_once_in_a_file(tmp_path):
+    (tmp_path / "a.yaml").write_text("problems:\n  p:\n    simulator:\n      x: {a: {}, b: {}, a: {}}\n")
+    with pytest.raises(StudyError, match="the key 'a' stands twice"):
+        read_study(tmp_path / "a.yaml")
 
 
 @pytest.mark.parametrize(

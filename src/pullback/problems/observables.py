@@ -103,6 +103,11 @@ class ObservablesSettings(SimulatorSettings):
         """A list of blocks with names, as jobs hold it: keys of a job are sorted, and observables have an order."""
         if not isinstance(value, list):
             return value
+        if not all(isinstance(each, dict) and isinstance(each.get("name"), str) for each in value):
+            raise ValueError("wanted a block of observables by name, {HT: {units: GeV}}")
+        names = [each["name"] for each in value]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"'{twice[0]}' is there twice: keep one")
         return {each["name"]: {key: of for key, of in each.items() if key != "name"} for each in value}
 
     @field_serializer("x", "y")
@@ -173,6 +178,14 @@ class Observables:
                     f"simulator.x.{name}.transform",
                     f"networks see a periodic quantity of x as its difference to that of y, and {name} of y {found}: "
                     "give y the same, or name its cosine and sine",
+                )
+        for name in options.x.keys() & options.y.keys():
+            units = options.x[name].units, options.y[name].units
+            if units[0] != units[1]:
+                yield (
+                    f"simulator.y.{name}.units",
+                    f"found {units[1]}, and {name} of x is in {units[0]}: observables of one name are one quantity, in "
+                    "one unit; files are converted by `units` of their block `read`",
                 )
         yield from _check_detector(options)
         if options.generator is None:
