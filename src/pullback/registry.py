@@ -28,7 +28,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "mixture": "pullback.problems.mixture:Mixture",
         "digits": "pullback.problems.digits:Digits",
         "command": "pullback.problems.command:Command",
-        "features": "pullback.problems.features:Features",
+        "observables": "pullback.problems.observables:Observables",
     },
     "detectors": {
         "smearing": "pullback.simulators.detectors.smearing:Smearing",

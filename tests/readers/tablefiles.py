@@ -20,7 +20,7 @@ FEATURES = {
 }
 
 
-def job(reader, simulator=FEATURES, truth=True, split="train", kind="features", number=0, **more):
+def job(reader, simulator=FEATURES, truth=True, split="train", kind="observables", number=0, **more):
     task = {"seed": 0, "problem": "p", "kind": kind, "simulator": simulator, "family": "f", "split": split}
     return json.dumps({**task, "read": {"kind": "table", **reader}, "first_file": number, "truth": truth, **more})
 

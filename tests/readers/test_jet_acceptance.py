@@ -223,7 +223,7 @@ def test_further_features_of_jets(tmp_path, branches):
     }
     task = json.loads(read_job({**MAP, **maps}))
     source = write(tmp_path / "a.root", {**branches, **width})
-    read(json.dumps({**task, "kind": "features", "simulator": simulator}), [source], [], tmp_path / "f.h5")
+    read(json.dumps({**task, "kind": "observables", "simulator": simulator}), [source], [], tmp_path / "f.h5")
     found, plain = load(tmp_path / "f.h5"), run(tmp_path, branches)
     np.testing.assert_array_equal(found["y"][:, 1], plain["y"][:, 1])
     np.testing.assert_array_equal(found["y"][:, 2], plain["y"][:, 0])
@@ -234,7 +234,7 @@ def test_further_features_of_jets(tmp_path, branches):
     np.testing.assert_array_equal(found["x"][:, 1], plain["x"][:, 0])
     with pytest.raises(ReadError, match=r"has the feature 'width': name its branch in `y\.features`"):
         read(
-            json.dumps({**task, "kind": "features", "simulator": simulator, "read": MAP}),
+            json.dumps({**task, "kind": "observables", "simulator": simulator, "read": MAP}),
             [source],
             [],
             tmp_path / "g.h5",

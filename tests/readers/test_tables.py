@@ -299,7 +299,7 @@ def test_an_inspection_lists_the_columns(tmp_path, flat):
 def test_what_a_study_may_not_say(tmp_path):
     def study(**reader):
         family = {"role": "seen", "read": {"kind": "table", "files": {"train": ["a.npz"]}, **READ, **reader}}
-        problem = {"kind": "features", "simulator": FEATURES, "families": {"a": family}, "methods": {}}
+        problem = {"kind": "observables", "simulator": FEATURES, "families": {"a": family}, "methods": {}}
         return {"config_version": 2, "study": "s", "problems": {"p": problem}}
 
     for reader, words in (
@@ -323,7 +323,7 @@ def test_the_reported_files(tmp_path, name):
             "y": {feature: f"reco_features[{i}]" for i, feature in enumerate(READ["y"])},
         }
         mapping = {**READ, **columns, "pass_x": "pass_gen", "weight": "weights"}
-    for kind, simulator in (("features", FEATURES), ("unfolding", {})):
+    for kind, simulator in (("observables", FEATURES), ("unfolding", {})):
         read(job(mapping, simulator, kind=kind), [CASES / name], [], tmp_path / "a.h5")
         found = events(tmp_path, mapping, CASES / name, simulator=simulator, kind=kind)
         assert int((~found["fake"]).sum()) == 133

@@ -269,7 +269,7 @@ def _features(group: h5py.Group, kind: str, place: int, noise: np.random.Generat
             )
     for feature, (unit, edges, true, seen, drawn) in columns.items():
         item = group.create_group(feature)
-        item.attrs["unit"] = unit
+        item.attrs["unit"], item.attrs["place"] = unit, list(columns).index(feature)
         item["edges"] = edges
         if truth:
             item["truth"] = np.histogram(true, edges)[0].astype(float)

@@ -9,9 +9,9 @@ y_units.
 
 features: a group for each one: ``edges`` (bin + 1,), ``unfolded`` counts of one draw of each event (bin,) with
 ``unfolded_error`` and ``ratio_error`` (bootstrap standard deviation of the counts, and of unfolded / truth, by
-group), ``truth`` and ``observed`` counts where known, attribute unit. Events outside the edges are in no bin. Counts of
-weighted events are in effective ones: their sum is (sum w)^2 / sum w^2. With two features
-``points_draws`` and ``points_truth`` (point, 2).
+group), ``truth`` and ``observed`` counts where known, attributes unit and place (its number in x). Events outside the
+edges are in no bin. Counts of weighted events are in effective ones: their sum is (sum w)^2 / sum w^2. With two
+features ``points_draws`` and ``points_truth`` (point, 2).
 
 Either: ``ranks`` (quantity, rank_bin), the share of truths whose rank among the draws is in each bin of [0, 1],
 attributes quantities and events (the least effective number); ``coverage`` (reference, level), the expected coverage at
@@ -37,8 +37,15 @@ POINTS = 2000
 
 
 def bin_edges(values: np.ndarray, logarithmic: bool) -> np.ndarray:
-    """Edges of equal bins (geometric ones for a quantity on a logarithmic scale) over the bulk of the values."""
+    """Edges of equal bins (geometric ones for a quantity on a logarithmic scale) over the bulk of the values.
+
+    Of whole numbers, such as a number of jets, each bin holds as many of them.
+    """
     low, high = np.quantile(values, QUANTILES)
+    if (values == np.round(values)).all():
+        low, high = np.floor(low), np.ceil(high)
+        each = np.ceil((high - low + 1) / BINS)
+        return low - 0.5 + each * np.arange(np.ceil((high - low + 1) / each) + 1)
     if not high > low:
         low, high = low - 0.5, high + 0.5
     if logarithmic and low > 0:
@@ -84,7 +91,7 @@ def write_features(
             continue
         edges = bin_edges(guide.astype(np.float64), x.transforms[j] in ("log", "log1p"))
         feature = group.create_group(name)
-        feature.attrs["unit"] = x.units[j]
+        feature.attrs["unit"], feature.attrs["place"] = x.units[j], j
         feature["edges"] = edges
         hits = unit * _bins(found, edges)
         feature["unfolded"] = ones @ hits

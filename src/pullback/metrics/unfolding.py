@@ -173,7 +173,7 @@ def write_spectra(group: h5py.Group, found: Unfolded, case: Case, n: int) -> Non
             continue
         feature = group.require_group(name)
         feature.clear()
-        feature.attrs["unit"] = x.units[j]
+        feature.attrs["unit"], feature.attrs["place"] = x.units[j], j
         feature["edges"], feature["unfolded"], feature["unfolded_error"] = edges, counts, error
         if truth is not None:
             true_counts = unit * np.histogram(truth, edges, weights=ones)[0]

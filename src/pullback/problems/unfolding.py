@@ -4,7 +4,6 @@ The detector is a kind (`pullback.simulators.detectors`), collisions come from P
 (`pullback.simulators.collider`) or from outside, and are read into matched jets by `pullback.readers.root`.
 """
 
-import importlib.metadata
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -12,11 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from pullback.core.angles import wrap
-from pullback.core.optional import MissingExtraError, require
 from pullback.problems.reweighting import choose
 from pullback.readers.branches import Branches
 from pullback.readers.jets import X_FIELD, Y_FIELD
 from pullback.readers.root import RootFiles
+from pullback.simulators.collider_checks import check_generated, generator_checks
 from pullback.simulators.collider_settings import PT_MIN_TRUTH, UnfoldingParams, UnfoldingSimulator
 from pullback.study.base import Capability
 from pullback.study.kinds import Message
@@ -42,7 +41,6 @@ class Unfolding:
     Settings = UnfoldingSimulator
     Params = UnfoldingParams
     arrays: frozenset[str] = frozenset()
-    unlearnable = "phi is periodic, and networks see phi of x relative to phi of y"
     periodic = ("phi",)
     reads = frozenset({"jets"})
     resimulates = False
@@ -63,7 +61,7 @@ class Unfolding:
     @staticmethod
     def check(problem: "StudyProblem") -> Iterator[Message]:
         """Collisions can be made where they are asked for; cuts of files are those of the problem; units of y."""
-        yield from _check_generator(problem)
+        yield from check_generated(problem.simulator, problem.families, "simulator")
         wanted = problem.simulator.reco_pt_min
         for name, family in problem.families.items():
             here, shift, read = f"families.{name}", family.shift, family.read
@@ -174,46 +172,7 @@ class Unfolding:
         Raises:
             pullback.core.optional.MissingExtraError: a package that reads ROOT files is not installed.
         """
-        versions = {}
-        for package in ("uproot", "awkward"):
-            require(package, "hep")
-            versions[package] = importlib.metadata.version(package)
-        for package in ("pythia8mc", "fastjet"):
-            try:
-                require(package, "collider")
-                versions[package] = importlib.metadata.version(package)
-            except MissingExtraError as error:  # a study of outside files alone does without
-                log.warning("no collisions can be made here: %s", error)
-                versions[package] = "not installed"
-        pt = np.array([self.options.truth_pt_min, 50.0, 100.0, 300.0, 1000.0])
-        checks: dict[str, Any] = {
-            **{f"{package} version": version for package, version in versions.items()},
-            "energy (GeV)": self.options.energy,
-            "tune": self.options.tune,
-            "multi-parton interactions": self.options.multi_parton_interactions,
-            "jets": f"anti-kt R={self.options.jet_radius:g}, truth pT >= {self.options.truth_pt_min:g} GeV",
-            "detector": self.detector.kind,
-            **self.detector.describe(pt, self.options.reco_pt_min),
-        }
+        checks = generator_checks(self.options)
         for name, value in checks.items():
             log.info("unfolding: %s: %s", name, value)
         return checks
-
-
-def _check_generator(problem: "StudyProblem") -> Iterator[Message]:
-    """What the detector, or the shower variations, do not allow of families that are generated."""
-    options = problem.simulator
-    for name, family in problem.families.items():
-        if family.read is not None or family.events_from:
-            continue
-        if not options.detector.makes_events:
-            yield (
-                f"families.{name}",
-                f"detector '{options.detector.kind}' makes no events: give the family files to `read`, or choose "
-                "another `simulator.detector`",
-            )
-        if options.shower_variations and family.params.get("shower") == "vincia":
-            yield (
-                f"families.{name}.params.shower",
-                "Vincia gives no weights for `simulator.shower_variations`: leave them out, or generate other scales",
-            )

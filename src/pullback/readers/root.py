@@ -6,24 +6,21 @@ truth jet is a fake, an event without x; a selected truth jet without a reconstr
 every selected reconstructed jet is an event.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 
-from pullback.ensembles.generated import GENERATED
 from pullback.readers import root_contents
-from pullback.readers.base import Ensembles, Events, Inspection, OutsideFile, ReadError, short
+from pullback.readers.base import Events, Inspection, OutsideFile
+from pullback.readers.collisions import digest_of_job, generated
 from pullback.readers.jet_selection import JetSelection
 from pullback.readers.presets import PRESETS, Preset
 from pullback.readers.root_jets import SelectedJets
-from pullback.readers.root_table import RootTable, open_root
-from pullback.study.base import canonical, job_digest
+from pullback.readers.root_table import RootTable
 from pullback.study.kinds import Message, Package
 
 if TYPE_CHECKING:
@@ -106,14 +103,14 @@ class RootFiles(JetSelection):
                 "source_format": table.format,
                 "source_entries": table.entries,
             }
-            made = _settings(file.path) or {}
-            found |= {name: made[name] for name in GENERATED if name in made}
+            more, ensembles = generated(file.path)
+            found |= more
             first, last = file.span(table.entries)
             part = f", of them {first} to {last}" if (first, last) != (0, table.entries) else ""
             selection = SelectedJets(self, problem, file, table)
             units = "".join(f", {each}" for each in selection.converted)
             summary = f"{table.format} '{self.tree}', {table.entries} entries{part}{units}"
-            blocks, ensembles = selection.blocks(first, last), _ensembles(made)
+            blocks = selection.blocks(first, last)
             yield Events(blocks, summary, found, selection.lost.events, selection.warnings, ensembles)
 
     @classmethod
@@ -123,26 +120,4 @@ class RootFiles(JetSelection):
 
     def job_digest(self, path: Path) -> str | None:
         """The job digest of a file of `pullback.simulators.collider`."""
-        made = _settings(path)
-        return job_digest(canonical(made["job"])) if made else None
-
-
-def _ensembles(made: dict[str, Any]) -> Ensembles | None:
-    """The ensembles of a sweep, by how a file was made."""
-    sweep = made.get("sweep")
-    return Ensembles(sweep["names"], np.array(sweep["theta"]), np.array(sweep["first"])) if sweep else None
-
-
-def _settings(path: Path) -> dict[str, Any] | None:
-    """How a file of `pullback.simulators.collider` was made; None of another file."""
-    file, _ = open_root(path)
-    with file:
-        if "settings" not in file or file.classname_of("settings") != "TObjString":
-            return None
-        try:
-            found: dict[str, Any] = json.loads(str(file["settings"]))
-            return found if found["job"] else None
-        except Exception as error:
-            raise ReadError(
-                f"{path}: how it was made cannot be read ({short(error)}); delete it, and run again"
-            ) from None
+        return digest_of_job(path)

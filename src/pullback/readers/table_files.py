@@ -13,6 +13,7 @@ from pydantic import Field
 
 from pullback.readers.array_table import ArrayTable
 from pullback.readers.base import Events, Inspection, OutsideFile, ReadError
+from pullback.readers.collisions import digest_of_job, generated
 from pullback.readers.parquet_table import ParquetTable
 from pullback.readers.root_table import RootTable
 from pullback.readers.table import Table
@@ -36,10 +37,10 @@ class TableFiles(TableColumns):
 
     @property
     def packages(self) -> tuple[Package, ...]:
-        """Those of the formats that the files have."""
+        """Those of the formats that the files have; without files, those of a generator's."""
         names = [Path(name) for entries in self.files.values() for entry in entries for name in names_of(entry)]
         suffixes = {name.suffix.lower() for name in names}
-        root = _ROOT_PACKAGES if ".root" in suffixes else ()
+        root = _ROOT_PACKAGES if ".root" in suffixes or not suffixes else ()
         return root + (_PARQUET_PACKAGES if suffixes & {*PARQUET} else ())
 
     @contextmanager
@@ -51,12 +52,16 @@ class TableFiles(TableColumns):
             if self.x_tree and file.has_truth:
                 truth = stack.enter_context(self._table(file.path, self.x_tree, []))
             found = {"source_file": file.path.name, "source_format": table.format, "source_entries": table.entries}
+            more, ensembles = generated(file.path) if isinstance(table, RootTable) else ({}, None)
+            found |= more
             first, last = file.span(table.entries)
             part = f", of them {first} to {last}" if (first, last) != (0, table.entries) else ""
             events = TableEvents(self, problem, file, table, truth)
             said = "".join(f", {each}" for each in events.converted)
             summary = f"{table.format}, {table.entries} entries{part}{said}"
-            yield Events(events.blocks(first, last), summary, found, events.lost.events, events.warnings)
+            blocks = events.blocks(first, last)
+            ensembles = ensembles if self.event else None  # they are known by the numbers of collisions
+            yield Events(blocks, summary, found, events.lost.events, events.warnings, ensembles)
 
     def _table(self, path: Path, tree: str, texts: list[str]) -> Table:
         """The table of a file, by the ending of its name."""
@@ -73,6 +78,10 @@ class TableFiles(TableColumns):
             table.close()
             raise
         return table
+
+    def job_digest(self, path: Path) -> str | None:
+        """The job digest of a file of `pullback.simulators.collider`."""
+        return digest_of_job(path) if path.suffix.lower() == ".root" else None
 
     @classmethod
     def inspect(cls, path: Path) -> Inspection:

@@ -49,7 +49,9 @@ def _ranks(
     wide, tall = min(2.0, (WIDTH - _LEFT - 0.15) / len(families) - _GAP), 0.72
     figure = new_figure(_LEFT + len(families) * (wide + _GAP) + 0.15, len(methods) * (tall + _GAP) + 0.95)
     names = list(dict.fromkeys(name for row in grid for e in row if e for name in e.quantities))
-    legend(figure, _line_handles(names), 0.05, _LEFT)
+    few = len(names) <= len(_LINES)
+    many = entry(f"each of {len(names)} quantities", "#57606a", 1.2)
+    legend(figure, _line_handles(names) if few else [many], 0.05, _LEFT)
     top = max(float((e.ranks * e.ranks.shape[1]).max()) for row in grid for e in row if e and e.ranks is not None)
     top = min(max(1.6, 1.05 * top), 4.0)
     for line, (method, row) in enumerate(zip(methods, grid, strict=True)):
@@ -80,8 +82,8 @@ def _ranks(
                     edges,
                     baseline=None,
                     color=method.colour,
-                    linewidth=1.1,
-                    linestyle=_LINES[names.index(name) % len(_LINES)],
+                    linewidth=1.1 if few else 0.7,
+                    linestyle=_LINES[names.index(name)] if few else "-",
                 )
                 tag(drawn, method)
     alt = f"Rank histograms of {', '.join(m.label for m in methods)} on {', '.join(f.title for f in families)}"
@@ -89,7 +91,9 @@ def _ranks(
         "Simulation-based calibration (Talts et al. 2018): how often the truth has which rank among the draws of its "
         "event, relative to an exact posterior (1); first seed. The grey band holds 95 % of an exact method's bins, "
         "events of a group counted as fewer. A hill says that draws are too wide, a valley that they are too narrow, a "
-        "slope that they are shifted." + said
+        "slope that they are shifted."
+        + ("" if few else " The rows sbc_ks of the tables tell the quantities apart.")
+        + said
     )
     return finish(figure, key, alt, caption)
 

@@ -123,17 +123,15 @@ def _file(file: h5py.File) -> Iterable[Example]:
 
 
 _PARTS = ("edges", "unfolded", "unfolded_error", "ratio_error", "truth", "observed")
-_ORDER = ("pt", "eta", "phi", "mass", "energy", "e")
 
 
 def _features(group: h5py.Group) -> dict[str, Any]:
+    features = {name: item for name, item in group.items() if isinstance(item, h5py.Group)}
     spectra = [
         Spectrum(name, item.attrs["unit"], **{part: item[part][...] for part in _PARTS if part in item})
-        for name, item in group.items()
-        if isinstance(item, h5py.Group)
+        for name, item in sorted(features.items(), key=lambda feature: int(feature[1].attrs["place"]))
     ]
     points = {name: group[name][...] for name in ("points_truth", "points_draws") if name in group}
-    spectra.sort(key=lambda s: (_ORDER.index(s.name) if s.name in _ORDER else len(_ORDER), s.name))
     return {"spectra": spectra, **points}
 
 

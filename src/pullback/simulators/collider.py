@@ -23,7 +23,7 @@ from pullback.core.atomic import atomic
 from pullback.core.joblog import progress
 from pullback.core.optional import require
 from pullback.core.seeding import generator, integer_seed
-from pullback.simulators.collider_settings import UnfoldingParams, UnfoldingSimulator
+from pullback.simulators.collider_settings import JETS, UnfoldingParams, UnfoldingSimulator
 from pullback.simulators.detectors.base import Collisions, Reconstructed
 from pullback.simulators.generator import ColliderError, settings, start_pythia, variation_rows
 from pullback.simulators.jets import cluster, visible, with_charge
@@ -116,12 +116,11 @@ class _Table:
 
     def __init__(self, file: Any, simulator: UnfoldingSimulator):
         self.flat = simulator.format == "rntuple"
-        weights = {f"weight_{name}": "float32" for name in simulator.shower_variations}
-        scalars = {"event": "int64", "genWeight": "float32", **weights}
-        self.names = [*scalars, *_JETS]
-        jets: dict[str, str] = {name: f"var * {{{_fields(types)}}}" for name, types in _JETS.items()}
+        scalars = simulator.scalars
+        self.names = [*scalars, *JETS]
+        jets: dict[str, str] = {name: f"var * {{{_fields(types)}}}" for name, types in JETS.items()}
         if self.flat:
-            jets = {f"{name}_{key}": f"var * {kind}" for name, types in _JETS.items() for key, kind in types.items()}
+            jets = {f"{name}_{key}": f"var * {kind}" for name, types in JETS.items() for key, kind in types.items()}
         self.table = (file.mkrntuple if self.flat else file.mktree)(TREE, {**scalars, **jets})
         self.waiting: list[dict[str, Any]] = []
         self.tally: dict[str, float] = defaultdict(float)
@@ -146,8 +145,8 @@ class _Table:
             return
         columns = {name: ak.concatenate([each[name] for each in self.waiting]) for name in self.names}
         if self.flat:  # An RNTuple of records names its fields otherwise than a TTree does.
-            jets = {name: columns.pop(name) for name in _JETS}
-            columns |= {f"{name}_{key}": jets[name][key] for name, types in _JETS.items() for key in types}
+            jets = {name: columns.pop(name) for name in JETS}
+            columns |= {f"{name}_{key}": jets[name][key] for name, types in JETS.items() for key in types}
         self.table.extend(columns)
         self.waiting = []
 
@@ -227,8 +226,3 @@ def _sweep(params: dict[str, Any], made: list[dict[str, Any]]) -> dict[str, Any]
     names = numeric_parameters(params)
     columns = {key: [each[key] for each in made] for key in ("first", "cross_section_mb", "cross_section_error_mb")}
     return {"sweep": {"names": names, "theta": [[each["params"][name] for name in names] for each in made], **columns}}
-
-
-_TRUTH = dict.fromkeys(("pt", "eta", "phi", "mass"), "float32")
-_JETS: dict[str, dict[str, str]] = {"GenJet": _TRUTH, "Jet": {**_TRUTH, "genJetIdx": "int32"}}
-"""Lists of jets of a collision, and the types of their fields."""

@@ -11,6 +11,10 @@ from pullback.study.kinds import Kind, Parameters, SimulatorSettings
 PT_MIN_TRUTH = 20.0
 """GeV: the formulas of the built-in smearing hold for truth jets above."""
 
+_TRUTH = dict.fromkeys(("pt", "eta", "phi", "mass"), "float32")
+JETS: dict[str, dict[str, str]] = {"GenJet": _TRUTH, "Jet": {**_TRUTH, "genJetIdx": "int32"}}
+"""Lists of jets of a collision in the ROOT files, and the types of their fields."""
+
 RESONANCES = ("w-to-jets", "graviton", "zprime")
 """Processes of one particle, which has no pT of its own: cuts on pTHat and its bias are of pairs."""
 
@@ -59,6 +63,17 @@ class UnfoldingSimulator(SimulatorSettings):
     )
     format: Literal["ttree", "rntuple"] = Field(default="ttree", description="of the ROOT files of collisions")
     block: int = Field(default=200, gt=0, description="collisions of one random block")
+
+    @property
+    def scalars(self) -> dict[str, str]:
+        """Branches of the ROOT files with one number of each collision, and their types."""
+        variations = {f"weight_{name}": "float32" for name in self.shower_variations}
+        return {"event": "int64", "genWeight": "float32", **variations}
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """All branches of the ROOT files."""
+        return (*self.scalars, *(f"{jets}_{field}" for jets, fields in JETS.items() for field in fields))
 
     @property
     def parts(self) -> tuple[tuple[str, str], ...]:

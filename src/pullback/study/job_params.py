@@ -14,6 +14,7 @@ from typing import Any, cast
 from pullback import registry
 from pullback.core.once import once
 from pullback.study.base import Group, Split, canonical, job_digest
+from pullback.study.kinds import SimulatorSettings
 from pullback.study.layout import Layout
 from pullback.study.shifts import SimulatorShift
 
@@ -52,9 +53,12 @@ class Plan(Layout):
         events, block = self.events(problem, family, split)
         per_shard = self.blocks_per_shard(problem, block)
         first = shard * per_shard
+        job, settings = self._base_job(problem, family, split), self.study.problems[problem].simulator
+        if self.source(problem, family) == "collide" and isinstance(settings, SimulatorSettings):
+            job["simulator"] = settings.of_files.model_dump(mode="json")
         return canonical(
             {
-                **self._base_job(problem, family, split),
+                **job,
                 "params": self.params(problem, family, split),
                 "sweep": spec.sweep is not None,
                 "block": block,

@@ -300,6 +300,11 @@ class SimulatorSettings(Closed):
         return ()
 
     @property
+    def of_files(self) -> "SimulatorSettings":
+        """The options that files of a simulator depend on (rule `collide`), where events are read from such files."""
+        return self
+
+    @property
     def unused(self) -> dict[str, str]:
         """Options that have no effect beside the others -> why."""
         return {}
@@ -343,7 +348,6 @@ class ProblemKind:
         Settings: model of the ``simulator`` block, or None: the block is the keyword arguments of the class.
         Params: model of a family's parameters, or None: they are the user's own.
         arrays: which of x and y are arrays; None where only the problem itself knows.
-        periodic: quantities of x that networks see relative to y.
         unlearnable: reason why p(y|x) cannot be learned as a density of vectors; empty where it can.
         resimulates: whether a shift can simulate the truth again with other settings.
         compiles: whether its simulator needs a C compiler.
@@ -358,7 +362,6 @@ class ProblemKind:
         self.Settings: type[BaseModel] | None = getattr(cls, "Settings", None)
         self.Params: type[Parameters] | None = getattr(cls, "Params", None)
         self.arrays: frozenset[Literal["x", "y"]] | None = getattr(cls, "arrays", None)
-        self.periodic: tuple[str, ...] = getattr(cls, "periodic", ())
         self.unlearnable: str = getattr(cls, "unlearnable", "")
         self.resimulates: bool = getattr(cls, "resimulates", True)
         self.compiles: bool = getattr(cls, "compiles", False)
@@ -377,6 +380,14 @@ class ProblemKind:
         """
         without = getattr(self.cls, "without", None)
         return without(settings) if without and settings is not None else {}
+
+    def periodic(self, settings: Any) -> tuple[str, ...]:
+        """The quantities of x that networks see relative to y, by the class's ``periodic``.
+
+        That is a tuple, or a static method of the settings.
+        """
+        periodic = getattr(self.cls, "periodic", ())
+        return tuple(periodic(settings) if callable(periodic) else periodic)
 
     @property
     def takes_folder(self) -> bool:

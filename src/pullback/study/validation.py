@@ -78,8 +78,8 @@ def _learner_errors(at: str, problem: Problem, seen: list[str]) -> Iterator[str]
         yield f"{at}.priors: a prior is trained on the truth of seen families, and there is none"
     if problem.likelihoods and not seen:
         yield f"{at}.likelihoods: a likelihood is trained on pairs of seen families, and there is none"
-    if problem.likelihoods and problem.spec.unlearnable:
-        yield f"{at}.likelihoods: of problem kind '{problem.kind}' none can be learned: {problem.spec.unlearnable}"
+    if problem.likelihoods and problem.unlearnable:
+        yield f"{at}.likelihoods: of problem kind '{problem.kind}' none can be learned: {problem.unlearnable}"
     if "exact" in problem.likelihoods:
         yield f"{at}.likelihoods.exact: 'exact' means the problem's own likelihood; give this one another name"
 

@@ -106,7 +106,7 @@ class EdmPriorSpec(PriorSpec):
     def check(self, problem: "Problem") -> Iterator[Message]:
         """A prior is of x alone."""
         yield from check_shapes(self, problem)
-        if periodic := problem.spec.periodic:
+        if periodic := problem.periodic:
             yield (
                 f"a prior is of x alone, and networks see {', '.join(periodic)} of x of problem kind '{problem.kind}' "
                 "relative to y: leave it out, with the methods that use it"

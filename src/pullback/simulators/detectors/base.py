@@ -12,6 +12,9 @@ can be done with it follows from the methods that it has beside those of the bas
 ``fakes``              there are reconstructed jets without a truth jet
 ====================== ==============================================================================================
 
+A user's detector of other observables (`pullback.problems.observables`) has the first two alone: ``smear(x, rng)`` and
+``log_likelihood(y, x)`` of x (event, *x) and y (event, *y) as the study names them.
+
 A detector that needs the particles of a collision overrides `Detector.reconstruct`, which the others inherit. One that
 has neither ``smear`` nor its own ``reconstruct`` makes no events: its families are read from files.
 """
@@ -62,6 +65,30 @@ class Reconstructed(NamedTuple):
     truth: np.ndarray
 
 
+def kept_draws(
+    smear: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], x: np.ndarray, defined: np.ndarray, components: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Observations (event, component) of x (event, *x) given that each was kept, and which could be made (event,).
+
+    Those that are lost are drawn again.
+
+    Args:
+        smear: draws observations of some x, and says which are kept.
+        x: truths.
+        defined: of which the detector is defined (event,); y of the others is NaN.
+        components: of y.
+    """
+    y = np.full((len(x), components), np.nan)
+    waiting = np.flatnonzero(defined)
+    for _ in range(_ATTEMPTS):
+        if not len(waiting):
+            break
+        drawn, kept = smear(x[waiting])
+        y[waiting[kept]] = drawn[kept]
+        waiting = waiting[~kept]
+    return y, np.isfinite(y).all(axis=1)
+
+
 class Detector(Closed):
     """The settings of a detector, and what it does.
 
@@ -99,16 +126,12 @@ class Detector(Closed):
         Jets that are lost are drawn again. Where the detector is not defined for x, y is NaN.
         """
         x = np.asarray(x, dtype=np.float64)
-        y = np.full((len(x), 3), np.nan)
-        waiting = np.flatnonzero(self.in_domain(x))
-        for _ in range(_ATTEMPTS):
-            if not len(waiting):
-                break
-            drawn, kept = self.smear(x[waiting], rng)  # type: ignore[attr-defined]
-            kept = kept & (drawn[:, 0] >= pt_min)
-            y[waiting[kept]] = drawn[kept]
-            waiting = waiting[~kept]
-        return y, np.isfinite(y).all(axis=1)
+
+        def selected(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            drawn, kept = self.smear(part, rng)  # type: ignore[attr-defined]
+            return drawn, kept & (drawn[:, 0] >= pt_min)
+
+        return kept_draws(selected, x, self.in_domain(x), 3)
 
     def reconstruct(self, collisions: Collisions, streams: Streams) -> Reconstructed:
         """The reconstructed jets of some collisions: smeared truth jets that are kept, then fakes."""
