@@ -108,6 +108,7 @@ def test_evaluation_counts_the_truths_before_the_detector(fitted):
         "directions": 20,
         "direction_seeds": 1,
         "metrics": [],
+        "bins": {},
         "exact_events": 0,
         "c2st_events": 0,
         "exact_families": None,

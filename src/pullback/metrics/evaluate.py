@@ -85,9 +85,9 @@ def _posterior(
         point = result.whose["returns"] == "point estimate"
         answers = Answers(case, posterior, metrics, result.address, point, seen)
         rows = result.with_groups(result.rows(answers.rows()))
-        rows += result.rows(acceptance.judge(case, file, result.address))
         group = result.group("features" if posterior.x.is_vector else "fields")
         _examples(answers, group)
+        rows += result.rows(acceptance.judge(case, file, result.address, group))
         if answers.credibility is not None and answers.ranks is not None:
             answers.credibility.write(group, answers.ranks, case.replicas(len(answers.ranks)))
         if answers.misfit is not None:

@@ -3,8 +3,8 @@
 ``swd_unfolded`` and ``w1_unfolded.<feature>`` compare the nominal weighted sample with the truth; the floor is that of
 the same distance between two independent samples of the truth. ``unfolded_ess`` is the effective number of truths,
 (sum w)^2 / sum w^2. The intervals come from the replicas of the weights: the statistical uncertainty that the method
-states. ``bins_w1.<feature>`` and ``bins_chi2.<feature>`` do the same for bins: the W1 distance with the content spread
-evenly in each bin, and chi^2 per bin with the stated covariance, after the truth is scaled to the content.
+states. ``bins_w1.<feature>`` is the W1 distance of bins with the content spread evenly in each. What is compared bin by
+bin is in `pullback.metrics.spectra`.
 """
 
 from collections.abc import Iterator
@@ -22,6 +22,7 @@ from pullback.metrics.case import Case, EvaluationError, refuse_other_observatio
 from pullback.metrics.distances import circular_wasserstein, influence, sliced_wasserstein, wasserstein_powers
 from pullback.metrics.floors import Distances
 from pullback.metrics.metric import Measured, Metric
+from pullback.metrics.spectra import unfolded_rows
 
 SAMPLES = 100_000
 """Truths of a weighted sample in a distance; of more, as many chosen at random."""
@@ -52,6 +53,7 @@ def judge(case: Case, reader: UnfoldedReader, address: seeding.Address, group: h
     if case.known:
         for name, bins in found.bins.items():
             rows += _bin_rows(name, bins, case, n)
+        rows += unfolded_rows(found, case, n)
     if group is not None:
         write_spectra(group, found, case, n)
     return rows
@@ -136,9 +138,6 @@ def _bin_rows(name: str, bins: Bins, case: Case, n: int) -> Iterator[Measured]:
     size = np.where(crossing, np.abs(low) + np.abs(high), 1.0)
     area = np.where(crossing, (low**2 + high**2) / (2 * size), (np.abs(low) + np.abs(high)) / 2)
     yield Measured(f"bins_w1.{name}", float((area * width).sum()), None, None, None, n, case.space.units[j])
-    pull = bins.content - truth
-    chi2 = float(pull @ np.linalg.pinv(bins.covariance, hermitian=True) @ pull) / len(pull)
-    yield Measured(f"bins_chi2.{name}", chi2, None, None, None, n, "1")
 
 
 def write_spectra(group: h5py.Group, found: Unfolded, case: Case, n: int) -> None:
@@ -204,15 +203,4 @@ BINS_W1 = Metric(
 """W_1 between unfolded bin contents and the truth's, both spread evenly over their bins.
 
 Angles: as a line. Weights of events: in the truth's contents. Failed draws: none. Floor: none.
-"""
-BINS_CHI2 = Metric(
-    "bins_chi2",
-    "Chi-squared of unfolded bins",
-    "per bin, with the stated covariance; about 1 where that is right",
-    "target",
-    target=1.0,
-)
-"""chi^2 of unfolded bin contents and the truth's, with the covariance that the method states, per bin.
-
-Angles: none. Weights of events: in the truth's contents. Failed draws: none. Floor: none; the target is 1.
 """

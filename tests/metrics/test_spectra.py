@@ -1,0 +1,136 @@
+"""Rows of spectra of posteriors and of unfolded distributions, through the evaluation of a study."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from evaluated_files import PLANE, job, plane, plane_posterior, write_ensemble, write_posterior
+
+from pullback.ensembles.store import EnsembleReader
+from pullback.ensembles.unfolded import Bins, Unfolded, write_unfolded
+from pullback.metrics.case import EvaluationError
+from pullback.metrics.evaluate import evaluate
+
+BINS = {"a": [-2.0, -1.0, -0.3, 0.3, 1.0, 2.0]}
+N = 3000
+
+
+def judged(folder, posteriors, ensembles, references, unfolded=(), **evaluation):
+    """Rows by (family, metric) of one inference of each family."""
+    families = list(ensembles)
+    text = json.loads(job(folder, "Plane", {name: {} for name in families}, [["i", 0, n] for n in families[: len(posteriors)]], **evaluation))  # fmt: skip
+    text["unfolded"] = [["i", 0, name] for name in families[: len(unfolded)]]
+    outputs = [folder / name for name in ("metrics.csv", "cost.csv", "examples.h5")]
+    evaluate(json.dumps(text), list(posteriors), ensembles, references, [], *outputs, unfolded=list(unfolded))
+    with open(outputs[0], newline="") as file:
+        return {(row["family"], row["metric"]): row for row in csv.DictReader(file)}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A family whose draws are exact, one whose draws come from another prior; both with independent truths."""
+    folder = tmp_path_factory.mktemp("spectra")
+    rng = np.random.default_rng(0)
+    ensembles, references, posteriors = {}, {}, []
+    for name, centre in (("in", 0.0), ("out", 1.0)):
+        x, y = plane(rng, N, centre)
+        ensembles[name] = write_ensemble(folder / f"{name}.h5", PLANE, x, y, np.arange(N) // 3)
+        references[name] = write_ensemble(folder / f"{name}-ref.h5", PLANE, *plane(rng, N, centre))
+        draws = plane_posterior(rng, y, 8)
+        posteriors.append(write_posterior(folder / f"{name}.p.h5", ensembles[name], PLANE[0], draws))
+    return folder, ensembles, references, posteriors
+
+
+def test_exact_draws_differ_from_the_truth_by_statistics_alone(files):
+    folder, ensembles, references, posteriors = files
+    table = judged(folder, posteriors, ensembles, references, bins=BINS)
+    value = {key: float(row["value"]) for key, row in table.items()}
+    for metric, dof in (("chi2_draw.a", 4), ("chi2_draw.b", 9), ("chi2_draw", 13)):
+        row = metric.replace("chi2_", "chi2_dof_")
+        assert value["in", row] == dof
+        # Mean 1 and variance 2 / dof, of the draws and of the floor.
+        assert abs(value["in", metric] - 1) < 4 * np.sqrt(2 / dof)
+        assert abs(float(table["in", metric]["floor"]) - 1) < 4 * np.sqrt(2 / dof)
+        assert float(table["out", metric]["low"]) > 2
+    # Of n independent truths in k bins D is chi^2 / (2 n), mean (k - 1) / (2 n) and deviation sqrt(2 (k - 1)) / (2 n);
+    # pairs of draw and truth have less.
+    most = 1000 * (9 + 4 * np.sqrt(18)) / (2 * N)
+    assert value["in", "triangular_draw.b"] < most
+    assert float(table["in", "triangular_draw.b"]["floor"]) < most
+    assert float(table["out", "triangular_draw.b"]["low"]) > float(table["out", "triangular_draw.b"]["floor"])
+    assert table["in", "triangular_draw.a"]["unit"] == "1e-3"
+    # Draws of another centre are shifted by 0.2, known to sqrt(0.4 / N); the injected mean is the truth's.
+    for family, shift, centre in (("in", 0.0, 0.0), ("out", -0.2, 1.0)):
+        row = table[family, "mean_bias_draw.a"]
+        assert abs(value[family, "mean_bias_draw.a"] - shift) < 4 * np.sqrt(0.4 / N)
+        assert float(row["low"]) < float(row["value"]) < float(row["high"])
+        assert abs(value[family, "injected_mean_draw.a"] - centre) < 4 / np.sqrt(N)
+    assert not [metric for _, metric in table if metric.startswith("chi2_counts")]
+
+
+def test_weighted_draws_have_rows_of_their_own(files, tmp_path):
+    """Draws of the wrong prior with weights p(x) / p'(x) have the right spectrum."""
+    _, ensembles, references, _ = files
+    with EnsembleReader(ensembles["out"]) as reader:
+        draws = plane_posterior(np.random.default_rng(1), reader.read("y"), 30)
+    log_weight = draws.astype(np.float64).sum(axis=2)  # N(1, 1) over N(0, 1): exp(a + b), up to a factor
+    answer = write_posterior(tmp_path / "w.p.h5", ensembles["out"], PLANE[0], draws, log_weight)
+    table = judged(tmp_path, [answer], {"out": ensembles["out"]}, {"out": references["out"]}, bins=BINS)
+    for metric in ("chi2_draw.a", "chi2_weighted.a"):
+        assert abs(float(table["out", metric]["value"]) - 1) < 5 * np.sqrt(2 / 4)
+    assert float(table["out", "triangular_weighted.a"]["value"]) < 3 * float(table["out", "triangular_draw.a"]["floor"])
+
+
+def test_a_feature_that_x_does_not_have_is_one_clear_error(files, tmp_path):
+    _, ensembles, references, posteriors = files
+    with pytest.raises(EvaluationError, match=r"evaluation.bins: found 'aa', wanted features of x \(a, b\); did you"):
+        judged(tmp_path, posteriors, ensembles, references, bins={"aa": [0.0, 1.0, 2.0]})
+
+
+def write(path, found, ensemble):
+    """An unfolded distribution of the plane."""
+    with EnsembleReader(ensemble) as reader:
+        write_unfolded(path, found, PLANE[0], reader, "{}", {"seconds": 1.0}, {})
+    return path
+
+
+def test_unfolded_bins_and_sample_are_judged_with_their_covariances(files, tmp_path):
+    """Contents that scatter about the truth as they state; of b a sample with bootstrap replicas."""
+    _, ensembles, references, _ = files
+    rng = np.random.default_rng(2)
+    ensembles, references = {"in": ensembles["in"]}, {"in": references["in"]}
+    edges = np.array([-2.0, -1.5, -1.0, -0.3, 0.3, 1.0, 2.0])
+    with EnsembleReader(ensembles["in"]) as reader:
+        truth = reader.read("x")
+    content = np.histogram(truth[:, 0], edges)[0].astype(float)
+    # Other statistics than the truth's own: an unfolding of bad resolution.
+    covariance = np.diag(9 * content)
+    other = rng.standard_normal((N, 2)).astype(np.float32)
+    weight = np.column_stack([np.ones(N), rng.poisson(1.0, (N, 60))])
+    bins = {"a": Bins(edges, content + rng.multivariate_normal(np.zeros(6), covariance), covariance)}
+    path = write(tmp_path / "u.h5", Unfolded(other, weight, bins), ensembles["in"])
+    table = judged(tmp_path, [], ensembles, references, [path], bins=BINS)
+    value = {metric: float(row["value"]) for (_, metric), row in table.items()}
+    # The study's edges are among the method's: [-2, -1] is one bin.
+    assert value["chi2_dof_unfolded.a"] == 4
+    assert value["chi2_counts_dof_unfolded.a"] == 5
+    assert value["chi2_dof_unfolded.b"] == 9
+    for metric, dof in (("chi2_unfolded.a", 4), ("chi2_counts_unfolded.a", 5), ("chi2_unfolded.b", 9)):
+        # Replicas widen the law of b by (R - 1) / (R - k - 2) = 1.2.
+        assert abs(value[metric] - 1) < 5 * np.sqrt(2 / dof)
+    # Nothing is known of how a and b vary together.
+    assert "chi2_unfolded" not in value
+    assert value["triangular_unfolded.a"] > float(table["in", "triangular_unfolded.a"]["floor"])
+    assert abs(value["mean_bias_unfolded.b"]) < 4 * np.sqrt(2 / N)
+
+    moved = {"a": Bins(edges, np.roll(content, 1), covariance)}
+    path = write(tmp_path / "v.h5", Unfolded(bins=moved, joint=covariance), ensembles["in"])
+    table = judged(tmp_path, [], ensembles, references, [path], bins=BINS)
+    assert float(table["in", "chi2_unfolded.a"]["low"]) > 2
+    # Twice the luminosity has the same shape.
+    twice = {"a": Bins(edges, 2 * content, covariance)}
+    path = write(tmp_path / "w.h5", Unfolded(bins=twice), ensembles["in"])
+    table = judged(tmp_path, [], ensembles, references, [path], bins=BINS)
+    assert float(table["in", "chi2_unfolded.a"]["value"]) < 2
+    assert float(table["in", "chi2_counts_unfolded.a"]["low"]) > 5
