@@ -106,6 +106,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "chi2_dof": "pullback.metrics.spectra:CHI2_DOF",
         "chi2_counts": "pullback.metrics.spectra:CHI2_COUNTS",
         "chi2_counts_dof": "pullback.metrics.spectra:CHI2_COUNTS_DOF",
+        "bottom_line": "pullback.metrics.bottom_line:BOTTOM_LINE",
         "mean_bias": "pullback.metrics.spectra:MEAN_BIAS",
         "injected_mean": "pullback.metrics.spectra:INJECTED_MEAN",
         "negative_weights": "pullback.metrics.diagnostics:NEGATIVE_WEIGHTS",

@@ -70,7 +70,7 @@ def test_covariance_of_shares_is_that_of_the_bootstrap_by_group():
     p = found.of("b").value
     np.testing.assert_allclose(found.of("b").covariance, (np.diag(p) - np.outer(p, p)) / 399, rtol=1e-12, atol=1e-18)
     replicas = Replicas(np.arange(400), 4000, np.random.default_rng(3))
-    each = group_sums({name: x for name in EDGES}, EDGES, None, np.arange(400), 400)
+    each = group_sums(dict.fromkeys(EDGES, x), EDGES, None, np.arange(400), 400)
     drawn = replicas.counts @ each
     drawn[:, :5] /= drawn[:, :5].sum(axis=1, keepdims=True)
     drawn[:, 5:] /= drawn[:, 5:].sum(axis=1, keepdims=True)

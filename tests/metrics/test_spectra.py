@@ -3,6 +3,7 @@
 import csv
 import json
 
+import h5py
 import numpy as np
 import pytest
 from evaluated_files import PLANE, job, plane, plane_posterior, write_ensemble, write_posterior
@@ -16,10 +17,11 @@ BINS = {"a": [-2.0, -1.0, -0.3, 0.3, 1.0, 2.0]}
 N = 3000
 
 
-def judged(folder, posteriors, ensembles, references, unfolded=(), **evaluation):
+def judged(folder, posteriors, ensembles, references, unfolded=(), role="unseen", **evaluation):
     """Rows by (family, metric) of one inference of each family."""
     families = list(ensembles)
-    text = json.loads(job(folder, "Plane", {name: {} for name in families}, [["i", 0, n] for n in families[: len(posteriors)]], **evaluation))  # fmt: skip
+    results = [["i", 0, name] for name in families[: len(posteriors)]]
+    text = json.loads(job(folder, "Plane", {name: {"role": role} for name in families}, results, **evaluation))
     text["unfolded"] = [["i", 0, name] for name in families[: len(unfolded)]]
     outputs = [folder / name for name in ("metrics.csv", "cost.csv", "examples.h5")]
     evaluate(json.dumps(text), list(posteriors), ensembles, references, [], *outputs, unfolded=list(unfolded))
@@ -134,3 +136,29 @@ def test_unfolded_bins_and_sample_are_judged_with_their_covariances(files, tmp_p
     table = judged(tmp_path, [], ensembles, references, [path], bins=BINS)
     assert float(table["in", "chi2_unfolded.a"]["value"]) < 2
     assert float(table["in", "chi2_counts_unfolded.a"]["low"]) > 5
+
+
+def test_migration_and_correlation_are_kept_for_the_report(files, tmp_path):
+    _, ensembles, _, posteriors = files
+    known = np.array([[1.0, 0.5], [0.5, 1.0]])
+    edges = np.array([-9.0, 0.0, 9.0])
+    bins = {name: Bins(edges, np.array([40.0, 60.0]), 4 * known) for name in "ab"}
+    joint = 4 * np.block([[known, 0.1 * known], [0.1 * known, known]])
+    for covariance, between in ((joint, 0.1 * known), (None, np.full((2, 2), np.nan))):
+        path = write(tmp_path / "u.h5", Unfolded(bins=bins, joint=covariance), ensembles["in"])
+        judged(tmp_path, posteriors[:1], {"in": ensembles["in"]}, {}, [path], role="seen", bins={"a": [-1, 0, 1.0]})
+        with h5py.File(tmp_path / "examples.h5") as file:
+            group = file["i/0/in"]
+            table = group["correlation"]
+            assert list(table.attrs["features"]) == ["a", "b"]
+            assert list(table.attrs["bins"]) == [2, 2]
+            np.testing.assert_allclose(table[()], np.block([[known, between], [between.T, known]]))
+            migration, purity = group["a/migration"][()], group["a/bin_purity"][()]
+            assert "efficiency" not in group["a"]
+            assert group["a"].attrs["truths"] == "all"
+    with EnsembleReader(ensembles["in"]) as reader:
+        x, y = (reader.read(name)[:, 0] for name in "xy")
+    inside = [(x >= low) & (x < low + 1) for low in (-1, 0)]
+    seen = [(y >= low) & (y < low + 1) for low in (-1, 0)]
+    np.testing.assert_allclose(migration, [[(s & t).sum() / t.sum() for t in inside] for s in seen])
+    np.testing.assert_allclose(purity, [(s & t).sum() / s.sum() for s, t in zip(seen, inside, strict=True)])

@@ -16,8 +16,9 @@ from pullback.ensembles.store import PosteriorReader
 from pullback.ensembles.unfolded import Unfolded
 from pullback.metrics.bootstrap import Replicas, percentile_interval
 from pullback.metrics.case import Case, event_weights
+from pullback.metrics.examples import write_correlation
 from pullback.metrics.metric import Measured, Metric
-from pullback.metrics.spectra import corrected_rows
+from pullback.metrics.spectra import corrected
 from pullback.metrics.unfolding import REPLICAS, SAMPLES, sample_rows, write_spectra
 
 log = logging.getLogger("pullback")
@@ -70,9 +71,13 @@ def judge(
     whose = np.broadcast_to(case.recorded.read("group", 0, n)[:, None], ok.shape)[ok]
     own = case.recorded.read("weight", 0, n) if "weight" in case.recorded.columns else np.ones(n)
     counting = (truths * (own * purity)[:, None])[ok]
-    rows += corrected_rows(flat, counting, whose, case, n, counts=len(given) == 2)
+    more, contents = corrected(flat, counting, whose, case, n, counts=len(given) == 2)
+    rows += more
+    if case.alternative is not None:
+        rows += case.alternative.row("_unfolded", [contents.shares()], n)
     if group is not None:
         write_spectra(group, found, case, distance_events)
+        write_correlation(group, [contents])
     return rows
 
 

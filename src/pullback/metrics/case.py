@@ -4,7 +4,7 @@ import logging
 import math
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from pullback.problems.base import Problem
 from pullback.problems.true_prior import ByParameters, ByTruth, TruePrior
 from pullback.registry import did_you_mean
 
+if TYPE_CHECKING:
+    from pullback.metrics.bottom_line import Alternative
+
 log = logging.getLogger("pullback")
 
 
@@ -47,7 +50,10 @@ class Case:
     Attributes:
         recorded: its observations, pairs and fakes.
         reader: a view of the pairs, on which draws are compared with truths; all of them where no truth is known.
+        alternative: another family that the bottom-line test holds it against; None where there is none.
     """
+
+    alternative: "Alternative | None" = None
 
     def __init__(self, name: str, job: dict[str, Any], ensemble: Path, reference: Path | None, problem: Problem | None):
         entry = job["families"][name]

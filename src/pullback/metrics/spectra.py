@@ -55,9 +55,9 @@ NORMAL = 1.96
 
 
 def features(case: Case, x: np.ndarray) -> dict[str, np.ndarray]:
-    """Columns of x (..., component) by feature that has bins; angles as the edges have them."""
+    """Columns of x (..., component) by feature; angles as the edges have them."""
     x = case.space.canonical(x)
-    return {name: x[..., case.space.names.index(name)].ravel() for name in case.edges}
+    return {name: x[..., j].ravel() for j, name in enumerate(case.space.names)}
 
 
 def truth_shares(case: Case, truths: Truths, edges: Edges) -> Contents:
@@ -212,24 +212,36 @@ def stated(found: Unfolded, edges: Edges) -> Contents | None:
     return Contents(own, content, covariance, joint=joint is not None or len(own) == 1).rebinned(edges)
 
 
-def unfolded_rows(found: Unfolded, case: Case, n: int) -> Iterator[Measured]:
-    """Rows of an unfolded distribution: of the bins that it states, and of its sample in the study's other bins."""
-    truths = case.truths(n)
-    binned = stated(found, case.edges)
-    parts = [] if binned is None else [binned.shares()]
-    rest = {name: each for name, each in case.edges.items() if name not in found.bins}
+def estimates(found: Unfolded, case: Case) -> list[Contents]:
+    """The bins that an unfolded distribution states, and shares of its sample in the study's other bins."""
+    edges = case.edges if case.known else {}
+    binned = stated(found, edges)
+    parts = [] if binned is None else [binned]
+    rest = {name: each for name, each in edges.items() if name not in found.bins}
     if rest and found.x is not None and found.weight is not None:
         parts.append(sample_shares(case, found.x.reshape(len(found.x), -1), found.weight, rest))
-        if binned is not None:
-            parts[-1] = parts[-1]._replace(joint=False)
-    for ours in parts:
+    return parts
+
+
+def unfolded_rows(found: Unfolded, parts: list[Contents], case: Case, n: int) -> Iterator[Measured]:
+    """Rows of an unfolded distribution.
+
+    Args:
+        found: the distribution.
+        parts: its `estimates`.
+        case: the family.
+        n: pairs of truth and observation in a comparison of shapes.
+    """
+    truths = case.truths(n)
+    other = case.reference_truths(n, missed=True)
+    for part in parts:
+        ours = part.shares()._replace(joint=part.joint and len(parts) == 1)
         theirs = truth_shares(case, truths, ours.edges)
-        other = case.reference_truths(n, missed=True)
         independent = theirs if other is None else truth_shares(case, other, ours.edges)
         floor = _floor(case, truths, True, ours.edges)
         yield from compared_rows("_unfolded", beside(ours, theirs), beside(ours, independent), floor, case, n)
-    if binned is not None:
-        counted = case.counted()
+    if found.bins and parts:
+        binned, counted = parts[0], case.counted()
         (group,), groups = numbered(counted.group)
         sums = group_sums(features(case, counted.x), binned.edges, counted.weight, group, groups)
         compared = beside(binned, counts_of(sums, binned.edges, effective_groups(counted.group, counted.weight)))
@@ -259,10 +271,10 @@ def _sample_means(x: np.ndarray, weight: np.ndarray, truths: Truths, case: Case,
         yield Measured(f"injected_mean_unfolded.{name}", float(mean[j]), *injected, None, n, unit)
 
 
-def corrected_rows(
+def corrected(
     x: np.ndarray, weight: np.ndarray, group: np.ndarray, case: Case, n: int, counts: bool
-) -> Iterator[Measured]:
-    """Rows of draws weighted with purity and efficiency, of all recorded events, against pairs and misses.
+) -> tuple[list[Measured], Contents]:
+    """Rows and contents of draws of all recorded events with weights of purity and efficiency, beside pairs and misses.
 
     Args:
         x: draws (sample, component).
@@ -278,10 +290,11 @@ def corrected_rows(
     sums = group_sums(features(case, x), edges, weight, ours, groups)
     truth = group_sums(features(case, counted.x), edges, counted.weight, theirs, groups)
     compared = paired(sums, truth, edges, size)
-    yield from compared_rows("_unfolded", compared, compared, _floor(case, counted, True), case, n)
+    rows = list(compared_rows("_unfolded", compared, compared, _floor(case, counted, True), case, n))
     if counts:
         both = paired_counts(sums, truth, edges, size)
-        yield from compared_rows("_unfolded", both, both, None, case, n, "chi2_counts")
+        rows += compared_rows("_unfolded", both, both, None, case, n, "chi2_counts")
+    return rows, counts_of(sums, edges, size)
 
 
 def _words(name: str, title: str, description: str, better: Better, **more: object) -> Metric:

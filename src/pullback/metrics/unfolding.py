@@ -22,7 +22,7 @@ from pullback.metrics.case import Case, EvaluationError, refuse_other_observatio
 from pullback.metrics.distances import circular_wasserstein, influence, sliced_wasserstein, wasserstein_powers
 from pullback.metrics.floors import Distances
 from pullback.metrics.metric import Measured, Metric
-from pullback.metrics.spectra import unfolded_rows
+from pullback.metrics.spectra import estimates, unfolded_rows
 
 SAMPLES = 100_000
 """Truths of a weighted sample in a distance; of more, as many chosen at random."""
@@ -46,16 +46,19 @@ def judge(case: Case, reader: UnfoldedReader, address: seeding.Address, group: h
     refuse_other_observations(case, reader)
     n = case.events_of_distance(case.reader.n)
     found = reader.unfolded
-    rows: list[Measured] = []
+    rows, parts = list[Measured](), estimates(found, case)
     if found.x is not None and found.weight is not None:
         x, weight = _chosen(found.x.reshape(len(found.x), -1), found.weight, reader.path, address)
         rows += sample_rows(x, weight, case, n)
     if case.known:
         for name, bins in found.bins.items():
             rows += _bin_rows(name, bins, case, n)
-        rows += unfolded_rows(found, case, n)
+        rows += unfolded_rows(found, parts, case, n)
+        if case.alternative is not None:
+            rows += case.alternative.row("_unfolded", [part.shares() for part in parts], n)
     if group is not None:
         write_spectra(group, found, case, n)
+        examples.write_correlation(group, parts)
     return rows
 
 
@@ -172,7 +175,7 @@ def write_spectra(group: h5py.Group, found: Unfolded, case: Case, n: int) -> Non
             continue
         feature = group.require_group(name)
         feature.clear()
-        feature.attrs["unit"], feature.attrs["place"] = x.units[j], j
+        feature.attrs.update(unit=x.units[j], place=j, truths="all")
         feature["edges"], feature["unfolded"], feature["unfolded_error"] = edges, counts, error
         if truth is not None:
             true_counts = unit * np.histogram(truth, edges, weights=ones)[0]

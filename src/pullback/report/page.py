@@ -18,7 +18,7 @@ from pullback.metrics.budget import Budget, read_budgets
 from pullback.metrics.metric import load_metrics, words
 from pullback.metrics.table import COLUMNS, COST_COLUMNS, write_table
 from pullback.problems.base import problem_of
-from pullback.report import calibration, figures, gathers, maps, pictures, plots, uncertainties
+from pullback.report import calibration, figures, gathers, maps, matrices, pictures, plots, uncertainties
 from pullback.report.diagnosis import Line, diagnose
 from pullback.report.drawing import Drawing
 from pullback.report.examples import Example, read_examples, with_coordinates
@@ -79,6 +79,7 @@ class ProblemView:
     overview: Drawing | None = None
     calibration: list[Drawing] = field(default_factory=list)
     budgets: list[Drawing] = field(default_factory=list)
+    migration: Drawing | None = None
     galleries: list[Gallery] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     other_forward: str = ""
@@ -265,6 +266,7 @@ def _problem(
     view.calibration = calibration.drawings(f"{key}r", families, series, examples)
     units = {spectrum.name: spectrum.unit for example in examples for spectrum in example.spectra}
     view.budgets = uncertainties.drawings(f"{key}u", budgets, units, {family.name: family.title for family in families})
+    view.migration = matrices.migration(f"{key}g", [e for f in families for e in examples if e.family == f.name])
     view.galleries = _galleries(key, families, series, examples)
     view.curves = _curve_figure(f"{key}c", curves, series)
     view.costs = cost_rows(costs, series)
@@ -379,7 +381,11 @@ def _drawings(key: str, answers: list[tuple[Series, Example]]) -> tuple[list[Dra
         drawn = [(maps.panels(f"{key}e{i}", groups[i]), gathers.data_fit(f"{key}d{i}", groups[i])) for i in order]
         cases = [[drawing for drawing in case if drawing] for case in drawn]
         return cases[0], cases[1:]
-    vectors = (pictures.clouds(f"{key}x", answers), pictures.spectra(f"{key}s", answers))
+    vectors = (
+        pictures.clouds(f"{key}x", answers),
+        pictures.spectra(f"{key}s", answers),
+        matrices.correlations(f"{key}m", answers),
+    )
     return [drawing for drawing in vectors if drawing], []
 
 
