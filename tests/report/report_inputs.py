@@ -161,6 +161,12 @@ def _metrics(kind: str, method: str, role: str, n: int, rng: np.random.Generator
                row("swd500_draw", 0.015 + 0.028 * skill, floor=0.017),
                row("mse_point", 0.3 + 0.1 * skill, unit="mixed"), failed]  # fmt: skip
     names = ("x1", "x2") if kind == "gaussian" else tuple(JET_FEATURES)
+    if kind == "unfolding":
+        injected = rng.uniform(50, 200)
+        metrics += [row(f"triangular_draw.{f}", 2 * skill, "1e-3", floor=1.2) for f in names]
+        metrics += [row("chi2_draw", 0.9 + 0.3 * skill, floor=1.0), row("bottom_line_draw", 0.8 + 0.1 * skill),
+                    row("mean_bias_draw.pt", 0.01 * skill * injected, "GeV"),
+                    row("injected_mean_draw.pt", injected, "GeV")]  # fmt: skip
     return metrics + [row(f"w1_draw.{f}", 0.4 * skill, JET_FEATURES.get(f, ("1",))[0], floor=0.2) for f in names]
 
 

@@ -82,9 +82,11 @@ def test_the_page_is_whole(made):
     assert page.outside == []
     assert "@import" not in text
     assert arguments["page"].stat().st_size < 6e6
-    assert len(page.all("table", **{"class": "metric"})) == 8 + 9 + 10
+    assert len(page.all("table", **{"class": "metric"})) == 8 + 9 + 18
     assert len(page.all("table", **{"class": "cost"})) == 3
     assert len(page.all("table", **{"class": "checks"})) == 2
+    assert len(page.all("table", **{"class": "tests"})) == 1
+    assert len(page.all("table", **{"class": "methods"})) == 5
     assert len(page.all("table", **{"class": "preflight"})) == 1
 
 

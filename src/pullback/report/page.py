@@ -41,6 +41,7 @@ from pullback.report.tables import (
     rows_by_metric,
     truth_free,
 )
+from pullback.report.unfolding_tests import MethodTable, Outcome, Results, method_tables, outcomes
 from pullback.study.model import Problem, Study
 
 log = logging.getLogger("pullback")
@@ -80,6 +81,8 @@ class ProblemView:
     calibration: list[Drawing] = field(default_factory=list)
     budgets: list[Drawing] = field(default_factory=list)
     migration: Drawing | None = None
+    tests: list[Outcome] = field(default_factory=list)
+    method_tables: list[MethodTable] = field(default_factory=list)
     galleries: list[Gallery] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     other_forward: str = ""
@@ -267,6 +270,8 @@ def _problem(
     units = {spectrum.name: spectrum.unit for example in examples for spectrum in example.spectra}
     view.budgets = uncertainties.drawings(f"{key}u", budgets, units, {family.name: family.title for family in families})
     view.migration = matrices.migration(f"{key}g", [e for f in families for e in examples if e.family == f.name])
+    results = Results(rows, series, families)
+    view.tests, view.method_tables = outcomes(results), method_tables(results, units)
     view.galleries = _galleries(key, families, series, examples)
     view.curves = _curve_figure(f"{key}c", curves, series)
     view.costs = cost_rows(costs, series)
