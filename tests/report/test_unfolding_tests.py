@@ -1,10 +1,11 @@
-"""Tests of unfolding in the report: the worst family of each, and the slope of recovered means."""
+"""Tests of unfolding in the report: the worst family of each, the slope of recovered means, weights by iteration."""
 
 import math
 
 import numpy as np
 import pytest
 
+from pullback.report import weights
 from pullback.report.seeds import Measured
 from pullback.report.style import make_series
 from pullback.report.tables import Family
@@ -123,3 +124,33 @@ def test_methods_stand_beside_each_other_for_each_family():
     assert table.heads[0] == "W1 pt (GeV)"
     assert [cells for _, cells in table.rows] == [["0.50", "1.00", "–", "–"], ["0.70", "2.00", "–", "1.00"]]
     assert table.floors == ["1.00", "1.00", "1", "1"]
+
+
+def test_weights_are_drawn_by_iteration():
+    found = {
+        f"{name}_iteration_{i}": [
+            {
+                "metric": name,
+                "method": "ibu",
+                "infer": "default",
+                "family": family,
+                "value": value / (i + 1),
+                "low": math.nan,
+                "high": math.nan,
+                "floor": math.nan,
+                "unit": "1",
+                "n": 100,
+                "groups": math.nan,
+            }
+            for family in "abc"
+        ]
+        for name, value in (("ess", 1e4), ("auc", 0.6), ("change", 0.1), ("clipped", 0.0))
+        for i in range(4)
+    }
+    (drawing,) = weights.drawings("w", {**found, "iteration_change": []}, SERIES, FAMILIES)
+    assert drawing.alt == "Weights of ibu by iteration on A, B, C"
+    # A panel for each diagnostic that is drawn, three families in each.
+    assert drawing.svg.count('data-series="1"') == 3 * 3
+    assert "effective number of truths" in drawing.svg
+    assert "clipped" not in drawing.svg
+    assert weights.drawings("w", {"ess_draw": []}, SERIES, FAMILIES) == []

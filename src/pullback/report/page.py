@@ -18,7 +18,7 @@ from pullback.metrics.budget import Budget, read_budgets
 from pullback.metrics.metric import load_metrics, words
 from pullback.metrics.table import COLUMNS, COST_COLUMNS, write_table
 from pullback.problems.base import problem_of
-from pullback.report import calibration, figures, gathers, maps, matrices, pictures, plots, uncertainties
+from pullback.report import calibration, figures, gathers, maps, matrices, pictures, plots, uncertainties, weights
 from pullback.report.diagnosis import Line, diagnose
 from pullback.report.drawing import Drawing
 from pullback.report.examples import Example, read_examples, with_coordinates
@@ -81,6 +81,7 @@ class ProblemView:
     calibration: list[Drawing] = field(default_factory=list)
     budgets: list[Drawing] = field(default_factory=list)
     migration: Drawing | None = None
+    weights: list[Drawing] = field(default_factory=list)
     tests: list[Outcome] = field(default_factory=list)
     method_tables: list[MethodTable] = field(default_factory=list)
     galleries: list[Gallery] = field(default_factory=list)
@@ -270,6 +271,7 @@ def _problem(
     units = {spectrum.name: spectrum.unit for example in examples for spectrum in example.spectra}
     view.budgets = uncertainties.drawings(f"{key}u", budgets, units, {family.name: family.title for family in families})
     view.migration = matrices.migration(f"{key}g", [e for f in families for e in examples if e.family == f.name])
+    view.weights = weights.drawings(f"{key}w", rows, series, families)
     results = Results(rows, series, families)
     view.tests, view.method_tables = outcomes(results), method_tables(results, units)
     view.galleries = _galleries(key, families, series, examples)
