@@ -46,6 +46,7 @@ class Case:
         ensemble: index of the family's test split.
         reference: index of the independent truth of its base family, or None.
         problem: where it has a forward process; nothing is simulated again where that of the observations is another.
+        misses: whether truths are those before the detector, misses among them, as the seen families record them.
 
     Attributes:
         recorded: its observations, pairs and fakes.
@@ -55,13 +56,22 @@ class Case:
 
     alternative: "Alternative | None" = None
 
-    def __init__(self, name: str, job: dict[str, Any], ensemble: Path, reference: Path | None, problem: Problem | None):
+    def __init__(
+        self,
+        name: str,
+        job: dict[str, Any],
+        ensemble: Path,
+        reference: Path | None,
+        problem: Problem | None,
+        misses: bool = False,
+    ):
         entry = job["families"][name]
         self.problem = problem if entry.get("own_forward", True) else None
         self.name, self.role, self.title, self.shift = name, entry["role"], entry["title"], entry["shift"]
         self.evaluation = job["evaluation"]
         self.recorded = EnsembleReader(ensemble)
         self.reader = self.recorded.pairs()
+        self.misses = misses or self.recorded.missed is not None
         self.known = self.reader.x is not None and self.role != "observed"
         # The word is a part of what directions and replicas are drawn from: another one gives other numbers.
         self.address: seeding.Address = (job["seed"], job["problem_name"], "judging")

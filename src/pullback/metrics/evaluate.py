@@ -12,7 +12,7 @@ from pullback.core import seeding
 from pullback.core.joblog import progress
 from pullback.ensembles import hdf5
 from pullback.ensembles.stale_files import refuse_stale_files
-from pullback.ensembles.store import PosteriorReader, add_cost
+from pullback.ensembles.store import EnsembleReader, PosteriorReader, add_cost
 from pullback.ensembles.unfolded import UnfoldedReader
 from pullback.metrics import acceptance, unfolding
 from pullback.metrics import examples as drawn
@@ -101,6 +101,11 @@ def _posterior(
         return rows, {**result.whose, **posterior.cost, "events": file.n, "draws": posterior.draws}
 
 
+def _records_misses(path: Path) -> bool:
+    with EnsembleReader(path) as reader:
+        return reader.missed is not None
+
+
 def _migration(case: Case, group: h5py.Group) -> None:
     """The migration of a seen family: what a method learns the detector from."""
     if case.known and case.role == "seen":
@@ -173,12 +178,14 @@ def evaluate(
     observed = SeenObservations([Path(path) for path in seen], parsed["evaluation"]["swd_events"])
     found: dict[int, tuple[list[dict[str, Any]], dict[str, Any]]] = {}
 
+    misses = any(_records_misses(Path(path)) for path in seen)
     others: dict[str, Case] = {}
 
     def open_case(family: str) -> Case:
         entry = parsed["families"][family]
         reference = references.get(entry["base"])
-        case = Case(family, parsed, Path(ensembles[family]), Path(reference) if reference else None, problem)
+        independent = Path(reference) if reference else None
+        case = Case(family, parsed, Path(ensembles[family]), independent, problem, misses)
         x = case.reader.x
         if case.known and x is not None and x.is_vector and case.recorded.y.is_vector:
             # Families with the same truths are no alternatives.

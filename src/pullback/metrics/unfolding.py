@@ -7,6 +7,7 @@ states. ``bins_w1.<feature>`` is the W1 distance of bins with the content spread
 bin is in `pullback.metrics.spectra`.
 """
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,15 +15,18 @@ import h5py
 import numpy as np
 
 from pullback.core import seeding
-from pullback.core.particles import effective_size
+from pullback.core.particles import effective_size, resample
 from pullback.ensembles.unfolded import Bins, Unfolded, UnfoldedReader
 from pullback.metrics import examples
 from pullback.metrics.bootstrap import distance_interval, percentile_interval
 from pullback.metrics.case import Case, EvaluationError, refuse_other_observations
+from pullback.metrics.checks import fold_back
 from pullback.metrics.distances import circular_wasserstein, influence, sliced_wasserstein, wasserstein_powers
 from pullback.metrics.floors import Distances
 from pullback.metrics.metric import Measured, Metric
 from pullback.metrics.spectra import estimates, unfolded_rows
+
+log = logging.getLogger("pullback")
 
 SAMPLES = 100_000
 """Truths of a weighted sample in a distance; of more, as many chosen at random."""
@@ -50,6 +54,7 @@ def judge(case: Case, reader: UnfoldedReader, address: seeding.Address, group: h
     if found.x is not None and found.weight is not None:
         x, weight = _chosen(found.x.reshape(len(found.x), -1), found.weight, reader.path, address)
         rows += sample_rows(x, weight, case, n)
+        rows += fold_back_rows(x, weight[:, 0], case, n)
     if case.known:
         for name, bins in found.bins.items():
             rows += _bin_rows(name, bins, case, n)
@@ -108,6 +113,44 @@ def sample_rows(x: np.ndarray, weight: np.ndarray, case: Case, n: int) -> Iterat
         interval = distance_interval(powers[0], np.array(powers[1:]))
         floor = distances.floors.get(f"w1_draw.{name}")
         yield Measured(f"w1_unfolded.{name}", powers[0], *interval, floor, n, unit)
+
+
+def fold_back_rows(x: np.ndarray, weight: np.ndarray, case: Case, n: int) -> Iterator[Measured]:
+    """``fold_back_swd_unfolded``: truths of a weighted sample sent through the detector, against the observations.
+
+    Where misses are recorded, truths before the detector are chosen with their efficiency too; without a known one
+    there is no row. Fakes are left out where they are known: of observed data they are among the observations.
+
+    Args:
+        x: (sample, component).
+        weight: (sample,).
+        case: the family; with a forward process, else there is no row.
+        n: observations.
+    """
+    problem = case.problem
+    if problem is None or not case.recorded.y.is_vector:
+        return
+    if case.misses:
+        if not hasattr(problem, "efficiency"):
+            log.info("%s: no fold-back, as the problem has no `efficiency` of truths", case.name)
+            return
+        weight = weight * problem.efficiency(x.reshape(-1, *problem.x.shape))
+    if not weight.sum() > 0:
+        return
+    rng = seeding.generator(*case.address, case.name, "fold-back of the unfolded")
+    # In random order: what is drawn does not belong to the observation beside it.
+    rows = rng.permutation(resample(weight, n, rng))
+    found = fold_back(
+        problem,
+        case.reader.y,
+        case.flat("y", 0, n),
+        x[rows],
+        np.ones(n, bool),
+        case.replicas(n),
+        (*case.address, case.name),
+        case.evaluation["direction_seeds"],
+    )
+    yield found._replace(metric="fold_back_swd_unfolded")
 
 
 def _sliced_replicas(
