@@ -6,12 +6,16 @@ import json
 import h5py
 import numpy as np
 import pytest
-from evaluated_files import PLANE, job, plane, plane_posterior, write_ensemble, write_posterior
+from evaluated_files import NOISE, PLANE, job, plane, plane_posterior, write_ensemble, write_posterior
+from scipy.special import expit
 
-from pullback.ensembles.store import EnsembleReader
-from pullback.ensembles.unfolded import Bins, Unfolded, write_unfolded
-from pullback.metrics.case import EvaluationError
+from pullback.ensembles.acceptance import Missed
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter
+from pullback.ensembles.unfolded import Bins, Unfolded, UnfoldedReader, write_unfolded
+from pullback.metrics.case import Case, EvaluationError
 from pullback.metrics.evaluate import evaluate
+from pullback.metrics.unfolding import judge
+from pullback.problems.base import problem_of
 
 BINS = {"a": [-2.0, -1.0, -0.3, 0.3, 1.0, 2.0]}
 N = 3000
@@ -162,3 +166,50 @@ def test_migration_and_correlation_are_kept_for_the_report(files, tmp_path):
     seen = [(y >= low) & (y < low + 1) for low in (-1, 0)]
     np.testing.assert_allclose(migration, [[(s & t).sum() / t.sum() for t in inside] for s in seen])
     np.testing.assert_allclose(purity, [(s & t).sum() / s.sum() for s, t in zip(seen, inside, strict=True)])
+
+
+class Counter:
+    """Truths are recorded with a probability that depends on them, and then smeared."""
+
+    x, y = PLANE
+    fail = "error"
+
+    def efficiency(self, x):
+        return expit(2 * x[:, 0].astype(float))
+
+    def simulate(self, x, rng):
+        return (x + NOISE * rng.standard_normal(x.shape)).astype(np.float32), np.ones(len(x), bool)
+
+
+def test_unfolded_truths_are_folded_back_with_their_efficiency(tmp_path):
+    rng = np.random.default_rng(3)
+    x, y = plane(rng, 2 * N)
+    recorded = rng.random(2 * N) < Counter().efficiency(x)
+    group = np.arange(2 * N)
+    with EnsembleWriter(tmp_path / "e.h5", x=PLANE[0], y=PLANE[1], spec="{}") as writer:
+        writer.append(y[recorded], np.arange(recorded.sum()), x=x[recorded], group=group[recorded])
+        writer.append_missed(Missed(x[~recorded], np.ones((~recorded).sum()), group[~recorded]))
+    truths = plane(rng, 10_000)[0]
+    weight = rng.poisson(2 * N / 10_000, (10_000, 81)).astype(float)
+    weight[:, 0] = 2 * N / 10_000
+    path = write(tmp_path / "u.h5", Unfolded(truths, weight, counts=True), tmp_path / "e.h5")
+    text = json.loads(job(tmp_path, "Plane", {"in": {}}, []))
+    found = {}
+    for name, problem in (("counter", Counter()), ("plane", problem_of(text["problem"]))):
+        case = Case("in", text, tmp_path / "e.h5", None, problem)
+        found[name] = {row.metric: row for row in judge(case, UnfoldedReader(path), ("t",), None)}
+        case.recorded.close()
+    rows = found["counter"]
+    folded = rows["fold_back_swd_unfolded"]
+    assert folded.value < 2 * folded.floor
+    # Truths of all, not of those that are recorded: means differ by 0.5 and more.
+    assert "fold_back_swd_unfolded" not in found["plane"]
+    weighted = Counter().efficiency(x)
+    assert abs((x[:, 0] * weighted).sum() / weighted.sum()) > 10 * folded.floor
+    # Numbers of truths are counted, pairs and misses: equal by construction, replicas are known to 1 / sqrt(2 N).
+    ratio = rows["truths_ratio_unfolded"]
+    assert ratio.value == pytest.approx(1)
+    assert (ratio.high - ratio.low) / 2 / 1.96 == pytest.approx(1 / np.sqrt(2 * N), rel=0.35)
+    for metric, dof in (("chi2_unfolded.a", 9), ("chi2_counts_unfolded.a", 10), ("chi2_counts_unfolded", 20)):
+        # Covariances of replicas and of the truths add, as the sample is independent of the truths.
+        assert abs(rows[metric].value - 1) < 5 * np.sqrt(2 / dof)

@@ -54,7 +54,7 @@ class Contents(NamedTuple):
         """Contents over their sum in each feature."""
         total, jacobian = np.empty_like(self.value), np.eye(len(self.value))
         for bins in places(self.edges).values():
-            total[bins] = self.value[bins].sum()
+            total[bins] = self.value[bins].sum() or 1.0
             jacobian[bins, bins] -= (self.value[bins] / total[bins])[:, None]
         jacobian /= total[:, None]
         covariance = None if self.covariance is None else jacobian @ self.covariance @ jacobian.T

@@ -60,11 +60,15 @@ def features(case: Case, x: np.ndarray) -> dict[str, np.ndarray]:
     return {name: x[..., j].ravel() for j, name in enumerate(case.space.names)}
 
 
+def truth_sums(case: Case, truths: Truths, edges: Edges) -> np.ndarray:
+    """Sums of the weights of some truths by group and bin (group, bin)."""
+    (group,), groups = numbered(truths.group)
+    return group_sums(features(case, truths.x), edges, truths.weight, group, groups)
+
+
 def truth_shares(case: Case, truths: Truths, edges: Edges) -> Contents:
     """Shares of some truths in bins, with their covariance by group."""
-    (group,), groups = numbered(truths.group)
-    sums = group_sums(features(case, truths.x), edges, truths.weight, group, groups)
-    return shares_of(sums, edges, effective_groups(truths.group, truths.weight))
+    return shares_of(truth_sums(case, truths, edges), edges, effective_groups(truths.group, truths.weight))
 
 
 def pairs(case: Case, n: int) -> Truths:
@@ -170,8 +174,8 @@ def _floor(case: Case, truths: Truths, missed: bool, edges: Edges | None = None)
     return beside(truth_shares(case, other, edges), truth_shares(case, truths, edges))
 
 
-def sample_shares(case: Case, x: np.ndarray, weight: np.ndarray, edges: Edges) -> Contents:
-    """Shares of a weighted sample x (sample, component), with their covariance over replicas of the weights.
+def sample_contents(case: Case, x: np.ndarray, weight: np.ndarray, edges: Edges) -> Contents:
+    """Sums of weights of a sample x (sample, component) in bins, with their covariance over replicas.
 
     Args:
         case: the family.
@@ -186,13 +190,11 @@ def sample_shares(case: Case, x: np.ndarray, weight: np.ndarray, edges: Edges) -
         cell = cells(values[name].astype(np.float64), each)
         inside = np.flatnonzero(cell >= 0)
         choose = csr_matrix((np.ones(len(inside)), (cell[inside], inside)), (len(each) - 1, len(x)))
-        content = choose @ weight
-        total = content.sum(axis=0)
-        sums.append(content / np.where(total > 0, total, 1.0))
-    shares = np.concatenate(sums)
-    replicas = shares.shape[1] - 1
-    covariance = np.cov(shares[:, 1:]) if replicas >= LEAST_GROUPS else None
-    return Contents(edges, shares[:, 0], covariance, replicas)
+        sums.append(choose @ weight)
+    contents = np.concatenate(sums)
+    replicas = contents.shape[1] - 1
+    covariance = np.cov(contents[:, 1:]) if replicas >= LEAST_GROUPS else None
+    return Contents(edges, contents[:, 0], covariance, replicas)
 
 
 def stated(found: Unfolded, edges: Edges) -> Contents | None:
@@ -213,13 +215,13 @@ def stated(found: Unfolded, edges: Edges) -> Contents | None:
 
 
 def estimates(found: Unfolded, case: Case) -> list[Contents]:
-    """The bins that an unfolded distribution states, and shares of its sample in the study's other bins."""
+    """The bins that an unfolded distribution states, and those of its sample in the study's other bins."""
     edges = case.edges if case.known else {}
     binned = stated(found, edges)
     parts = [] if binned is None else [binned]
     rest = {name: each for name, each in edges.items() if name not in found.bins}
     if rest and found.x is not None and found.weight is not None:
-        parts.append(sample_shares(case, found.x.reshape(len(found.x), -1), found.weight, rest))
+        parts.append(sample_contents(case, found.x.reshape(len(found.x), -1), found.weight, rest))
     return parts
 
 
@@ -240,12 +242,18 @@ def unfolded_rows(found: Unfolded, parts: list[Contents], case: Case, n: int) ->
         independent = theirs if other is None else truth_shares(case, other, ours.edges)
         floor = _floor(case, truths, True, ours.edges)
         yield from compared_rows("_unfolded", beside(ours, theirs), beside(ours, independent), floor, case, n)
-    if found.bins and parts:
-        binned, counted = parts[0], case.counted()
-        (group,), groups = numbered(counted.group)
-        sums = group_sums(features(case, counted.x), binned.edges, counted.weight, group, groups)
-        compared = beside(binned, counts_of(sums, binned.edges, effective_groups(counted.group, counted.weight)))
-        yield from compared_rows("_unfolded", compared, compared, None, case, n, "chi2_counts")
+    counted = case.counted()
+    size = effective_groups(counted.group, counted.weight)
+    for part in parts:
+        if found.counts or set(part.edges) <= set(found.bins):
+            theirs = counts_of(truth_sums(case, counted, part.edges), part.edges, size)
+            compared = beside(part._replace(joint=part.joint and len(parts) == 1), theirs)
+            yield from compared_rows("_unfolded", compared, compared, None, case, n, "chi2_counts")
+    if found.counts and found.weight is not None:
+        assert counted.weight is not None
+        ratios = found.weight.sum(axis=0) / counted.weight.sum()
+        interval = percentile_interval(ratios[1:])
+        yield Measured("truths_ratio_unfolded", float(ratios[0]), *interval, None, len(counted.x), "1")
     if found.x is not None and found.weight is not None:
         yield from _sample_means(found.x.reshape(len(found.x), -1), found.weight, truths, case, n)
 

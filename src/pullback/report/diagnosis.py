@@ -282,6 +282,7 @@ def _counts(results: _Results) -> Iterator[Finding]:
     for metric, what, advice in (
         ("purity_ratio", "observations with a truth", "seen families whose fakes are those of this one"),
         ("truths_ratio", "truths", "seen families with fakes and misses as in this one, and more training steps"),
+        ("truths_ratio_unfolded", "truths", "a simulation with efficiency and fakes as in this one"),
     ):
         off = [(s, m) for s, m in results.ranked(metric) if abs(m.value - 1) > MISCOUNTED and not m.low <= 1 <= m.high]
         if off:

@@ -104,6 +104,11 @@ class Results:
         each = [self.of(f"chi2{ending}.{name}", family, series) for name in self.features(f"chi2{ending}")]
         return joint or max((m for m in each if m), key=lambda m: m.value, default=None)
 
+    def counted(self, family: int, series: int) -> Measured | None:
+        """Estimated over true number of truths."""
+        unfolded = self.of("truths_ratio_unfolded", family, series)
+        return unfolded or self.of("truths_ratio", family, series)
+
 
 def outcomes(results: Results) -> list[Outcome]:
     """All tests of all methods, test after test."""
@@ -216,7 +221,7 @@ def _bottom_line(results: Results, place: int, ending: str) -> Iterator[Outcome]
 
 
 def _counts(results: Results, place: int) -> Iterator[Outcome]:
-    found = _over(results, place, "truths_ratio")
+    found = [(family, m) for i, family in enumerate(results.families) if (m := results.counted(i, place))]
     if not found:
         return
     family, worst = max(found, key=lambda each: abs(each[1].value - 1))
@@ -267,7 +272,7 @@ def _cells(results: Results, family: int, place: int, ending: str, names: Sequen
     each = [results.of(f"w1{ending}.{name}", family, place) for name in names]
     discriminators = [results.of(f"triangular{ending}.{name}", family, place) for name in names]
     largest = max((m for m in discriminators if m), key=lambda m: m.value, default=None)
-    return [*each, largest, results.chi2(ending, family, place), results.of("truths_ratio", family, place)]
+    return [*each, largest, results.chi2(ending, family, place), results.counted(family, place)]
 
 
 def _number(m: Measured | None) -> str:
