@@ -82,7 +82,7 @@ def test_good_results_need_no_word():
         ({"truths_ratio": {("cfm", "salt"): 1.2}}, "number of truths than there are, estimated over true: cfm (1.20)",
          "seen families with fakes and misses"),
         ({"purity_ratio": {("cfm", "salt"): 0.8}}, "number of observations with a truth than there are", "whose fakes"),
-        ({"bottom_line_draw": {("cfm", "salt"): 1.3}}, "better than its observations are: cfm (1.30)", "`bootstrap`"),
+        ({"bottom_line_draw": {("cfm", "salt"): 1.3}}, "better than its observations are: cfm (1.30)", "replicas"),
         ({"unfolded_ess": {("cfm", "salt"): 0.5}}, "effective share cfm (0.5 %)", "a simulation that covers"),
         ({"mae_point": {("cfm", "salt"): 790.0}}, "no better than truths drawn at random: cfm", "more training"),
     ],

@@ -297,7 +297,7 @@ def _bottom_line(results: _Results) -> Iterator[Finding]:
         yield (
             f"told apart from other families better than its observations are: {_listed(off)}; its statistical errors "
             "are too small",
-            "replicas of the unfolding, or `bootstrap` in the inference, as errors; the budget in `uncertainties`",
+            "errors of its spectra from replicas of the unfolding or from `uncertainties`, not from numbers of draws",
         )
 
 
