@@ -14,6 +14,7 @@ from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.ensembles.unfolded import Bins, Unfolded, UnfoldedReader, write_unfolded
 from pullback.metrics.case import Case, EvaluationError
 from pullback.metrics.evaluate import evaluate
+from pullback.metrics.migration import write_migration
 from pullback.metrics.unfolding import judge
 from pullback.problems.base import problem_of
 
@@ -197,8 +198,13 @@ def test_unfolded_truths_are_folded_back_with_their_efficiency(tmp_path):
     found = {}
     for name, problem in (("counter", Counter()), ("plane", problem_of(text["problem"]))):
         case = Case("in", text, tmp_path / "e.h5", None, problem)
-        found[name] = {row.metric: row for row in judge(case, UnfoldedReader(path), ("t",), None)}
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            found[name] = {row.metric: row for row in judge(case, UnfoldedReader(path), ("t",), file)}
+            write_migration(file, case, case.reader.n)
+            edges, efficiency = file["a/migration_edges"][()], file["a/efficiency"][()]
         case.recorded.close()
+    kept, every = (np.histogram(each, edges)[0] for each in (x[recorded, 0], x[:, 0]))
+    np.testing.assert_allclose(efficiency, kept / every)
     rows = found["counter"]
     folded = rows["fold_back_swd_unfolded"]
     assert folded.value < 2 * folded.floor

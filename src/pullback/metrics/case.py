@@ -196,6 +196,8 @@ class Case:
                 f"evaluation.bins: found '{unknown[0]}', wanted features of x ({', '.join(self.space.names) or 'none'})"
                 f"{did_you_mean(unknown[0], self.space.names)}"
             )
+        if not names:
+            return {}
         truths = self.truths(self.events_of_distance(self.reader.n))
         x = self.space.canonical(truths.x)
         found = {}
