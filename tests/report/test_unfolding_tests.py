@@ -90,13 +90,15 @@ def test_the_slope_is_that_of_weighted_least_squares():
     x, sigma = rng.uniform(50, 100, 8), rng.uniform(0.1, 0.4, 8)
     bias = -0.1 * (x - 70) + sigma * rng.standard_normal(8)
     measured = [Measured(b, b - 1.96 * s, b + 1.96 * s) for b, s in zip(bias, sigma, strict=True)]
-    value, error = slope(x, measured)
+    injected = [Measured(v, v - 0.2, v + 0.2) for v in x]
+    value, error = slope(injected, measured)
     (wanted, _), covariance = np.polyfit(x, x + bias, 1, w=1 / sigma, cov="unscaled")
     assert value == pytest.approx(wanted)
     scatter = np.sum(((x + bias - np.polyval(np.polyfit(x, x + bias, 1, w=1 / sigma), x)) / sigma) ** 2) / 6
     assert error == pytest.approx(math.sqrt(covariance[0, 0] * max(scatter, 1.0)))
-    assert slope(x[:2], measured[:2]) is None
-    assert slope([1.0] * 8, measured) is None
+    assert slope(injected[:2], measured[:2]) is None
+    # Means that differ by their statistics have no slope.
+    assert slope([Measured(v, v - 50, v + 50) for v in x], measured) is None
 
 
 def test_damped_means_are_seen_over_families():

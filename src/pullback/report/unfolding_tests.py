@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from pullback.report.seeds import Measured
 from pullback.report.style import Series, interval, number, with_unit
 from pullback.report.tables import Family, Rows, collect
@@ -25,6 +27,9 @@ FAR_FOLDED = 1.5
 
 LEAST_FAMILIES = 3
 """Fewer do not make a line of recovered against injected means."""
+
+LEVER = 5.0
+"""How many times their statistical error the injected means of families must differ by, as standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,7 @@ def _of_method(results: Results, place: int, ending: str) -> Iterator[Outcome]:
     yield from _linearity(results, place, ending)
     yield from _bottom_line(results, place, ending)
     yield from _counts(results, place)
-    yield from _folded(results, place)
+    yield from _folded(results, place, ending)
 
 
 def _over(results: Results, place: int, metric: str) -> list[tuple[Family, Measured]]:
@@ -160,33 +165,33 @@ def _worst_chi2(results: Results, place: int, ending: str, test: str, role: str)
     yield _line(f"{test} (χ² per degree of freedom)", results.series[place], family.title, worst, reading, good)
 
 
-def slope(injected: Sequence[float], bias: Sequence[Measured]) -> tuple[float, float] | None:
-    """Slope of recovered against injected means, and its standard error; None of too few or equal means.
+def slope(injected: Sequence[Measured], bias: Sequence[Measured]) -> tuple[float, float] | None:
+    """Slope of recovered against injected means, and its standard error.
 
-    Least squares with the intervals' widths as errors; a scatter about the line that is larger than these makes the
-    error larger.
+    Least squares with the intervals' widths of the bias as errors; a scatter about the line that is larger than these
+    makes the error larger. None with few families, or where their means differ by little more than by statistics.
     """
-    sigma = [(m.high - m.low) / 3.92 for m in bias]
-    kept = [(x, m.value, s) for x, m, s in zip(injected, bias, sigma, strict=True) if math.isfinite(s) and s > 0]
-    if len(kept) < LEAST_FAMILIES:
+    both = [(x, y) for x, y in zip(injected, bias, strict=True) if y.high > y.low and x.high > x.low]
+    if len(both) < LEAST_FAMILIES:
         return None
-    weights = [s**-2 for *_, s in kept]
-    total = sum(weights)
-    centre = sum(w * x for w, (x, *_) in zip(weights, kept, strict=True)) / total
-    spread = sum(w * (x - centre) ** 2 for w, (x, *_) in zip(weights, kept, strict=True))
-    if not spread > 0:
+    x, y = (np.array([m.value for m in each]) for each in zip(*both, strict=True))
+    noise, sigma = (np.array([m.high - m.low for m in each]) / 3.92 for each in zip(*both, strict=True))
+    if x.std() < LEVER * np.sqrt(np.mean(noise**2)):
         return None
-    mean = sum(w * y for w, (_, y, _) in zip(weights, kept, strict=True)) / total
-    rise = sum(w * (x - centre) * y for w, (x, y, _) in zip(weights, kept, strict=True)) / spread
-    left = sum(w * (y - mean - rise * (x - centre)) ** 2 for w, (x, y, _) in zip(weights, kept, strict=True))
-    return 1 + rise, math.sqrt(max(left / (len(kept) - 2), 1.0) / spread)
+    weight = sigma**-2
+    along = x - np.average(x, weights=weight)
+    spread = float(weight @ along**2)
+    rise = float(weight @ (along * y)) / spread
+    left = y - np.average(y, weights=weight) - rise * along
+    scatter = max(float(weight @ left**2) / (len(x) - 2), 1.0)
+    return 1 + rise, math.sqrt(scatter / spread)
 
 
 def _linearity(results: Results, place: int, ending: str) -> Iterator[Outcome]:
     found = []
     for feature in results.features(f"mean_bias{ending}"):
         both = [
-            (injected.value, bias)
+            (injected, bias)
             for i, family in enumerate(results.families)
             if family.shift == "none"
             and (bias := results.of(f"mean_bias{ending}.{feature}", i, place))
@@ -230,8 +235,10 @@ def _counts(results: Results, place: int) -> Iterator[Outcome]:
     yield _line("number of truths (estimated over true)", results.series[place], family.title, worst, reading, good)
 
 
-def _folded(results: Results, place: int) -> Iterator[Outcome]:
-    found = [(f, m) for f, m in _over(results, place, "fold_back_swd") if math.isfinite(m.floor) and m.floor > 0]
+def _folded(results: Results, place: int, ending: str) -> Iterator[Outcome]:
+    # Of draws the row has no ending.
+    name = f"fold_back_swd{ending.removesuffix('_draw')}"
+    found = [(f, m) for f, m in _over(results, place, name) if math.isfinite(m.floor) and m.floor > 0]
     if not found:
         return
     family, worst = max(found, key=lambda each: each[1].value / each[1].floor)

@@ -14,8 +14,8 @@ MOST_FAMILIES = 8
 PANELS = {
     "ess": "effective number of truths",
     "max_over_mean": "largest weight over the mean",
-    "change": "change from the iteration before",
-    "auc": "data against simulation: area under curve",
+    "change": "change in the iteration",
+    "auc": "AUC, data and simulation",
     "spread": "spread among classifiers",
 }
 """What is drawn, in this order, and what it is called."""
