@@ -183,6 +183,7 @@ class UnfoldedReader:
         ensemble_digest: of the observations that were unfolded.
         cost, diagnostics: of conditioning and unfolding.
         bins: by feature.
+        counts: whether the weights sum to the estimated number of truths.
 
     Raises:
         StoreError: the file is missing, truncated, foreign or damaged.
@@ -214,6 +215,4 @@ class UnfoldedReader:
     def unfolded(self) -> Unfolded:
         """The distribution, all in memory."""
         sample = {name: self.read(name) for name in ("x", "weight")} if self.replicas else {}
-        return Unfolded(
-            **sample, bins=self.bins, diagnostics=self.diagnostics, joint=self.joint, counts=self.counts
-        )
+        return Unfolded(**sample, bins=self.bins, diagnostics=self.diagnostics, joint=self.joint, counts=self.counts)
