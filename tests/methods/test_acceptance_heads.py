@@ -2,6 +2,7 @@
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -108,6 +109,7 @@ def test_evaluation_counts_the_truths_before_the_detector(fitted):
         "directions": 20,
         "direction_seeds": 1,
         "metrics": [],
+        "bins": {},
         "exact_events": 0,
         "c2st_events": 0,
         "exact_families": None,
@@ -115,8 +117,8 @@ def test_evaluation_counts_the_truths_before_the_detector(fitted):
     entry = {"role": "unseen", "title": "", "shift": "none", "base": "f"}
     job = {"families": {"f": entry}, "evaluation": evaluation, "seed": 1, "problem_name": "p"}
     case = Case("f", job, path, reference, None)
-    with PosteriorReader(folder / "all.h5") as posterior:
-        rows = {row.metric: row for row in judge(case, posterior, ("t",))}
+    with PosteriorReader(folder / "all.h5") as posterior, h5py.File(folder / "examples.h5", "w") as file:
+        rows = {row.metric: row for row in judge(case, posterior, ("t",), file)}
         assert case.pairs_of(posterior).n == case.reader.n < case.recorded.n
     for name in ("purity_ratio", "efficiency_ratio", "truths_ratio"):
         row = rows[name]
@@ -125,6 +127,15 @@ def test_evaluation_counts_the_truths_before_the_detector(fitted):
         assert 0 < row.high - row.low < 0.1
     share = case.recorded.fake().mean()
     assert abs(rows["fake_fraction"].value - share) < 0.02
+    with h5py.File(folder / "examples.h5") as file:
+        assert file["a"].attrs["truths"] == "all"
+        ratio = file["a/unfolded"][()].sum() / file["a/truth"][()].sum()
+        assert ratio == pytest.approx(1, abs=0.02)
+        assert file["correlation"].shape == (10, 10)
+    # Without the correction means differ by 0.17 of a standard deviation, and 6000 * 0.17^2 / 9 is 19; the network's
+    # error of 3 % moves shares of 10 % by 0.003, which is about their statistics sqrt(0.09 / 6000): twice 1 and more.
+    assert rows["chi2_unfolded.a"].value < 19 / 3
+    assert rows["chi2_counts_dof_unfolded.a"].value == 10
     distance = rows["w1_unfolded.a"]
     # Without the correction the distribution of the pairs lies 0.17 higher than that of all truths.
     assert distance.value < 0.05

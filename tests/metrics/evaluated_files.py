@@ -121,6 +121,7 @@ def job(folder: Path, kind: str, families: dict[str, dict], results: list, **eva
         "exact_pool": 200,
         "c2st_events": 0,
         "metrics": [],
+        "bins": {},
     }
     return json.dumps(
         {

@@ -121,7 +121,7 @@ def test_the_table_of_the_report_holds_every_kind(by_path):
         assert 0.8 < found["mdn", "default", family, "coverage90"] < 0.98
         # The prior's own central 90 % is 3.3 standard deviations wide.
         assert 0 < found["mdn", "default", family, "interval_width"] < 3.0
-        assert {"swd_unfolded", "unfolded_ess", "bins_w1.amplitude", "bins_chi2.amplitude"} <= {
+        assert {"swd_unfolded", "unfolded_ess", "bins_w1.amplitude", "chi2_unfolded.amplitude"} <= {
             metric for method, _, name, metric in found if (method, name) == ("ibu", family)
         }
     wide, usual = (found["mdn", infer, "bench", "interval_width"] for infer in ("wide", "default"))

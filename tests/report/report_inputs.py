@@ -161,6 +161,12 @@ def _metrics(kind: str, method: str, role: str, n: int, rng: np.random.Generator
                row("swd500_draw", 0.015 + 0.028 * skill, floor=0.017),
                row("mse_point", 0.3 + 0.1 * skill, unit="mixed"), failed]  # fmt: skip
     names = ("x1", "x2") if kind == "gaussian" else tuple(JET_FEATURES)
+    if kind == "unfolding":
+        injected = rng.uniform(50, 200)
+        metrics += [row(f"triangular_draw.{f}", 2 * skill, "1e-3", floor=1.2) for f in names]
+        metrics += [row("chi2_draw", 0.9 + 0.3 * skill, floor=1.0), row("bottom_line_draw", 0.8 + 0.1 * skill),
+                    row("mean_bias_draw.pt", 0.01 * skill * injected, "GeV"),
+                    row("injected_mean_draw.pt", injected, "GeV")]  # fmt: skip
     return metrics + [row(f"w1_draw.{f}", 0.4 * skill, JET_FEATURES.get(f, ("1",))[0], floor=0.2) for f in names]
 
 
@@ -269,7 +275,7 @@ def _features(group: h5py.Group, kind: str, place: int, noise: np.random.Generat
             )
     for feature, (unit, edges, true, seen, drawn) in columns.items():
         item = group.create_group(feature)
-        item.attrs["unit"], item.attrs["place"] = unit, list(columns).index(feature)
+        item.attrs.update(unit=unit, place=list(columns).index(feature), truths="pairs")
         item["edges"] = edges
         if truth:
             item["truth"] = np.histogram(true, edges)[0].astype(float)
@@ -277,6 +283,16 @@ def _features(group: h5py.Group, kind: str, place: int, noise: np.random.Generat
             item["observed"] = np.histogram(seen, edges)[0].astype(float)
         item["unfolded"] = np.histogram(drawn, edges)[0].astype(float)
         item["unfolded_error"] = np.sqrt(item["unfolded"][...])
+        if seen is not None and group.attrs["role"] == "seen":
+            bins = np.quantile(true, np.linspace(0, 1, 8))
+            counts = np.histogram2d(seen, true, bins=bins)[0]
+            item["migration"], item["migration_edges"] = counts / np.histogram(true, bins)[0], bins
+            item["bin_purity"] = np.diag(counts) / np.histogram(seen, bins)[0]
+            item["efficiency"] = np.linspace(0.6, 0.95, 7)
+    if kind == "unfolding" and truth:
+        near = 0.6 ** np.abs(np.subtract.outer(np.arange(7), np.arange(7)))
+        group["correlation"] = np.block([[near, 0.2 * near], [0.2 * near, near]])
+        group["correlation"].attrs.update(features=["pt", "mass"], bins=[7, 7])
 
 
 def _curves(made: list[Path], path: Path, rng: np.random.Generator) -> None:

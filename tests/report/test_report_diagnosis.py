@@ -19,7 +19,9 @@ SERIES = make_series(
     ],
     {kind: registry.load("methods", kind) for kind in ("cfm", "enkg", "random-truth")},
 )
-GOOD = {"mae_point": 100.0, "relative_l2_point": 0.05, "misfit": 0.06, "coverage90": 0.9, "failed_draws": 0.0}
+GOOD = {"mae_point": 100.0, "relative_l2_point": 0.05, "misfit": 0.06, "coverage90": 0.9, "failed_draws": 0.0,
+        "chi2_draw": 1.3, "bottom_line_draw": 0.9, "truths_ratio": 1.0, "purity_ratio": 1.02,
+        "unfolded_ess": 40.0}  # fmt: skip
 
 
 def rows(**more):
@@ -76,6 +78,12 @@ def test_good_results_need_no_word():
         ({"coverage90": {("cfm", "salt"): 1.0}}, "too wide: too many truths lie in 90 % intervals of cfm (100 %)",
          "more training steps"),
         ({"failed_draws": {("enkg", "salt"): 0.125}}, "draws failed: enkg (12 %)", "the log of the inference"),
+        ({"chi2_draw": {("cfm", "salt"): 3.14}}, "by χ² per degree of freedom of cfm (3.14)", "`refine` in inference"),
+        ({"truths_ratio": {("cfm", "salt"): 1.2}}, "number of truths than there are, estimated over true: cfm (1.20)",
+         "seen families with fakes and misses"),
+        ({"purity_ratio": {("cfm", "salt"): 0.8}}, "number of observations with a truth than there are", "whose fakes"),
+        ({"bottom_line_draw": {("cfm", "salt"): 1.3}}, "better than its observations are: cfm (1.30)", "replicas"),
+        ({"unfolded_ess": {("cfm", "salt"): 0.5}}, "effective share cfm (0.5 %)", "a simulation that covers"),
         ({"mae_point": {("cfm", "salt"): 790.0}}, "no better than truths drawn at random: cfm", "more training"),
     ],
 )  # fmt: skip

@@ -68,8 +68,9 @@ def test_the_page_is_whole(made):
     page = Page(text)
     figures = page.all("figure", **{"class": "figure"})
     # gaussian: overview, 7 families with clouds and spectra, curves. waves: overview, 6 families with 3 cases, of which
-    # one has gathers beside its maps, curves. jets: overview, 6 families, curves.
-    assert len(figures) == (2 + 7 * 2) + (2 + 6 * 4) + (2 + 6)
+    # one has gathers beside its maps, curves. jets: overview, 6 families, curves, a migration, and correlations of the
+    # 5 families with a truth.
+    assert len(figures) == (2 + 7 * 2) + (2 + 6 * 4) + (2 + 6 + 1 + 5)
     assert len(page.all("figcaption")) == len(figures)
     drawings = [a for a in page.all("svg") if a.get("role") == "img"]
     assert len(drawings) == len(figures)
@@ -81,9 +82,11 @@ def test_the_page_is_whole(made):
     assert page.outside == []
     assert "@import" not in text
     assert arguments["page"].stat().st_size < 6e6
-    assert len(page.all("table", **{"class": "metric"})) == 8 + 9 + 10
+    assert len(page.all("table", **{"class": "metric"})) == 8 + 9 + 18
     assert len(page.all("table", **{"class": "cost"})) == 3
     assert len(page.all("table", **{"class": "checks"})) == 2
+    assert len(page.all("table", **{"class": "tests"})) == 1
+    assert len(page.all("table", **{"class": "methods"})) == 5
     assert len(page.all("table", **{"class": "preflight"})) == 1
 
 

@@ -64,12 +64,12 @@ def test_the_truth_is_recovered(run):
 def test_rows(run):
     table = pd.read_csv(run / "results/unfold/metrics/line/ibu.csv").set_index(["family", "metric"])
     moved = table.loc["moved"]
-    assert {"swd_unfolded", "w1_unfolded.x1", "unfolded_ess", "bins_chi2.x1", "bins_w1.x1"} <= set(moved.index)
+    assert {"swd_unfolded", "w1_unfolded.x1", "unfolded_ess", "chi2_unfolded.x1", "bins_w1.x1"} <= set(moved.index)
     # Before unfolding the distance is that of the means, 0.5.
     assert moved.loc["w1_unfolded.x1", "value"] < 0.1
     assert moved.loc["swd_unfolded", ["low", "high", "floor"]].notna().all()
     assert moved.loc["bins_w1.x1", "value"] < 0.1
-    assert moved.loc["bins_chi2.x1", "value"] > 0
+    assert moved.loc["chi2_unfolded.x1", "value"] > 0
     assert moved.loc["refolded_chi2.x1", "value"] > 0
     ratio = pd.read_csv(run / "results/unfold/metrics/line/ratio.csv").set_index(["family", "metric"]).loc["moved"]
     assert moved.loc["w1_unfolded.x1", "value"] < ratio.loc["w1_unfolded.x1", "value"] < 0.5

@@ -4,7 +4,8 @@ The file (netCDF4-style HDF5) holds ``x`` (sample, *x) and ``weight`` (sample, r
 others show its statistical uncertainty. For each binned feature there is a group ``bins/<feature>`` with ``edges``
 (bin + 1,), ``content`` (bin,) and ``covariance`` (bin, bin); ``joint_covariance`` is that of the bins of all features,
 whose attribute ``features`` names them in order. Attributes: the job, the digest of the unfolded ensemble, cost,
-diagnostics, and ``weights: truth``: contents and weights are those of the truth before the detector.
+diagnostics, ``weights: truth``: contents and weights are those of the truth before the detector, and ``counts``:
+whether the weights sum to the estimated number of truths, as the contents do.
 """
 
 import json
@@ -46,11 +47,12 @@ class Unfolded(NamedTuple):
 
     Attributes:
         x: truth sample (sample, *x), float32, physical units; None where there are only bins.
-        weight: (sample, replica), replica 0 nominal; the scale is free, for only their ratios count.
+        weight: (sample, replica), replica 0 nominal; the scale is free unless ``counts``.
         bins: by feature.
         diagnostics: numbers for the report.
         joint: covariance of the contents of all bins, those of one feature after those of another in the order of
             ``bins`` (bin, bin); None where only the features' own are known.
+        counts: the weights of a replica sum to its estimate of the number of truths, as contents of bins always do.
     """
 
     x: np.ndarray | None = None
@@ -58,6 +60,7 @@ class Unfolded(NamedTuple):
     bins: Mapping[str, Bins] = MappingProxyType({})
     diagnostics: Mapping[str, float] = MappingProxyType({})
     joint: np.ndarray | None = None
+    counts: bool = False
 
     @staticmethod
     def of(posterior: PosteriorReader) -> "Unfolded":
@@ -102,6 +105,7 @@ def write_unfolded(
         hdf5.stamp(file, KIND, job)
         file.attrs.update(
             weights="truth",
+            counts=unfolded.counts,
             ensemble_name=str(ensemble.path),
             ensemble_digest=ensemble.digest,
             fields=json.dumps({"x": hdf5.field_to_json(x)}, sort_keys=True),
@@ -179,6 +183,7 @@ class UnfoldedReader:
         ensemble_digest: of the observations that were unfolded.
         cost, diagnostics: of conditioning and unfolding.
         bins: by feature.
+        counts: whether the weights sum to the estimated number of truths.
 
     Raises:
         StoreError: the file is missing, truncated, foreign or damaged.
@@ -193,6 +198,7 @@ class UnfoldedReader:
             self.ensemble_digest: str = file.attrs["ensemble_digest"]
             self.cost: dict[str, float] = json.loads(file.attrs["cost"])
             self.diagnostics: dict[str, float] = json.loads(file.attrs["diagnostics"])
+            self.counts = bool(file.attrs["counts"])
             self.joint: np.ndarray | None = file[JOINT][()] if JOINT in file else None
             names = json.loads(file[JOINT].attrs["features"]) if JOINT in file else list(file.get("bins", {}))
             self.bins = {name: Bins(*(file[f"bins/{name}/{part}"][()] for part in Bins._fields)) for name in names}
@@ -209,4 +215,4 @@ class UnfoldedReader:
     def unfolded(self) -> Unfolded:
         """The distribution, all in memory."""
         sample = {name: self.read(name) for name in ("x", "weight")} if self.replicas else {}
-        return Unfolded(**sample, bins=self.bins, diagnostics=self.diagnostics, joint=self.joint)
+        return Unfolded(**sample, bins=self.bins, diagnostics=self.diagnostics, joint=self.joint, counts=self.counts)

@@ -7,6 +7,7 @@ Their number and the distribution of their features are compared with the pairs 
 import logging
 from collections.abc import Iterator
 
+import h5py
 import numpy as np
 
 from pullback.core import seeding
@@ -15,19 +16,24 @@ from pullback.ensembles.store import PosteriorReader
 from pullback.ensembles.unfolded import Unfolded
 from pullback.metrics.bootstrap import Replicas, percentile_interval
 from pullback.metrics.case import Case, event_weights
+from pullback.metrics.examples import write_correlation
 from pullback.metrics.metric import Measured, Metric
-from pullback.metrics.unfolding import REPLICAS, SAMPLES, sample_rows
+from pullback.metrics.spectra import corrected
+from pullback.metrics.unfolding import REPLICAS, SAMPLES, sample_rows, write_spectra
 
 log = logging.getLogger("pullback")
 
 
-def judge(case: Case, posterior: PosteriorReader, address: seeding.Address) -> list[Measured]:
-    """Rows of a posterior of all recorded events that has a purity or an efficiency.
+def judge(
+    case: Case, posterior: PosteriorReader, address: seeding.Address, group: h5py.Group | None = None
+) -> list[Measured]:
+    """Rows of a posterior of all recorded events that has a purity or an efficiency; its spectra are kept.
 
     Args:
         case: the family.
         posterior: its draws, also of fakes.
         address: root of the bootstrap.
+        group: where the report finds the spectra before the detector; None keeps none.
     """
     n = posterior.n
     given = [name for name in ("purity", "efficiency") if name in posterior.columns]
@@ -60,7 +66,18 @@ def judge(case: Case, posterior: PosteriorReader, address: seeding.Address) -> l
     found = Unfolded(x[ok], (truths[..., None] * (share[:, None] * repeated)[:, None])[ok])
     assert found.x is not None
     assert found.weight is not None
-    rows += sample_rows(found.x.reshape(len(found.x), -1), found.weight, case, case.events_of_distance(case.reader.n))
+    flat, distance_events = found.x.reshape(len(found.x), -1), case.events_of_distance(case.reader.n)
+    rows += sample_rows(flat, found.weight, case, distance_events)
+    whose = np.broadcast_to(case.recorded.read("group", 0, n)[:, None], ok.shape)[ok]
+    own = case.recorded.read("weight", 0, n) if "weight" in case.recorded.columns else np.ones(n)
+    counting = (truths * (own * purity)[:, None])[ok]
+    more, contents = corrected(flat, counting, whose, case, n, counts=len(given) == 2)
+    rows += more
+    if case.alternative is not None:
+        rows += case.alternative.row("_unfolded", [contents.shares()], n)
+    if group is not None:
+        write_spectra(group, found, case, distance_events)
+        write_correlation(group, [contents])
     return rows
 
 

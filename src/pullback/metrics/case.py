@@ -4,7 +4,7 @@ import logging
 import math
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,15 +15,20 @@ from pullback.ensembles.store import EnsembleReader, PosteriorReader
 from pullback.ensembles.unfolded import UnfoldedReader
 from pullback.metrics import checks
 from pullback.metrics.bootstrap import Replicas, effective_groups
+from pullback.metrics.contents import Edges, cells, quantile_edges
 from pullback.metrics.credibility import Credibility
 from pullback.metrics.exact import Exact
 from pullback.metrics.floors import Distances
 from pullback.metrics.images import label_range
 from pullback.metrics.metric import Measured
-from pullback.metrics.sample import Space
+from pullback.metrics.sample import MOST_FEATURES, Space
 from pullback.metrics.seen import SeenObservations
 from pullback.problems.base import Problem
 from pullback.problems.true_prior import ByParameters, ByTruth, TruePrior
+from pullback.registry import did_you_mean
+
+if TYPE_CHECKING:
+    from pullback.metrics.bottom_line import Alternative
 
 log = logging.getLogger("pullback")
 
@@ -41,19 +46,32 @@ class Case:
         ensemble: index of the family's test split.
         reference: index of the independent truth of its base family, or None.
         problem: where it has a forward process; nothing is simulated again where that of the observations is another.
+        misses: whether truths are those before the detector, misses among them, as the seen families record them.
 
     Attributes:
         recorded: its observations, pairs and fakes.
         reader: a view of the pairs, on which draws are compared with truths; all of them where no truth is known.
+        alternative: another family that the bottom-line test holds it against; None where there is none.
     """
 
-    def __init__(self, name: str, job: dict[str, Any], ensemble: Path, reference: Path | None, problem: Problem | None):
+    alternative: "Alternative | None" = None
+
+    def __init__(
+        self,
+        name: str,
+        job: dict[str, Any],
+        ensemble: Path,
+        reference: Path | None,
+        problem: Problem | None,
+        misses: bool = False,
+    ):
         entry = job["families"][name]
         self.problem = problem if entry.get("own_forward", True) else None
         self.name, self.role, self.title, self.shift = name, entry["role"], entry["title"], entry["shift"]
         self.evaluation = job["evaluation"]
         self.recorded = EnsembleReader(ensemble)
         self.reader = self.recorded.pairs()
+        self.misses = misses or self.recorded.missed is not None
         self.known = self.reader.x is not None and self.role != "observed"
         # The word is a part of what directions and replicas are drawn from: another one gives other numbers.
         self.address: seeding.Address = (job["seed"], job["problem_name"], "judging")
@@ -110,12 +128,18 @@ class Case:
 
     def reference(self, n: int) -> tuple[np.ndarray, np.ndarray | None] | None:
         """Up to n independent truths of the same prior (event, component), and their event weights or None."""
+        found = self.reference_truths(n)
+        return None if found is None else (found.x, found.weight)
+
+    def reference_truths(self, n: int, missed: bool = False) -> "Truths | None":
+        """Up to n independent truths of the same prior; with ``missed`` also as large a share of the misses."""
         if self._reference is None:
             return None
         with EnsembleReader(self._reference) as file:
             other = file.pairs()
             k = min(n, other.n)
-            return other.read("x", 0, k).reshape(k, -1), event_weights(other, k)
+            pairs = Truths(other.read("x", 0, k).reshape(k, -1), other.read("group", 0, k), event_weights(other, k))
+            return _with_misses(other, pairs) if missed else pairs
 
     @once
     def distances(self, n: int) -> Distances:
@@ -145,13 +169,8 @@ class Case:
         if self.recorded.missed is None:
             return self.distances(n)
         truths = self.truths(n)
-        reference: tuple[np.ndarray, np.ndarray | None] | None = None
-        if self._reference is not None:
-            with EnsembleReader(self._reference) as file:
-                other = file.pairs()
-                k = min(n, other.n)
-                own = Truths(other.read("x", 0, k).reshape(k, -1), other.read("group", 0, k), event_weights(other, k))
-                reference = _with_misses(other, own)[::2]
+        found = self.reference_truths(n, missed=True)
+        reference = None if found is None else (found.x, found.weight)
         rng = seeding.generator(*self.address, self.base, "bootstrap", "truths", n)
         return Distances(
             truths.x,
@@ -162,6 +181,43 @@ class Case:
             self.evaluation["direction_seeds"],
             reference,
         )
+
+    @cached_property
+    def edges(self) -> Edges:
+        """Bins of each feature of a vector: those that the study names, else with equal numbers of truths.
+
+        Raises:
+            EvaluationError: the study names a feature that x does not have.
+        """
+        named = self.evaluation["bins"]
+        names = self.space.names[:MOST_FEATURES]
+        if unknown := sorted(set(named) - set(self.space.names)):
+            raise EvaluationError(
+                f"evaluation.bins: found '{unknown[0]}', wanted features of x ({', '.join(self.space.names) or 'none'})"
+                f"{did_you_mean(unknown[0], self.space.names)}"
+            )
+        if not names:
+            return {}
+        truths = self.truths(self.events_of_distance(self.reader.n))
+        x = self.space.canonical(truths.x)
+        found = {}
+        for j, name in enumerate(names):
+            edges = np.array(named[name]) if name in named else quantile_edges(x[:, j], truths.weight)
+            # Nothing can be compared in a single bin, or where no truth is.
+            if len(edges) > 2 and (cells(x[:, j].astype(np.float64), edges) >= 0).any():
+                found[name] = edges
+        return found
+
+    def counted(self) -> "Truths":
+        """All truths with their own weights, which count them: pairs and misses."""
+        n, reader = self.reader.n, self.reader
+        weight = reader.read("weight").astype(np.float64) if "weight" in reader.columns else np.ones(n)
+        pairs = Truths(self.flat("x", 0, n), reader.read("group"), weight)
+        missed = reader.missed
+        if missed is None:
+            return pairs
+        found = (missed.x.reshape(len(missed.x), -1), missed.group, missed.weight)
+        return Truths(*(np.concatenate(both) for both in zip((pairs.x, pairs.group, weight), found, strict=True)))
 
     @once
     def credibility(self, n: int) -> Credibility:

@@ -12,14 +12,16 @@ from pullback.core import seeding
 from pullback.core.joblog import progress
 from pullback.ensembles import hdf5
 from pullback.ensembles.stale_files import refuse_stale_files
-from pullback.ensembles.store import PosteriorReader, add_cost
+from pullback.ensembles.store import EnsembleReader, PosteriorReader, add_cost
 from pullback.ensembles.unfolded import UnfoldedReader
 from pullback.metrics import acceptance, unfolding
 from pullback.metrics import examples as drawn
 from pullback.metrics.answers import Answers
+from pullback.metrics.bottom_line import Alternative
 from pullback.metrics.case import Case, EvaluationError, refuse_foreign
 from pullback.metrics.diagnostics import diagnostic_rows
 from pullback.metrics.metric import Measured, Metric, built_in, load_metrics
+from pullback.metrics.migration import write_migration
 from pullback.metrics.sample import normalised
 from pullback.metrics.seen import SeenObservations
 from pullback.metrics.table import COLUMNS, COST_COLUMNS, write_table
@@ -64,6 +66,8 @@ def _unfolded(result: _Result, path: Path, costs: list[dict[str, Any]]) -> list[
     case, reader = result.case, UnfoldedReader(path)
     group = result.group("features") if case.reader.x is not None and case.reader.x.is_vector else None
     rows = unfolding.judge(case, reader, result.address, group)
+    if group is not None:
+        _migration(case, group)
     names = ("infer", "seed", "family")
     beside = [cost for cost in costs if all(cost[name] == result.whose[name] for name in names)]
     if beside:
@@ -85,14 +89,27 @@ def _posterior(
         point = result.whose["returns"] == "point estimate"
         answers = Answers(case, posterior, metrics, result.address, point, seen)
         rows = result.with_groups(result.rows(answers.rows()))
-        rows += result.rows(acceptance.judge(case, file, result.address))
         group = result.group("features" if posterior.x.is_vector else "fields")
         _examples(answers, group)
+        rows += result.rows(acceptance.judge(case, file, result.address, group))
+        if posterior.x.is_vector:
+            _migration(case, group)
         if answers.credibility is not None and answers.ranks is not None:
             answers.credibility.write(group, answers.ranks, case.replicas(len(answers.ranks)))
         if answers.misfit is not None:
             drawn.write_resimulated(group, answers.misfit.event, answers.misfit.first)
         return rows, {**result.whose, **posterior.cost, "events": file.n, "draws": posterior.draws}
+
+
+def _records_misses(path: Path) -> bool:
+    with EnsembleReader(path) as reader:
+        return reader.missed is not None
+
+
+def _migration(case: Case, group: h5py.Group) -> None:
+    """The migration of a seen family: what a method learns the detector from."""
+    if case.known and case.role == "seen":
+        write_migration(group, case, case.events_of_distance(case.reader.n))
 
 
 def _examples(answers: Answers, group: h5py.Group) -> None:
@@ -161,9 +178,23 @@ def evaluate(
     observed = SeenObservations([Path(path) for path in seen], parsed["evaluation"]["swd_events"])
     found: dict[int, tuple[list[dict[str, Any]], dict[str, Any]]] = {}
 
+    misses = any(_records_misses(Path(path)) for path in seen)
+    others: dict[str, Case] = {}
+
     def open_case(family: str) -> Case:
-        reference = references.get(parsed["families"][family]["base"])
-        return Case(family, parsed, Path(ensembles[family]), Path(reference) if reference else None, problem)
+        entry = parsed["families"][family]
+        reference = references.get(entry["base"])
+        independent = Path(reference) if reference else None
+        case = Case(family, parsed, Path(ensembles[family]), independent, problem, misses)
+        x = case.reader.x
+        if case.known and x is not None and x.is_vector and case.recorded.y.is_vector:
+            # Families with the same truths are no alternatives.
+            for name, declared in parsed["families"].items():
+                if name not in others and declared["role"] != "observed":
+                    others[name] = Case(name, parsed, Path(ensembles[name]), None, None)
+            apart = [other for other in others.values() if other.known and other.base != entry["base"]]
+            case.alternative = Alternative(case, apart) if apart else None
+        return case
 
     # One family after another, so that one truth is in memory; the tables keep the job's order.
     order = sorted(range(len(results)), key=lambda i: list(parsed["families"]).index(results[i][2]))
@@ -187,6 +218,8 @@ def evaluate(
             case = open_case(family)
             rows += _unfolded(_Result.of(parsed, case, infer, seed, file), path, costs)
             case.recorded.close()
+        for other in others.values():
+            other.recorded.close()
         drawn.name_dimensions(file)
         write_table(metrics, COLUMNS, rows)
         write_table(cost, COST_COLUMNS, costs)

@@ -10,8 +10,17 @@ y_units.
 features: a group for each one: ``edges`` (bin + 1,), ``unfolded`` counts of one draw of each event (bin,) with
 ``unfolded_error`` and ``ratio_error`` (bootstrap standard deviation of the counts, and of unfolded / truth, by
 group), ``truth`` and ``observed`` counts where known, attributes unit and place (its number in x). Events outside the
-edges are in no bin. Counts of weighted events are in effective ones: their sum is (sum w)^2 / sum w^2. With two
-features ``points_draws`` and ``points_truth`` (point, 2).
+edges are in no bin. Counts of weighted events are in effective ones: their sum is (sum w)^2 / sum w^2. Attribute
+truths: ``"pairs"``, or ``"all"`` where the counts are those before the detector, misses included and fakes taken away.
+With two features ``points_draws`` and ``points_truth`` (point, 2).
+
+features of seen families, where x and y have one of the same name: ``migration`` (observed_bin, truth_bin), the share
+of the pairs of each truth bin that are observed in each bin, its ``migration_edges``, ``bin_purity`` (observed_bin),
+the share of the pairs of an observed bin that come from it, and ``efficiency`` (truth_bin), the share of truths that
+are observed, where misses are recorded.
+
+features of an unfolded distribution: ``correlation`` (joint_bin, other_joint_bin) of its bins, one feature after the
+other, attributes features and bins, the number of each; NaN where it is not known.
 
 Either: ``ranks`` (quantity, rank_bin), the share of truths whose rank among the draws is in each bin of [0, 1],
 attributes quantities and events (the least effective number); ``coverage`` (reference, level), the expected coverage at
@@ -23,6 +32,8 @@ Either: ``misfit`` (simulated,), median over draws, of events that were simulate
 Axes have these names as dimensions of netCDF: xarray opens the file as a tree.
 """
 
+from collections.abc import Sequence
+
 import h5py
 import numpy as np
 
@@ -30,6 +41,7 @@ from pullback.core.particles import freedom
 from pullback.ensembles import hdf5
 from pullback.ensembles.fields import Field
 from pullback.metrics.bootstrap import Replicas
+from pullback.metrics.contents import Contents, cells, places
 
 BINS = 30
 QUANTILES = (0.002, 0.998)
@@ -54,10 +66,8 @@ def bin_edges(values: np.ndarray, logarithmic: bool) -> np.ndarray:
 
 
 def _bins(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Each event's bin as a row of zeros and at most a one, (event, bin); the last edge belongs to the last bin."""
-    index = np.searchsorted(edges, values, side="right") - 1
-    index[values == edges[-1]] = len(edges) - 2
-    return (index[:, None] == np.arange(len(edges) - 1)).astype(np.float64)
+    """Each event's bin as a row of zeros and at most a one, (event, bin)."""
+    return (cells(values, edges)[:, None] == np.arange(len(edges) - 1)).astype(np.float64)
 
 
 def write_features(
@@ -91,7 +101,7 @@ def write_features(
             continue
         edges = bin_edges(guide.astype(np.float64), x.transforms[j] in ("log", "log1p"))
         feature = group.create_group(name)
-        feature.attrs["unit"], feature.attrs["place"] = x.units[j], j
+        feature.attrs.update(unit=x.units[j], place=j, truths="pairs")
         feature["edges"] = edges
         hits = unit * _bins(found, edges)
         feature["unfolded"] = ones @ hits
@@ -116,6 +126,30 @@ def write_features(
         group["points_draws"] = draws[good][:POINTS]
         if truth is not None:
             group["points_truth"] = truth[good][:POINTS]
+
+
+def write_correlation(group: h5py.Group, parts: Sequence[Contents]) -> None:
+    """Correlation of bins; between those of different parts, or of a part that is not joint, it is not known.
+
+    Args:
+        group: the result's group.
+        parts: contents of different features.
+    """
+    known = [part for part in parts if part.covariance is not None]
+    edges = {name: each for part in known for name, each in part.edges.items()}
+    if not edges:
+        return
+    found, start = np.full((sum(len(part.value) for part in known),) * 2, np.nan), 0
+    for part in known:
+        for places_of in [slice(0, len(part.value))] if part.joint else places(part.edges).values():
+            assert part.covariance is not None
+            block = part.covariance[places_of, places_of]
+            scale = np.sqrt(np.diag(block))
+            here = slice(start + places_of.start, start + places_of.stop)
+            found[here, here] = block / np.outer(*2 * [np.where(scale > 0, scale, np.nan)])
+        start += len(part.value)
+    group["correlation"] = found
+    group["correlation"].attrs.update(features=list(edges), bins=[len(each) - 1 for each in edges.values()])
 
 
 def write_fields(
@@ -164,11 +198,17 @@ def write_resimulated(group: h5py.Group, misfit: np.ndarray, first: np.ndarray) 
         group["again"] = first[: shape[0]].reshape(-1, *shape[1:])
 
 
-COUNTS = dict.fromkeys(("unfolded", "unfolded_error", "ratio_error", "truth", "observed"), ("bin",))
+COUNTS = dict.fromkeys(("unfolded", "unfolded_error", "ratio_error", "truth", "observed"), ("bin",)) | {
+    "migration": ("observed_bin", "truth_bin"),
+    "migration_edges": ("migration_edge",),
+    "bin_purity": ("observed_bin",),
+    "efficiency": ("truth_bin",),
+}
 RESULT = {
     "ranks": ("quantity", "rank_bin"),
     "coverage": ("reference", "level"),
     "misfit": ("simulated",),
+    "correlation": ("joint_bin", "other_joint_bin"),
     "points_draws": ("point_drawn", "component"),
     "points_truth": ("point", "component"),
 }

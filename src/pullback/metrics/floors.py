@@ -227,27 +227,41 @@ def distance_rows(answers: "Answers") -> Iterator[Measured]:
     For unequal weights also ``swd_weighted``: all draws of each event with their weights. It has no floor: so many
     draws lie nearer to the truths than one truth each does, by how much depends on their effective number.
     """
-    case, posterior, n = answers.case, answers.posterior, len(answers.one)
+    case, n = answers.case, len(answers.one)
     if not case.known:
         return
     between = case.distances(n)
     yield from between.measure(answers.one)
+    weighted = weighted_draws(answers)
+    if weighted is None:
+        return
+    x, weight = weighted
+    standard, event = case.space.standard, case.replicas(n).weight
+    value = distances.sliced_wasserstein(
+        standard(x.reshape(-1, x.shape[2])),
+        standard(case.flat("x", 0, n)),
+        between.paper_directions,
+        weight.ravel(),
+        event,
+    )
+    yield Measured("swd_weighted", value, None, None, None, n, case.space.unit)
+
+
+def weighted_draws(answers: "Answers") -> tuple[np.ndarray, np.ndarray] | None:
+    """All draws of the first events (event, draw, component) and their weights times the events' (event, draw).
+
+    None where all weights of an event's draws are equal: then one draw says the same. Failed draws are imputed.
+    """
+    case, posterior, n = answers.case, answers.posterior, len(answers.one)
     draws = max(1, min(posterior.draws, WEIGHTED_POINTS // n))
     ok = posterior.read("ok", 0, n)[:, :draws]
     weight = normalised(posterior.read("log_weight", 0, n)[:, :draws], ok)
     if weight is None:
-        return
-    truth = case.flat("x", 0, n)
+        return None
     x = posterior.read("x", 0, n)[:, :draws].reshape(n, draws, -1)
-    x = np.where(ok[..., None], x, case.space.farthest(truth)[:, None])
+    x = np.where(ok[..., None], x, case.space.farthest(case.flat("x", 0, n))[:, None])
     event = case.replicas(n).weight
-    if event is not None:
-        weight = weight * event[:, None]
-    standard = case.space.standard
-    value = distances.sliced_wasserstein(
-        standard(x.reshape(n * draws, -1)), standard(truth), between.paper_directions, weight.ravel(), event
-    )
-    yield Measured("swd_weighted", value, None, None, None, n, case.space.unit)
+    return x, weight if event is None else weight * event[:, None]
 
 
 SWD = Metric(

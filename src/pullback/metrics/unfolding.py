@@ -3,10 +3,11 @@
 ``swd_unfolded`` and ``w1_unfolded.<feature>`` compare the nominal weighted sample with the truth; the floor is that of
 the same distance between two independent samples of the truth. ``unfolded_ess`` is the effective number of truths,
 (sum w)^2 / sum w^2. The intervals come from the replicas of the weights: the statistical uncertainty that the method
-states. ``bins_w1.<feature>`` and ``bins_chi2.<feature>`` do the same for bins: the W1 distance with the content spread
-evenly in each bin, and chi^2 per bin with the stated covariance, after the truth is scaled to the content.
+states. ``bins_w1.<feature>`` is the W1 distance of bins with the content spread evenly in each. What is compared bin by
+bin is in `pullback.metrics.spectra`.
 """
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,14 +15,18 @@ import h5py
 import numpy as np
 
 from pullback.core import seeding
-from pullback.core.particles import effective_size
+from pullback.core.particles import effective_size, resample
 from pullback.ensembles.unfolded import Bins, Unfolded, UnfoldedReader
 from pullback.metrics import examples
 from pullback.metrics.bootstrap import distance_interval, percentile_interval
 from pullback.metrics.case import Case, EvaluationError, refuse_other_observations
+from pullback.metrics.checks import fold_back
 from pullback.metrics.distances import circular_wasserstein, influence, sliced_wasserstein, wasserstein_powers
 from pullback.metrics.floors import Distances
 from pullback.metrics.metric import Measured, Metric
+from pullback.metrics.spectra import estimates, unfolded_rows
+
+log = logging.getLogger("pullback")
 
 SAMPLES = 100_000
 """Truths of a weighted sample in a distance; of more, as many chosen at random."""
@@ -45,15 +50,20 @@ def judge(case: Case, reader: UnfoldedReader, address: seeding.Address, group: h
     refuse_other_observations(case, reader)
     n = case.events_of_distance(case.reader.n)
     found = reader.unfolded
-    rows: list[Measured] = []
+    rows, parts = list[Measured](), estimates(found, case)
     if found.x is not None and found.weight is not None:
         x, weight = _chosen(found.x.reshape(len(found.x), -1), found.weight, reader.path, address)
         rows += sample_rows(x, weight, case, n)
+        rows += fold_back_rows(x, weight[:, 0], case, n)
     if case.known:
         for name, bins in found.bins.items():
             rows += _bin_rows(name, bins, case, n)
+        rows += unfolded_rows(found, parts, case, n)
+        if case.alternative is not None:
+            rows += case.alternative.row("_unfolded", [part.shares() for part in parts], n)
     if group is not None:
         write_spectra(group, found, case, n)
+        examples.write_correlation(group, parts)
     return rows
 
 
@@ -105,6 +115,44 @@ def sample_rows(x: np.ndarray, weight: np.ndarray, case: Case, n: int) -> Iterat
         yield Measured(f"w1_unfolded.{name}", powers[0], *interval, floor, n, unit)
 
 
+def fold_back_rows(x: np.ndarray, weight: np.ndarray, case: Case, n: int) -> Iterator[Measured]:
+    """``fold_back_swd_unfolded``: truths of a weighted sample sent through the detector, against the observations.
+
+    Where misses are recorded, truths before the detector are chosen with their efficiency too; without a known one
+    there is no row. Fakes are left out where they are known: of observed data they are among the observations.
+
+    Args:
+        x: (sample, component).
+        weight: (sample,).
+        case: the family; with a forward process, else there is no row.
+        n: observations.
+    """
+    problem = case.problem
+    if problem is None or not case.recorded.y.is_vector:
+        return
+    if case.misses:
+        if not hasattr(problem, "efficiency"):
+            log.info("%s: no fold-back, as the problem has no `efficiency` of truths", case.name)
+            return
+        weight = weight * problem.efficiency(x.reshape(-1, *problem.x.shape))
+    if not weight.sum() > 0:
+        return
+    rng = seeding.generator(*case.address, case.name, "fold-back of the unfolded")
+    # In random order: what is drawn does not belong to the observation beside it.
+    rows = rng.permutation(resample(weight, n, rng))
+    found = fold_back(
+        problem,
+        case.reader.y,
+        case.flat("y", 0, n),
+        x[rows],
+        np.ones(n, bool),
+        case.replicas(n),
+        (*case.address, case.name),
+        case.evaluation["direction_seeds"],
+    )
+    yield found._replace(metric="fold_back_swd_unfolded")
+
+
 def _sliced_replicas(
     value: float,
     u: np.ndarray,
@@ -136,9 +184,6 @@ def _bin_rows(name: str, bins: Bins, case: Case, n: int) -> Iterator[Measured]:
     size = np.where(crossing, np.abs(low) + np.abs(high), 1.0)
     area = np.where(crossing, (low**2 + high**2) / (2 * size), (np.abs(low) + np.abs(high)) / 2)
     yield Measured(f"bins_w1.{name}", float((area * width).sum()), None, None, None, n, case.space.units[j])
-    pull = bins.content - truth
-    chi2 = float(pull @ np.linalg.pinv(bins.covariance, hermitian=True) @ pull) / len(pull)
-    yield Measured(f"bins_chi2.{name}", chi2, None, None, None, n, "1")
 
 
 def write_spectra(group: h5py.Group, found: Unfolded, case: Case, n: int) -> None:
@@ -173,7 +218,7 @@ def write_spectra(group: h5py.Group, found: Unfolded, case: Case, n: int) -> Non
             continue
         feature = group.require_group(name)
         feature.clear()
-        feature.attrs["unit"], feature.attrs["place"] = x.units[j], j
+        feature.attrs.update(unit=x.units[j], place=j, truths="all")
         feature["edges"], feature["unfolded"], feature["unfolded_error"] = edges, counts, error
         if truth is not None:
             true_counts = unit * np.histogram(truth, edges, weights=ones)[0]
@@ -204,15 +249,4 @@ BINS_W1 = Metric(
 """W_1 between unfolded bin contents and the truth's, both spread evenly over their bins.
 
 Angles: as a line. Weights of events: in the truth's contents. Failed draws: none. Floor: none.
-"""
-BINS_CHI2 = Metric(
-    "bins_chi2",
-    "Chi-squared of unfolded bins",
-    "per bin, with the stated covariance; about 1 where that is right",
-    "target",
-    target=1.0,
-)
-"""chi^2 of unfolded bin contents and the truth's, with the covariance that the method states, per bin.
-
-Angles: none. Weights of events: in the truth's contents. Failed draws: none. Floor: none; the target is 1.
 """

@@ -108,6 +108,13 @@ class Problem(Protocol):
         """
         ...
 
+    def efficiency(self, x: np.ndarray) -> np.ndarray:
+        """Probability that a truth x (event, *x) is recorded (event,).
+
+        Optional, for data that record misses: unfolded truths are folded back with it.
+        """
+        ...
+
     def exact_posterior(
         self, y: np.ndarray, params: dict[str, Any], draws: int, pool: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -132,6 +132,11 @@ class Unfolding:
         return self._with(self._log_likelihood, "log_likelihood")
 
     @property
+    def efficiency(self) -> Callable[[np.ndarray], np.ndarray]:
+        """Probability that truth jets x (event, 4) are reconstructed and pass the cut (event,)."""
+        return self._with(self._efficiency, "efficiency")
+
+    @property
     def posterior_from_truth(self) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
         """Draws x (event, draw, 4) of p(x|y) from other truth jets of the same prior, and their effective number."""
         return self._with(self._posterior_from_truth, "beside_phi", "phi_width")
@@ -139,6 +144,10 @@ class Unfolding:
     def _simulate(self, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         y, ok = self.detector.smear_kept(x, rng, self.options.reco_pt_min)
         return y.astype(np.float32), ok
+
+    def _efficiency(self, x: np.ndarray) -> np.ndarray:
+        value: np.ndarray = self.detector.efficiency(x, self.options.reco_pt_min)
+        return value
 
     def _log_likelihood(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         value: np.ndarray = self.detector.log_likelihood(y, x, self.options.reco_pt_min)

@@ -10,8 +10,9 @@ from typing import Any
 
 from pullback.metrics.metric import words
 from pullback.report.seeds import Measured
-from pullback.report.style import Series
+from pullback.report.style import Series, number
 from pullback.report.tables import FAR, TIMES_AS_FAR, Family, Rows, collect, limit_of
+from pullback.report.unfolding_tests import POOR_CHI2
 
 LEAST_GROUPS = 10
 """With fewer independent groups of events nothing is said of a method's calibration, or of it beside random truths."""
@@ -35,6 +36,12 @@ NARROW, WIDE = 0.85, 0.95
 """Coverage of 90 % intervals."""
 
 FAILED = 0.01
+
+MISCOUNTED = 0.05
+"""Relative error of a number of truths that is told."""
+
+FEW_TRUTHS = 0.01
+"""Effective share of weighted truths that is called small."""
 
 AMPLITUDE = "first compare amplitude, sign and units of the observations with those in training"
 
@@ -258,7 +265,55 @@ def _blind(results: _Results) -> Iterator[Finding]:
         )
 
 
-_RULES = (_set_size, _outside, _noisy, _misfit, _blind, _coverage, _failed)
+def _shape(results: _Results) -> Iterator[Finding]:
+    for metric in ("chi2_unfolded", "chi2_draw"):
+        off = [(s, m) for s, m in results.ranked(metric) if m.value > POOR_CHI2 and not m.low <= 1]
+        if off:
+            said = _listed({s.label: number(m.value) for s, m in off})
+            tried = []
+            if any(s.spec.samples for s, _ in off):
+                tried.append("a seen family that resembles it, more training steps, or `refine` in inference")
+            if not all(s.spec.samples for s, _ in off):
+                tried.append("more iterations or less regularisation, or a simulation that comes closer to it")
+            yield f"another shape than the truth, by χ² per degree of freedom of {said}", "; ".join(tried)
+
+
+def _counts(results: _Results) -> Iterator[Finding]:
+    for metric, what, advice in (
+        ("purity_ratio", "observations with a truth", "seen families whose fakes are those of this one"),
+        ("truths_ratio", "truths", "seen families with fakes and misses as in this one, and more training steps"),
+        ("truths_ratio_unfolded", "truths", "a simulation with efficiency and fakes as in this one"),
+    ):
+        off = [(s, m) for s, m in results.ranked(metric) if abs(m.value - 1) > MISCOUNTED and not m.low <= 1 <= m.high]
+        if off:
+            said = _listed({s.label: number(m.value) for s, m in off})
+            yield f"another number of {what} than there are, estimated over true: {said}", advice
+
+
+def _bottom_line(results: _Results) -> Iterator[Finding]:
+    found = [*results.ranked("bottom_line_unfolded"), *results.ranked("bottom_line_draw")]
+    off = {s.label: number(m.value) for s, m in found if m.low > 1}
+    if off:
+        yield (
+            f"told apart from other families better than its observations are: {_listed(off)}; its statistical errors "
+            "are too small",
+            "errors of its spectra from replicas of the unfolding or from `uncertainties`, not from numbers of draws",
+        )
+
+
+def _weights(results: _Results) -> Iterator[Finding]:
+    few = {s.label: m.value / m.n for s, m in results.ranked("unfolded_ess") if m.value < FEW_TRUTHS * m.n}
+    if few:
+        yield (
+            f"few simulated truths carry the weights: effective share {_named(few)}",
+            "a simulation that covers the observations, more simulated events, or fewer iterations",
+        )
+
+
+_RULES = (
+    *(_set_size, _outside, _noisy, _misfit, _blind, _coverage, _failed),
+    *(_shape, _counts, _bottom_line, _weights),
+)
 
 
 def wilson(share: float, n: float) -> tuple[float, float]:
@@ -284,5 +339,10 @@ def _percent(share: float) -> str:
 
 def _named(shares: Mapping[str, float]) -> str:
     """``cfm (31 %) and enkg (45 %)``."""
-    said = [f"{label} ({_percent(share)})" for label, share in shares.items()]
+    return _listed({label: _percent(share) for label, share in shares.items()})
+
+
+def _listed(values: Mapping[str, str]) -> str:
+    """``cfm (3.1) and enkg (4.5)``."""
+    said = [f"{label} ({value})" for label, value in values.items()]
     return " and ".join([", ".join(said[:-1]), said[-1]] if len(said) > 1 else said)

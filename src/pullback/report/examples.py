@@ -15,7 +15,13 @@ from pullback.report.style import Series
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Counts of one feature in bins: (bin,) arrays, ``edges`` (bin + 1,)."""
+    """Counts of one feature in bins: (bin,) arrays, ``edges`` (bin + 1,).
+
+    Attributes:
+        truths: "all" where the counts are those before the detector, misses included and fakes taken away.
+        migration, bin_purity, efficiency: between and of bins with ``migration_edges``, as `pullback.metrics.examples`
+            has them; None unless the family is seen.
+    """
 
     name: str
     unit: str
@@ -25,6 +31,16 @@ class Spectrum:
     ratio_error: np.ndarray | None = None
     truth: np.ndarray | None = None
     observed: np.ndarray | None = None
+    truths: str = "pairs"
+    migration: np.ndarray | None = None
+    migration_edges: np.ndarray | None = None
+    bin_purity: np.ndarray | None = None
+    efficiency: np.ndarray | None = None
+
+    @property
+    def stability(self) -> np.ndarray | None:
+        """Share of the pairs of each truth bin that are observed in it."""
+        return None if self.migration is None else np.diag(self.migration)
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,8 @@ class Example:
         ranks: (quantity, bin), shares of truths by their rank among the draws; quantities: their names.
         coverage: (reference, level), expected coverage at equally spaced levels; references: their names.
         ranked, covered: effective number of events of ranks and of coverage; 0 where there are few groups.
+        correlation: of the unfolded bins (bin, bin), of one feature after the other; NaN where it is not known.
+        correlated: (feature, number of bins) of these.
         x_axes, y_axes: dimensions of x and y; x_unit, y_unit: their units.
     """
 
@@ -79,6 +97,8 @@ class Example:
     references: tuple[str, ...] = ()
     ranked: float = 0.0
     covered: float = 0.0
+    correlation: np.ndarray | None = None
+    correlated: tuple[tuple[str, int], ...] = ()
     x_axes: tuple[Axis, ...] = ()
     y_axes: tuple[Axis, ...] = ()
     x_unit: str = ""
@@ -122,17 +142,29 @@ def _file(file: h5py.File) -> Iterable[Example]:
                 yield Example(**common, **labels, **content, **_calibration(group))
 
 
-_PARTS = ("edges", "unfolded", "unfolded_error", "ratio_error", "truth", "observed")
+_PARTS = (
+    *("edges", "unfolded", "unfolded_error", "ratio_error", "truth", "observed"),
+    *("migration", "migration_edges", "bin_purity", "efficiency"),
+)
 
 
 def _features(group: h5py.Group) -> dict[str, Any]:
     features = {name: item for name, item in group.items() if isinstance(item, h5py.Group)}
     spectra = [
-        Spectrum(name, item.attrs["unit"], **{part: item[part][...] for part in _PARTS if part in item})
+        Spectrum(
+            name,
+            item.attrs["unit"],
+            truths=item.attrs["truths"],
+            **{part: item[part][...] for part in _PARTS if part in item},
+        )
         for name, item in sorted(features.items(), key=lambda feature: int(feature[1].attrs["place"]))
     ]
-    points = {name: group[name][...] for name in ("points_truth", "points_draws") if name in group}
-    return {"spectra": spectra, **points}
+    more: dict[str, Any] = {name: group[name][...] for name in ("points_truth", "points_draws") if name in group}
+    if "correlation" in group:
+        table = group["correlation"]
+        blocks = tuple(zip(table.attrs["features"], map(int, table.attrs["bins"]), strict=True))
+        more |= {"correlation": table[...], "correlated": blocks}
+    return {"spectra": spectra, **more}
 
 
 def _calibration(group: h5py.Group) -> dict[str, Any]:

@@ -18,10 +18,11 @@ from pullback.metrics.budget import Budget, read_budgets
 from pullback.metrics.metric import load_metrics, words
 from pullback.metrics.table import COLUMNS, COST_COLUMNS, write_table
 from pullback.problems.base import problem_of
-from pullback.report import calibration, figures, gathers, maps, pictures, plots, uncertainties
+from pullback.report import calibration, figures, matrices, plots, uncertainties, weights
 from pullback.report.diagnosis import Line, diagnose
 from pullback.report.drawing import Drawing
 from pullback.report.examples import Example, read_examples, with_coordinates
+from pullback.report.galleries import Gallery, galleries
 from pullback.report.lines import LINE_COLUMNS, Plot, calls_of_a_draw, make_plots, trained_ranges
 from pullback.report.receipt import versions
 from pullback.report.seeds import SEED_COLUMNS, seed_rows
@@ -41,19 +42,10 @@ from pullback.report.tables import (
     rows_by_metric,
     truth_free,
 )
+from pullback.report.unfolding_tests import MethodTable, Outcome, Results, method_tables, outcomes
 from pullback.study.model import Problem, Study
 
 log = logging.getLogger("pullback")
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Example posteriors of one family: the first figures, and those of more cases behind a fold."""
-
-    family: Family
-    drawings: list[Drawing]
-    more: list[list[Drawing]]
-    opened: bool
 
 
 @dataclass(frozen=True)
@@ -79,6 +71,10 @@ class ProblemView:
     overview: Drawing | None = None
     calibration: list[Drawing] = field(default_factory=list)
     budgets: list[Drawing] = field(default_factory=list)
+    migration: Drawing | None = None
+    weights: list[Drawing] = field(default_factory=list)
+    tests: list[Outcome] = field(default_factory=list)
+    method_tables: list[MethodTable] = field(default_factory=list)
     galleries: list[Gallery] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     other_forward: str = ""
@@ -265,7 +261,11 @@ def _problem(
     view.calibration = calibration.drawings(f"{key}r", families, series, examples)
     units = {spectrum.name: spectrum.unit for example in examples for spectrum in example.spectra}
     view.budgets = uncertainties.drawings(f"{key}u", budgets, units, {family.name: family.title for family in families})
-    view.galleries = _galleries(key, families, series, examples)
+    view.migration = matrices.migration(f"{key}g", [e for f in families for e in examples if e.family == f.name])
+    view.weights = weights.drawings(f"{key}w", rows, series, families)
+    results = Results(rows, series, families)
+    view.tests, view.method_tables = outcomes(results), method_tables(results, units)
+    view.galleries = galleries(key, families, series, examples)
     view.curves = _curve_figure(f"{key}c", curves, series)
     view.costs = cost_rows(costs, series)
     view.failures = _failures(metrics, costs)
@@ -351,36 +351,6 @@ def _verdict(table: MetricTable) -> str:
         said.append(f"on {open_rows} no method is clearly best")
     title = table.words.title[0].lower() + table.words.title[1:]
     return f"Unseen families, {title}: {', '.join(said)} (95 % intervals apart from all others)."
-
-
-def _galleries(
-    key: str, families: Sequence[Family], series: Sequence[Series], examples: Sequence[Example]
-) -> list[Gallery]:
-    galleries: list[Gallery] = []
-    for place, family in enumerate(families):
-        mine = [e for e in examples if e.family == family.name]
-        answers = [(s, e) for s in series for e in mine if (e.method, e.infer) == (s.method, s.infer)]
-        if not answers:
-            continue
-        first, more = _drawings(f"{key}f{place}", answers)
-        opened = family.role not in {g.family.role for g in galleries}
-        if first:
-            galleries.append(Gallery(family, first, more, opened))
-    return galleries
-
-
-def _drawings(key: str, answers: list[tuple[Series, Example]]) -> tuple[list[Drawing], list[list[Drawing]]]:
-    """The figures of the first case, and those of each further one."""
-    fields = [a for a in answers if a[1].is_field]
-    if fields:
-        groups = maps.cases(fields)
-        # The case that most methods answered stands first; an expensive method may have answered fewer.
-        order = sorted(range(len(groups)), key=lambda i: (-len(groups[i]), i))
-        drawn = [(maps.panels(f"{key}e{i}", groups[i]), gathers.data_fit(f"{key}d{i}", groups[i])) for i in order]
-        cases = [[drawing for drawing in case if drawing] for case in drawn]
-        return cases[0], cases[1:]
-    vectors = (pictures.clouds(f"{key}x", answers), pictures.spectra(f"{key}s", answers))
-    return [drawing for drawing in vectors if drawing], []
 
 
 def _curves(paths: Sequence[Path]) -> list[tuple[str, str, str, Any]]:

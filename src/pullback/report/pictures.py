@@ -61,10 +61,17 @@ def spectra(key: str, answers: Sequence[Answer]) -> Drawing | None:
         methods = ", ".join(s.label for s, _ in answers)
         against = "truth and observations" if has_truth else "the observations"
         alt = f"Spectra of {', '.join(names)} for {first.title}: {methods} against {against}"
-        caption = "Spectra of one draw for each event, as shares of the events per bin width. " + (
+        whole = [s.label for s, e in answers if any(part.truths == "all" for part in e.spectra)]
+        what = ["of one draw for each event"] if len(whole) < len(answers) else []
+        if whole:
+            what.append(
+                f"of the truth before the detector ({', '.join(whole)}: pairs and misses, weighted with purity and "
+                "efficiency, or unfolded)"
+            )
+        caption = f"Spectra {' and '.join(what)}, as shares per bin width. " + (
             "Dashed: what was observed (detector level); black: the truth. A method that unfolds well lies at 1 in the "
-            "ratio; the grey band is the statistical uncertainty of the truth, coloured bands that of each answer. "
-            f"Bins with fewer than {_LEAST_EVENTS} true events have no ratio."
+            "ratio to its truth; the grey band is the statistical uncertainty of the truth, coloured bands that of "
+            f"each answer. Bins with fewer than {_LEAST_EVENTS} true events have no ratio."
             if has_truth
             else "Without truth: the ratio shows the change with respect to the observations."
         )

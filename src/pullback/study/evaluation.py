@@ -1,5 +1,7 @@
 """Evaluation settings: numbers of directions, bootstrap replicas and draws; comparison with the exact posterior."""
 
+from itertools import pairwise
+
 from pydantic import Field, ValidationInfo, field_validator
 
 from pullback import registry
@@ -41,11 +43,24 @@ class EvaluationSettings(Closed):
     headline: str | None = Field(
         default=None, description="metric whose table stands first in the report, such as energy_score"
     )
+    bins: dict[str, list[float]] = Field(
+        default={},
+        description="edges of bins of features of x, in their unit, for the triangular discriminator, chi-squared and "
+        "migration; 10 bins with equal numbers of truths when not given",
+    )
     metrics: list[str] = Field(
         default=[],
         description="further metrics: entry points of the group pullback.metrics, or ./my.py:NAME beside the study",
     )
     examples: int = Field(default=3, ge=1, description="example posteriors of each family in the report")
+
+    @field_validator("bins")
+    @classmethod
+    def _increase(cls, bins: dict[str, list[float]]) -> dict[str, list[float]]:
+        for feature, edges in bins.items():
+            if len(edges) < 3 or any(not low < high for low, high in pairwise(edges)):
+                raise ValueError(f"{feature}: found {edges}, wanted at least three edges that increase")
+        return bins
 
     @field_validator("metrics")
     @classmethod

@@ -124,7 +124,7 @@ class Binned(Method[None]):
             for channel, outcome, low, high in zip(self.channels, found, ends, ends[1:], strict=False)
         }
         x, weights = self._sample(found)
-        return Unfolded(x, weights, bins, diagnostics, joint)
+        return Unfolded(x, weights, bins, diagnostics, joint, counts=True)
 
     def _unfolding(self, channel: Channel, counts: np.ndarray, squares: np.ndarray) -> Outcome:
         """One feature, from counts (replica, observed) and their sums of squared weights."""

@@ -83,9 +83,8 @@ class Omnifold(Method[Unfolded]):
             if not replica:
                 noticed |= more
             columns.append((simulation.weight * last.push)[simulation.has_x])
-        return Unfolded(
-            simulation.x[simulation.has_x].astype(np.float32), np.stack(columns, axis=1), diagnostics=noticed
-        )
+        x = simulation.x[simulation.has_x].astype(np.float32)
+        return Unfolded(x, np.stack(columns, axis=1), diagnostics=noticed, counts=True)
 
     def _unfold(
         self, simulation: Simulation, data: Sample, replica: int, workdir: Path | None
@@ -126,7 +125,7 @@ class Omnifold(Method[Unfolded]):
 
     def unpack(self, packed: dict[str, Any]) -> Unfolded:
         """The inverse of `pack`."""
-        return Unfolded(**packed)
+        return Unfolded(**packed, counts=True)
 
     def unfold(self, state: Unfolded, ensemble: Ensemble) -> Unfolded:
         """What was found when the observations were there."""

@@ -1,0 +1,84 @@
+"""Diagnostics of iterated weights (OmniFold) by iteration: rows ``<name>_iteration_<number>`` of the metrics table."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from pullback.report.drawing import WIDTH, Drawing, axes_at, entry, finish, legend, log_axis, new_figure, style, tag
+from pullback.report.figures import shorten
+from pullback.report.style import MARKERS, PALETTE, Series
+from pullback.report.tables import Family, Rows, collect
+
+MOST_FAMILIES = 8
+
+PANELS = {
+    "ess": "effective number of truths",
+    "max_over_mean": "largest weight over the mean",
+    "change": "change in the iteration",
+    "auc": "AUC, data and simulation",
+    "spread": "spread among classifiers",
+}
+"""What is drawn, in this order, and what it is called."""
+
+_ROW = re.compile(r"(\w+)_iteration_(\d+)")
+
+Curves = Mapping[str, Mapping[int, float]]
+"""Name of a diagnostic -> iteration -> value."""
+
+
+def drawings(key: str, rows: Rows, series: Sequence[Series], families: Sequence[Family]) -> list[Drawing]:
+    """A figure for each method with such rows; panels are diagnostics, lines families.
+
+    Args:
+        key: start of the figures' names.
+        rows: metrics of one problem.
+        series, families: as in the tables.
+    """
+    named = {name: match for name in rows if (match := _ROW.fullmatch(name)) and match[1] in PANELS}
+    found: dict[int, dict[int, dict[str, dict[int, float]]]] = {}
+    for name, match in named.items():
+        for place, row in enumerate(collect(rows[name], series, families)):
+            for position, measured in enumerate(row):
+                if measured is not None and math.isfinite(measured.value):
+                    curves = found.setdefault(position, {}).setdefault(place, {})
+                    curves.setdefault(match[1], {})[int(match[2])] = measured.value
+    return [_of_method(f"{key}{i}", series[i], [(families[j], found[i][j]) for j in sorted(found[i])]) for i in found]
+
+
+def _of_method(key: str, series: Series, curves: Sequence[tuple[Family, Curves]]) -> Drawing:
+    shown = curves[:MOST_FAMILIES]
+    names = [name for name in PANELS if any(name in each for _, each in shown)]
+    wide = min(2.6, (WIDTH - 0.15) / len(names) - 0.62)
+    with style():
+        figure = new_figure(len(names) * (wide + 0.62) + 0.15, 2.5)
+        styles = list(zip(PALETTE, MARKERS, strict=True))
+        handles = [
+            entry(shorten(family.title, 24), colour, marker=marker, markersize=4)
+            for (family, _), (colour, marker) in zip(shown, styles, strict=False)
+        ]
+        legend(figure, handles, 0.04)
+        for column, name in enumerate(names):
+            axes = axes_at(figure, 0.55 + column * (wide + 0.62), 0.45, wide, 1.5)
+            values = []
+            for (_, each), (colour, marker) in zip(shown, styles, strict=False):
+                line = sorted(each.get(name, {}).items())
+                values += [value for _, value in line]
+                steps, heights = [step for step, _ in line], [value for _, value in line]
+                tag(axes.plot(steps, heights, color=colour, marker=marker, markersize=4, linewidth=1.2), series)
+            if min(values) > 0 and max(values) > 10 * min(values):
+                log_axis(axes, "y", min(values) / 1.3, max(values) * 1.3)
+            if name == "auc":
+                axes.axhline(0.5, color="#57606a", linewidth=0.7, linestyle=":")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.set_title(PANELS[name], loc="left", fontsize=8.5)
+            axes.set_xlabel("iteration")
+            axes.grid(axis="y")
+        alt = f"Weights of {series.label} by iteration on {', '.join(family.title for family, _ in shown)}"
+        caption = (
+            f"Weights of {series.label} by iteration. A small effective number, or a large weight, says that the "
+            "simulation hardly covers the observations; a change that does not fall, that the noise of training is "
+            "more than what is left to learn; an area above 1/2, that the weights do not describe the observations yet."
+        )
+        if len(curves) > len(shown):
+            caption += f" {len(shown)} of {len(curves)} families."
+        return finish(figure, key, alt, caption)
