@@ -154,3 +154,14 @@ def test_a_periodic_truth_needs_its_observation():
     y_field = Field.vector("y", ["eta"], "1")
     with pytest.raises(ScalingError, match=r"'phi' of x is periodic.*y has eta"):
         Scaling.fit(x_field, y_field, np.zeros((5, 1)), np.zeros((5, 1)))
+
+
+def test_draws_of_a_whole_number_are_rounded():
+    fields = (Field.vector(name, ["jets"], "1", transforms=("whole",)) for name in ("x", "y"))
+    x = np.arange(7, dtype=np.float32)[:, None]
+    scaling = Scaling.fit(*fields, x, x)
+    z = scaling.encode_x(x, x)
+    np.testing.assert_allclose(z[:, 0], (x[:, 0] - 3) / 2, rtol=1e-6)  # mean and standard deviation of 0 to 6
+    for off in (-0.24, 0.0, 0.24):  # 0.48 in units of x
+        np.testing.assert_array_equal(scaling.decode_x(z + np.float32(off), x), x)
+    assert not np.signbit(scaling.decode_x(z - np.float32(0.1), x)).any()

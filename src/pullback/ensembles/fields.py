@@ -5,10 +5,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-Transform = Literal["linear", "log", "log1p", "symlog", "periodic"]
+Transform = Literal["linear", "log", "log1p", "symlog", "whole", "periodic"]
 """How a network sees a quantity before standardisation. linear: as it is. log, log1p: of a positive quantity. symlog:
-sign(v) log(1 + |v| / s), s the root mean square of the training data. periodic: an angle in radians; y enters as
-(sin, cos), x as its difference to the feature of the same name in y, wrapped to [-pi, pi)."""
+sign(v) log(1 + |v| / s), s the root mean square of the training data. whole: as it is, of a whole number; draws are
+rounded. periodic: an angle in radians; y enters as (sin, cos), x as its difference to the feature of the same name in
+y, wrapped to [-pi, pi)."""
 
 
 @dataclass(frozen=True)

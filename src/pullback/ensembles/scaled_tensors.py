@@ -38,6 +38,8 @@ def encode(columns: Sequence[Column], values: Tensor, partner: Tensor | None = N
 def decode(columns: Sequence[Column], z: Tensor, partner: Tensor | None = None) -> Tensor:
     """The inverse of `encode`, as `Scaling.decode_x`, in the precision of z; of an array one column for all entries.
 
+    Whole numbers are not rounded, which would have no derivative.
+
     Args:
         columns: `Scaling.x_columns`.
         z: (event, *x).

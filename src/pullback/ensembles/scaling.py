@@ -59,6 +59,8 @@ def _inverse(values: np.ndarray, column: Column) -> np.ndarray:
         return np.expm1(values)
     if column.transform == "symlog":
         return np.sign(values) * np.expm1(np.abs(values)) * column.scale
+    if column.transform == "whole":
+        return np.round(values) + 0.0  # no -0
     return values
 
 

@@ -41,7 +41,8 @@ class Observable(Closed):
     transform: Transform = Option(
         default="linear",
         description="how networks see it: linear; log, log1p of a positive quantity; symlog of one of both signs with "
-        "tails; periodic of an angle in radians, which x needs in y too",
+        "tails; whole of a whole number, whose draws are rounded; periodic of an angle in radians, which x needs in y "
+        "too",
     )
     low: float | None = Option(default=None, description="least possible value: files with smaller ones are refused")
     high: float | None = Option(default=None, description="largest possible value, likewise")
