@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
 
 from pullback.readers import root_contents
 from pullback.readers.base import Events, Inspection, OutsideFile
@@ -51,6 +52,15 @@ class RootFiles(JetSelection):
         description="the TTree or RNTuple: Events, /folder/Events, Events;1 of several with the name; also behind the "
         "name of a file, file.root:Events",
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """A preset stands for the branch map."""
+        found = handler(schema)
+        made = handler.resolve_ref_schema(found)
+        made["required"] = [key for key in made["required"] if key != "y"]
+        made["anyOf"] = [{"required": ["y"]}, {"required": ["preset"]}]
+        return found
 
     @model_validator(mode="before")
     @classmethod
