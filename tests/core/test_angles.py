@@ -13,10 +13,12 @@ USERS = (
     "metrics.calibration",
     "metrics.sample",
     "problems.unfolding",
-    "readers.branches",
-    "readers.jets",
+    "core.pairing",
+    "readers.jet_columns",
+    "readers.table_side",
     "report.export",
     "simulators.detector",
+    "simulators.energy_flow",
 )
 
 

@@ -226,7 +226,11 @@ def test_the_distance_to_seen_families_is_of_weighted_distributions(rng, tmp_pat
     # Standard deviations of 8 / sqrt(12) and 1.
     assert far.value == pytest.approx(8 / np.sqrt(12) - 1, abs=0.15)
     assert same.value == pytest.approx(0, abs=1e-6)
-    assert SeenObservations([signed], 20_000).distance(data, None, ("s",)) is None
+    # Weights of both signs are resampled: the law is flat up to 3, less what lies near the edge.
+    resampled = SeenObservations([signed], 20_000).distance(y[y[:, 0] < 2], None, ("s",))
+    assert resampled.value < 0.3 < SeenObservations([signed], 20_000).distance(data, None, ("s",)).value
+    none = write_ensemble(tmp_path / "none.h5", PLANE, y, y, weight=-np.ones(6000))
+    assert SeenObservations([none], 20_000).distance(data, None, ("s",)) is None
 
 
 def test_the_misfit_is_the_median_of_weighted_events(rng):

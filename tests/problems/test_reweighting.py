@@ -182,7 +182,7 @@ def test_weights_of_the_reference_count(tmp_path):
     assert 0 < ok.mean() <= 1
     assert posterior.read("x")[ok][:, 0].max() <= 60
     signed = write(tmp_path / "signed.h5", 5000, 7, weight=np.where(x[:, 0] < 60, 1.0, -1.0))
-    with pytest.raises(TruePriorError, match="weights are negative"):
+    with pytest.raises(TruePriorError, match="sum of the event weights is -"):
         infer(job(), Inputs(test, reference=signed), tmp_path / "q.h5")
 
 
