@@ -26,6 +26,7 @@ from pullback.ensembles.stale_files import refuse_stale_files
 from pullback.ensembles.store import EnsembleReader, PosteriorReader
 from pullback.ensembles.unfolded import UnfoldedReader
 from pullback.metrics.case import EvaluationError
+from pullback.metrics.contents import Compared, cells, chi_squared, places, quantile_edges
 from pullback.metrics.table import write_table
 
 log = logging.getLogger("pullback")
@@ -35,7 +36,6 @@ COLUMNS = (
     *("relative_median", "relative_least", "relative_most", "chi2", "bins"),
 )
 """Of the table: relative standard deviations of bin contents by source, and chi^2 per bin beside the truth's."""
-BINS = 10
 
 
 class Sample(NamedTuple):
@@ -71,9 +71,7 @@ class Budget(NamedTuple):
 
     def of(self, feature: str) -> slice:
         """The bins of a feature."""
-        sizes = [len(edges) - 1 for edges in self.edges.values()]
-        place = list(self.edges).index(feature)
-        return slice(sum(sizes[:place]), sum(sizes[: place + 1]))
+        return places(self.edges)[feature]
 
 
 def budget(job: str, results: Sequence[Path], ensembles: Mapping[str, Path], out: Path, table: Path) -> None:
@@ -126,8 +124,9 @@ def of_family(
         raise EvaluationError(f"{sources['nominal'][0][0]}: x is an array; bins are of features: leave them out")
     if unknown := set(bins) - set(field.features):
         raise EvaluationError(f"uncertainties.bins: '{min(unknown)}' is no feature of x: {', '.join(field.features)}")
+    positive = np.maximum(first.weight[:, 0], 0.0)
     edges = {
-        name: np.asarray(bins[name], float) if name in bins else _equal_content(first.x[:, j], first.weight[:, 0])
+        name: np.asarray(bins[name], float) if name in bins else quantile_edges(first.x[:, j], positive)
         for j, name in enumerate(field.features)
     }
     contents = [_contents(first, edges)]
@@ -170,24 +169,13 @@ def _read(path: Path, ensemble: Path) -> tuple[Field, Sample]:
         return posterior.x, Sample(posterior.read("x")[ok], weight[ok][:, None], group[ok])
 
 
-def _equal_content(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Edges of bins of equal content (bin + 1,), from the lowest value to the highest."""
-    order = np.argsort(values)
-    reached = np.cumsum(np.maximum(weight[order], 0))
-    places = np.searchsorted(reached, np.linspace(0, 1, BINS + 1)[1:-1] * reached[-1])
-    edges = np.unique([values[order[0]], *values[order[places]], np.nextafter(values[order[-1]], np.inf)])
-    return edges.astype(float)
-
-
 def _bins_of(x: np.ndarray, edges: Mapping[str, np.ndarray]) -> tuple[np.ndarray, int]:
     """The bin of each value among all features' (sample, feature), -1 outside, and the number of bins."""
-    start, found = 0, []
-    for column, each in zip(x.T, edges.values(), strict=True):
-        index = np.searchsorted(each, column, side="right") - 1
-        inside = (index >= 0) & (index < len(each) - 1)
-        found.append(np.where(inside, index + start, -1))
-        start += len(each) - 1
-    return np.stack(found, axis=1), start
+    found = []
+    for column, (name, bins) in zip(x.T, places(edges).items(), strict=True):
+        cell = cells(column.astype(np.float64), edges[name])
+        found.append(np.where(cell >= 0, cell + bins.start, -1))
+    return np.stack(found, axis=1), sum(len(each) - 1 for each in edges.values())
 
 
 def _contents(sample: Sample, edges: Mapping[str, np.ndarray], replica: int = 0) -> np.ndarray:
@@ -248,15 +236,24 @@ def _rows(found: Budget) -> list[dict[str, Any]]:
                     "relative_most": float(relative.max()),
                 }
             if found.truth is not None and name in ("data", "total"):
-                row["chi2"] = chi2(content - found.truth[0][bins], here)
+                value = chi2(found, feature, covariance + np.diag(found.truth[1]))
+                row["chi2"] = "" if value is None else value
             rows.append(row)
     return rows
 
 
-def chi2(difference: np.ndarray, covariance: np.ndarray) -> float:
-    """chi^2 per bin of a difference of contents (bin,), with the pseudo-inverse of their covariance (bin, bin)."""
-    rank = int(np.linalg.matrix_rank(covariance, hermitian=True))
-    return float(difference @ np.linalg.pinv(covariance, hermitian=True) @ difference) / max(rank, 1)
+def chi2(found: Budget, feature: str, covariance: np.ndarray) -> float | None:
+    """chi^2 per degree of freedom of a feature's contents and the truth's; None where the covariance has no rank.
+
+    Args:
+        found: with a truth.
+        feature: of x.
+        covariance: of the difference of all contents (bin, bin).
+    """
+    assert found.truth is not None
+    both = Compared(found.edges, found.content, found.truth[0], covariance)
+    result = chi_squared(both.of(feature))
+    return None if result is None else result.value / result.rank
 
 
 def _write(group: Any, found: Budget) -> None:

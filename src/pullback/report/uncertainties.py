@@ -51,8 +51,12 @@ def _relative(key: str, found: Budget, units: Mapping[str, str], title: str) -> 
                 axes.set_ylabel("relative uncertainty")
         caption = f"{title}: relative standard deviation of the unfolded bin contents by source of uncertainty."
         if found.truth is not None:
-            said = ", ".join(f"{name} {_chi2(found, name):.2g}" for name in names)
-            caption += f" χ² per bin beside the truth, with the total covariance and that of the truth: {said}."
+            whole = found.covariance["total"] + np.diag(found.truth[1])
+            values = {name: chi2(found, name, whole) for name in names}
+            said = ", ".join(f"{name} {value:.2g}" for name, value in values.items() if value is not None)
+            caption += (
+                f" χ² per degree of freedom beside the truth, with the total and its own covariance: {said}."
+            )
         alt = f"Relative uncertainties of {', '.join(names)} for {title}: {', '.join(found.covariance)}"
         return finish(figure, key, alt, caption)
 
@@ -73,10 +77,3 @@ def _panel(axes: Any, found: Budget, feature: str, colours: Mapping[str, str]) -
         axes.set_xscale("log")
     axes.set_xlim(edges[0], edges[-1])
     axes.grid(axis="y", color=FAINT)
-
-
-def _chi2(found: Budget, feature: str) -> float:
-    assert found.truth is not None
-    bins = found.of(feature)
-    covariance = found.covariance["total"][bins, bins] + np.diag(found.truth[1][bins])
-    return chi2(found.content[bins] - found.truth[0][bins], covariance)
