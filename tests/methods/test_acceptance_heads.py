@@ -142,3 +142,18 @@ def test_evaluation_counts_the_truths_before_the_detector(fitted):
     assert distance.floor is not None
     assert case.distances(case.reader.n).truth.mean() - case.truths(case.reader.n).x.mean() > 0.1
     case.recorded.close()
+
+
+def test_a_family_whose_misses_are_none_is_evaluated(tmp_path):
+    none = Missed(np.empty((0, 1), np.float32), np.empty(0), np.empty(0, np.int64))
+    y = np.random.default_rng(0).standard_normal((50, 1))
+    with EnsembleWriter(tmp_path / "t.h5", x=X, y=Y, spec="{}", columns={FAKE: "int8"}) as writer:
+        writer.append(y, np.arange(50), x=y, fake=np.zeros(50))
+        writer.append_missed(none)
+    entry = {"role": "unseen", "title": "", "shift": "none", "base": "f"}
+    evaluation = {"swd_events": 50, "bootstrap": 10, "directions": 5, "direction_seeds": 1}
+    job = {"families": {"f": entry}, "evaluation": evaluation, "seed": 1, "problem_name": "p"}
+    case = Case("f", job, tmp_path / "t.h5", tmp_path / "t.h5", None)
+    assert len(case.truths(50).x) == 50
+    assert case.distances_to_truths(50).floors
+    case.recorded.close()

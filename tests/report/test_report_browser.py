@@ -38,7 +38,8 @@ def test_all_figures_are_there_and_the_console_is_silent(browser):
         "return Array.from(document.querySelectorAll('.figure')).map(f => {"
         " const b = f.querySelector('svg, img').getBoundingClientRect(); return [b.width, b.height]; })"
     )
-    assert len(sizes) == (2 + 7 * 2) + (2 + 6 * 4) + (2 + 6)
+    # The last: a response, and a correlation of the bins of each spectrum that is unfolded.
+    assert len(sizes) == (2 + 7 * 2) + (2 + 6 * 4) + (2 + 6) + (1 + 5)
     assert all(width > 100 and height > 100 for width, height in sizes)
     broken = browser.execute_script(
         "return Array.from(document.images).filter(i => !i.complete || i.naturalWidth === 0).length"

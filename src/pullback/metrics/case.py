@@ -216,7 +216,7 @@ class Case:
         missed = reader.missed
         if missed is None:
             return pairs
-        found = (missed.x.reshape(len(missed.x), -1), missed.group, missed.weight)
+        found = (missed.x.reshape(-1, math.prod(missed.x.shape[1:])), missed.group, missed.weight)
         return Truths(*(np.concatenate(both) for both in zip((pairs.x, pairs.group, weight), found, strict=True)))
 
     @once
@@ -290,9 +290,9 @@ class Truths(NamedTuple):
 def _with_misses(reader: EnsembleReader, pairs: Truths) -> Truths:
     """The truths of a reader's first pairs with as large a share of its misses, in random order beside them."""
     missed = reader.missed
-    if missed is None or not len(missed.x):
+    k = 0 if missed is None else round(len(missed.x) * len(pairs.x) / reader.n)
+    if missed is None or not k:
         return pairs
-    k = round(len(missed.x) * len(pairs.x) / reader.n)
     x = np.concatenate([pairs.x, missed.x[:k].reshape(k, -1)])
     group = np.concatenate([pairs.group, missed.group[:k]])
     weight = None
