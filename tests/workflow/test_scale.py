@@ -1,5 +1,6 @@
 """A large study is planned with little memory; how long it takes is for `make bench` to say."""
 
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 import yaml
 from dag import REPOSITORY, _arguments, _environment
 
@@ -28,6 +30,7 @@ def most_memory(process: subprocess.Popen) -> int:
     return most
 
 
+@pytest.mark.skipif(not os.environ.get("SLOW"), reason="SLOW=1: half a minute of planning")
 def test_a_study_of_six_thousand_jobs_is_planned_within_a_gigabyte(tmp_path):
     """Ten problems-by-methods, ten seeds, fifty families: one inference each, and nothing more for it."""
     (tmp_path / "large.yaml").write_text(yaml.safe_dump(large_study(), sort_keys=False))

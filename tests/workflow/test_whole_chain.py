@@ -42,6 +42,9 @@ def shorten(config):
     config["problems"]["decay"]["evaluation"] = {"resimulate_events": 20, "bootstrap": 20, "direction_seeds": 1}
 
 
+OWN = pytest.mark.skipif(not os.environ.get("SLOW"), reason="SLOW=1: as kinds from outside, a minute")
+
+
 @pytest.fixture(scope="module")
 def decay(tmp_path_factory):
     """The README's own simulator, once through the chain."""
@@ -49,6 +52,7 @@ def decay(tmp_path_factory):
     return folder, run(REPOSITORY / "config/studies/decay.yaml", folder, shorten)
 
 
+@OWN
 @pytest.mark.xdist_group("decay")
 def test_a_users_own_class_goes_through_the_whole_chain(decay):
     folder, plan = decay
@@ -63,6 +67,7 @@ def test_a_users_own_class_goes_through_the_whole_chain(decay):
     assert plan.study.seed == json.loads((folder / paths.receipt("decay")).read_text())["study"]["seed"]
 
 
+@OWN
 @pytest.mark.xdist_group("decay")
 def test_an_observed_family_is_judged_without_its_truth(decay):
     folder, _ = decay
@@ -73,6 +78,7 @@ def test_an_observed_family_is_judged_without_its_truth(decay):
         assert "x" not in data
 
 
+@OWN
 @pytest.mark.xdist_group("decay")
 def test_every_file_opens_in_xarray_with_names_and_units(decay):
     folder, plan = decay
