@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -110,9 +111,9 @@ class _Family:
     def weighted(self) -> bool:
         return "weight" in self.source.columns
 
-    @property
+    @cached_property
     def has_fakes(self) -> bool:
-        return FAKE in self.source.columns
+        return FAKE in self.source.columns and bool(self.source.fake().any())
 
     @property
     def name(self) -> str:
@@ -222,7 +223,7 @@ class TrainingData:
 
     @property
     def has_fakes(self) -> bool:
-        """Whether a training family records observations without a truth."""
+        """Whether a training family holds observations without a truth."""
         return any(family.has_fakes for family in self._families["train"])
 
     def use(self, scaling: Scaling) -> None:
