@@ -266,7 +266,7 @@ def _blind(results: _Results) -> Iterator[Finding]:
 
 
 def _shape(results: _Results) -> Iterator[Finding]:
-    for metric in ("chi2_unfolded", "chi2_draw"):
+    for metric, what in (("chi2_unfolded", "the unfolded spectra have"), ("chi2_draw", "draws of the pairs have")):
         off = [(s, m) for s, m in results.ranked(metric) if m.value > POOR_CHI2 and not m.low <= 1]
         if off:
             said = _listed({s.label: number(m.value) for s, m in off})
@@ -275,7 +275,7 @@ def _shape(results: _Results) -> Iterator[Finding]:
                 tried.append("a seen family that resembles it, more training steps, or `refine` in inference")
             if not all(s.spec.samples for s, _ in off):
                 tried.append("more iterations or less regularisation, or a simulation that comes closer to it")
-            yield f"another shape than the truth, by χ² per degree of freedom of {said}", "; ".join(tried)
+            yield f"{what} another shape than the truth, by χ² per degree of freedom of {said}", "; ".join(tried)
 
 
 def _counts(results: _Results) -> Iterator[Finding]:

@@ -54,9 +54,7 @@ def _relative(key: str, found: Budget, units: Mapping[str, str], title: str) -> 
             whole = found.covariance["total"] + np.diag(found.truth[1])
             values = {name: chi2(found, name, whole) for name in names}
             said = ", ".join(f"{name} {value:.2g}" for name, value in values.items() if value is not None)
-            caption += (
-                f" χ² per degree of freedom beside the truth, with the total and its own covariance: {said}."
-            )
+            caption += f" χ² per degree of freedom beside the truth, with the total and its own covariance: {said}."
         alt = f"Relative uncertainties of {', '.join(names)} for {title}: {', '.join(found.covariance)}"
         return finish(figure, key, alt, caption)
 
