@@ -58,10 +58,19 @@ class PosteriorSamples(NamedTuple):
 
 @dataclass
 class Cost:
-    """Cost of an inference, summed over parts for the cost table. The driver measures seconds and memory."""
+    """Cost of an inference, summed over parts for the cost table. The driver measures seconds and memory.
+
+    Attributes:
+        simulator_calls, network_calls: rows that were simulated, or went through a network.
+        network_gradients, likelihood_gradients: rows whose derivative was taken.
+        failed_simulations: rows without a result.
+        projected: rows moved to the problem's bounds.
+    """
 
     simulator_calls: int = 0
     network_calls: int = 0
+    network_gradients: int = 0
+    likelihood_gradients: int = 0
     failed_simulations: int = 0
     projected: int = 0
 

@@ -101,6 +101,13 @@ class Problem(Protocol):
         """
         ...
 
+    def noise_variance(self, y: np.ndarray) -> float | None:
+        """Variance of the Gaussian noise of one observation (*y,), estimated from it; None where it has no noise.
+
+        Optional, for noise that is relative to the signal and independent from component to component.
+        """
+        ...
+
     def observed(self, y: np.ndarray) -> np.ndarray:
         """Which components of y (event, *y) were observed, bool.
 

@@ -203,6 +203,16 @@ class Fwi:
         """Gathers with white noise relative to each event's root mean square, if ``noise`` is set."""
         return with_noise(signal, self.options.noise, rng) if self.options.noise else signal
 
+    def noise_variance(self, y: np.ndarray) -> float | None:
+        """Variance of the noise of one event's gathers (source, time, receiver), from their own mean square.
+
+        White noise of a relative amplitude r raises the mean square of the live traces by a factor 1 + r^2.
+        """
+        if not self.options.noise:
+            return None
+        live = y[np.broadcast_to((y != 0).any(axis=1, keepdims=True), y.shape)].astype(np.float64)
+        return float((live**2).mean() * self.options.noise**2 / (1 + self.options.noise**2))
+
     def linearize(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, Pullback]:
         """Gathers and ok as `apply`, and the derivative by the adjoint of the simulation: two more simulations a call.
 

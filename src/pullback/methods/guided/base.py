@@ -4,7 +4,7 @@ A method subclasses `DiffusionMethod` and writes ``answer``. Guidance of the mea
 by its ``vjp``; guidance of the state acts between two steps of a `Sampler` (as in `enkg`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from pullback.diffusion.schedule import Time, VarianceExploding
 from pullback.ensembles.scaling import Scaling
 from pullback.methods.base import Cost, Method, PosteriorSamples
 from pullback.methods.guided.edm import PriorError, load_prior
+from pullback.methods.guided.observation import Observation
 
 NETWORK_ROWS = 256
 """Particles that go through the network at once."""
@@ -42,7 +43,7 @@ class Particles(NamedTuple):
 
 
 class Counted(Denoiser):
-    """A denoiser that is called in batches; each row is a network call of the cost table."""
+    """A denoiser that is called in batches; rows are counted as network calls and gradients of the cost table."""
 
     schedule: VarianceExploding
 
@@ -55,6 +56,16 @@ class Counted(Denoiser):
         rows = x.split(NETWORK_ROWS)
         times = t.split(NETWORK_ROWS) if isinstance(t, Tensor) and t.numel() > 1 else [t] * len(rows)
         return torch.cat([self.denoiser(*some) for some in zip(rows, times, strict=True)])
+
+    def vjp(self, x: Tensor, t: Time) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """See `Denoiser`."""
+        mean, pull = super().vjp(x, t)
+
+        def counted(cotangent: Tensor) -> Tensor:
+            self.cost.network_gradients += len(cotangent)
+            return pull(cotangent)
+
+        return mean, counted
 
 
 class DiffusionMethod(Method[None]):
@@ -86,6 +97,14 @@ class DiffusionMethod(Method[None]):
                 "problem's; train it on this problem"
             )
         self.prior, self.device = Counted(denoiser, self.cost), pick_device(self.context.accelerator)
+
+    def observation(self, y: np.ndarray) -> Observation:
+        """The likelihood of one observation (*y,).
+
+        Raises:
+            LikelihoodError: its noise has no variance.
+        """
+        return Observation(self.problem, self.scaling, y, self.cost)
 
     def noise(self, stage: str, event_id: int, draws: int) -> Tensor:
         """Standard normals (draw, *x) that only the event's id names."""

@@ -1,0 +1,231 @@
+"""The likelihood of one observation as a function of z, x as networks see it: what guidance follows.
+
+With residuals r(z) in units of the noise, whitened by the covariance of the noise,
+
+    p(y|x) = exp(constant - mu(z)),    mu(z) = |r(z)|^2 / 2.
+
+A linear problem has r(z) = target - H z with H = W A diag(std): A of the problem, std of the scaling, W the whitening;
+its noisy states z_t, which lie outside the problem's bounds, are not clipped. Where the noise depends on x, mu is
+-log p(y|x), and there is no whitened form.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pullback.ensembles.scaling import Scaling
+from pullback.methods.base import Cost
+from pullback.methods.live_traces import live
+from pullback.problems.adapter import Differentiable
+from pullback.problems.base import Problem
+
+DENSE = 4096
+"""Most components of x, and of y, for which singular vectors are computed from the matrix."""
+
+
+class LikelihoodError(ValueError):
+    """A likelihood that cannot guide; the message says what was found and what to do."""
+
+
+class TensorSvd(NamedTuple):
+    """H = U diag(s) V^T: U (m, rank), s (rank,), V (d, rank), float64."""
+
+    u: Tensor
+    s: Tensor
+    v: Tensor
+
+
+class Whitened:
+    """A linear observation in units of its noise: mu(z) = |target - H z|^2 / 2.
+
+    Args:
+        problem: has ``linear``.
+        scaling: affine in x.
+        y: (*y,).
+        seen: which components of y were observed (component,), bool.
+        root: of the noise, see `_whiten`.
+
+    Attributes:
+        target: (m,), float64, of the observed components.
+    """
+
+    def __init__(self, problem: Any, scaling: Scaling, y: np.ndarray, seen: np.ndarray, root: np.ndarray):
+        self._operator, self._shape = problem.linear, tuple(problem.x.shape)
+        self._y_shape = tuple(problem.y.shape)
+        columns = scaling.x_columns
+        std, mean = (np.array([getattr(column, name) for column in columns]) for name in ("std", "mean"))
+        self._std = np.array(np.broadcast_to(std if columns[0].name else std[0], self._shape))
+        self._seen, self._root = seen, root
+        offset = np.broadcast_to(mean if columns[0].name else mean[0], self._shape).astype(np.float64)
+        gap = np.asarray(y, np.float64).ravel() - np.asarray(self._operator.apply(offset[None])).ravel()
+        self.target = self._whiten(torch.as_tensor(gap[None]))[0]
+        self._svd: TensorSvd | None = None
+
+    def apply(self, z: Tensor) -> Tensor:
+        """H z (B, m)."""
+        x = z * torch.as_tensor(self._std).to(z)
+        return self._whiten(self._operator.apply(x).flatten(1))
+
+    def transpose(self, u: Tensor) -> Tensor:
+        """H^T u (B, *x) of u (B, m)."""
+        root = torch.as_tensor(self._root).to(u)
+        u = u @ root if root.ndim == 2 else u / root
+        full = u.new_zeros((len(u), self._seen.size))
+        full[:, torch.as_tensor(self._seen)] = u
+        x: Tensor = self._operator.transpose(full.reshape(-1, *self._y_shape))
+        return x * torch.as_tensor(self._std).to(u)
+
+    def residual(self, z: Tensor) -> Tensor:
+        """target - H z (B, m)."""
+        return self.target.to(z) - self.apply(z)
+
+    @property
+    def svd(self) -> TensorSvd | None:
+        """Of H, largest singular value first; None where it is too large to have.
+
+        The operator's own decomposition where the noise, the scaling and what is observed leave it one.
+        """
+        if self._svd is None:
+            own = getattr(self._operator, "svd", None)
+            alike = self._seen.all() and np.ptp(self._std) == 0 and self._root.ndim == 1 and np.ptp(self._root) == 0
+            if own is not None and alike:
+                factor = float(self._std.flat[0] / self._root[0])
+                self._svd = TensorSvd(*(torch.as_tensor(part) for part in (own.u, factor * own.s, own.v)))
+            elif max(math.prod(self._shape), int(self._seen.sum())) <= DENSE:
+                unit = torch.eye(math.prod(self._shape), dtype=torch.float64).reshape(-1, *self._shape)
+                u, s, vt = torch.linalg.svd(self.apply(unit).T, full_matrices=False)
+                self._svd = TensorSvd(u, s, vt.T)
+        return self._svd
+
+    def _whiten(self, gap: Tensor) -> Tensor:
+        return _whiten(gap, self._seen, self._root)
+
+
+class Observation:
+    """The likelihood of one observation as a function of z (B, *x).
+
+    Args:
+        problem: gives its signal and a derivative, and the covariance of its noise or a likelihood in torch.
+        scaling: of the prior that z belongs to.
+        y: (*y,), physical units.
+        cost: counts simulations, gradients and failures.
+
+    Attributes:
+        linear: the whitened linear form, or None (module docstring).
+        constant: log p(y|x) = constant - mu(z); 0 where the problem gives no normalisation.
+        noise: root mean square of the noise's standard deviation, in units of y; 1 where that is not known, and
+            residuals are in units of y.
+
+    Raises:
+        LikelihoodError: the noise has no variance.
+    """
+
+    def __init__(self, problem: Problem, scaling: Scaling, y: np.ndarray, cost: Cost):
+        self._adapter, self._cost = Differentiable(problem, scaling), cost
+        self._y = np.asarray(y)
+        self._seen = _observed(problem, self._y)
+        covariance = noise_of(problem, self._y)
+        self._gaussian = covariance is not None or not hasattr(problem, "log_likelihood")
+        self.constant, self.noise, self.linear = 0.0, 1.0, None
+        self._root = np.ones(int(self._seen.sum()))
+        if covariance is not None:
+            self._root, variances, log_det = _inverse_root(covariance, self._y, self._seen)
+            self.noise = math.sqrt(variances.mean())
+            self.constant = -0.5 * (log_det + self._seen.sum() * math.log(2 * math.pi))
+            affine = all(column.transform == "linear" and column.partner < 0 for column in scaling.x_columns)
+            if getattr(problem, "linear", None) is not None and affine:
+                self.linear = Whitened(problem, scaling, self._y, self._seen, self._root)
+
+    def potential(self, z: Tensor) -> Tensor:
+        """mu (B,), float64; +inf where z is not finite or its simulation failed, which is counted."""
+        with torch.no_grad():
+            mu = self._potential(z)
+        return self._counted(mu, z)
+
+    def gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """mu (B,) as `potential`, and its gradient (B, *x); where mu is +inf or the gradient not finite, 0 and +inf."""
+        self._cost.likelihood_gradients += len(z)
+        if self.linear is not None:
+            with torch.no_grad():
+                residual = self.linear.residual(z)
+                mu, slope = residual.double().square().sum(1) / 2, -self.linear.transpose(residual)
+        else:
+            with torch.enable_grad():
+                leaf = z.detach().requires_grad_()
+                mu = self._potential(leaf)
+                (slope,) = torch.autograd.grad(mu.sum(), leaf)
+            mu = mu.detach()
+        fine = slope.isfinite().flatten(1).all(1) & mu.isfinite()
+        slope = torch.where(fine.reshape(-1, *(1,) * (z.ndim - 1)), slope, 0.0)
+        return self._counted(torch.where(fine, mu, torch.inf), z), slope
+
+    def _potential(self, z: Tensor) -> Tensor:
+        if self.linear is not None:
+            return self.linear.residual(z).double().square().sum(1) / 2
+        if not self._gaussian:
+            return -self._adapter.log_likelihood(z, self._tensor(z)).double()
+        gap = (self._tensor(z) - self._adapter.apply(z, self._tensor(z))).flatten(1)
+        return _whiten(gap, self._seen, self._root).double().square().sum(1) / 2
+
+    def _counted(self, mu: Tensor, z: Tensor) -> Tensor:
+        if self.linear is None:
+            self._cost.simulator_calls += len(z)
+        dead = ~mu.isfinite()
+        self._cost.failed_simulations += int(dead.sum())
+        return torch.where(dead, torch.inf, mu)
+
+    def _tensor(self, z: Tensor) -> Tensor:
+        return torch.as_tensor(self._y, device=z.device)[None].to(z)
+
+
+def noise_of(problem: Any, y: np.ndarray) -> np.ndarray | float | None:
+    """Covariance of the noise of one observation (*y,): the problem's constant one, or what it estimates from y."""
+    estimate = getattr(problem, "noise_variance", None)
+    if estimate is not None:
+        found: float | None = estimate(y)
+        return found
+    covariance: np.ndarray | float | None = getattr(problem, "noise_covariance", None)
+    return covariance
+
+
+def _observed(problem: Any, y: np.ndarray) -> np.ndarray:
+    observed = getattr(problem, "observed", None)
+    seen = observed(y[None])[0] if observed is not None else np.ones(y.shape, bool)
+    return np.array(np.broadcast_to(seen & live(problem.y, y), y.shape)).ravel()
+
+
+def _whiten(gap: Tensor, seen: np.ndarray, root: np.ndarray) -> Tensor:
+    """Residuals (B, component of y) in units of the noise (B, m), of the observed components.
+
+    Args:
+        gap: in units of y.
+        seen: which components were observed (component of y,), bool.
+        root: their standard deviations (m,), or the inverse of the Cholesky factor of their covariance (m, m).
+    """
+    observed, factor = gap[:, torch.as_tensor(seen, device=gap.device)], torch.as_tensor(root).to(gap)
+    return observed @ factor.T if factor.ndim == 2 else observed / factor
+
+
+def _inverse_root(covariance: Any, y: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Root (see `_whiten`), variances and log determinant of the covariance of the observed components."""
+    covariance = np.asarray(covariance, np.float64)
+    if covariance.shape == (y.size,) * 2 and covariance.shape != y.shape:
+        matrix = covariance[np.ix_(seen, seen)]
+        try:
+            factor = np.linalg.cholesky(matrix)
+        except np.linalg.LinAlgError as e:
+            raise LikelihoodError(
+                f"the covariance of the noise is not positive definite ({e}): guidance divides by it; give each "
+                "component of y noise of its own"
+            ) from e
+        return np.linalg.inv(factor), np.diagonal(matrix), 2 * float(np.log(np.diagonal(factor)).sum())
+    variances = np.broadcast_to(covariance, y.shape).ravel()[seen]
+    if not (variances > 0).all():
+        raise LikelihoodError(
+            f"the noise has variance {variances.min():.3g}: guidance divides by it, and a likelihood without noise "
+            "has no density; give the problem's simulator a positive noise"
+        )
+    return np.sqrt(variances), variances, float(np.log(variances).sum())
