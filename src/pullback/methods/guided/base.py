@@ -22,8 +22,8 @@ from pullback.methods.base import Cost, Method, PosteriorSamples
 from pullback.methods.guided.edm import PriorError, load_prior
 from pullback.methods.guided.observation import Observation
 
-NETWORK_ROWS = 256
-"""Particles that go through the network at once."""
+NETWORK_VALUES = 1 << 20
+"""Most numbers, in all particles, that go through the network at once: 256 particles of 64 x 64 pixels."""
 
 
 class Particles(NamedTuple):
@@ -53,8 +53,9 @@ class Counted(Denoiser):
     def __call__(self, x: Tensor, t: Time) -> Tensor:
         """See `Denoiser`."""
         self.cost.network_calls += len(x)
-        rows = x.split(NETWORK_ROWS)
-        times = t.split(NETWORK_ROWS) if isinstance(t, Tensor) and t.numel() > 1 else [t] * len(rows)
+        at_once = max(1, NETWORK_VALUES // x[0].numel())
+        rows = x.split(at_once)
+        times = t.split(at_once) if isinstance(t, Tensor) and t.numel() > 1 else [t] * len(rows)
         return torch.cat([self.denoiser(*some) for some in zip(rows, times, strict=True)])
 
     def vjp(self, x: Tensor, t: Time) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
