@@ -347,7 +347,7 @@ class DiffusionPrior(Trained):
 
         from pullback.diffusion.numerics import numerics, pick_device
         from pullback.diffusion.sampler import Euler
-        from pullback.methods.guided.base import NETWORK_ROWS
+        from pullback.methods.guided.base import in_batches
 
         denoiser, scaling = self.denoiser()
         schedule, device = denoiser.schedule, pick_device(self.device)
@@ -355,7 +355,7 @@ class DiffusionPrior(Trained):
         noise = torch.from_numpy(event_normals(address, np.arange(draws), scaling.x_shape)).to(device)
         with torch.no_grad(), numerics(self.threads, device.type == "cuda"):
             times = schedule.times(levels)
-            found = [Euler(denoiser)(schedule.sigma_max * some, times) for some in noise.split(NETWORK_ROWS)]
+            found = [Euler(denoiser)(schedule.sigma_max * some, times) for some in in_batches(noise)]
         return scaling.decode_x(torch.cat(found).cpu().numpy(), np.zeros((draws, 1)))
 
     def denoiser(self) -> tuple[Any, Scaling]:

@@ -42,6 +42,11 @@ class Particles(NamedTuple):
     diagnostics: Mapping[str, float] = MappingProxyType({})
 
 
+def in_batches(x: Tensor) -> tuple[Tensor, ...]:
+    """Particles (B, *x) cut into batches for a network."""
+    return x.split(max(1, NETWORK_VALUES // x[0].numel()))
+
+
 class Counted(Denoiser):
     """A denoiser that is called in batches; rows are counted as network calls and gradients of the cost table."""
 
@@ -53,9 +58,8 @@ class Counted(Denoiser):
     def __call__(self, x: Tensor, t: Time) -> Tensor:
         """See `Denoiser`."""
         self.cost.network_calls += len(x)
-        at_once = max(1, NETWORK_VALUES // x[0].numel())
-        rows = x.split(at_once)
-        times = t.split(at_once) if isinstance(t, Tensor) and t.numel() > 1 else [t] * len(rows)
+        rows = in_batches(x)
+        times = t.split(len(rows[0])) if isinstance(t, Tensor) and t.numel() > 1 else [t] * len(rows)
         return torch.cat([self.denoiser(*some) for some in zip(rows, times, strict=True)])
 
     def vjp(self, x: Tensor, t: Time) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
