@@ -130,28 +130,53 @@ class EdmDenoiser(nn.Module, Denoiser):
     D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) has inputs and outputs of F of unit variance at every level:
 
         c_skip = s^2 / (sigma^2 + s^2),   c_out = sigma s / sqrt(sigma^2 + s^2),
-        c_in = 1 / sqrt(sigma^2 + s^2),   c_noise = log(sigma) / 4,        s = SIGMA_DATA
+        c_in = 1 / sqrt(sigma^2 + s^2),   c_noise = log(sigma) / 4
 
     Args:
         network: F(x, t, y = None, context = None), t = c_noise.
         schedule: with the range of levels that it is trained on.
+        sigma_data: s, standard deviation of x as the network was trained on it.
     """
 
     schedule: VarianceExploding
 
-    def __init__(self, network: nn.Module, schedule: VarianceExploding):
+    def __init__(self, network: nn.Module, schedule: VarianceExploding, sigma_data: float = SIGMA_DATA):
         super().__init__()
         self.network = network
         self.schedule = schedule
+        self.sigma_data = sigma_data
 
     def forward(self, x: Tensor, t: Time) -> Tensor:
         """See `Denoiser`."""
         level = torch.as_tensor(t, dtype=x.dtype, device=x.device).reshape(-1, *(1,) * (x.ndim - 1))
-        total = (level.square() + SIGMA_DATA**2).sqrt()
+        total = (level.square() + self.sigma_data**2).sqrt()
         c_noise = (level.flatten().log() / 4).expand(len(x))
         F = self.network(x / total, c_noise, None, None)
         # Under bfloat16 only the network is rounded: c_skip x is as large as sigma.
-        return (SIGMA_DATA / total).square() * x + level * SIGMA_DATA / total * F.to(x.dtype)
+        return (self.sigma_data / total).square() * x + level * self.sigma_data / total * F.to(x.dtype)
+
+
+class Rescaled(Denoiser):
+    """A denoiser of any noise process on the clock of the variance-exploding one.
+
+    x_t = alpha x_0 + sigma n is alpha (x_0 + t n) with t = sigma / alpha: the mean of x_0 given x_0 + t n = z is that
+    given x_t = alpha z. The two describe one diffusion.
+
+    Args:
+        denoiser: with a schedule that has `Schedule.time_of`.
+        sigma_min, sigma_max: range of levels t that samplers visit.
+    """
+
+    schedule: VarianceExploding
+
+    def __init__(self, denoiser: Denoiser, sigma_min: float, sigma_max: float):
+        self.denoiser, self.schedule = denoiser, VarianceExploding(sigma_min, sigma_max)
+
+    def __call__(self, x: Tensor, t: Time) -> Tensor:
+        """See `Denoiser`."""
+        time = self.denoiser.schedule.time_of(t)
+        alpha, _ = self.denoiser.schedule(time)
+        return self.denoiser(as_column(alpha, x) * x, time)
 
 
 def edm_loss(denoiser: nn.Module, x: Tensor, level: Tensor, n: Tensor) -> Tensor:

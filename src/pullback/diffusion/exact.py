@@ -42,17 +42,23 @@ class MixtureDenoiser(Denoiser):
     Args:
         weights: (component,), positive; normalised here.
         means: (component, d).
-        covariances: (component, d, d).
+        covariances: (component, d, d), symmetric, positive semidefinite.
         schedule: of the noise.
     """
 
     def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor, schedule: Schedule):
-        self.schedule = schedule
+        self.schedule, self.means = schedule, means
         self.log_weights = (weights / weights.sum()).log()
-        self.parts = [GaussianDenoiser(mean, c, schedule) for mean, c in zip(means, covariances, strict=True)]
+        self.variances, self.axes = torch.linalg.eigh(covariances)
 
     def __call__(self, x: Tensor, t: Time) -> Tensor:
         """See `Denoiser`."""
-        logs = torch.stack([part.log_density(x, t) for part in self.parts], dim=1)
-        responsibility = (self.log_weights + logs).softmax(dim=1)
-        return torch.einsum("bk,kbd->bd", responsibility, torch.stack([part(x, t) for part in self.parts]))
+        alpha, sigma = self.schedule(as_column(t, x))
+        # (component, B, d), along each component's axes.
+        variances, means = self.variances[:, None], self.means[:, None]
+        total = alpha**2 * variances + sigma**2
+        centred = (x - alpha * means) @ self.axes
+        logs = -0.5 * (centred.square() / total + total.log()).sum(dim=2)
+        responsibility = (self.log_weights[:, None] + logs).softmax(dim=0)
+        each = means + (centred * (alpha * variances / total)) @ self.axes.mT
+        return (responsibility[..., None] * each).sum(dim=0)

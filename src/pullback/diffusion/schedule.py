@@ -11,6 +11,10 @@ input of the networks:
 | `FlowMatching` | t | 1 - t | 0 | 1 |
 | `Ddpm` | a table, sqrt(abar) | sqrt(1 - alpha^2) | 1 | 0 |
 | `VarianceExploding` (EDM) | 1 | t | sigma_max | 0 |
+| `VariancePreserving` | exp(-integral of beta / 2) | sqrt(1 - alpha^2) | 1 | 0 |
+| `DdpmTable` | sqrt(abar), interpolated | sqrt(1 - alpha^2) | the last index | 0 |
+
+The last two are those of networks that others trained.
 """
 
 import math
@@ -23,6 +27,11 @@ Time = float | Tensor
 """One time for all rows, or a tensor of times that broadcasts against x."""
 
 
+def _tensor(value: Time) -> Tensor:
+    """A number as a tensor in its own precision."""
+    return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+
+
 class Schedule:
     """(alpha, sigma) as a function of time."""
 
@@ -30,13 +39,17 @@ class Schedule:
         """alpha and sigma at t, in its shape."""
         raise NotImplementedError
 
-    def rate(self, t: Time) -> tuple[float, float]:
+    def rate(self, t: Time) -> tuple[Time, Time]:
         """Derivatives of alpha and sigma by t, for schedules that are smooth in t."""
         raise NotImplementedError(f"{type(self).__name__} is a table of levels: it has no derivative by t")
 
     def times(self, steps: int) -> list[float]:
         """Times from noise to data that a sampler visits in so many steps."""
         raise NotImplementedError
+
+    def time_of(self, level: Time) -> Time:
+        """The time at which sigma / alpha has this value, for schedules that are smooth in t; in its shape."""
+        raise NotImplementedError(f"{type(self).__name__} is a table of levels: it has no time of any other")
 
 
 class FlowMatching(Schedule):
@@ -53,6 +66,10 @@ class FlowMatching(Schedule):
     def rate(self, t: Time) -> tuple[float, float]:
         """See `Schedule`."""
         return 1.0, -1.0
+
+    def time_of(self, level: Time) -> Time:
+        """See `Schedule`."""
+        return 1 / (1 + level)
 
     def times(self, steps: int) -> list[float]:
         """Equal steps."""
@@ -135,6 +152,10 @@ class VarianceExploding(Schedule):
         """See `Schedule`."""
         return 0.0, 1.0
 
+    def time_of(self, level: Time) -> Time:
+        """See `Schedule`."""
+        return level
+
     def times(self, steps: int, start: float | None = None, rho: float = 7.0) -> list[float]:
         """Levels start = s_0 > ... > s_{steps-1} = sigma_min, then 0, evenly spaced in s^(1/rho) (their eq. 5).
 
@@ -150,3 +171,70 @@ class VarianceExploding(Schedule):
         # The ends are written as they were given, not as powers of their roots.
         inner = [(top + i / (steps - 1) * (bottom - top)) ** rho for i in range(1, steps - 1)]
         return [start, *inner, self.sigma_min, 0.0]
+
+
+class VariancePreserving(Schedule):
+    """alpha^2 + sigma^2 = 1 with a rate beta that grows linearly (Song et al. 2021, arXiv 2011.13456, eq. 32-33).
+
+    alpha = exp(-B / 2), B = beta_min t + (beta_max - beta_min) t^2 / 2, 0 <= t <= 1.
+
+    Args:
+        beta_min, beta_max: rates at t = 0 and t = 1.
+    """
+
+    def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0):
+        self.beta_min, self.slope = beta_min, beta_max - beta_min
+
+    def __call__(self, t: Time) -> tuple[Time, Time]:
+        """See `Schedule`."""
+        total = _tensor(t * (self.beta_min + self.slope * t / 2))
+        alpha, sigma = (-total / 2).exp(), (-torch.expm1(-total)).sqrt()
+        return (alpha, sigma) if isinstance(t, Tensor) else (float(alpha), float(sigma))
+
+    def rate(self, t: Time) -> tuple[Time, Time]:
+        """See `Schedule`."""
+        (alpha, sigma), beta = self(t), self.beta_min + self.slope * t
+        return -beta * alpha / 2, beta * alpha**2 / (2 * sigma)
+
+    def time_of(self, level: Time) -> Time:
+        """See `Schedule`; the positive root of B(t) = log(1 + level^2)."""
+        total = torch.log1p(_tensor(level) ** 2)
+        found = 2 * total / (self.beta_min + (self.beta_min**2 + 2 * self.slope * total).sqrt())
+        return found if isinstance(level, Tensor) else float(found)
+
+
+class DdpmTable(Schedule):
+    """alpha^2 + sigma^2 = 1 with alpha^2 = abar from a table; time is the index i = 0, 1 ..., which networks are given.
+
+    Between two indices log(sigma / alpha) is interpolated linearly.
+
+    Args:
+        betas: beta_i, each in (0, 1); abar_i is the product of 1 - beta_0 ... 1 - beta_i.
+    """
+
+    def __init__(self, betas: np.ndarray):
+        log_abar = np.cumsum(np.log1p(-np.asarray(betas, np.float64)))
+        self.log_level = torch.from_numpy(np.log(-np.expm1(log_abar)) - log_abar) / 2
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the largest level sigma / alpha of the table."""
+        return math.exp(self.log_level[0]), math.exp(self.log_level[-1])
+
+    def __call__(self, t: Time) -> tuple[Time, Time]:
+        """See `Schedule`."""
+        time = _tensor(t)
+        table = self.log_level.to(time.device)
+        below = time.double().floor().long().clamp(0, len(table) - 2)
+        log_level = table[below] + (time - below) * (table[below + 1] - table[below])
+        level = log_level.exp().to(time)
+        alpha = (1 + level**2).rsqrt()
+        return (alpha, level * alpha) if isinstance(t, Tensor) else (float(alpha), float(level * alpha))
+
+    def time_of(self, level: Time) -> Time:
+        """See `Schedule`."""
+        wanted = _tensor(level).double().log()
+        table = self.log_level.to(wanted.device)
+        below = (torch.searchsorted(table, wanted.contiguous(), right=True) - 1).clamp(0, len(table) - 2)
+        time = below + (wanted - table[below]) / (table[below + 1] - table[below])
+        return time.to(level) if isinstance(level, Tensor) else float(time)
