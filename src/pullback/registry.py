@@ -25,7 +25,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "fwi": "pullback.problems.fwi:Fwi",
         "unfolding": "pullback.problems.unfolding:Unfolding",
         "linear-gaussian": "pullback.problems.linear_gaussian:LinearGaussian",
-        "mixture": "pullback.problems.mixture:Mixture",
+        "gaussian-mixture": "pullback.problems.gaussian_mixture:Mixture",
         "digits": "pullback.problems.digits:Digits",
         "command": "pullback.problems.command:Command",
         "observables": "pullback.problems.observables:Observables",
@@ -57,7 +57,11 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "tikhonov": "pullback.methods.unfolding.binned_spec:TikhonovSpec",
         "omnifold": "pullback.methods.unfolding.omnifold_spec:OmnifoldSpec",
     },
-    "priors": {"edm": "pullback.methods.guided.spec:EdmPriorSpec"},
+    "priors": {
+        "edm": "pullback.methods.guided.prior_spec:EdmPriorSpec",
+        "exact": "pullback.methods.guided.prior_spec:ExactPriorSpec",
+        "file": "pullback.methods.guided.prior_spec:FilePriorSpec",
+    },
     "likelihoods": {"gmm": "pullback.methods.likelihood_spec:GmmLikelihoodSpec"},
     "readers": {
         "root": "pullback.readers.root:RootFiles",

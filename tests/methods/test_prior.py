@@ -9,9 +9,11 @@ from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter
-from pullback.methods.guided.edm import EdmPrior, PriorError, load_prior
+from pullback.methods.guided.edm import EdmPrior
 from pullback.methods.guided.prior_draws import PriorDraws
-from pullback.methods.guided.spec import DiffusionInfer, EdmPriorSpec
+from pullback.methods.guided.prior_spec import EdmPriorSpec
+from pullback.methods.guided.priors import PriorError, load_prior
+from pullback.methods.guided.spec import DiffusionInfer
 from pullback.networks.settings import Mlp
 
 torch.set_num_threads(1)
@@ -66,8 +68,8 @@ def test_a_trained_prior_draws_from_what_it_was_trained_on(artifact):
 
 def test_the_artifact_says_what_a_sampler_must_know(artifact):
     _, meta = load_artifact(artifact)
-    assert meta["prediction"] == "edm-x0"
-    assert (meta["sigma_min"], meta["sigma_max"], meta["sigma_data"]) == (0.002, 80.0, 1.0)
+    assert (meta["kind"], meta["prior"]) == ("diffusion-prior", "edm")
+    assert (meta["sigma_min"], meta["sigma_max"]) == (0.002, 80.0)
     assert meta["x_units"] == ["m", "m"]
     assert {split: len(digests) for split, digests in meta["trained_on"].items()} == {"train": 1, "validation": 1}
     prior, scaling = load_prior(artifact)
@@ -93,10 +95,15 @@ def test_a_trained_prior_is_differentiable_in_x_and_its_weights_are_fixed(artifa
 def test_other_files_are_refused(artifact, tmp_path):
     with pytest.raises(ArtifactError, match="no such model"):
         load_prior(tmp_path / "none.pt")
-    weights, _ = load_artifact(artifact)
-    save_artifact(tmp_path / "flow.pt", weights, {"spec": {"kind": "cfm"}})
-    with pytest.raises(PriorError, match=r"wanted \('diffusion-prior', 'edm-x0', 1\.0\)"):
-        load_prior(tmp_path / "flow.pt")
+    weights, meta = load_artifact(artifact)
+    for name, other, says in (
+        ("flow", {"spec": {"kind": "cfm"}}, "kind None, wanted 'diffusion-prior'"),
+        ("mine", {**meta, "prior": "./my.py:Mine"}, "only methods of your own read"),
+        ("none", {**meta, "prior": "edn"}, "no kind 'edn'; did you mean 'edm'"),
+    ):
+        save_artifact(tmp_path / f"{name}.pt", weights, other)
+        with pytest.raises(PriorError, match=says):
+            load_prior(tmp_path / f"{name}.pt")
 
     class Wider:
         x, y = Field.vector("x", "abc", "m"), Y

@@ -60,7 +60,7 @@ def built(kind, **simulator):
 
 
 PROBLEMS = [
-    Decay(), Torch(), built("gaussian", dimension=3), built("linear-gaussian"), built("mixture"),
+    Decay(), Torch(), built("gaussian", dimension=3), built("linear-gaussian"), built("gaussian-mixture"),
     built("digits", size=4, keep=0.6),
 ]  # fmt: skip
 

@@ -360,7 +360,7 @@ class DiffusionPrior(Trained):
 
     def denoiser(self) -> tuple[Any, Scaling]:
         """E[x_0 | x_t] as a `pullback.diffusion.denoiser.Denoiser`, differentiable in x_t, and the scaling of x."""
-        from pullback.methods.guided.edm import load_prior
+        from pullback.methods.guided.priors import load_prior
 
         return load_prior(self._fitted(), self.device)
 

@@ -1,5 +1,6 @@
 """Scaling of x and y for networks: a transform of each quantity, then standardisation on the seen training data."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -120,6 +121,16 @@ class Scaling:
             columns_x.append(_fit_column(column, values, "x"))
         y_shape = (len(columns_y),) if y_field.is_vector else y_field.shape
         return Scaling(x_field.shape, y_shape, columns_x, columns_y)
+
+    @staticmethod
+    def affine(x_field: Field, y_field: Field, mean: Sequence[float], std: Sequence[float]) -> "Scaling":
+        """z = (x - mean) / std with one number for each quantity or one for all; y as it is."""
+        columns = _columns(x_field)
+        if len(mean) == 1:
+            mean, std = [*mean] * len(columns), [*std] * len(columns)
+        x = [replace(each, mean=m, std=s) for each, m, s in zip(columns, mean, std, strict=True)]
+        y = _columns(y_field)
+        return Scaling(x_field.shape, (len(y),) if y_field.is_vector else y_field.shape, x, y)
 
     def fields(self) -> tuple[Field, Field]:
         """The fields of x and y as far as they are known here: names, shapes and transforms; units are 1."""

@@ -119,14 +119,20 @@ def learn(
     try:
         loop = getattr(spec, "train", None)
         drawn = generator(*plan["address"], "bootstrap of the training events") if loop and loop.bootstrap else None
-        data = TrainingData(readers["train"], readers["validation"], spec.memory_mb, drawn)
+        data = None
+        if spec.reads_events:
+            data = TrainingData(readers["train"], readers["validation"], spec.memory_mb, drawn)
+        digests = data.digests if data else {}
         # Not the number of processes: the training of one can go on in several.
-        parts = {"job": plan, "data": data.digests, "code": json.loads(code), "threads": plan["threads"]}
+        parts = {"job": plan, "data": digests, "code": json.loads(code), "threads": plan["threads"]}
         folder = checkpoint_folder(Path(checkpoints), parts, make=first)
         simulator = CountedSimulator(problem, folder) if can_simulate(problem) else None
-        data.simulator = simulator
+        if data:
+            data.simulator = simulator
         context = Context(tuple(plan["address"]), plan["threads"], plan["accelerator"], progress, stop)
         method = spec.build(problem, context)
+        if "params" in plan:
+            method.set_prior_params(plan["params"])
         method.train(data, TrainPaths(Path(artifact), Path(curves), folder, job_digest(job)))
         if first and simulator and simulator.cost["simulator_calls"]:
             _note_cost(Path(artifact), simulator.cost)

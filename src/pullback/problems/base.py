@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pullback.ensembles.fields import Field
+from pullback.problems.closed_form import GaussianMixture
 from pullback.problems.linear import LinearOperator
 from pullback.study.kinds import Review, problem_kind
 
@@ -59,6 +60,10 @@ class Problem(Protocol):
 
     def log_prior(self, x: np.ndarray, params: dict[str, Any]) -> np.ndarray:
         """Density log p(x) (...,) of x (..., *x) under the prior with these parameters, float64. [log-prior]"""
+        ...
+
+    def mixture_prior(self, params: dict[str, Any]) -> GaussianMixture:
+        """The prior with these parameters as a mixture of Gaussians, of vectors. [mixture-prior]"""
         ...
 
     def apply(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -29,6 +29,7 @@ from pydantic import model_validator
 from pullback.core.arrays import as_float64, log
 from pullback.core.particles import effective_size, invert, relative
 from pullback.ensembles.fields import Field
+from pullback.problems.closed_form import GaussianMixture
 from pullback.problems.linear import Matrix
 from pullback.study.base import Number, ends
 from pullback.study.kinds import Message, Parameters, SimulatorSettings
@@ -147,6 +148,11 @@ class Gaussian:
             raise ValueError(f"the prior has a density for |gamma| < 1, found {gamma:g}")
         squared = off[..., 0] ** 2 + (step**2).sum(-1) / variance
         return -squared / 2 - 0.5 * self.dimension * np.log(2 * np.pi) - 0.5 * (self.dimension - 1) * np.log(variance)
+
+    def mixture_prior(self, params: dict[str, Any]) -> GaussianMixture:
+        """The prior with these parameters: one Gaussian."""
+        root = self.from_normals(np.eye(self.dimension), params)
+        return GaussianMixture(np.ones(1), self.mean(params)[None], (root.T @ root)[None])
 
     def apply(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The mean x M of the observations (event, d)."""

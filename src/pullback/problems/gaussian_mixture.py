@@ -1,9 +1,11 @@
-"""Linear observations of a mixture of Gaussians: several modes with an exact posterior.
+"""Linear observations of a mixture of Gaussians in d dimensions: several modes with an exact posterior.
 
-The formulas are those of `pullback.problems.linear_gaussian`, with C_k = s_k^2 I. The default is the one-dimensional
-example of L. Ruthotto's lectures on guided diffusion: prior weights .3, .5, .2 of modes at -2.5, 0, 1.5 with standard
-deviations .3, .4, .3, seen with noise .8. At y = 0.5 the exact posterior has weights .0012, .8011, .1977; a sampler
-that finds the mode at -2.5 or loses that at 1.4 is seen to be wrong.
+    x ~ sum_k w_k N(m_k, C_k),    y = A x + s eps,    eps ~ N(0, I)
+
+The formulas are in `pullback.problems.closed_form`. The default is the one-dimensional example of L. Ruthotto's
+lectures on guided diffusion: prior weights .3, .5, .2 of modes at -2.5, 0, 1.5 with standard deviations .3, .4, .3,
+seen with noise .8. At y = 0.5 the exact posterior has weights .0012, .8011, .1977; a sampler that finds the mode at
+-2.5 or loses that at 1.4 is seen to be wrong.
 """
 
 from collections.abc import Iterator
@@ -13,16 +15,31 @@ import numpy as np
 from pydantic import Field as Option
 from pydantic import model_validator
 
-from pullback.problems.linear_gaussian import GaussianMixture, LinearGaussian, LinearParams, refuse_rows
+from pullback.problems.closed_form import GaussianMixture
+from pullback.problems.linear_gaussian import (
+    Drawn,
+    LinearGaussian,
+    LinearParams,
+    LinearSettings,
+    Noise,
+    refuse_covariance,
+)
 from pullback.study.base import Number, ends
-from pullback.study.kinds import Message, SimulatorSettings
+from pullback.study.kinds import Message
 
 if TYPE_CHECKING:
     from pullback.study.model import Problem as StudyProblem
 
 
-class MixtureSimulator(SimulatorSettings):
-    """y = A x + noise eps, eps ~ N(0, I), of x from a mixture of round Gaussians."""
+class DrawnMixture(Drawn):
+    """A mixture of Gaussians of equal weight and an observation matrix, drawn once from a seed."""
+
+    components: int = Option(ge=1, description="number of Gaussians")
+    spread: float = Option(default=4.0, gt=0, description="standard deviation of the drawn means")
+
+
+class MixtureSimulator(LinearSettings):
+    """y = A x + noise eps, eps ~ N(0, I), of x from a mixture of Gaussians."""
 
     weights: list[float] = Option(default=[0.3, 0.5, 0.2], min_length=1, description="of the modes; they sum to 1")
     means: list[list[float]] = Option(
@@ -31,25 +48,50 @@ class MixtureSimulator(SimulatorSettings):
     deviations: list[float] = Option(
         default=[0.3, 0.4, 0.3], min_length=1, description="standard deviation of each mode, the same in all directions"
     )
+    covariances: list[list[list[float]]] | None = Option(
+        default=None, description="of each mode, row by row, in place of deviations"
+    )
     matrix: list[list[float]] = Option(
         default=[[1.0]], min_length=1, description="A, row by row: one row for each component of y"
     )
-    noise: float = Option(default=0.8, gt=0, description="standard deviation of the noise of each component of y")
+    noise: Noise = Option(default=0.8, description="standard deviation of the noise of each component of y")
+    drawn: DrawnMixture | None = Option(
+        default=None, description="prior and A drawn from a seed, in place of those given"
+    )
+
+    GIVEN = ("weights", "means", "deviations", "covariances", "matrix")
+
+    @property
+    def unused(self) -> dict[str, str]:
+        """Options that have no effect beside the others -> why."""
+        return ({"deviations": "`covariances` are given"} if self.covariances else {}) | super().unused
 
     @model_validator(mode="after")
     def _fit(self) -> "MixtureSimulator":
-        counts = {"weights": len(self.weights), "means": len(self.means), "deviations": len(self.deviations)}
+        self.refuse_given()
+        widths = "deviations" if self.covariances is None else "covariances"
+        counts = {name: len(getattr(self, name)) for name in ("weights", "means", widths)}
         if len(set(counts.values())) > 1:
             found = ", ".join(f"{n} {name}" for name, n in counts.items())
-            raise ValueError(f"each mode has a weight, a mean and a deviation: found {found}")
+            raise ValueError(f"each mode has a weight, a mean and a deviation or covariance: found {found}")
         if min(self.weights) <= 0 or abs(sum(self.weights) - 1) > 1e-6:
             raise ValueError(f"weights {self.weights}: wanted positive ones that sum to 1")
         if min(self.deviations) <= 0:
             raise ValueError(f"deviations {self.deviations}: wanted positive ones")
         if len({len(mean) for mean in self.means}) > 1 or not self.means[0]:
             raise ValueError(f"means of {[len(mean) for mean in self.means]} numbers, wanted one for each x")
-        refuse_rows(self.matrix, len(self.means[0]))
+        for i, covariance in enumerate(self.covariances or []):
+            refuse_covariance(f"covariances[{i}]", covariance, len(self.means[0]))
+        self.refuse_rows(len(self.means[0]))
         return self
+
+    def prior(self) -> GaussianMixture:
+        """The mixture of a family without parameters."""
+        if self.drawn:
+            return self.drawn.prior(self.drawn.components)
+        weight, mean = np.asarray(self.weights, np.float64) / sum(self.weights), np.asarray(self.means, np.float64)
+        covariance = np.square(self.deviations)[:, None, None] * np.eye(mean.shape[1])
+        return GaussianMixture(weight, mean, covariance if self.covariances is None else np.asarray(self.covariances))
 
 
 class MixtureParams(LinearParams):
@@ -81,14 +123,13 @@ class Mixture(LinearGaussian):
         """One mode has all the weight."""
         yield from LinearGaussian.check(problem)
         for name, family in problem.families.items():
-            if len(problem.simulator.weights) == 1 and family.params.get("weight1") is not None:
+            if len(problem.simulator.prior().weight) == 1 and family.params.get("weight1") is not None:
                 yield f"families.{name}.params.weight1", "there is one mode, which has all the weight"
 
-    def prior(self, params: dict[str, Any]) -> GaussianMixture:
-        """The prior with these parameters."""
-        weight = np.asarray(self.options.weights, np.float64) / sum(self.options.weights)
-        first = params.get("weight1")
-        if first is not None:
-            weight = np.array([first, *(1 - first) * weight[1:] / weight[1:].sum()])
-        covariance = np.square(self.options.deviations)[:, None, None] * np.eye(self.dimension)
-        return self._moved(weight, np.asarray(self.options.means, np.float64), covariance, params)
+    def mixture_prior(self, params: dict[str, Any]) -> GaussianMixture:
+        """The prior with these parameters: moved, stretched, and with another weight of the first mode."""
+        moved, first = super().mixture_prior(params), params.get("weight1")
+        if first is None:
+            return moved
+        rest = moved.weight[1:]
+        return moved._replace(weight=np.array([first, *(1 - first) * rest / rest.sum()]))

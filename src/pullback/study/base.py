@@ -43,11 +43,20 @@ Name = Annotated[
 """A study's own name for a family, problem, prior, method or infer block: it becomes a piece of a path."""
 
 Capability = Literal[
-    "pairs", "prior", "forward", "signal", "likelihood", "gradient", "linear", "log-prior", "exact-posterior"
+    "pairs",
+    "prior",
+    "forward",
+    "signal",
+    "likelihood",
+    "gradient",
+    "linear",
+    "log-prior",
+    "mixture-prior",
+    "exact-posterior",
 ]
 """What a problem can give: recorded pairs (x, y); draws of x from a prior; F as a black box; F(x) without noise; log
-p(y|x); the derivative of F(x) by x; F as a linear operator; the density of a prior; draws from p(x|y) under the true
-prior."""
+p(y|x); the derivative of F(x) by x; F as a linear operator; the density of a prior; a prior as a mixture of Gaussians;
+draws from p(x|y) under the true prior."""
 
 Label = Literal["exact", "asymptotic", "approximate", "point estimate"]
 """What a method's draws are; printed beside every number."""

@@ -175,7 +175,7 @@ class Plan(Layout):
     @once
     def train_job(self, problem: str, group: Group, name: str, seed: int) -> str:
         """Training of one method, prior or likelihood: everything of its instance but `infer`."""
-        spec = getattr(self.study.problems[problem], group)[name].model_dump(mode="json", exclude={"infer"})
+        spec = getattr(self.study.problems[problem], group)[name]
         splits: tuple[Split, ...] = ("train", "validation")
         inputs = {
             split: [
@@ -184,7 +184,15 @@ class Plan(Layout):
             ]
             for split in splits
         }
-        return canonical({**self._learn_job(problem, group, name, seed), "inputs": inputs, "method": spec})
+        job = {
+            **self._learn_job(problem, group, name, seed),
+            "inputs": inputs,
+            "method": spec.model_dump(mode="json", exclude={"infer"}),
+        }
+        if group == "priors" and spec.uses_prior_params:
+            families = self.learned_from(problem, group, name, "train")
+            job["params"] = {family: self.params(problem, family, "train") for family in families}
+        return canonical(job)
 
     def _answer_job(self, problem: str, method: str, infer: str, seed: int, family: str) -> dict[str, Any]:
         """What the jobs of one inference on one family have in common."""

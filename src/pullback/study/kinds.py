@@ -168,9 +168,11 @@ class KindSpec(Closed):
     Attributes:
         code: the class that does the work, made of (spec, problem, context): ``"module:Class"``, imported when a job
             needs it, or the class itself.
+        reads_events: whether its training reads the events of the seen families.
     """
 
     code: ClassVar[Any]
+    reads_events: ClassVar[bool] = True
 
     kind: str
 
@@ -267,9 +269,14 @@ class MethodSpec(KindSpec):
 
 
 class PriorSpec(KindSpec):
-    """A diffusion prior, trained on the truth of the seen families."""
+    """A diffusion prior: an artifact that its ``code`` makes, as a rule by training on the truth of the seen families.
+
+    Attributes:
+        uses_prior_params: whether it is given the parameters of the seen families' priors.
+    """
 
     trains: ClassVar[bool] = True
+    uses_prior_params: ClassVar[bool] = False
 
 
 class LikelihoodSpec(KindSpec):
@@ -333,6 +340,7 @@ CAPABILITIES: dict[Capability, tuple[str, ...]] = {
     "gradient": ("vjp", "linear", "autograd"),
     "linear": ("linear",),
     "log-prior": ("log_prior",),
+    "mixture-prior": ("mixture_prior",),
     "exact-posterior": ("exact_posterior",),
 }
 """Capability -> the names in a problem's class that give it, one of which is enough."""

@@ -90,8 +90,9 @@ class Layout:
 
     def learned_from(self, problem: str, group: Group, name: str, split: str) -> list[str]:
         """The seen families that a method, prior or likelihood is trained on."""
-        left_out = getattr(self.study.problems[problem], group)[name].left_out
-        return [family for family in self.seen_with(problem, split) if family not in left_out]
+        spec = getattr(self.study.problems[problem], group)[name]
+        seen = self.seen_with(problem, split) if spec.reads_events else []
+        return [family for family in seen if family not in spec.left_out]
 
     def parts(self, problem: str, method: str, infer: str) -> int:
         """Number of pieces that one inference is cut into."""

@@ -74,7 +74,7 @@ def _evaluation_errors(at: str, problem: Problem) -> Iterator[str]:
 
 def _learner_errors(at: str, problem: Problem, seen: list[str]) -> Iterator[str]:
     """Priors and likelihoods that cannot be learned here."""
-    if problem.priors and not seen:
+    if any(prior.reads_events for prior in problem.priors.values()) and not seen:
         yield f"{at}.priors: a prior is trained on the truth of seen families, and there is none"
     if problem.likelihoods and not seen:
         yield f"{at}.likelihoods: a likelihood is trained on pairs of seen families, and there is none"

@@ -146,6 +146,8 @@ class Graph:
             roots += self.study.problems[problem].methods[names["methods"]].infer[infer].modules
             if likelihood := self.plan.likelihood(problem, names["methods"], infer):
                 names["likelihoods"] = likelihood
+            if prior := self.study.problems[problem].methods[names["methods"]].prior_name:
+                names["priors"] = prior
         for group, name in names.items():
             settings = getattr(self.study.problems[problem], group)[name]
             if settings.kind in registry.BUILT_IN[group]:

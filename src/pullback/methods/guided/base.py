@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from pullback.core.seeding import event_normals
-from pullback.diffusion.denoiser import Denoiser, EdmDenoiser
+from pullback.diffusion.denoiser import Denoiser
 from pullback.diffusion.numerics import numerics, pick_device
 from pullback.diffusion.schedule import Time, VarianceExploding
 from pullback.ensembles.scaling import Scaling
 from pullback.methods.base import Cost, Method, PosteriorSamples
-from pullback.methods.guided.edm import PriorError, load_prior
 from pullback.methods.guided.observation import Observation
+from pullback.methods.guided.priors import PriorError, load_prior
 
 NETWORK_VALUES = 1 << 20
 """Most numbers, in all particles, that go through the network at once: 256 particles of 64 x 64 pixels."""
@@ -52,7 +52,8 @@ class Counted(Denoiser):
 
     schedule: VarianceExploding
 
-    def __init__(self, denoiser: EdmDenoiser, cost: Cost):
+    def __init__(self, denoiser: Denoiser, cost: Cost):
+        assert isinstance(denoiser.schedule, VarianceExploding)
         self.denoiser, self.cost, self.schedule = denoiser, cost, denoiser.schedule
 
     def __call__(self, x: Tensor, t: Time) -> Tensor:

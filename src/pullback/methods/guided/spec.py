@@ -1,17 +1,12 @@
-"""Diffusion priors and the methods that they guide, in a study."""
+"""Methods that a diffusion prior guides, in a study."""
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping
+from typing import ClassVar
 
 from pydantic import Field, model_validator
 
-from pullback.diffusion.settings import Train
-from pullback.networks.settings import Network, Unet, check_networks, check_shapes
 from pullback.study.base import Capability, Label, Name
-from pullback.study.kinds import Infer, Message, MethodSpec, PriorSpec
-
-if TYPE_CHECKING:
-    from pullback.study.model import Problem
+from pullback.study.kinds import Infer, MethodSpec
 
 
 class DiffusionInfer(Infer):
@@ -78,36 +73,3 @@ class PriorDrawsSpec(MethodSpec):
 
     prior: Name
     infer: Mapping[Name, DiffusionInfer] = Field(default={"default": DiffusionInfer()}, min_length=1)
-
-
-class EdmPriorSpec(PriorSpec):
-    """A diffusion prior with EDM preconditioning (Karras et al. 2022), trained on the truth of the seen families."""
-
-    code: ClassVar[str] = "pullback.methods.guided.edm:EdmPrior"
-
-    network: Network = Unet()
-    sigma_min: float = Field(default=0.002, gt=0, description="in units of the scaled x")
-    sigma_max: float = Field(default=80.0, gt=0)
-    train: Train = Train()
-
-    @model_validator(mode="after")
-    def _range(self) -> "EdmPriorSpec":
-        if not self.sigma_min < self.sigma_max:
-            raise ValueError(f"sigma_min ({self.sigma_min}) must be below sigma_max ({self.sigma_max})")
-        return self
-
-    def check_fields(self, x: Any, y: Any) -> None:
-        """A prior is of x alone."""
-        from pullback.methods.guided.edm import refuse
-
-        refuse(x)
-        check_networks(self, x.shape, None)
-
-    def check(self, problem: "Problem") -> Iterator[Message]:
-        """A prior is of x alone."""
-        yield from check_shapes(self, problem)
-        if periodic := problem.periodic:
-            yield (
-                f"a prior is of x alone, and networks see {', '.join(periodic)} of x of problem kind '{problem.kind}' "
-                "relative to y: leave it out, with the methods that use it"
-            )
