@@ -27,6 +27,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "linear-gaussian": "pullback.problems.linear_gaussian:LinearGaussian",
         "gaussian-mixture": "pullback.problems.gaussian_mixture:Mixture",
         "digits": "pullback.problems.digits:Digits",
+        "imaging": "pullback.problems.imaging.problem:Imaging",
         "command": "pullback.problems.command:Command",
         "observables": "pullback.problems.observables:Observables",
     },

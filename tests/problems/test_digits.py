@@ -7,7 +7,8 @@ import pytest
 
 from pullback.ensembles.store import EnsembleReader, index_ensemble
 from pullback.problems import base
-from pullback.problems.digits import Digits, DigitsSimulator, levelled, resized, splat, transport
+from pullback.problems.digits import Digits, DigitsSimulator, levelled, transport
+from pullback.problems.pixels import resized, splat
 from pullback.problems.simulate import simulate
 from pullback.readers.idx import IdxError
 from pullback.study import StudyError, load_study

@@ -7,6 +7,9 @@ import numpy as np
 
 from pullback.core.arrays import like
 
+MOST_COMPONENTS = 64 * 64
+"""Of x: singular vectors are dense matrices, which would take gigabytes for more."""
+
 
 class Svd(NamedTuple):
     """A = U diag(s) V^T on flat fields: U (component of y, rank), s (rank,), V (component of x, rank)."""
@@ -17,7 +20,7 @@ class Svd(NamedTuple):
 
 
 class LinearOperator(Protocol):
-    """A from x (event, *x) to y (event, *y). ``svd`` (`Svd`) exists where it is cheap."""
+    """A from x (event, *x) to y (event, *y). ``svd`` (`Svd`) exists where it is cheap; else there is no attribute."""
 
     def apply(self, x: np.ndarray) -> np.ndarray:
         """A x (event, *y)."""
@@ -65,5 +68,12 @@ class Identity:
 
     @cached_property
     def svd(self) -> Svd:
-        """Unit vectors, all singular values 1."""
+        """Unit vectors, all singular values 1; of up to `MOST_COMPONENTS`."""
+        refuse_svd(self.size)
         return Svd(np.eye(self.size), np.ones(self.size), np.eye(self.size))
+
+
+def refuse_svd(components: int) -> None:
+    """Raise AttributeError where singular vectors would be too large: the operator has no ``svd``."""
+    if components > MOST_COMPONENTS:
+        raise AttributeError(f"no singular vectors: {components} components, wanted at most {MOST_COMPONENTS}")

@@ -1,0 +1,1 @@
+"""Images seen through blur, motion, a coarser grid or missing pixels, with Gaussian noise: linear inverse problems."""
