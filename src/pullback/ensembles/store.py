@@ -9,15 +9,12 @@ import h5py
 import numpy as np
 
 from pullback.core.atomic import StoreError
+from pullback.core.particles import normalise
 from pullback.ensembles import hdf5
 from pullback.ensembles.acceptance import FAKE, Missed, joined
-from pullback.ensembles.arrays import Ensemble
 from pullback.ensembles.fields import Field
 from pullback.ensembles.generated import generated_sums
 from pullback.ensembles.sharded import PieceReader, PieceWriter, piece_index
-
-TABLE_ROWS = 16_384
-"""Rows of a table that are read at once where some of them are wanted."""
 
 Diagnostics = Mapping[str, Mapping[int, float]]
 """Diagnostics of an inference, by name: a number for each set or block of events, by its first event."""
@@ -34,16 +31,6 @@ def add_cost(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, 
     keys = [*one, *(key for key in other if key not in one)]
     pairs = {key: (one.get(key, 0), other.get(key, 0)) for key in keys}
     return {key: max(pair) if key == "peak_memory_mb" else sum(pair) for key, pair in pairs.items()}
-
-
-def read_rows(ensemble: Ensemble, name: str, rows: np.ndarray) -> np.ndarray:
-    """Some rows of one variable, in increasing order: events of a field one by one, those of a table in blocks."""
-    block = 1 if 4 * np.prod(ensemble.y.shape) >= hdf5.FIELD_EVENT_BYTES else TABLE_ROWS
-    found = []
-    for number in np.unique(rows // block):
-        inside = rows[rows // block == number]
-        found.append(ensemble.read(name, int(inside[0]), int(inside[-1]) + 1)[inside - inside[0]])
-    return np.concatenate(found)
 
 
 class EnsembleWriter(PieceWriter):
@@ -354,6 +341,28 @@ class PosteriorReader(PieceReader):
         """Rows of one variable; ``ok`` as booleans."""
         values = super().read(name, start, stop)
         return values.astype(bool) if name == "ok" else values
+
+    def draw_weights(
+        self, event: np.ndarray | None, start: int = 0, stop: int | None = None, draws: int | None = None
+    ) -> np.ndarray:
+        """What each draw counts for (event, draw), float64: W_d w purity(y) / efficiency(x_d); 0 of a failed draw.
+
+        W_d are the weights of an event's draws, with sum 1. Purity and efficiency are 1 where the method gives none.
+
+        Args:
+            event: w, the weight of each event of these rows (event,); None for 1.
+            start, stop: rows.
+            draws: how many of each event are taken, the first ones; all when None.
+        """
+        ok = self.read("ok", start, stop)[:, :draws]
+        weight = normalise(np.where(ok, self.read("log_weight", start, stop)[:, :draws], -np.inf))
+        if event is not None:
+            weight = weight * np.asarray(event, np.float64)[:, None]
+        if "purity" in self.columns:
+            weight = weight * self.read("purity", start, stop)[:, None]
+        if "efficiency" in self.columns:
+            weight = weight / np.where(ok, self.read("efficiency", start, stop)[:, :draws], 1.0)
+        return weight
 
 
 def _write_diagnostics(file: Any, diagnostics: Diagnostics) -> None:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from pullback.ensembles.arrays import Ensemble
+from pullback.ensembles.family_events import nominal
 from pullback.ensembles.groups import Groups
 from pullback.ensembles.scaling import Scaling
-from pullback.ensembles.sets import nominal
 
 log = logging.getLogger("pullback")
 
