@@ -259,6 +259,7 @@ class PosteriorWriter(PieceWriter):
         spec: canonical JSON of the job.
         attributes: more attributes of the file.
         acceptance: which of ``purity`` and ``efficiency`` the chunks have.
+        resamples: how many resamples the chunks' ``times`` are of; 0 where they have none.
     """
 
     kind = "posterior-part"
@@ -274,6 +275,7 @@ class PosteriorWriter(PieceWriter):
         spec: str,
         attributes: Mapping[str, Any] = {},
         acceptance: Sequence[str] = (),
+        resamples: int = 0,
     ):
         more = {"ensemble_name": ensemble_name, "ensemble_digest": ensemble.digest}
         super().__init__(path, spec, {**attributes, **more})
@@ -284,7 +286,10 @@ class PosteriorWriter(PieceWriter):
         self._events.variable("log_weight", np.float64, ("draw",), (draws,), long_name="log weight of the draw")
         self._events.variable("ok", np.int8, ("draw",), (draws,), long_name="1: a draw; 0: it failed and is NaN")
         self._events.variable("event_id", np.int64, (), (), long_name="number of the event in the ensemble")
-        self._acceptance = tuple(acceptance)
+        self._acceptance, self._resamples = tuple(acceptance), resamples
+        if resamples:
+            said = "how often a resample of the set has the event; draw j is of resample j modulo their number"
+            self._events.variable("times", np.uint8, ("resample",), (resamples,), long_name=said)
         if "purity" in acceptance:
             self._events.variable("purity", np.float32, (), (), long_name="probability that the event has a truth")
         if "efficiency" in acceptance:
@@ -303,6 +308,8 @@ class PosteriorWriter(PieceWriter):
         for name in self._acceptance:
             values[name] = np.asarray(getattr(chunk, name), np.float32)
             hdf5.refuse_nan(name, np.where(ok, values[name], 1.0) if name == "efficiency" else values[name], self.path)
+        if self._resamples:
+            values["times"] = chunk.times
         self._events.append(values)
 
     def finish(self, cost: Mapping[str, float], diagnostics: Diagnostics) -> None:
@@ -343,7 +350,12 @@ class PosteriorReader(PieceReader):
         return values.astype(bool) if name == "ok" else values
 
     def draw_weights(
-        self, event: np.ndarray | None, start: int = 0, stop: int | None = None, draws: int | None = None
+        self,
+        event: np.ndarray | None,
+        start: int = 0,
+        stop: int | None = None,
+        draws: int | None = None,
+        accepted: bool = True,
     ) -> np.ndarray:
         """What each draw counts for (event, draw), float64: W_d w purity(y) / efficiency(x_d); 0 of a failed draw.
 
@@ -353,14 +365,15 @@ class PosteriorReader(PieceReader):
             event: w, the weight of each event of these rows (event,); None for 1.
             start, stop: rows.
             draws: how many of each event are taken, the first ones; all when None.
+            accepted: whether purity and efficiency count.
         """
         ok = self.read("ok", start, stop)[:, :draws]
         weight = normalise(np.where(ok, self.read("log_weight", start, stop)[:, :draws], -np.inf))
         if event is not None:
             weight = weight * np.asarray(event, np.float64)[:, None]
-        if "purity" in self.columns:
+        if accepted and "purity" in self.columns:
             weight = weight * self.read("purity", start, stop)[:, None]
-        if "efficiency" in self.columns:
+        if accepted and "efficiency" in self.columns:
             weight = weight / np.where(ok, self.read("efficiency", start, stop)[:, :draws], 1.0)
         return weight
 
@@ -402,3 +415,5 @@ def index_posterior(job: str, parts: Sequence[Path | str], out: Path | str) -> N
         hdf5.attach(file, file["x"], ("event", "draw", *field.dims))
         for name in (name for name in ("log_weight", "ok", "efficiency") if name in first.columns):
             hdf5.attach(file, file[name], ("event", "draw"))
+        if "times" in first.columns:
+            hdf5.attach(file, file["times"], ("event", "resample"))

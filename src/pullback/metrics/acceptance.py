@@ -17,7 +17,8 @@ from pullback.metrics.bootstrap import Replicas, percentile_interval
 from pullback.metrics.case import Case, event_weights
 from pullback.metrics.examples import write_correlation
 from pullback.metrics.metric import Measured, Metric
-from pullback.metrics.spectra import corrected
+from pullback.metrics.resamples import resampled
+from pullback.metrics.spectra import corrected, features
 from pullback.metrics.unfolding import REPLICAS, SAMPLES, sample_rows, write_spectra
 
 log = logging.getLogger("pullback")
@@ -69,7 +70,8 @@ def judge(
     rows += sample_rows(flat, found.weight, case, distance_events)
     counting = (truths * own[:, None])[ok]
     of_draw = np.broadcast_to(whose[:, None], ok.shape)[ok]
-    more, contents = corrected(flat, counting, of_draw, case, n, counts=len(given) == 2)
+    finite = resampled(posterior, case.edges, lambda x: features(case, x), own, whose, accepted=True)
+    more, contents = corrected(flat, counting, of_draw, case, n, len(given) == 2, finite)
     rows += more
     if case.alternative is not None:
         rows += case.alternative.row("_unfolded", [contents.shares()], n)

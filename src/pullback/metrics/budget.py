@@ -5,7 +5,8 @@ correlations between features. A draw has the weight of its observation times pu
 them; contents then count truths before the detector, and else the truths of what was recorded.
 
 - ``data``: the covariance of a Poisson bootstrap of the groups of the observations, in closed form: the sum over groups
-  of s s^T, s the contents of a group; of a method that unfolds, of its replicas.
+  of s s^T, s the contents of a group, and what a finite conditioning set adds where the inference resamples it
+  (`resamples`); of a method that unfolds, the covariance of its replicas.
 - seeds: the covariance over seeds.
 - other sources: the mean of d d^T over variations, d their contents minus the nominal ones of the same seed.
 """
@@ -27,6 +28,7 @@ from pullback.ensembles.store import EnsembleReader, PosteriorReader
 from pullback.ensembles.unfolded import UnfoldedReader
 from pullback.metrics.case import EvaluationError
 from pullback.metrics.contents import Compared, cells, chi_squared, places, quantile_edges
+from pullback.metrics.resamples import resampled
 from pullback.metrics.table import write_table
 
 log = logging.getLogger("pullback")
@@ -137,7 +139,7 @@ def of_family(
         if result not in contents:
             contents[result] = _contents(opened.sample(*result)[1], edges)
     content = np.mean([contents[result] for result in sources["nominal"]], axis=0)
-    covariance, shifts = {"data": _statistical(first, edges)}, {}
+    covariance, shifts = {"data": opened.statistical(*nominal, first, edges)}, {}
     for name, results in sources.items():
         if name == "nominal" or not results:
             continue
@@ -175,6 +177,25 @@ class _Results:
             weight = posterior.draw_weights(None if event is None else event[:n])[ok]
             whose = np.broadcast_to(group[:n, None], ok.shape)[ok]
             return posterior.x, Sample(posterior.read("x")[ok], weight[:, None], whose)
+
+    def statistical(self, path: Path, ensemble: Path, sample: Sample, edges: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The covariance of a result's contents by the finite data (bin, bin)."""
+        covariance = _statistical(sample, edges)
+        if sample.group is None:
+            return covariance
+        event, group = self._weight_and_group(ensemble)
+        with PosteriorReader(path) as posterior:
+            n, names = posterior.n, posterior.x.features
+            finite = resampled(
+                posterior,
+                edges,
+                lambda x: dict(zip(names, x.T, strict=True)),
+                None if event is None else event[:n],
+                group[:n],
+                accepted=True,
+            )
+        found = None if finite is None else finite.added_to(covariance, own=True)
+        return covariance if found is None else found
 
 
 def _bins_of(x: np.ndarray, edges: Mapping[str, np.ndarray]) -> tuple[np.ndarray, int]:
