@@ -1,5 +1,6 @@
 """Reading jets of ROOT files into an ensemble, beside plain uproot + awkward reading of the same columns."""
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Callable
@@ -55,6 +56,23 @@ def job() -> str:
     return json.dumps({**task, "read": READ, "first_file": 0, "truth": True})
 
 
+def write_plainly(found: Path, out: Path) -> Callable[[], None]:
+    """What writes the arrays of a file again, in one call each, with HDF5's checksums and the digest of the content."""
+    import h5py
+
+    with h5py.File(found) as file:
+        kept = {name: data for name, data in file.items() if data.ndim and not data.is_scale and data.chunks}
+        arrays = {name: (data[()], data.chunks) for name, data in kept.items()}
+
+    def write_again() -> None:
+        with h5py.File(out, "w") as file:
+            for name, (array, chunks) in arrays.items():
+                file.create_dataset(name, data=array, chunks=chunks, fletcher32=True)
+                hashlib.sha256(array)
+
+    return write_again
+
+
 def root_files(best: Callable[..., list[float]], say: Callable[..., None]) -> None:
     """ROOT to HDF5 against plain reading: files compressed as NanoAOD is (LZMA), and by fast zlib."""
     import uproot
@@ -83,5 +101,9 @@ def root_files(best: Callable[..., list[float]], say: Callable[..., None]) -> No
                 out.unlink(missing_ok=True)
                 read(job(), [path], [], out)
 
-            theirs, found = best(plain, ours, rounds=3)
+            ours()
+            write_again = write_plainly(path.with_suffix(".h5"), path.with_suffix(".plain.h5"))
+            theirs, written, found = best(plain, write_again, ours, rounds=3)
             say(f"ROOT to HDF5: {kind}, {name}", found, theirs, "s", "uproot + awkward, same columns")
+            # No selection, matching, units or check: what the ratio cannot be below.
+            say("  the same columns read, and written as HDF5", theirs + written, theirs, "s", "the same")

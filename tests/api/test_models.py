@@ -15,7 +15,8 @@ from pullback.api.models import NotFittedError
 from pullback.core.context import Context
 from pullback.diffusion.checkpoint import ArtifactError
 from pullback.ensembles.arrays import ArrayEnsemble, ArrayError, field_of
-from pullback.ensembles.sets import SetsError, TrainingData
+from pullback.ensembles.family_events import SetsError
+from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
 from pullback.methods.guided.edm import load_prior
 from pullback.methods.infer import answer

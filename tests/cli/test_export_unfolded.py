@@ -2,8 +2,6 @@
 
 import csv
 import json
-import sys
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -11,28 +9,15 @@ import pytest
 import xarray as xr
 from click.testing import CliRunner
 
+import pullback
 from pullback.cli import cli
 from pullback.ensembles.store import EnsembleReader
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
-from unfolded_results import BINNED, BUDGET, BUDGET_EDGES, DISTRIBUTION, ENSEMBLE, EVENTS, POSTERIOR, write_results
-
-import pullback
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("export")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        write_results(folder)
-    return folder
+from unfolded_results import BINNED, BUDGET, BUDGET_EDGES, DISTRIBUTION, ENSEMBLE, EVENTS, POSTERIOR
 
 
 @pytest.fixture
-def export(results, monkeypatch):
+def export(study):
     """The command, in the folder of the results; exit status and what it said."""
-    monkeypatch.chdir(results)
 
     def run(*arguments):
         done = CliRunner().invoke(cli, ["export", *map(str, arguments)])
@@ -156,10 +141,10 @@ NEAR = DISTRIBUTION.replace("omnifold", "omnifodl")
         ([POSTERIOR, "--to", "a.segy"], "SEG-Y holds maps (depth, offset)"),
     ],
 )
-def test_what_cannot_be_exported_is_said_in_one_line(export, results, arguments, words):
-    before = sorted(path.name for path in results.iterdir())
+def test_what_cannot_be_exported_is_said_in_one_line(export, study, arguments, words):
+    before = sorted(path.name for path in study.iterdir())
     status, text = export(*arguments)
     assert status == 2
     assert words in text
     assert text.count("\n") == 1
-    assert sorted(path.name for path in results.iterdir()) == before
+    assert sorted(path.name for path in study.iterdir()) == before

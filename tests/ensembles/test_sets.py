@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from pullback.core.seeding import generator
+from pullback.ensembles.family_events import SetsError
 from pullback.ensembles.fields import Field
 from pullback.ensembles.scaling import Scaling
-from pullback.ensembles.sets import SetsError, TrainingData
+from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 
 X = Field.vector("x", ["a"], "1")

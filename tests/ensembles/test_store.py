@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pullback.ensembles import store
+from pullback.ensembles.arrays import read_rows
 from pullback.ensembles.fields import Coordinate, Field
 from pullback.ensembles.hdf5 import chunk_rows
 from pullback.ensembles.store import (
@@ -314,8 +314,8 @@ def test_h5netcdf_writes_no_virtual_variable(tmp_path):
 def test_rows_are_read_in_blocks_and_fields_one_by_one(tmp_path, monkeypatch, side):
     y = np.random.default_rng(0).normal(size=(10, side, side)).astype("f4")
     field = Field.array("y", ("depth", "offset"), (side, side), "1")
-    monkeypatch.setattr(store, "TABLE_ROWS", 4)
+    monkeypatch.setattr("pullback.ensembles.arrays.TABLE_ROWS", 4)
     with EnsembleWriter(tmp_path / "e.h5", x=None, y=field, spec="{}") as writer:
         writer.append(y, np.arange(10))
     with EnsembleReader(tmp_path / "e.h5") as reader:
-        assert (store.read_rows(reader, "y", np.array([0, 3, 4, 9])) == y[[0, 3, 4, 9]]).all()
+        assert (read_rows(reader, "y", np.array([0, 3, 4, 9])) == y[[0, 3, 4, 9]]).all()

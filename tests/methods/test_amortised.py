@@ -10,12 +10,13 @@ from pullback.core.seeding import event_normals
 from pullback.diffusion.checkpoint import load_artifact
 from pullback.diffusion.settings import Train
 from pullback.diffusion.train_paths import TrainPaths
+from pullback.ensembles.arrays import ArrayEnsemble
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.methods.amortised import conditioning
 from pullback.methods.amortised import model as module
-from pullback.methods.amortised.conditioning import Members, distance_to_training, read_members, resampled, signature
+from pullback.methods.amortised.conditioning import bootstrap, distance_to_training, read_members, signature
 from pullback.methods.amortised.model import AmortisedModel, ModelError
 from pullback.methods.amortised.spec import CddpmSpec, CfmSpec, DdpmInfer, EiFmSpec, FlowInfer, RegressionSpec
 from pullback.methods.train import checkpoint_folder, train
@@ -185,18 +186,34 @@ def test_more_resamples_than_draws(eifm, tmp_path):
 
 
 def test_a_bootstrap_draws_whole_groups():
-    group = np.array([2, 0, 1, 0, 2, 2])
-    members = Members(np.arange(6.0)[:, None], group + 0.5, group)
-    seen = set()
-    for seed in range(20):
-        drawn = resampled(members, np.random.default_rng(seed))
-        times = np.bincount(drawn.y[:, 0].astype(int), minlength=6)
-        each = [times[np.flatnonzero(group == g)] for g in range(3)]
-        assert all(len(set(found)) == 1 for found in each)
-        assert sum(found[0] for found in each) == 3
-        np.testing.assert_array_equal(drawn.weight, drawn.group + 0.5)
-        seen.add(tuple(times))
-    assert len(seen) > 3
+    group, event_id = np.array([2, 0, 1, 0, 2, 2]) + 7, np.array([5, 1, 3, 9, 2, 4])
+    ensemble = ArrayEnsemble(np.zeros((6, 1)), group=group, event_id=event_id)
+    found, times = bootstrap(ensemble, [np.random.default_rng(seed) for seed in range(20)])
+    np.testing.assert_array_equal(found.of(event_id), times)
+    assert (found.of(np.array([0, 7, 10])) == 1).all()
+    for each in times.T:
+        by_group = [each[group == g] for g in (7, 8, 9)]
+        assert all(len(set(some)) == 1 for some in by_group)
+        assert sum(int(some[0]) for some in by_group) == 3
+    assert len({tuple(each) for each in times.T}) > 3
+
+
+def test_draws_say_how_often_their_resamples_hold_an_event(eifm, tmp_path):
+    """The embedding of a resample is that of a set with its events as often as the draws say."""
+    reader = write(tmp_path / "a.h5", [0.5], 30, seed=6)
+    model = model_of(spec("ei-fm"), eifm).using(FlowInfer(draws=6, bootstrap=3))
+    state = model.unpack(model.pack(model.condition(reader)))
+    y, ids = reader.read("y"), reader.read("event_id")
+    found = model.sample(state, y[10:20], ids[10:20])
+    assert found.times.shape == (10, 3)
+    times = model.sample(state, y, ids).times
+    np.testing.assert_array_equal(times[10:20], found.times)
+    assert (times.sum(axis=0) == 30).all()
+    plain = model_of(spec("ei-fm"), eifm)
+    for embedding, each in zip(state.context, times.T, strict=True):
+        rows = np.random.default_rng(0).permutation(np.repeat(np.arange(30), each))
+        again = plain.using(FlowInfer()).condition(ArrayEnsemble(y[rows], y_field=reader.y))
+        np.testing.assert_allclose(again.context[0], embedding, atol=1e-5)
 
 
 def test_a_set_of_one_group_says_that_it_cannot_be_resampled(eifm, tmp_path, caplog):
@@ -221,16 +238,6 @@ def test_weights_of_members_are_relative_as_in_training(eifm, tmp_path, monkeypa
     monkeypatch.setattr(conditioning, "MAX_MEMBERS", 30)
     some = read_members(reader, scaling, np.random.default_rng(0))
     assert set(np.round(some.weight, 5)) == {0.5, -1.5}
-
-
-def test_members_know_their_group_where_it_is_shared(eifm, tmp_path):
-    scaling = model_of(spec("ei-fm"), eifm).scaling
-    for name, group in (("alone", None), ("pairs", np.arange(20) // 2 + 7)):
-        with EnsembleWriter(tmp_path / f"{name}.h5", x=X, y=Y, spec="{}") as writer:
-            writer.append(np.zeros((20, 1)), 5 + np.arange(20), x=np.zeros((20, 1)), group=group)
-        with EnsembleReader(tmp_path / f"{name}.h5") as reader:
-            found = read_members(reader, scaling, np.random.default_rng(0)).group
-        assert found is None if group is None else found.tolist() == (np.arange(20) // 2).tolist()
 
 
 def test_a_small_set_is_resampled_before_it_is_repeated(eifm, tmp_path, monkeypatch):

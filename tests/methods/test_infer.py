@@ -221,8 +221,10 @@ def test_a_weighted_method_with_a_prior_and_dead_particles(tmp_path):
     mean = (np.nan_to_num(x) * weight[..., None]).sum(1) / weight.sum(1)[:, None]
     assert ((mean - truth) ** 2).mean() < 0.5 * truth.var()
     assert posterior.cost["simulator_calls"] == 50 * 400
-    unfolded = Unfolded.of(posterior)
-    assert unfolded.weight.sum() == pytest.approx(50)
+    assert posterior.draw_weights(None).sum() == pytest.approx(50)
+    few = posterior.draw_weights(np.arange(10, 20), 10, 20, draws=100)
+    own = weight[10:20, :100]
+    np.testing.assert_allclose(few, np.arange(10, 20)[:, None] * own / own.sum(axis=1, keepdims=True))
 
 
 class State(NamedTuple):

@@ -10,7 +10,6 @@ import h5py
 import numpy as np
 import pytest
 import yaml
-from unfolded_results import BINNED, BUDGET, BUDGET_EDGES, DISTRIBUTION, EDGES
 
 import pullback
 from pullback.core.optional import MissingExtraError
@@ -20,6 +19,7 @@ from pullback.report.unfolded.hepdata import write_hepdata
 from pullback.report.unfolded.normalisation import WEIGHTS, Normalisation
 from pullback.report.unfolded.opening import open_rows
 from pullback.report.unfolded.spectra import spectra_of
+from unfolded_results import BINNED, BUDGET, BUDGET_EDGES, DISTRIBUTION, EDGES
 
 pytest.importorskip("hepdata_lib")
 ETA = np.array([-1.0, 0.0, 4.0])

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from unfolded_results import DISTRIBUTION, DRAWS, EDGES, ENSEMBLE, EVENTS, PLAIN, POSTERIOR, READ, REPLICAS, TRUTHS
 
 import pullback
 from pullback.core.optional import MissingExtraError
@@ -15,6 +14,7 @@ from pullback.ensembles.unfolded import UnfoldedReader
 from pullback.report.export import ExportError
 from pullback.report.unfolded import files
 from pullback.report.unfolded.opening import open_rows
+from unfolded_results import DISTRIBUTION, DRAWS, EDGES, ENSEMBLE, EVENTS, PLAIN, POSTERIOR, READ, REPLICAS, TRUTHS
 
 uproot = pytest.importorskip("uproot")
 parquet = pytest.importorskip("pyarrow.parquet")

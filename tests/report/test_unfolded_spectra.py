@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
-from unfolded_results import BINNED, DISTRIBUTION, DRAWS, EDGES, ENSEMBLE, POSTERIOR, X, job
 
 import pullback
 from pullback.ensembles.store import EnsembleReader
@@ -19,6 +18,7 @@ from pullback.report.unfolded.normalisation import Normalisation
 from pullback.report.unfolded.opening import open_rows
 from pullback.report.unfolded.published import published, write_spectra_csv
 from pullback.report.unfolded.spectra import spectra_of, usual_edges
+from unfolded_results import BINNED, DISTRIBUTION, DRAWS, EDGES, ENSEMBLE, POSTERIOR, X, job
 
 ETA = np.array([-1.0, 0.0, 0.5, 4.0])
 

@@ -6,9 +6,13 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from pullback.ensembles import hdf5
 from pullback.ensembles.acceptance import FAKE, Missed
 from pullback.ensembles.digests import content_digest
 from pullback.ensembles.fields import Field, Transform
+
+TABLE_ROWS = 16_384
+"""Rows of a table that are read at once where some of them are wanted."""
 
 
 class ArrayError(ValueError):
@@ -57,6 +61,16 @@ class Ensemble(Protocol):
     def window(self, start: int, stop: int) -> "Ensemble":
         """A view of some events, as one ensemble."""
         ...
+
+
+def read_rows(ensemble: Ensemble, name: str, rows: np.ndarray) -> np.ndarray:
+    """Some rows of one variable, in increasing order: events of a field one by one, those of a table in blocks."""
+    block = 1 if 4 * np.prod(ensemble.y.shape) >= hdf5.FIELD_EVENT_BYTES else TABLE_ROWS
+    found = []
+    for number in np.unique(rows // block):
+        inside = rows[rows // block == number]
+        found.append(ensemble.read(name, int(inside[0]), int(inside[-1]) + 1)[inside - inside[0]])
+    return np.concatenate(found)
 
 
 class ArrayEnsemble:

@@ -148,6 +148,7 @@ class Appender:
     def __init__(self, file: NewFile):
         self.file = file
         self.n = 0
+        self._variables: dict[str, h5py.Dataset] = {}
         self._hashes: dict[str, Any] = {}
         self._dims: dict[str, tuple[str, ...]] = {}
 
@@ -156,9 +157,10 @@ class Appender:
         dtype = np.dtype(dtype)
         rows = chunk_rows(dtype.itemsize * int(np.prod(shape, dtype=int)))
         data = self.file.create_dataset(
-            name, (0, *shape), dtype, maxshape=(None, *shape), chunks=(rows, *shape), fletcher32=True, shuffle=True
+            name, (0, *shape), dtype, maxshape=(None, *shape), chunks=(rows, *shape), fletcher32=True
         )
         data.attrs.update(attributes)
+        self._variables[name] = data
         self._hashes[name] = hashlib.sha256()
         self._dims[name] = dims
 
@@ -171,13 +173,13 @@ class Appender:
             raise StoreError(f"variables of one file must have the same number of events, found {sizes}")
         rows = next(iter(sizes.values()))
         for name, array in values.items():
-            data = self.file[name]
+            data = self._variables[name]
             array = np.ascontiguousarray(array, dtype=data.dtype)
             if array.shape[1:] != data.shape[1:]:
                 raise StoreError(f"{name}: each event has shape {array.shape[1:]}, wanted {data.shape[1:]}")
             data.resize(self.n + rows, axis=0)
             data[self.n :] = array
-            self._hashes[name].update(array.tobytes())
+            self._hashes[name].update(array)
             self.file.check()
         self.n += rows
 

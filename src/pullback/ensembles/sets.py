@@ -2,16 +2,13 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from pullback.ensembles.acceptance import FAKE, Missed
+from pullback.ensembles.acceptance import Missed
 from pullback.ensembles.arrays import Ensemble
-from pullback.ensembles.fields import Field
+from pullback.ensembles.family_events import Family, Pairs, SetsError, common_fields, windows
 from pullback.ensembles.prior_reweighting import window
 from pullback.ensembles.resampling import bootstrap_sample
 from pullback.ensembles.scaling import Scaling
@@ -22,13 +19,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("pullback")
 
 Part = Literal["train", "validation"]
-WINDOWS = 16
+BLOCK = 65_536
 SCALING_EVENTS = 50_000
 LEAST_SCALING_EVENTS = 16
-
-
-class SetsError(ValueError):
-    """Ensembles that cannot be trained on; the message names the file and what was wanted."""
 
 
 class Sets(NamedTuple):
@@ -78,54 +71,8 @@ class Parameters(NamedTuple):
     values: np.ndarray
 
 
-class Pairs(NamedTuple):
-    """Events pooled over ensembles.
-
-    Attributes:
-        x: truths (event, *x), float32, physical units.
-        y: observations (event, *y), float32, physical units.
-        weight: nominal event weights (event,), float64; ones where the family has none.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    weight: np.ndarray
-
-
 Simulate = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 """Truths x (event, *x), and a generator -> observations y (event, *y), and which simulations succeeded (event,)."""
-
-
-@dataclass
-class _Family:
-    """One family's split: its ensembles and, once a network's view of them is in memory, its events."""
-
-    source: Ensemble
-    x: np.ndarray | None = None
-    y: np.ndarray | None = None
-    weight: np.ndarray | None = None
-    real: np.ndarray | None = None
-    capped: bool = False
-
-    @property
-    def weighted(self) -> bool:
-        return "weight" in self.source.columns
-
-    @cached_property
-    def has_fakes(self) -> bool:
-        return FAKE in self.source.columns and bool(self.source.fake().any())
-
-    @property
-    def name(self) -> str:
-        return str(self.source.attributes.get("family", self.source.path))
-
-    def bounds(self, ensemble: int) -> tuple[int, int]:
-        return int(self.source.offsets[ensemble]), int(self.source.offsets[ensemble + 1])
-
-
-def nominal(weight: np.ndarray) -> np.ndarray:
-    """The nominal weight of each event (event,), the first of several; float64, as its scale may be any."""
-    return weight.reshape(len(weight), -1)[:, 0].astype(np.float64)
 
 
 class TrainingData:
@@ -163,12 +110,12 @@ class TrainingData:
         for split, sources in (("train", train), ("validation", validation)):
             if not sources:
                 raise SetsError(f"there are no {split} ensembles; training needs the {split} split of a seen family")
-        self.x, self.y = _common_fields([*train, *validation])
+        self.x, self.y = common_fields([*train, *validation])
         if bootstrap is not None:
             train = [bootstrap_sample(source, bootstrap) for source in train]
-        self._families: dict[Part, list[_Family]] = {
-            "train": [_Family(source) for source in train],
-            "validation": [_Family(source) for source in validation],
+        self._families: dict[Part, list[Family]] = {
+            "train": [Family(source) for source in train],
+            "validation": [Family(source) for source in validation],
         }
         self.digests = {split: [f.source.digest for f in families] for split, families in self._families.items()}
         event = 4 * (int(np.prod(self.x.shape)) + int(np.prod(self.y.shape)))
@@ -184,17 +131,19 @@ class TrainingData:
             )
         self._scaling: Scaling | None = None
 
-    def pairs(self, split: Part = "train", block: int = 65_536) -> Iterator[Pairs]:
+    def pairs(self, split: Part = "train", block: int = BLOCK) -> Iterator[Pairs]:
         """All pairs of a split, family after family in the order of the files, in blocks of at most ``block``."""
-        for real, block_of_all in self._blocks(split, block):
-            if real.any():
-                yield block_of_all if real.all() else Pairs(*(values[real] for values in block_of_all))
+        for family in self._families[split]:
+            for real, events in family.blocks(block):
+                if real.any():
+                    yield events.of(real)
 
-    def fakes(self, split: Part = "train", block: int = 65_536) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def fakes(self, split: Part = "train", block: int = BLOCK) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Observations without a truth, y (event, *y) and their weights (event,), in blocks as `pairs`."""
-        for real, (_, y, weight) in self._blocks(split, block):
-            if not real.all():
-                yield y[~real], weight[~real]
+        for family in self._families[split]:
+            for real, events in family.blocks(block):
+                if not real.all():
+                    yield events.y[~real], events.weight[~real]
 
     def misses(self, split: Part = "train") -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Truths that were not recorded, x (miss, *x) and their weights (miss,), a block for each family with some."""
@@ -206,20 +155,8 @@ class TrainingData:
         """The pairs and the misses of each family that records misses."""
         for family in self._families[split]:
             if family.source.missed is not None:
-                real = ~family.source.fake()
-                x, y = (family.source.read(name)[real] for name in ("x", "y"))
-                weight = nominal(family.source.read("weight")[real]) if family.weighted else np.ones(len(x))
-                yield Pairs(x, y, weight), family.source.missed
-
-    def _blocks(self, split: Part, block: int) -> Iterator[tuple[np.ndarray, Pairs]]:
-        for family in self._families[split]:
-            for start in range(0, family.source.n, block):
-                stop = min(start + block, family.source.n)
-                x, y = (family.source.read(name, start, stop) for name in ("x", "y"))
-                weight = np.ones(stop - start)
-                if family.weighted:
-                    weight = nominal(family.source.read("weight", start, stop))
-                yield ~family.source.fake(start, stop), Pairs(x, y, weight)
+                for real, events in family.blocks(family.source.n):
+                    yield events.of(real), family.source.missed
 
     @property
     def has_fakes(self) -> bool:
@@ -256,9 +193,9 @@ class TrainingData:
         xs, ys = [], []
         for family in families:
             for start, stop in windows(family.source.n, wanted, rng):
-                real = ~family.source.fake(start, stop)
-                xs.append(family.source.read("x", start, stop)[real])
-                ys.append(family.source.read("y", start, stop)[real])
+                real, events = family.events(start, stop)
+                xs.append(events.x[real])
+                ys.append(events.y[real])
         return np.concatenate(xs), np.concatenate(ys)
 
     def sets(
@@ -311,21 +248,17 @@ class TrainingData:
         thetas = _thetas([(family, ensemble) for family, ensemble, _ in chosen])
         return Sets(x, y, mask, thetas, self._weights(chosen, mask), self._real(chosen, mask))
 
-    def _real(self, chosen: Sequence[tuple[_Family, int, np.ndarray | slice]], mask: np.ndarray) -> np.ndarray | None:
+    def _real(self, chosen: Sequence[tuple[Family, int, np.ndarray | slice]], mask: np.ndarray) -> np.ndarray | None:
         """Which of the chosen members have a truth (set, member)."""
         if not any(family.has_fakes for families in self._families.values() for family in families):
             return None
         out = mask.copy()
         for row, there, (family, _, members) in zip(out, mask, chosen, strict=True):
             if family.has_fakes:
-                if family.real is None:
-                    family.real = ~family.source.fake()
                 row[there] = family.real[members]
         return out
 
-    def _weights(
-        self, chosen: Sequence[tuple[_Family, int, np.ndarray | slice]], mask: np.ndarray
-    ) -> np.ndarray | None:
+    def _weights(self, chosen: Sequence[tuple[Family, int, np.ndarray | slice]], mask: np.ndarray) -> np.ndarray | None:
         """Weights of the chosen members (set, member), relative to the mean magnitude in their ensemble."""
         if not any(family.weighted for families in self._families.values() for family in families):
             return None
@@ -334,8 +267,6 @@ class TrainingData:
             if not family.weighted:
                 continue
             first, last = family.bounds(ensemble)
-            if family.weight is None:
-                family.weight = nominal(family.source.read("weight"))
             row[there] = family.weight[members] / np.abs(family.weight[first:last]).mean()
         return out
 
@@ -357,7 +288,7 @@ class TrainingData:
         return Parameters(names, np.concatenate([source.theta for source in sources]))  # type: ignore[misc]
 
     def _members(
-        self, rng: np.random.Generator, family: _Family, ensemble: int, size: int, prior_reweighting: float
+        self, rng: np.random.Generator, family: Family, ensemble: int, size: int, prior_reweighting: float
     ) -> np.ndarray | slice:
         first, last = family.bounds(ensemble)
         if size > last - first:
@@ -377,7 +308,7 @@ class TrainingData:
         start = first + int(rng.integers(last - first - size + 1))
         return slice(start, start + size)
 
-    def _window(self, family: _Family, first: int, last: int, rng: np.random.Generator) -> np.ndarray:
+    def _window(self, family: Family, first: int, last: int, rng: np.random.Generator) -> np.ndarray:
         """Probabilities of the events of one ensemble under another prior (event,); fakes keep their share."""
         truths, fake = self._truths(family)[first:last], family.source.fake(first, last)
         if not fake.any():
@@ -386,7 +317,7 @@ class TrainingData:
         chance[~fake] = window(truths[~fake], rng) * (~fake).mean()
         return chance
 
-    def _truths(self, family: _Family) -> np.ndarray:
+    def _truths(self, family: Family) -> np.ndarray:
         """What a window looks at, (event, feature): truths, but none that networks see relative to y."""
         if not self.in_memory or len(self.x.shape) != 1:
             raise SetsError(
@@ -403,11 +334,11 @@ class TrainingData:
             )
         return family.x if all(alone) else family.x[:, alone]
 
-    def _hold(self, family: _Family) -> None:
+    def _hold(self, family: Family) -> None:
         if family.x is None or family.y is None:
             family.x, family.y = self._seen(family.source.read("x"), family.source.read("y"))
 
-    def _events(self, family: _Family, members: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
+    def _events(self, family: Family, members: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
         if self.in_memory:
             self._hold(family)
         if family.x is not None and family.y is not None:
@@ -422,39 +353,7 @@ class TrainingData:
         return np.nan_to_num(x, nan=0.0) if np.isnan(x).any() else x, y
 
 
-def windows(n: int, wanted: int, rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Up to WINDOWS disjoint windows, spread evenly over n rows, of about ``wanted`` rows together."""
-    if wanted >= n:
-        return [(0, n)]
-    edges = np.linspace(0, n, min(WINDOWS, wanted) + 1).astype(int)
-    rows = -(-wanted // (len(edges) - 1))
-    windows = []
-    for low, high in pairwise(edges):
-        size = min(rows, int(high - low))
-        start = int(low) + int(rng.integers(high - low - size + 1))
-        windows.append((start, start + size))
-    return windows
-
-
-def _common_fields(sources: Sequence[Ensemble]) -> tuple[Field, Field]:
-    first = sources[0]
-    for source in sources:
-        if source.x is None:
-            raise SetsError(f"{source.path}: holds observations without truth; a family that is trained on needs x")
-        for one, other in ((source.x, first.x), (source.y, first.y)):
-            assert one is not None
-            assert other is not None
-            found, wanted = ((f.features, f.dims, f.shape, f.units) for f in (one, other))
-            if found != wanted:
-                raise SetsError(
-                    f"{source.path}: {one.name} is {found}, wanted {wanted} as in {first.path}; families of one "
-                    "problem share their fields, so remake the file that differs"
-                )
-    assert first.x is not None
-    return first.x, first.y
-
-
-def _thetas(chosen: list[tuple[_Family, int]]) -> np.ndarray | None:
+def _thetas(chosen: list[tuple[Family, int]]) -> np.ndarray | None:
     given = [None if f.source.theta is None else f.source.theta[ensemble] for f, ensemble in chosen]
     width = max((len(theta) for theta in given if theta is not None), default=0)
     if not width:

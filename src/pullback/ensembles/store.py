@@ -9,15 +9,12 @@ import h5py
 import numpy as np
 
 from pullback.core.atomic import StoreError
+from pullback.core.particles import normalise
 from pullback.ensembles import hdf5
 from pullback.ensembles.acceptance import FAKE, Missed, joined
-from pullback.ensembles.arrays import Ensemble
 from pullback.ensembles.fields import Field
 from pullback.ensembles.generated import generated_sums
 from pullback.ensembles.sharded import PieceReader, PieceWriter, piece_index
-
-TABLE_ROWS = 16_384
-"""Rows of a table that are read at once where some of them are wanted."""
 
 Diagnostics = Mapping[str, Mapping[int, float]]
 """Diagnostics of an inference, by name: a number for each set or block of events, by its first event."""
@@ -34,16 +31,6 @@ def add_cost(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, 
     keys = [*one, *(key for key in other if key not in one)]
     pairs = {key: (one.get(key, 0), other.get(key, 0)) for key in keys}
     return {key: max(pair) if key == "peak_memory_mb" else sum(pair) for key, pair in pairs.items()}
-
-
-def read_rows(ensemble: Ensemble, name: str, rows: np.ndarray) -> np.ndarray:
-    """Some rows of one variable, in increasing order: events of a field one by one, those of a table in blocks."""
-    block = 1 if 4 * np.prod(ensemble.y.shape) >= hdf5.FIELD_EVENT_BYTES else TABLE_ROWS
-    found = []
-    for number in np.unique(rows // block):
-        inside = rows[rows // block == number]
-        found.append(ensemble.read(name, int(inside[0]), int(inside[-1]) + 1)[inside - inside[0]])
-    return np.concatenate(found)
 
 
 class EnsembleWriter(PieceWriter):
@@ -272,6 +259,7 @@ class PosteriorWriter(PieceWriter):
         spec: canonical JSON of the job.
         attributes: more attributes of the file.
         acceptance: which of ``purity`` and ``efficiency`` the chunks have.
+        resamples: how many resamples the chunks' ``times`` are of; 0 where they have none.
     """
 
     kind = "posterior-part"
@@ -287,6 +275,7 @@ class PosteriorWriter(PieceWriter):
         spec: str,
         attributes: Mapping[str, Any] = {},
         acceptance: Sequence[str] = (),
+        resamples: int = 0,
     ):
         more = {"ensemble_name": ensemble_name, "ensemble_digest": ensemble.digest}
         super().__init__(path, spec, {**attributes, **more})
@@ -297,7 +286,10 @@ class PosteriorWriter(PieceWriter):
         self._events.variable("log_weight", np.float64, ("draw",), (draws,), long_name="log weight of the draw")
         self._events.variable("ok", np.int8, ("draw",), (draws,), long_name="1: a draw; 0: it failed and is NaN")
         self._events.variable("event_id", np.int64, (), (), long_name="number of the event in the ensemble")
-        self._acceptance = tuple(acceptance)
+        self._acceptance, self._resamples = tuple(acceptance), resamples
+        if resamples:
+            said = "how often a resample of the set has the event; draw j is of resample j modulo their number"
+            self._events.variable("times", np.uint8, ("resample",), (resamples,), long_name=said)
         if "purity" in acceptance:
             self._events.variable("purity", np.float32, (), (), long_name="probability that the event has a truth")
         if "efficiency" in acceptance:
@@ -316,6 +308,8 @@ class PosteriorWriter(PieceWriter):
         for name in self._acceptance:
             values[name] = np.asarray(getattr(chunk, name), np.float32)
             hdf5.refuse_nan(name, np.where(ok, values[name], 1.0) if name == "efficiency" else values[name], self.path)
+        if self._resamples:
+            values["times"] = chunk.times
         self._events.append(values)
 
     def finish(self, cost: Mapping[str, float], diagnostics: Diagnostics) -> None:
@@ -355,6 +349,34 @@ class PosteriorReader(PieceReader):
         values = super().read(name, start, stop)
         return values.astype(bool) if name == "ok" else values
 
+    def draw_weights(
+        self,
+        event: np.ndarray | None,
+        start: int = 0,
+        stop: int | None = None,
+        draws: int | None = None,
+        accepted: bool = True,
+    ) -> np.ndarray:
+        """What each draw counts for (event, draw), float64: W_d w purity(y) / efficiency(x_d); 0 of a failed draw.
+
+        W_d are the weights of an event's draws, with sum 1. Purity and efficiency are 1 where the method gives none.
+
+        Args:
+            event: w, the weight of each event of these rows (event,); None for 1.
+            start, stop: rows.
+            draws: how many of each event are taken, the first ones; all when None.
+            accepted: whether purity and efficiency count.
+        """
+        ok = self.read("ok", start, stop)[:, :draws]
+        weight = normalise(np.where(ok, self.read("log_weight", start, stop)[:, :draws], -np.inf))
+        if event is not None:
+            weight = weight * np.asarray(event, np.float64)[:, None]
+        if accepted and "purity" in self.columns:
+            weight = weight * self.read("purity", start, stop)[:, None]
+        if accepted and "efficiency" in self.columns:
+            weight = weight / np.where(ok, self.read("efficiency", start, stop)[:, :draws], 1.0)
+        return weight
+
 
 def _write_diagnostics(file: Any, diagnostics: Diagnostics) -> None:
     """One table for each name: first event of the set or piece, value."""
@@ -393,3 +415,5 @@ def index_posterior(job: str, parts: Sequence[Path | str], out: Path | str) -> N
         hdf5.attach(file, file["x"], ("event", "draw", *field.dims))
         for name in (name for name in ("log_weight", "ok", "efficiency") if name in first.columns):
             hdf5.attach(file, file[name], ("event", "draw"))
+        if "times" in first.columns:
+            hdf5.attach(file, file["times"], ("event", "resample"))

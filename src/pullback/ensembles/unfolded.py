@@ -18,11 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pullback.core.atomic import StoreError
-from pullback.core.particles import normalise
 from pullback.ensembles import hdf5
 from pullback.ensembles.digests import content_digest
 from pullback.ensembles.fields import Field
-from pullback.ensembles.store import EnsembleReader, PosteriorReader
+from pullback.ensembles.store import EnsembleReader
 
 KIND = "unfolded"
 JOINT = "joint_covariance"
@@ -61,16 +60,6 @@ class Unfolded(NamedTuple):
     diagnostics: Mapping[str, float] = MappingProxyType({})
     joint: np.ndarray | None = None
     counts: bool = False
-
-    @staticmethod
-    def of(posterior: PosteriorReader) -> "Unfolded":
-        """The truth distribution of a posterior: all draws, with weights that sum to one for each event.
-
-        An event without a successful draw has weight zero; it is counted as a failure.
-        """
-        ok = posterior.read("ok")
-        weight = normalise(np.where(ok, posterior.read("log_weight"), -np.inf))
-        return Unfolded(posterior.read("x")[ok], weight[ok][:, None])
 
 
 def write_unfolded(

@@ -46,6 +46,8 @@ class PosteriorSamples(NamedTuple):
         diagnostics: numbers about these draws that belong in the report; a family's is the median over its blocks.
         purity: P(the observation has a truth | y), (event,); for methods that give it (`Method.acceptance`).
         efficiency: P(the truth is recorded | x) of each draw (event, draw), likewise.
+        times: how often each bootstrap resample of the conditioning set holds the event (event, resample); draw j is
+            conditioned on resample j modulo their number. For methods that resample it (`Method.resamples`).
     """
 
     x: np.ndarray
@@ -54,6 +56,7 @@ class PosteriorSamples(NamedTuple):
     diagnostics: Mapping[str, float] = MappingProxyType({})
     purity: np.ndarray | None = None
     efficiency: np.ndarray | None = None
+    times: np.ndarray | None = None
 
 
 @dataclass
@@ -104,6 +107,11 @@ class Method(Generic[State]):
         """Events of a block with so many draws each: ``block``, fewer where they are too many numbers."""
         event = draws * math.prod(self.problem.x.shape) + math.prod(self.problem.y.shape)
         return max(1, min(self.block, BLOCK_VALUES // event))
+
+    @property
+    def resamples(self) -> int:
+        """Number of bootstrap resamples of the conditioning set that its draws differ by; 0: the set itself."""
+        return 0
 
     def train(self, data: "TrainingData", job: TrainPaths) -> "Artifact | None":
         """Learn from the seen families and write the artifact; for methods whose Spec says ``trains``.

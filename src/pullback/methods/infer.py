@@ -136,6 +136,7 @@ def answer(
         spec=job,
         attributes={**(attributes or {}), "observations": ensemble.n},
         acceptance=method.acceptance,
+        resamples=method.resamples,
     ) as writer:
         for number, block in enumerate(method.context.progress(mine, len(mine), "infer")):
             if finished and (found := finished.get(number)):

@@ -11,14 +11,14 @@ import h5py
 import numpy as np
 
 from pullback.core import seeding
-from pullback.core.particles import normalise
 from pullback.ensembles.store import PosteriorReader
 from pullback.ensembles.unfolded import Unfolded
 from pullback.metrics.bootstrap import Replicas, percentile_interval
 from pullback.metrics.case import Case, event_weights
 from pullback.metrics.examples import write_correlation
 from pullback.metrics.metric import Measured, Metric
-from pullback.metrics.spectra import corrected
+from pullback.metrics.resamples import resampled
+from pullback.metrics.spectra import corrected, features
 from pullback.metrics.unfolding import REPLICAS, SAMPLES, sample_rows, write_spectra
 
 log = logging.getLogger("pullback")
@@ -39,13 +39,12 @@ def judge(
     given = [name for name in ("purity", "efficiency") if name in posterior.columns]
     if not given:
         return []
-    weight = event_weights(case.recorded, n)
+    weight, whose = event_weights(case.recorded, n), case.recorded.read("group", 0, n)
     purity = posterior.read("purity").astype(np.float64) if "purity" in given else np.ones(n)
-    ones = np.ones(n) if weight is None else weight
     rng = seeding.generator(*address, "acceptance")
     rows = []
     if "purity" in given:
-        replicas = Replicas(case.recorded.read("group", 0, n), REPLICAS, rng, weight)
+        replicas = Replicas(whose, REPLICAS, rng, weight)
         mean, spread = replicas.mean(1.0 - purity[:, None])
         rows.append(Measured("fake_fraction", float(mean[0]), *percentile_interval(spread[:, 0]), None, n, "1"))
     if not case.known:
@@ -54,24 +53,25 @@ def judge(
         log.info("%s: %d of %d events have draws: truths are not counted", case.name, n, case.recorded.n)
         return rows
     each = max(1, min(posterior.draws, SAMPLES // n))
-    x, log_weight, ok = (posterior.read(name)[:, :each] for name in ("x", "log_weight", "ok"))
-    truths = normalise(np.where(ok, log_weight, -np.inf))
-    if "efficiency" in given:
-        truths = truths / np.where(ok, posterior.read("efficiency")[:, :each], 1.0)
-    rows += _ratios(case, purity, truths.sum(axis=1), weight, rng, given)
-    share = ones * purity
-    replicas = Replicas(case.recorded.read("group", 0, n), REPLICAS, rng)
+    x, ok = (posterior.read(name)[:, :each] for name in ("x", "ok"))
+    truths = posterior.draw_weights(None, draws=each)
+    own = case.recorded.read("weight").astype(np.float64) if "weight" in case.recorded.columns else np.ones(n)
+    # Equal weights do not weight; what the others were multiplied by has no meaning.
+    scale = 1.0 if weight is None else float(weight.sum() / own.sum())
+    rows += _ratios(case, purity, truths.sum(axis=1), weight, scale, whose, rng, given)
+    replicas = Replicas(whose, REPLICAS, rng)
     repeated = np.column_stack([np.ones(n), *replicas.drawn(REPLICAS)])
     # Replica by draw: a draw of an observation is drawn as often as its collision.
-    found = Unfolded(x[ok], (truths[..., None] * (share[:, None] * repeated)[:, None])[ok])
+    share = truths if weight is None else truths * weight[:, None]
+    found = Unfolded(x[ok], (share[..., None] * repeated[:, None])[ok])
     assert found.x is not None
     assert found.weight is not None
     flat, distance_events = found.x.reshape(len(found.x), -1), case.events_of_distance(case.reader.n)
     rows += sample_rows(flat, found.weight, case, distance_events)
-    whose = np.broadcast_to(case.recorded.read("group", 0, n)[:, None], ok.shape)[ok]
-    own = case.recorded.read("weight", 0, n) if "weight" in case.recorded.columns else np.ones(n)
-    counting = (truths * (own * purity)[:, None])[ok]
-    more, contents = corrected(flat, counting, whose, case, n, counts=len(given) == 2)
+    counting = (truths * own[:, None])[ok]
+    of_draw = np.broadcast_to(whose[:, None], ok.shape)[ok]
+    finite = resampled(posterior, case.edges, lambda x: features(case, x), own, whose, accepted=True)
+    more, contents = corrected(flat, counting, of_draw, case, n, len(given) == 2, finite)
     rows += more
     if case.alternative is not None:
         rows += case.alternative.row("_unfolded", [contents.shares()], n)
@@ -86,6 +86,8 @@ def _ratios(
     purity: np.ndarray,
     truths: np.ndarray,
     weight: np.ndarray | None,
+    scale: float,
+    whose: np.ndarray,
     rng: np.random.Generator,
     given: list[str],
 ) -> Iterator[Measured]:
@@ -94,19 +96,22 @@ def _ratios(
     Args:
         case: the family.
         purity: of each recorded event (event,).
-        truths: 1 / efficiency of each (event,), the mean over its draws.
+        truths: purity / efficiency of each (event,), the mean over its draws.
         weight: of each (event,), or None.
+        scale: what the events' own weights were multiplied by.
+        whose: group of each (event,).
         rng: of the bootstrap.
         given: which of purity and efficiency the posterior has.
     """
     real, missed = (~case.recorded.fake()).astype(np.float64), case.recorded.missed
-    columns = np.stack([purity, real, real * truths, real, purity * truths], axis=1)
-    group = case.recorded.read("group")
+    # A purity of 0 in float32 is that of no pair.
+    by_efficiency = truths / np.where(purity > 0, purity, 1.0)
+    columns = np.stack([purity, real, real * by_efficiency, real, truths], axis=1)
     if missed is not None and len(missed.x):
         columns = np.concatenate([columns, np.tile([0.0, 0.0, 0.0, 1.0, 0.0], (len(missed.x), 1))])
-        group = np.concatenate([group, missed.group])
-        weight = None if weight is None else np.concatenate([weight, missed.weight * weight_scale(case, weight)])
-    replicas = Replicas(group, REPLICAS, rng, weight)
+        whose = np.concatenate([whose, missed.group])
+        weight = None if weight is None else np.concatenate([weight, missed.weight * scale])
+    replicas = Replicas(whose, REPLICAS, rng, weight)
     mean, spread = replicas.mean(columns)
     wanted = {"purity_ratio": (0, 1), "efficiency_ratio": (2, 3), "truths_ratio": (4, 3)}
     if "purity" not in given:
@@ -117,12 +122,6 @@ def _ratios(
         if mean[down] > 0:
             interval = percentile_interval(spread[:, up] / spread[:, down])
             yield Measured(name, float(mean[up] / mean[down]), *interval, None, len(purity), "1")
-
-
-def weight_scale(case: Case, weight: np.ndarray) -> float:
-    """What `event_weights` multiplied the events' own weights by."""
-    own = case.recorded.read("weight", 0, len(weight)).astype(np.float64)
-    return float(weight.sum() / own.sum())
 
 
 FAKE_FRACTION = Metric(

@@ -28,6 +28,7 @@ from pullback.metrics.contents import (
     shares_of,
 )
 from pullback.metrics.metric import Measured, Metric
+from pullback.metrics.resamples import resampled
 from pullback.metrics.sample import MOST_FEATURES
 from pullback.metrics.spectra import NORMAL, features, truth_shares
 
@@ -113,7 +114,11 @@ def draw_rows(answers: "Answers") -> Iterator[Measured]:
     own, weight = case.reader.read("group", 0, n), case.replicas(n).weight
     (group,), groups = numbered(own)
     sums = group_sums(features(case, answers.one), case.edges, weight, group, groups)
-    yield from case.alternative.row("_draw", [shares_of(sums, case.edges, effective_groups(own, weight))], n)
+    shares = shares_of(sums, case.edges, effective_groups(own, weight))
+    finite = resampled(answers.posterior, case.edges, lambda x: features(case, x), weight, own, accepted=False)
+    if finite is not None:
+        shares = shares._replace(covariance=finite.shares.added_to(shares.covariance, own=True))
+    yield from case.alternative.row("_draw", [shares], n)
 
 
 def ratio(after: ChiSquared, before: ChiSquared) -> tuple[float, float]:

@@ -5,7 +5,8 @@ correlations between features. A draw has the weight of its observation times pu
 them; contents then count truths before the detector, and else the truths of what was recorded.
 
 - ``data``: the covariance of a Poisson bootstrap of the groups of the observations, in closed form: the sum over groups
-  of s s^T, s the contents of a group; of a method that unfolds, of its replicas.
+  of s s^T, s the contents of a group, and what a finite conditioning set adds where the inference resamples it
+  (`resamples`); of a method that unfolds, the covariance of its replicas.
 - seeds: the covariance over seeds.
 - other sources: the mean of d d^T over variations, d their contents minus the nominal ones of the same seed.
 """
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pullback.core.joblog import progress
-from pullback.core.particles import normalise
+from pullback.core.once import once
 from pullback.ensembles import hdf5
 from pullback.ensembles.fields import Field
 from pullback.ensembles.stale_files import refuse_stale_files
@@ -27,6 +28,7 @@ from pullback.ensembles.store import EnsembleReader, PosteriorReader
 from pullback.ensembles.unfolded import UnfoldedReader
 from pullback.metrics.case import EvaluationError
 from pullback.metrics.contents import Compared, cells, chi_squared, places, quantile_edges
+from pullback.metrics.resamples import resampled
 from pullback.metrics.table import write_table
 
 log = logging.getLogger("pullback")
@@ -119,9 +121,11 @@ def of_family(
     Raises:
         EvaluationError: a feature that x does not have, or x is an array.
     """
-    field, first = _read(*sources["nominal"][0])
+    opened = _Results()
+    nominal = sources["nominal"][0]
+    field, first = opened.sample(*nominal)
     if not field.is_vector:
-        raise EvaluationError(f"{sources['nominal'][0][0]}: x is an array; bins are of features: leave them out")
+        raise EvaluationError(f"{nominal[0]}: x is an array; bins are of features: leave them out")
     if unknown := set(bins) - set(field.features):
         raise EvaluationError(f"uncertainties.bins: '{min(unknown)}' is no feature of x: {', '.join(field.features)}")
     positive = np.maximum(first.weight[:, 0], 0.0)
@@ -129,44 +133,69 @@ def of_family(
         name: np.asarray(bins[name], float) if name in bins else quantile_edges(first.x[:, j], positive)
         for j, name in enumerate(field.features)
     }
-    contents = [_contents(first, edges)]
-    contents += [_contents(_read(*result)[1], edges) for result in sources["nominal"][1:]]
-    content = np.mean(contents, axis=0)
-    covariance, shifts = {"data": _statistical(first, edges)}, {}
+    contents = {nominal: _contents(first, edges)}
+    for result in (each for results in sources.values() for each in results):
+        # The seeds of the nominal method are a source of their own.
+        if result not in contents:
+            contents[result] = _contents(opened.sample(*result)[1], edges)
+    content = np.mean([contents[result] for result in sources["nominal"]], axis=0)
+    covariance, shifts = {"data": opened.statistical(*nominal, first, edges)}, {}
     for name, results in sources.items():
         if name == "nominal" or not results:
             continue
-        own = np.array([_contents(_read(*result)[1], edges) for result in results])
+        own = np.array([contents[result] for result in results])
         if name in seeds:
             covariance[name] = np.cov(own.T)
         else:
-            shifts[name] = own - contents[0]
+            shifts[name] = own - contents[nominal]
             covariance[name] = shifts[name].T @ shifts[name] / len(own)
     covariance["total"] = np.sum(list(covariance.values()), axis=0)
     return Budget(edges, content, covariance, shifts, None if known is None else _truth(known, edges))
 
 
-def _read(path: Path, ensemble: Path) -> tuple[Field, Sample]:
-    """An unfolded distribution, or the weighted draws of a posterior."""
-    with hdf5.open_checked(path, ("unfolded", *PosteriorReader.kinds)) as file:
-        is_unfolded = file.attrs["kind"] == "unfolded"
-    if is_unfolded:
-        reader = UnfoldedReader(path)
-        if reader.unfolded.x is None or reader.unfolded.weight is None:
-            raise EvaluationError(f"{path}: has bins and no weighted sample, which other bins could be filled from")
-        return reader.x, Sample(reader.unfolded.x, reader.unfolded.weight, None)
-    with PosteriorReader(path) as posterior, EnsembleReader(ensemble) as events:
-        n = posterior.n
-        ok = posterior.read("ok")
-        weight = normalise(np.where(ok, posterior.read("log_weight"), -np.inf))
-        if "weight" in events.columns:
-            weight *= events.read("weight", 0, n)[:, None]
-        if "purity" in posterior.columns:
-            weight *= posterior.read("purity")[:, None]
-        if "efficiency" in posterior.columns:
-            weight /= np.where(ok, posterior.read("efficiency"), 1.0)
-        group = np.broadcast_to(events.read("group", 0, n)[:, None], ok.shape)
-        return posterior.x, Sample(posterior.read("x")[ok], weight[ok][:, None], group[ok])
+class _Results:
+    """Reads results; what they share of their ensembles is read once."""
+
+    @once
+    def _weight_and_group(self, ensemble: Path) -> tuple[np.ndarray | None, np.ndarray]:
+        with EnsembleReader(ensemble) as events:
+            weight = events.read("weight").astype(np.float64) if "weight" in events.columns else None
+            return weight, events.read("group")
+
+    def sample(self, path: Path, ensemble: Path) -> tuple[Field, Sample]:
+        """An unfolded distribution, or the weighted draws of a posterior, which answers the first events."""
+        with hdf5.open_checked(path, ("unfolded", *PosteriorReader.kinds)) as file:
+            is_unfolded = file.attrs["kind"] == "unfolded"
+        if is_unfolded:
+            reader = UnfoldedReader(path)
+            if reader.unfolded.x is None or reader.unfolded.weight is None:
+                raise EvaluationError(f"{path}: has bins and no weighted sample, which other bins could be filled from")
+            return reader.x, Sample(reader.unfolded.x, reader.unfolded.weight, None)
+        event, group = self._weight_and_group(ensemble)
+        with PosteriorReader(path) as posterior:
+            n, ok = posterior.n, posterior.read("ok")
+            weight = posterior.draw_weights(None if event is None else event[:n])[ok]
+            whose = np.broadcast_to(group[:n, None], ok.shape)[ok]
+            return posterior.x, Sample(posterior.read("x")[ok], weight[:, None], whose)
+
+    def statistical(self, path: Path, ensemble: Path, sample: Sample, edges: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The covariance of a result's contents by the finite data (bin, bin)."""
+        covariance = _statistical(sample, edges)
+        if sample.group is None:
+            return covariance
+        event, group = self._weight_and_group(ensemble)
+        with PosteriorReader(path) as posterior:
+            n, names = posterior.n, posterior.x.features
+            finite = resampled(
+                posterior,
+                edges,
+                lambda x: dict(zip(names, x.T, strict=True)),
+                None if event is None else event[:n],
+                group[:n],
+                accepted=True,
+            )
+        found = None if finite is None else finite.added_to(covariance, own=True)
+        return covariance if found is None else found
 
 
 def _bins_of(x: np.ndarray, edges: Mapping[str, np.ndarray]) -> tuple[np.ndarray, int]:

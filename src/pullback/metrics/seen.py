@@ -9,8 +9,9 @@ import numpy as np
 
 from pullback.core import seeding
 from pullback.core.once import once
+from pullback.ensembles.arrays import read_rows
 from pullback.ensembles.positive_weights import cell_resampled
-from pullback.ensembles.store import EnsembleReader, read_rows
+from pullback.ensembles.store import EnsembleReader
 from pullback.metrics import distances
 from pullback.metrics.floors import DIRECTIONS
 from pullback.metrics.metric import Measured, Metric

@@ -4,7 +4,8 @@ Bins are those of the study (``evaluation: {bins: {pt: [0, 60, 80]}}``), or have
 the edges are in no bin.
 
 Draws, and draws weighted with purity and efficiency, belong to the events whose truths they are compared with: the
-covariance of the difference is that of differences of each group (`contents.paired`). Of an unfolded distribution only
+covariance of the difference is that of differences of each group (`contents.paired`), and what a finite conditioning
+set adds where the inference resamples it (`resamples`). Of an unfolded distribution only
 its own covariance is known, from replicas or stated. chi^2 is therefore taken against independent truths of the same
 prior (split ``reference``), where covariances add; against the test events' own truths, where there is no such split or
 contents are counted, adding them errs to small values.
@@ -43,6 +44,7 @@ from pullback.metrics.contents import (
 )
 from pullback.metrics.floors import weighted_draws
 from pullback.metrics.metric import Better, Measured, Metric
+from pullback.metrics.resamples import Resampled, resampled
 
 if TYPE_CHECKING:
     from pullback.metrics.answers import Answers
@@ -86,6 +88,9 @@ def draw_rows(answers: "Answers") -> Iterator[Measured]:
     size = effective_groups(truth.group, truth.weight)
     theirs = group_sums(features(case, truth.x), case.edges, truth.weight, group, groups)
     floor = _floor(case, truth, missed=False)
+    finite = resampled(
+        answers.posterior, case.edges, lambda x: features(case, x), truth.weight, truth.group, accepted=False
+    )
     kinds = [("_draw", answers.one, truth.weight, group)]
     weighted = weighted_draws(answers)
     if weighted is not None:
@@ -94,6 +99,8 @@ def draw_rows(answers: "Answers") -> Iterator[Measured]:
     for ending, drawn, each, whose in kinds:
         ours = group_sums(features(case, drawn), case.edges, each, whose, groups)
         compared = paired(ours, theirs, case.edges, size)
+        if finite is not None:
+            compared = compared._replace(covariance=finite.shares.added_to(compared.covariance, own=False))
         yield from compared_rows(ending, compared, compared, floor, case, n)
     yield from _mean_rows(answers)
 
@@ -280,7 +287,13 @@ def _sample_means(x: np.ndarray, weight: np.ndarray, truths: Truths, case: Case,
 
 
 def corrected(
-    x: np.ndarray, weight: np.ndarray, group: np.ndarray, case: Case, n: int, counts: bool
+    x: np.ndarray,
+    weight: np.ndarray,
+    group: np.ndarray,
+    case: Case,
+    n: int,
+    counts: bool,
+    finite: Resampled | None,
 ) -> tuple[list[Measured], Contents]:
     """Rows and contents of draws of all recorded events with weights of purity and efficiency, beside pairs and misses.
 
@@ -291,18 +304,23 @@ def corrected(
         case: the family.
         n: recorded events.
         counts: whether the weights count truths.
+        finite: the same contents under resamples of the conditioning set, where there are any.
     """
     counted = case.counted()
     (ours, theirs), groups = numbered(group, counted.group)
     edges, size = case.edges, effective_groups(counted.group, counted.weight)
     sums = group_sums(features(case, x), edges, weight, ours, groups)
     truth = group_sums(features(case, counted.x), edges, counted.weight, theirs, groups)
-    compared = paired(sums, truth, edges, size)
+    compared, both = paired(sums, truth, edges, size), paired_counts(sums, truth, edges, size)
+    own = counts_of(sums, edges, size)
+    if finite is not None:
+        compared = compared._replace(covariance=finite.shares.added_to(compared.covariance, own=False))
+        both = both._replace(covariance=finite.added_to(both.covariance, own=False))
+        own = own._replace(covariance=finite.added_to(own.covariance, own=True))
     rows = list(compared_rows("_unfolded", compared, compared, _floor(case, counted, True), case, n))
     if counts:
-        both = paired_counts(sums, truth, edges, size)
         rows += compared_rows("_unfolded", both, both, None, case, n, "chi2_counts")
-    return rows, counts_of(sums, edges, size)
+    return rows, own
 
 
 def _words(name: str, title: str, description: str, better: Better, **more: object) -> Metric:
@@ -334,7 +352,8 @@ CHI2 = _words(
 )
 """d^T C^+ d / rank(C), with d the difference of shares in bins and C its covariance by groups of events, a shape.
 
-Of draws, the covariance is that of the difference of draw and truth in each group. Of unfolded distributions it is the
+Of draws, the covariance is that of the difference of draw and truth in each group, with what a finite conditioning set
+adds where the inference resamples it (`metrics.resamples`). Of unfolded distributions it is the
 sum of theirs, from replicas or stated, and that of independent truths. The row without a feature is of all features
 together. Angles: in [-pi, pi). Weights of events: in the contents. Failed draws: imputed. Floor: of independent truths,
 about 1.

@@ -165,7 +165,7 @@ def valid_blocks(
                 continue
             if values.shape[1:] != field.shape:
                 raise ReadError(f"{file.path}: {field.name} of shape {values.shape[1:]}, wanted {field.shape}")
-            here = np.ones(len(values), bool) if field is problem.y or block.fake is None else ~block.fake
+            here = slice(None) if field is problem.y or block.fake is None else ~block.fake
             for what, found in invalid_events(values[here], reader.placeholders, field.is_vector).items():
                 bad = np.zeros(len(values), bool)
                 bad[here] = found

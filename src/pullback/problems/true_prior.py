@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pullback.ensembles.sets import nominal
+from pullback.ensembles.family_events import nominal
 from pullback.problems.base import Problem
 from pullback.problems.reweighting import choose, pairwise
 

@@ -272,7 +272,10 @@ def _shape(results: _Results) -> Iterator[Finding]:
             said = _listed({s.label: number(m.value) for s, m in off})
             tried = []
             if any(s.spec.samples for s, _ in off):
-                tried.append("a seen family that resembles it, more training steps, or `refine` in inference")
+                tried.append(
+                    "`bootstrap` in inference, as conditioning sets are finite; a seen family that resembles it, more "
+                    "training steps, or `refine` in inference"
+                )
             if not all(s.spec.samples for s, _ in off):
                 tried.append("more iterations or less regularisation, or a simulation that comes closer to it")
             yield f"{what} another shape than the truth, by χ² per degree of freedom of {said}", "; ".join(tried)
@@ -297,7 +300,7 @@ def _bottom_line(results: _Results) -> Iterator[Finding]:
         yield (
             f"told apart from other families better than its observations are: {_listed(off)}; its statistical errors "
             "are too small",
-            "errors of its spectra from replicas of the unfolding or from `uncertainties`, not from numbers of draws",
+            "errors of its spectra from replicas of the unfolding, or of draws from `bootstrap` in inference",
         )
 
 

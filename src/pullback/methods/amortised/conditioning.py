@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,9 +10,8 @@ import torch
 from torch import Tensor
 
 from pullback.ensembles.arrays import Ensemble
-from pullback.ensembles.groups import Groups
+from pullback.ensembles.family_events import nominal
 from pullback.ensembles.scaling import Scaling
-from pullback.ensembles.sets import nominal
 
 log = logging.getLogger("pullback")
 
@@ -30,17 +30,16 @@ class Members(NamedTuple):
     Attributes:
         y: (member, *y) float32.
         weight: (member,) float32, relative to the mean magnitude in the set as in training; or None.
-        group: number of the group that each is of (member,), from 0 on; None where each is one of its own.
+        rows: of the ensemble (member,).
     """
 
     y: np.ndarray
     weight: np.ndarray | None
-    group: np.ndarray | None = None
+    rows: np.ndarray
 
     def take(self, index: np.ndarray) -> "Members":
         """Some members, with repeats."""
-        weight, group = (None if part is None else part[index] for part in (self.weight, self.group))
-        return Members(self.y[index], weight, group)
+        return Members(self.y[index], None if self.weight is None else self.weight[index], self.rows[index])
 
 
 def read_members(ensemble: Ensemble, scaling: Scaling, rng: np.random.Generator) -> Members:
@@ -53,7 +52,7 @@ def read_members(ensemble: Ensemble, scaling: Scaling, rng: np.random.Generator)
     if ensemble.n > most:
         log.warning("a set of %d members is represented by %d of them, chosen at random", ensemble.n, most)
         chosen = np.sort(rng.choice(ensemble.n, most, replace=False))
-    pieces, weights, groups = [], [], []
+    pieces, weights = [], []
     magnitude = 0.0
     for first in range(0, ensemble.n, max(1, most // 4)):
         last = min(first + max(1, most // 4), ensemble.n)
@@ -63,14 +62,9 @@ def read_members(ensemble: Ensemble, scaling: Scaling, rng: np.random.Generator)
             weight = nominal(ensemble.read("weight", first, last))
             magnitude += float(np.abs(weight).sum(dtype=np.float64))
             weights.append(weight[inside])
-        groups.append(ensemble.read("group", first, last)[inside])
-    names, group = np.unique(np.concatenate(groups), return_inverse=True)
     scale = magnitude / ensemble.n or 1.0
-    return Members(
-        np.concatenate(pieces),
-        (np.concatenate(weights) / scale).astype(np.float32) if weights else None,
-        None if len(names) == len(chosen) else group,
-    )
+    relative = (np.concatenate(weights) / scale).astype(np.float32) if weights else None
+    return Members(np.concatenate(pieces), relative, chosen)
 
 
 def repeated(members: Members, size: int) -> Members:
@@ -81,12 +75,34 @@ def repeated(members: Members, size: int) -> Members:
     return members if len(members.y) >= size else members.take(np.arange(size) % len(members.y))
 
 
-def resampled(members: Members, rng: np.random.Generator) -> Members:
-    """A bootstrap resample: as many groups, with replacement; jets of one collision are not independent."""
-    if members.group is None:
-        return members.take(rng.integers(len(members.y), size=len(members.y)))
-    groups = int(members.group.max()) + 1
-    return members.take(Groups(members.group).members(rng.integers(groups, size=groups)))
+class Resamples(NamedTuple):
+    """Bootstrap resamples of a set: as many groups, with replacement; jets of one collision are not independent.
+
+    Attributes:
+        event_id: of the set's events, in increasing order (event,).
+        times: how often each resample holds each of them (event, resample), uint8.
+    """
+
+    event_id: np.ndarray
+    times: np.ndarray
+
+    def of(self, event_id: np.ndarray) -> np.ndarray:
+        """Those of some events (event, resample); 1 of an event outside the set, which no resample leaves out."""
+        place = np.minimum(np.searchsorted(self.event_id, event_id), len(self.event_id) - 1)
+        found: np.ndarray = np.where((self.event_id[place] == event_id)[:, None], self.times[place], np.uint8(1))
+        return found
+
+
+def bootstrap(ensemble: Ensemble, rngs: Sequence[np.random.Generator]) -> tuple[Resamples, np.ndarray]:
+    """Resamples of a set, one of each generator, and how often each holds the set's rows (row, resample)."""
+    names, group = np.unique(ensemble.read("group"), return_inverse=True)
+    if len(names) == 1 < ensemble.n:
+        log.warning("bootstrap: all %d members are of one group, so that a resample is the set itself", ensemble.n)
+    drawn = [np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names)) for rng in rngs]
+    times = np.stack(drawn, axis=1).astype(np.uint8)[group]
+    event_id = ensemble.read("event_id")
+    order = np.argsort(event_id)
+    return Resamples(event_id[order], times[order]), times
 
 
 def signature(embedding: Tensor, y: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -152,11 +152,13 @@ class ModelState(NamedTuple):
         context: (resample, k), or None for a model without a context; one row where the set is not resampled.
         size: members of the set.
         signature: (1, k + 2 features) of the original set (`conditioning.signature`), for a model with an encoder.
+        resamples: of the set; None where it is not resampled.
     """
 
     context: Tensor | None
     size: int
     signature: Tensor | None = None
+    resamples: conditioning.Resamples | None = None
 
 
 class AmortisedModel(Method[ModelState]):
@@ -310,31 +312,39 @@ class AmortisedModel(Method[ModelState]):
         least = self.settings.duplicate_to or 0
         members = conditioning.repeated(own, least)
         first = int(ensemble.read("event_id", 0, 1)[0])
-        rngs = [generator(*address, "bootstrap", first, i) for i in range(self.settings.bootstrap)]
-        # One at a time: together they would be as many copies of the set.
-        if rngs and own.group is not None and not own.group.any():
-            log.warning("bootstrap: all %d members are of one group, so that a resample is the set itself", len(own.y))
-        resamples = (conditioning.repeated(conditioning.resampled(own, rng), least) for rng in rngs)
-        sets = resamples if rngs else iter([members])
+        sets, resamples = iter([members]), None
+        if self.settings.bootstrap:
+            rngs = [generator(*address, "bootstrap", first, i) for i in range(self.settings.bootstrap)]
+            resamples, times = conditioning.bootstrap(ensemble, rngs)
+            # One at a time: together they would be as many copies of the set.
+            drawn = (own.take(np.repeat(np.arange(len(own.y)), each[own.rows])) for each in times.T)
+            sets = (conditioning.repeated(one, least) for one in drawn)
         with numerics(self.context.threads, self.device.type == "cuda"):
             context = torch.cat([self._embed(one) for one in sets])
             y = torch.from_numpy(members.y)[None]
             mask = torch.ones(y.shape[:2], dtype=torch.bool)
             weight = None if members.weight is None else torch.from_numpy(members.weight)[None]
             signature = conditioning.signature(context.mean(dim=0, keepdim=True).cpu(), y, mask, weight)
-        return ModelState(context, max(len(members.y), ensemble.n), signature)
+        return ModelState(context, max(len(members.y), ensemble.n), signature, resamples)
+
+    @property
+    def resamples(self) -> int:
+        """Resamples of the conditioning set that draws differ by; of more of them than draws the first ones."""
+        return 0 if self.model.encoder is None else min(self.settings.bootstrap, self.settings.draws)
 
     def pack(self, state: ModelState) -> dict[str, Any]:
         """The embedding and the signature as arrays."""
         tensors = {"context": state.context, "signature": state.signature}
-        return {"size": state.size, **{k: None if t is None else t.cpu().numpy() for k, t in tensors.items()}}
+        arrays = {k: None if t is None else t.cpu().numpy() for k, t in tensors.items()}
+        return {"size": state.size, **arrays, **(state.resamples._asdict() if state.resamples else {})}
 
     def unpack(self, packed: dict[str, Any]) -> ModelState:
         """The inverse of `pack`."""
         context, signature = (
             None if packed[k] is None else torch.from_numpy(packed[k]) for k in ("context", "signature")
         )
-        return ModelState(None if context is None else context.to(self.device), packed["size"], signature)
+        resamples = conditioning.Resamples(packed["event_id"], packed["times"]) if "times" in packed else None
+        return ModelState(None if context is None else context.to(self.device), packed["size"], signature, resamples)
 
     def _embed(self, members: conditioning.Members) -> Tensor:
         """The embedding of one set, (1, k)."""
@@ -349,7 +359,6 @@ class AmortisedModel(Method[ModelState]):
     @torch.no_grad()
     def sample(self, state: ModelState, y: np.ndarray, event_id: np.ndarray) -> PosteriorSamples:
         """Draws x (event, draw, *x); each event's noise is addressed by its id."""
-        # Of more resamples than draws the first ones.
         contexts = [None] if state.context is None else list(state.context.split(1))[: self.settings.draws]
         noise = event_normals((*self.context.address, "draw"), event_id, (self.settings.draws, *self.scaling.x_shape))
         seen = self.scaling.encode_y(y)
@@ -362,7 +371,8 @@ class AmortisedModel(Method[ModelState]):
         x = self.scaling.decode_x(out, y[:, None])
         efficiency = None if self.efficiency is None else self.efficiency.of(x)
         ok = np.ones(x.shape[:2], dtype=bool)
-        return PosteriorSamples(x, np.zeros(x.shape[:2]), ok, purity=purity, efficiency=efficiency)
+        times = state.resamples.of(event_id)[:, : self.resamples] if state.resamples else None
+        return PosteriorSamples(x, np.zeros(x.shape[:2]), ok, purity=purity, efficiency=efficiency, times=times)
 
     def _purity(self, contexts: list[Tensor | None], seen: np.ndarray) -> np.ndarray:
         """P(the observation has a truth) (event,), the mean over resamples of the set."""

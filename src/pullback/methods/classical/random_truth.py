@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from pullback.core.seeding import generator
-from pullback.ensembles.sets import nominal, windows
+from pullback.ensembles.family_events import nominal, windows
 from pullback.methods.base import Method, PosteriorSamples
 from pullback.study.base import Capability, Label, Name
 from pullback.study.kinds import Infer, MethodSpec

@@ -36,9 +36,8 @@ import numpy as np
 
 from pullback.core.particles import effective_size, invert, normalise
 from pullback.core.seeding import event_normals, event_uniforms, generator
-from pullback.ensembles.arrays import Ensemble
-from pullback.ensembles.sets import nominal
-from pullback.ensembles.store import read_rows
+from pullback.ensembles.arrays import Ensemble, read_rows
+from pullback.ensembles.family_events import nominal
 from pullback.methods.amortised.spec import AmortisedInfer, Refine
 from pullback.methods.base import Method, PosteriorSamples
 from pullback.methods.refinement.em import (

@@ -8,8 +8,8 @@ import numpy as np
 
 from pullback.core.seeding import generator
 from pullback.ensembles.arrays import Ensemble
+from pullback.ensembles.family_events import nominal
 from pullback.ensembles.positive_weights import cell_resampled
-from pullback.ensembles.sets import nominal
 from pullback.ensembles.unfolded import Bins, Unfolded
 from pullback.methods.base import Method
 from pullback.methods.unfolding import binned, tikhonov

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from pullback.ensembles.arrays import Ensemble
-from pullback.ensembles.sets import nominal
+from pullback.ensembles.family_events import nominal
 from pullback.methods.unfolding.binned_spec import Binning
 from pullback.methods.unfolding.response import (
     Entries,

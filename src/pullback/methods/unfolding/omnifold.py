@@ -22,7 +22,7 @@ import numpy as np
 from pullback.core.atomic import DamagedError, read_sealed, write_sealed
 from pullback.core.seeding import generator
 from pullback.ensembles.arrays import Ensemble
-from pullback.ensembles.sets import nominal
+from pullback.ensembles.family_events import nominal
 from pullback.ensembles.unfolded import Unfolded
 from pullback.methods.base import Method
 from pullback.methods.unfolding.omnifold_classifiers import Perceptrons, Trees

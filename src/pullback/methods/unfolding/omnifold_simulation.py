@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from pullback.core.seeding import Address, generator
+from pullback.ensembles.family_events import nominal, windows
 from pullback.ensembles.fields import Field
 from pullback.ensembles.resampling import bootstrap_sample
 from pullback.ensembles.scaling import Scaling
-from pullback.ensembles.sets import nominal, windows
 from pullback.ensembles.store import EnsembleReader
 from pullback.methods.unfolding.omnifold_iterations import OmnifoldError, Sample, Simulation
 

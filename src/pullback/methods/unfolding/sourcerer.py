@@ -39,11 +39,12 @@ from pullback.diffusion.checkpoint import Artifact, Checkpoints, load_artifact
 from pullback.diffusion.numerics import numerics, pick_device, seeded
 from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.arrays import Ensemble
+from pullback.ensembles.family_events import nominal
 from pullback.ensembles.fields import Field
 from pullback.ensembles.positive_weights import cell_resampled
 from pullback.ensembles.scaled_tensors import encode
 from pullback.ensembles.scaling import Scaling
-from pullback.ensembles.sets import TrainingData, nominal
+from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.unfolded import Unfolded
 from pullback.methods.amortised.acceptance import Efficiency, fit_efficiency
 from pullback.methods.base import Method

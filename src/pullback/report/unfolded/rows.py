@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pullback.core.particles import normalise
 from pullback.ensembles.fields import Field
 from pullback.ensembles.unfolded import Bins, UnfoldedReader
 from pullback.registry import did_you_mean
@@ -113,20 +112,12 @@ class DrawRows:
             x = self._posterior.read("x", low, high).reshape(-1, len(features))[inside]
             found |= {name: np.ascontiguousarray(x[:, j]) for j, name in enumerate(features)}
         kept = {_of_event(name): values for name, values in self._source.columns.read(low, high).items()}
-        log_weight, ok = self._posterior.read("log_weight", low, high), self._posterior.read("ok", low, high)
-        weight = normalise(np.where(ok, log_weight, -np.inf))
-        if "event_weight" in kept:
-            weight = weight * kept["event_weight"][:, None]
-        if "purity" in self._acceptance:
-            kept["purity"] = self._posterior.read("purity", low, high)
-            weight = weight * kept["purity"][:, None]
-        if "efficiency" in self._acceptance:
-            efficiency = self._posterior.read("efficiency", low, high)
-            weight = weight / np.where(ok, efficiency, 1.0)
-            found["efficiency"] = efficiency.ravel()[inside]
-        found["weight"], found["log_weight"] = weight.ravel()[inside], log_weight.ravel()[inside]
-        found["ok"] = ok.ravel()[inside].astype(np.int8)
-        kept["event_id"] = self._posterior.read("event_id", low, high)
+        if "weight" in names:
+            found["weight"] = self._posterior.draw_weights(kept.get("event_weight"), low, high).ravel()[inside]
+        for name in {"log_weight", "ok", "efficiency"} & names & set(self.columns):
+            found[name] = self._posterior.read(name, low, high).ravel()[inside].astype(self.columns[name])
+        for name in {"event_id", "purity"} & names & set(self.columns):
+            kept[name] = self._posterior.read(name, low, high)
         found |= {name: np.repeat(values, k)[inside] for name, values in kept.items()}
         found["draw"] = np.tile(np.arange(k, dtype=np.int32), last - first)[inside]
         return {name: found[name] for name in self.columns if name in names}
