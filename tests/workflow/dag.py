@@ -16,6 +16,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STUDIES = Path(__file__).parent / "studies"
+LIMIT_S = 900
+"""Something hangs, on however busy a machine."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,18 @@ def snakemake(
     *arguments: str | Path, folder: Path, repository: Path = REPOSITORY, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run snakemake on the workflow of a repository with ``folder`` as the working directory."""
+    words = [*_arguments(repository), *map(str, arguments)]
+    where = {**_environment(repository), **environment}
+    if "PYTHONPATH" not in environment:
+        return _answer("snakemake", words, folder, repository, where)
+    # What a Python finds when it starts.
     return subprocess.run(
-        [sys.executable, "-m", "snakemake", *_arguments(repository), *map(str, arguments)],
+        [sys.executable, "-m", "snakemake", *words],
         cwd=folder,
-        env={**_environment(repository), **environment},
+        env=where,
         capture_output=True,
         text=True,
-        timeout=900,  # something hangs, on however busy a machine
+        timeout=LIMIT_S,
         check=False,
     )
 
@@ -70,37 +77,57 @@ def start(*arguments: str | Path, folder: Path, repository: Path = REPOSITORY) -
 
 
 @cache
-def _runner(repository: Path) -> subprocess.Popen[str]:
-    runner = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("dry_runner.py"))],
+def _server(repository: Path) -> subprocess.Popen[str]:
+    server = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("fork_server.py"))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=_environment(repository),
         text=True,
     )
-    atexit.register(runner.terminate)
-    return runner
+    atexit.register(server.terminate)
+    return server
 
 
-def _answer(program: str, arguments: list[str], folder: Path, repository: Path) -> tuple[int, str]:
-    runner = _runner(repository)
-    assert runner.stdin is not None
-    assert runner.stdout is not None
-    with tempfile.NamedTemporaryFile("r") as output:
-        request = {"program": program, "arguments": arguments, "folder": str(folder), "output": output.name}
-        print(json.dumps(request), file=runner.stdin, flush=True)
-        status = int(runner.stdout.readline())
-        return status, Path(output.name).read_text()
+def _answer(
+    program: str,
+    arguments: list[str],
+    folder: Path,
+    repository: Path,
+    environment: dict[str, str],
+    merged: bool = False,
+) -> subprocess.CompletedProcess[str]:
+    """What a program says that is run in a fork; ``merged``: all its words, in their order, are its output."""
+    server = _server(repository)
+    assert server.stdin is not None
+    assert server.stdout is not None
+    with tempfile.NamedTemporaryFile("r") as output, tempfile.NamedTemporaryFile("r") as errors:
+        request = {
+            "program": program,
+            "arguments": arguments,
+            "folder": str(folder),
+            "environment": environment,
+            "output": output.name,
+            "errors": output.name if merged else errors.name,
+            "limit": LIMIT_S,
+        }
+        print(json.dumps(request), file=server.stdin, flush=True)
+        status = int(server.stdout.readline())
+        return subprocess.CompletedProcess(arguments, status, output.read(), errors.read())
 
 
 def ask(*arguments: str | Path, folder: Path, repository: Path = REPOSITORY) -> tuple[int, str]:
-    """Exit status and words of a snakemake that runs no job, in a third of the time."""
-    return _answer("snakemake", [*_arguments(repository), *map(str, arguments)], folder, repository)
+    """Exit status and words of a snakemake that runs no job."""
+    words = [*_arguments(repository), *map(str, arguments)]
+    done = _answer("snakemake", words, folder, repository, _environment(repository), merged=True)
+    return done.returncode, done.stdout
 
 
 def pullback(*arguments: str | Path, folder: Path, repository: Path = REPOSITORY) -> tuple[int, str]:
     """Exit status and words of a command of pullback."""
-    return _answer("pullback", list(map(str, arguments)), folder, repository)
+    words = list(map(str, arguments))
+    done = _answer("pullback", words, folder, repository, _environment(repository), merged=True)
+    return done.returncode, done.stdout
 
 
 def planned(folder: Path, study: Path, *arguments: str, repository: Path = REPOSITORY) -> list[Job]:
@@ -143,6 +170,6 @@ def finish(folder: Path, study: Path, repository: Path = REPOSITORY) -> None:
 def copy_repository(target: Path) -> Path:
     """A copy of what a run needs, for edits."""
     for name in ("src", "workflow", "profiles", "envs"):
-        shutil.copytree(REPOSITORY / name, target / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        shutil.copytree(REPOSITORY / name, target / name, ignore=shutil.ignore_patterns("*.pyc.*", "*.egg-info"))
     shutil.copy(REPOSITORY / "Snakefile", target)
     return target

@@ -1,5 +1,6 @@
 """The receipt of a run: everything that a rerun must reproduce, in one JSON file."""
 
+import ctypes
 import hashlib
 import json
 import os
@@ -169,11 +170,21 @@ def _processor() -> str:
 
 
 def _gpu() -> str | None:
-    """The name of the first GPU that torch sees; None without torch."""
+    """The name of the first GPU that torch sees; None without torch or without a driver."""
     from importlib.util import find_spec
 
-    if find_spec("torch") is None:
+    # Torch takes two seconds to import.
+    if find_spec("torch") is None or not _has_driver():
         return None
     import torch
 
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+
+
+def _has_driver() -> bool:
+    """Whether this machine has a driver of NVIDIA's or AMD's, without which torch sees no GPU."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return Path("/dev/kfd").exists()
+    return True

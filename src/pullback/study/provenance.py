@@ -52,6 +52,7 @@ _EXPORTS = frozenset({"__all__", "__version__"})
 _VALIDATORS = frozenset({"model_validator", "field_validator"})
 # A context follows from where a name stands; the others say how something was written.
 _LAYOUT_FIELDS = frozenset({"ctx", "kind", "type_comment"})
+_BLOCKS = frozenset({"body", "orelse", "finalbody"})
 
 
 @cache
@@ -120,19 +121,15 @@ def _data(folder: Path) -> str:
 @cache
 def _read(path: Path) -> tuple[str, tuple[str, ...]]:
     """The syntax tree of a file as one text, and the names that it imports, as ``package.module.name``."""
-    tree = ast.parse(path.read_bytes())
-    for node in ast.walk(tree):
-        for field in ("body", "orelse", "finalbody"):
-            if isinstance(block := getattr(node, field, None), list):
-                setattr(node, field, [part for part in block if not _changes_nothing(part, _is_settings(node))])
-    names: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return parsed(path.read_bytes())
+
+
+@cache
+def parsed(source: bytes) -> tuple[str, tuple[str, ...]]:
+    """The same of a file's content: a process that outlives an edit parses only what was edited."""
     text: list[str] = []
-    _write(tree, text)
+    names: list[str] = []
+    _write(ast.parse(source), text, names)
     return "".join(text), tuple(names)
 
 
@@ -142,24 +139,46 @@ def _modules(names: Iterable[str], source: Path) -> list[str]:
     return [name if file_of(name, source) else name.rpartition(".")[0] for name in ours]
 
 
-def _write(value: object, text: list[str]) -> None:
-    """Append a tree as text, whatever the layout of its source."""
-    if isinstance(value, list):
-        for item in value:
-            _write(item, text)
-            text.append(",")
-    elif isinstance(value, ast.AST):
-        text.append(f"{type(value).__name__}(")
-        for field in value._fields:
-            part = getattr(value, field, None)
-            # Empty fields are left out: Python versions differ in which ones there are.
-            if field not in _LAYOUT_FIELDS and part != [] and (part is not None or isinstance(value, ast.Constant)):
-                text.append(f"{field}=[")
-                _write(part, text)
-                text.append("]")
-        text.append(")")
+def _write(node: ast.AST, text: list[str], names: list[str]) -> None:
+    """Append a tree as text, whatever the layout of its source, and the names that it imports."""
+    kind = type(node)
+    if isinstance(node, ast.Import):
+        names += [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        names += [f"{node.module}.{alias.name}" for alias in node.names]
+    text.append(f"{kind.__name__}(")
+    for field, opening in _fields(kind):
+        part = getattr(node, field, None)
+        # Empty fields are left out: Python versions differ in which ones there are.
+        if isinstance(part, list):
+            if field in _BLOCKS:
+                in_settings = _is_settings(node)
+                part = [statement for statement in part if not _changes_nothing(statement, in_settings)]
+            if not part:
+                continue
+            text.append(opening)
+            for item in part:
+                _write_value(item, text, names)
+                text.append(",")
+            text.append("]")
+        elif part is not None or kind is ast.Constant:
+            text.append(opening)
+            _write_value(part, text, names)
+            text.append("]")
+    text.append(")")
+
+
+def _write_value(value: object, text: list[str], names: list[str]) -> None:
+    if isinstance(value, ast.AST):
+        _write(value, text, names)
     else:
         text.append(f"{type(value).__name__}:{value!r}")
+
+
+@cache
+def _fields(kind: type[ast.AST]) -> tuple[tuple[str, str], ...]:
+    """The fields of a kind of node that count, each with what its text begins with."""
+    return tuple((field, f"{field}=[") for field in kind._fields if field not in _LAYOUT_FIELDS)
 
 
 def _is_settings(node: ast.AST) -> bool:

@@ -1,28 +1,41 @@
 """Runs snakemake or pullback many times without importing them each time: one JSON request a line, run in a fork.
 
-A request is {"program": ..., "arguments": [...], "folder": ..., "output": ...}, the answer is the exit status. Each
-fork starts from one state, with the modules imported and no study seen.
+A request is {"program", "arguments", "folder", "environment", "output", "errors", "limit"}, the answer is the exit
+status. Each fork starts from one state, with the modules imported, their sources parsed and no study seen.
 """
 
 import json
 import os
+import signal
 import sys
 
 from snakemake.cli import main
 
 import pullback.study.workflow_inputs  # noqa: F401
 from pullback.cli import cli
+from pullback.study.provenance import SOURCE, parsed
 
 PROGRAMS = {"snakemake": main, "pullback": cli}
 
+
+def opened(name: str) -> int:
+    return os.open(name, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+
+
+for path in (SOURCE / "pullback").rglob("*.py"):
+    parsed(path.read_bytes())
 for line in sys.stdin:
     request = json.loads(line)
     child = os.fork()
     if child == 0:
+        signal.alarm(request["limit"])
         os.chdir(request["folder"])
-        file = os.open(request["output"], os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
-        os.dup2(file, 1)
-        os.dup2(file, 2)
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        # The jobs of a run inherit all three.
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(opened(request["output"]), 1)
+        os.dup2(opened(request["errors"]), 2)
         status = 1
         try:
             PROGRAMS[request["program"]](request["arguments"])
