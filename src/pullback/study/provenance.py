@@ -141,7 +141,7 @@ def _modules(names: Iterable[str], source: Path) -> list[str]:
 
 def _write(node: ast.AST, text: list[str], names: list[str]) -> None:
     """Append a tree as text, whatever the layout of its source, and the names that it imports."""
-    kind = type(node)
+    kind: Any = type(node)
     if isinstance(node, ast.Import):
         names += [alias.name for alias in node.names]
     elif isinstance(node, ast.ImportFrom):
