@@ -18,7 +18,7 @@ from pullback.ensembles.arrays import ArrayEnsemble, ArrayError, field_of
 from pullback.ensembles.family_events import SetsError
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
-from pullback.methods.guided.edm import load_prior
+from pullback.methods.guided.priors import load_prior
 from pullback.methods.infer import answer
 
 NOISE = 0.6

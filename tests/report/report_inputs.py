@@ -176,7 +176,8 @@ def _costs(
     common = {"problem": problem, "method": method, "seed": seed, "failed_simulations": 0, "projected": 0}
     return [
         common | {"infer": infer, "family": f, "seconds": rng.uniform(2, 9), "peak_memory_mb": rng.uniform(400, 800),
-                  "simulator_calls": 1280 if method == "enkg" else 0, "network_calls": 8, "events": 2000, "draws": 32,
+                  "simulator_calls": 1280 if method == "enkg" else 0, "network_calls": 8,
+                  "network_gradients": 0, "likelihood_gradients": 0, "events": 2000, "draws": 32,
                   "projected": 3 if method == "enkg" else 0}
         for f in families
     ]  # fmt: skip

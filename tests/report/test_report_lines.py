@@ -71,6 +71,7 @@ def made(tmp_path_factory):
         {"x": "set_size", "y": "mse_point", "families": ["gamma-0.*"]},
         {"x": "params.gamma", "y": "swd_draw", "infer": ["euler-2", "default"]},
         {"x": "seen_swd", "y": "swd_draw", "methods": ["cfm", "oracle"]},
+        {"x": "seconds", "y": "swd_draw", "families": ["gamma-0.5"]},
         {"x": "method", "y": "mse_point", "families": ["gamma-0.5"], "log": "y"},
     ]
     return written(tmp_path_factory.mktemp("asked"), job_digest(*figures), 3, with_distance)
@@ -127,10 +128,17 @@ def test_distance_from_the_training_priors_is_that_of_the_metric(made):
     assert [float(x) for _, x in of(made[1], 4)["cfm"]] == [0.01, 0.05, 0.2, 0.4]
 
 
+def test_seconds_are_of_one_draw(made):
+    part = made[1][made[1]["figure"] == 5]
+    # A few seconds for 2000 events of 32 draws.
+    assert part["x"].astype(float).between(2 / 64_000, 9 / 64_000).all()
+    assert set(part["line"]) == {"cfm", "ei-fm (euler)", "ei-fm (midpoint)", "ei-fm (midpoint-2-whole)", "oracle"}
+
+
 def test_each_figure_stands_on_the_page_with_its_words(made):
     text = made[0]
     section = text[text.index('id="figures"') :].partition("</section>")[0]
-    assert section.count('<figure class="figure">') == 5
+    assert section.count('<figure class="figure">') == 6
     assert "Calls &amp; &lt;cost&gt;" in section
     assert "Mean squared error, point estimate by method" in section
     assert 'href="figures.csv"' in section

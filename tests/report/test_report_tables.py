@@ -199,15 +199,17 @@ def test_colours_belong_to_methods_and_differ():
 
 def test_costs_are_summed_over_families_and_averaged_over_seeds():
     common = {"method": "a", "infer": "default", "peak_memory_mb": 10.0, "simulator_calls": 5.0, "network_calls": 1.0,
-              "failed_simulations": 0.0, "projected": 0.0, "events": 100.0, "draws": 4.0}  # fmt: skip
+              "network_gradients": 3.0, "likelihood_gradients": 2.0, "failed_simulations": 0.0,
+              "projected": 0.0, "events": 100.0, "draws": 4.0}  # fmt: skip
     rows = [
         common | {"seed": s, "family": f, "seconds": t}
         for s, f, t in (("0", "f", 1), ("0", "g", 3), ("1", "f", 2), ("1", "g", 2))
     ]
     ((one, cells),) = cost_rows(pandas.DataFrame(rows), make_series([("a", "default", "cfm", "approximate")]))
     assert one.method == "a"
-    # 4 s, 10 MB, 200 events of 4 draws: 5 ms a draw; 2 network and 10 simulator calls for each seed.
-    assert cells == ["4.00", "10", "200", "4", "5.00", "2", "10", "0", "0"]
+    # 4 s, 10 MB, 200 events of 4 draws: 5 ms a draw; for each seed 2 network calls, 6 and 4 gradients and 10
+    # simulator calls.
+    assert cells == ["4.00", "10", "200", "4", "5.00", "2", "6", "4", "10", "0", "0"]
 
 
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n"])

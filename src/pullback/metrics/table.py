@@ -42,6 +42,8 @@ COST_COLUMNS = (
     "peak_memory_mb",
     "simulator_calls",
     "network_calls",
+    "network_gradients",
+    "likelihood_gradients",
     "failed_simulations",
     "projected",
     "events",

@@ -137,6 +137,10 @@ class Problem(Protocol):
         """
         ...
 
+    def mode_weights(self, y: np.ndarray, params: dict[str, Any]) -> np.ndarray:
+        """Optional beside ``mixture-prior``: p(k|y) of each Gaussian k of the prior (event, component)."""
+        ...
+
     def log_evidence(self, y: np.ndarray, params: dict[str, Any]) -> np.ndarray:
         """Optional: log p(y) (event,) under the prior with these parameters, float64."""
         ...

@@ -246,6 +246,10 @@ class LinearGaussian:
         """p(x|y) of each y (event, component) under the prior with these parameters."""
         return self.mixture_prior(params).posterior(np.asarray(y, np.float64), self.matrix, self.noise)
 
+    def mode_weights(self, y: np.ndarray, params: dict[str, Any]) -> np.ndarray:
+        """Probability p(k|y) of each Gaussian of the prior (event, component)."""
+        return self.posterior(y, params).weight
+
     def log_evidence(self, y: np.ndarray, params: dict[str, Any]) -> np.ndarray:
         """log p(y) (event,) under the prior with these parameters."""
         evidence = self.mixture_prior(params).observed_through(self.matrix, self.noise)

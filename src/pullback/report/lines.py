@@ -11,7 +11,7 @@ from pullback.report.seeds import Measured, grouped, measure
 from pullback.report.style import Series, with_unit
 from pullback.report.tables import Family, Rows
 from pullback.study.base import Uniform, canonical, did_you_mean, is_distribution
-from pullback.study.figures import Figure, family_numbers, numbers
+from pullback.study.figures import COSTS, Figure, family_numbers, numbers
 from pullback.study.model import Problem, Study
 
 LINE_COLUMNS = (
@@ -36,18 +36,18 @@ LINE_COLUMNS = (
 """Columns of the table of what is drawn: number of the figure, its line, whose result it is, x (empty where it has none
 and is a reference), and the metric as in the table of means."""
 
-STANDS_FOR = {"network_calls": ("steps", "tolerance", "levels", "updates"), "set_size": ("set_size",)}
+STANDS_FOR = {**dict.fromkeys(COSTS, ("steps", "tolerance", "levels", "updates")), "set_size": ("set_size",)}
 """Settings of an inference that x stands for: results that differ in nothing else are one line."""
 LABELS = {
-    "network_calls": "network calls of one draw",
+    **{name: f"{name.replace('_', ' ')} of one draw" for name in COSTS},
     "set_size": "observations in the conditioning set",
     "problem": "",
     "family": "",
     "method": "",
 }
 
-Calls = Mapping[tuple[str, str, str, str], float]
-"""Network calls of one draw by (problem, method, infer, family)."""
+Costs = Mapping[tuple[str, str, str, str], Mapping[str, float]]
+"""Costs of one draw by (problem, method, infer, family), each by its name (`COSTS`)."""
 
 
 @dataclass(frozen=True)
@@ -115,22 +115,27 @@ class Plot:
                     }
 
 
-def calls_of_a_draw(costs: Any) -> dict[tuple[str, str, str, str], float]:
-    """Network calls of one draw from the cost table (rows with numbers): those of all seeds over their draws."""
-    found: dict[tuple[str, str, str, str], list[float]] = {}
+def costs_of_a_draw(costs: Any) -> dict[tuple[str, str, str, str], dict[str, float]]:
+    """Costs of one draw from the cost table (rows with numbers): those of all seeds over their draws."""
+    found: dict[tuple[str, str, str, str], dict[str, float]] = {}
+    drawn: dict[tuple[str, str, str, str], float] = {}
     for row in costs.to_dict("records"):
-        drawn = row["events"] * row["draws"]
-        if math.isfinite(row["network_calls"]) and math.isfinite(drawn):
-            total = found.setdefault((row["problem"], row["method"], row["infer"], row["family"]), [0.0, 0.0])
-            total[0] += row["network_calls"]
-            total[1] += drawn
-    return {key: calls / drawn for key, (calls, drawn) in found.items() if drawn}
+        draws = row["events"] * row["draws"]
+        if math.isfinite(row["network_calls"]) and math.isfinite(draws):
+            key = (row["problem"], row["method"], row["infer"], row["family"])
+            total = found.setdefault(key, dict.fromkeys(COSTS, 0.0))
+            for name in COSTS:
+                total[name] += row[name]
+            drawn[key] = drawn.get(key, 0.0) + draws
+    return {
+        key: {name: each / drawn[key] for name, each in total.items()} for key, total in found.items() if drawn[key]
+    }
 
 
 def make_plots(
     study: Study,
     rows: Mapping[str, Rows],
-    calls: Calls,
+    costs: Costs,
     families: Mapping[str, Sequence[Family]],
     series: Sequence[Series],
 ) -> list[Plot]:
@@ -139,12 +144,12 @@ def make_plots(
     Args:
         study: as it ran.
         rows: rows of the metrics table by problem and metric.
-        calls: as `calls_of_a_draw` gives them.
+        costs: as `costs_of_a_draw` gives them.
         families: of each problem, in the order of panels.
         series: methods of the whole report.
     """
     return [
-        _plot(number, figure, study, rows, calls, families, series) for number, figure in enumerate(study.figures, 1)
+        _plot(number, figure, study, rows, costs, families, series) for number, figure in enumerate(study.figures, 1)
     ]
 
 
@@ -153,7 +158,7 @@ def _plot(
     figure: Figure,
     study: Study,
     rows: Mapping[str, Rows],
-    calls: Calls,
+    costs: Costs,
     families: Mapping[str, Sequence[Family]],
     series: Sequence[Series],
 ) -> Plot:
@@ -173,7 +178,7 @@ def _plot(
         lookup = {
             metric: grouped(found.get(metric, ()), "method", "infer", "family") for metric in {figure.y, "seen_swd"}
         }
-        results += list(_results(figure, study, name, mine, series, lookup, calls))
+        results += list(_results(figure, study, name, mine, series, lookup, costs))
     drawn = [r for r in results if r.x is not None]
     if not drawn:
         what = f"no result that the filters leave has '{figure.y}'"
@@ -220,7 +225,7 @@ def _results(
     families: Sequence[Family],
     series: Sequence[Series],
     lookup: Mapping[str, Mapping[tuple[Any, ...], list[dict[str, Any]]]],
-    calls: Calls,
+    costs: Costs,
 ) -> Iterator[Result]:
     methods = study.problems[problem].methods
     for s in series:
@@ -233,9 +238,9 @@ def _results(
             measured = measure(lookup[figure.y].get(key, ()), s.competes)
             if measured is None or measured.failed:
                 continue
-            if figure.x == "network_calls":
-                # The oracle calls none.
-                x: float | str | None = calls.get((problem, *key)) or None
+            if figure.x in COSTS:
+                # The oracle calls no network.
+                x: float | str | None = costs.get((problem, *key), {}).get(figure.x) or None
             elif figure.x == "seen_swd":
                 seen = measure(lookup["seen_swd"].get(key, ()))
                 x = seen.value if seen else None

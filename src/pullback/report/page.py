@@ -23,7 +23,7 @@ from pullback.report.diagnosis import Line, diagnose
 from pullback.report.drawing import Drawing
 from pullback.report.examples import Example, read_examples, with_coordinates
 from pullback.report.galleries import Gallery, galleries
-from pullback.report.lines import LINE_COLUMNS, Plot, calls_of_a_draw, make_plots, trained_ranges
+from pullback.report.lines import LINE_COLUMNS, Plot, costs_of_a_draw, make_plots, trained_ranges
 from pullback.report.receipt import versions
 from pullback.report.seeds import SEED_COLUMNS, seed_rows
 from pullback.report.style import INK, LABEL_TEXT, ROLE_TEXT, ROLES, Series, main_metric, make_series, number
@@ -175,7 +175,7 @@ def _asked(
     series: Sequence[Series],
 ) -> list[tuple[Plot, Drawing | None]]:
     """The figures that the study asks for; one that has nothing to show is told here and on the page."""
-    found = make_plots(study, rows, calls_of_a_draw(costs), families, series)
+    found = make_plots(study, rows, costs_of_a_draw(costs), families, series)
     for plot in found:
         if plot.note:
             log.warning("figures[%d], '%s', is not drawn: %s", plot.number - 1, plot.title, plot.note)

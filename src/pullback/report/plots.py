@@ -25,6 +25,7 @@ from pullback.report.drawing import style as drawing_style
 from pullback.report.figures import shade_trained, shorten
 from pullback.report.lines import Line, Panel, Plot, Result
 from pullback.report.style import FAINT, FLOOR, MARKERS, PALETTE, with_unit
+from pullback.study.figures import COSTS
 
 _SHADES = (0.0, 0.5, -0.45, 0.28, -0.22)
 """Towards white (or black) of the method's colour, for its second, third, ... line."""
@@ -223,7 +224,7 @@ def _scale_x(axes: Any, plot: Plot, values: Sequence[float], categories: Sequenc
     else:
         room = 0.06 * (most - least) or 0.5 * abs(most) or 0.5
         axes.set_xlim(least - room, most + room)
-    if plot.figure.x not in ("network_calls", "seen_swd"):
+    if plot.figure.x not in (*COSTS, "seen_swd"):
         _ticks_at_values(axes, sorted(set(values)), wide)
 
 

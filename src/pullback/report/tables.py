@@ -243,10 +243,23 @@ COST_HEADS = (
     "draws each",
     "ms per draw",
     "network calls",
+    "network gradients",
+    "likelihood gradients",
     "simulator calls",
     "failed simulations",
     "projected to bounds",
 )
+
+
+COUNTS = (
+    "network_calls",
+    "network_gradients",
+    "likelihood_gradients",
+    "simulator_calls",
+    "failed_simulations",
+    "projected",
+)
+"""Columns of the cost table that are counts, in the order of their heads."""
 
 
 def cost_rows(costs: Any, series: Sequence[Series]) -> list[tuple[Series, list[str]]]:
@@ -272,7 +285,7 @@ def _cost(part: Any) -> list[str]:
         count(total("events")),
         " / ".join(count(v) for v in sorted(each)) or "–",
         number(per_draw),
-        *(count(total(name)) for name in ("network_calls", "simulator_calls", "failed_simulations", "projected")),
+        *(count(total(name)) for name in COUNTS),
     ]
 
 

@@ -12,8 +12,10 @@ from pullback.study.base import Closed
 if TYPE_CHECKING:
     from pullback.study.model import Problem
 
-WORDS = ("network_calls", "set_size", "seen_swd", "problem", "family", "method")
-"""What x may be by itself. The first three are numbers of a result, the others categories."""
+COSTS = ("network_calls", "network_gradients", "likelihood_gradients", "simulator_calls", "seconds")
+"""Costs of one draw, columns of the cost table."""
+WORDS = (*COSTS, "set_size", "seen_swd", "problem", "family", "method")
+"""What x may be by itself. All but the last three are numbers of a result, these are categories."""
 GROUPS = ("params", "simulator", "method", "infer")
 """What x may be a number of: ``params.gamma``, ``simulator.dimension``, ``method.k``, ``infer.steps``."""
 FILTERS = ("problems", "families", "methods", "infer")
@@ -28,7 +30,8 @@ class Figure(Closed):
     title: str = Field(default="", description="headline; made of y and x when not given")
     y: str = Field(description="a metric, such as swd_draw or energy_score_excess")
     x: str = Field(
-        description="network_calls (of one draw), set_size, seen_swd (distance of a family from the training priors), "
+        description="a cost of one draw (network_calls, network_gradients, likelihood_gradients, simulator_calls, "
+        "seconds), set_size, seen_swd (distance of a family from the training priors), "
         "problem, family, method, or a number of the study: params.<name> of families, simulator.<name> of problems, "
         "method.<name>, infer.<name>"
     )
