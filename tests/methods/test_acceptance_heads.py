@@ -12,6 +12,7 @@ from pullback import EIFM, open_ensemble
 from pullback.ensembles.acceptance import FAKE, Missed
 from pullback.ensembles.fields import Field
 from pullback.ensembles.store import EnsembleWriter, PosteriorReader, PosteriorWriter, index_posterior
+from pullback.methods.amortised.acceptance import Efficiency
 from pullback.metrics.acceptance import judge
 from pullback.metrics.case import Case
 
@@ -142,6 +143,15 @@ def test_evaluation_counts_the_truths_before_the_detector(fitted):
     assert distance.floor is not None
     assert case.distances(case.reader.n).truth.mean() - case.truths(case.reader.n).x.mean() > 0.1
     case.recorded.close()
+
+
+def test_beyond_the_truths_that_it_was_fitted_to_the_efficiency_is_that_at_the_edge(fitted):
+    """Draws leak over the cut on the truth; extrapolated, few of them would stand for most truths."""
+    found = Efficiency.unpack(fitted[0].artifact.meta["efficiency"])
+    inside = found.of(np.array([[found.low[0]], [10.0], [found.high[0]]]))
+    np.testing.assert_array_equal(found.of(np.array([[-50.0], [10.0], [70.0]])), inside)
+    assert found.low[0] < 7.5 < 12.5 < found.high[0]
+    assert np.isnan(found.of(np.array([[np.nan]]))).all()
 
 
 def test_a_family_whose_misses_are_none_is_evaluated(tmp_path):

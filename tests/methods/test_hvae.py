@@ -16,6 +16,7 @@ from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import TrainingData
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.methods.amortised import hvae as module
+from pullback.methods.amortised.acceptance import Purity
 from pullback.methods.amortised.hvae import SET_LOG_STD, Hvae, HvaeNet, kl, kl_terms, log_normal, negative_elbo, split
 from pullback.methods.amortised.hvae_spec import HvaeSpec as Spec
 from pullback.methods.amortised.spec import AmortisedInfer as Infer
@@ -98,6 +99,7 @@ class LinearGaussian:
     """x = z + S e, z ~ N(0, 1) whatever y and c are; q(z|x) as told; q(c|Y) one Gaussian."""
 
     S = 0.5
+    purity = None
     of_set = torch.tensor([[0.3, -0.4]])
 
     def __init__(self, shift=0.0):
@@ -159,6 +161,22 @@ def test_targets_are_a_share_of_the_bound_of_the_whole_set(monkeypatch):
     less, _ = negative_elbo(model, sets, Noise(0, Share(2)), 1, 4)
     # One component, below 5 nats: it counts as 5, and the bound is a lower one.
     assert float(less - some) == pytest.approx(8 * (5 / 10 - of_set), rel=1e-4)
+
+
+@torch.no_grad()
+def test_purity_is_learned_beside_the_bound():
+    """Fakes have no bound, and are members of the cross entropy as all others."""
+    model = LinearGaussian()
+    x, y = torch.randn(2, 1, 40, 1, generator=torch.Generator().manual_seed(3))
+    real = torch.arange(40)[None] % 4 > 0
+    sets = {"x": x, "y": y, "mask": torch.ones((1, 40), dtype=torch.bool), "real": real}
+    bound, pairs = negative_elbo(model, sets, Noise(0, Share(1)), 1, 20)
+    model.purity = Purity((1,), 2)
+    both, members = negative_elbo(model, sets, Noise(0, Share(1)), 1, 20)
+    assert (int(pairs), int(members)) == (15, 20)
+    chance = torch.sigmoid(model.purity(y, model.of_set))[0, :20]
+    wanted = -torch.log(torch.where(real[0, :20], chance, 1 - chance)).sum()
+    assert float(both - bound) == pytest.approx(float(wanted), rel=1e-4)
 
 
 def test_trained_bound_approaches_the_likelihood_of_a_gaussian_posterior(tmp_path):

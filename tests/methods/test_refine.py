@@ -252,6 +252,33 @@ def test_particles_are_drawn_under_the_set_itself(tmp_path):
     assert state.inner == 8
 
 
+class KnowsFakes(Believes):
+    """Observations beyond 20 are fakes; half of the truths are recorded, fewer of large ones."""
+
+    acceptance = ("purity", "efficiency")
+
+    def purity_of(self, state, y):
+        return (y[:, 0] < 20).astype(float)
+
+    def efficiency_of(self, x):
+        return 0.5 / (1 + np.exp(x[..., 0] / 10))
+
+
+def test_fakes_are_left_out_of_the_fit_and_draws_keep_purity_and_efficiency(tmp_path):
+    x, y = events(400, 0.5)
+    y[300:] += 40
+    with EnsembleReader(write(tmp_path / "e.h5", x, y)) as reader:
+        method = Refined(KnowsFakes(0.5)).using(AmortisedInfer(draws=3, refine=replace_particles(1000)))
+        state = method.condition(reader)
+        # The draws for fakes lie some 15 further out than any truth.
+        assert np.abs(state.sample.x[state.sample.weight > 0]).max() < 8
+        answer(method, reader, tmp_path / "p.h5", "{}")
+    with PosteriorReader(tmp_path / "p.h5") as found:
+        np.testing.assert_array_equal(found.read("purity"), np.arange(400) < 300)
+        wanted = KnowsFakes(0.5).efficiency_of(found.read("x"))
+        np.testing.assert_allclose(found.read("efficiency"), wanted, rtol=1e-6)
+
+
 def test_draws_do_not_depend_on_how_events_are_cut(tmp_path):
     x, y = events(300, 0.8)
     method = Refined(Believes(0.5))

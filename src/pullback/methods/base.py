@@ -156,6 +156,14 @@ class Method(Generic[State]):
         """Posterior draws for observations y (event, *y); row i of the family's ensemble has ``event_id[i]``."""
         raise NotImplementedError
 
+    def purity_of(self, state: State, y: np.ndarray) -> np.ndarray | None:
+        """P(the observation has a truth | y) of observations y (event, *y), (event,); None where it gives none."""
+        return None
+
+    def efficiency_of(self, x: np.ndarray) -> np.ndarray | None:
+        """P(the truth is recorded | x) of truths x (..., *x), (...); None where it gives none."""
+        return None
+
     def unfold(self, state: State, ensemble: Ensemble) -> "Unfolded":
         """The truth distribution of the ensemble, for methods with ``unfolds``."""
         raise NotImplementedError

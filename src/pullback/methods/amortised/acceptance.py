@@ -84,25 +84,32 @@ class Efficiency:
     Args:
         scaling: how the classifier sees x: as an observation, angles as sine and cosine.
         net: the classifier.
+        low, high: least and largest value of each feature among the truths that it was fitted to (feature,).
     """
 
-    def __init__(self, scaling: Scaling, net: nn.Sequential):
+    def __init__(self, scaling: Scaling, net: nn.Sequential, low: np.ndarray, high: np.ndarray):
         self.scaling, self.net = scaling, net
+        self.low, self.high = low, high
 
     @torch.no_grad()
     def of(self, x: np.ndarray) -> np.ndarray:
-        """P(recorded | x) of truths (..., *x), float64; not below `LEAST_EFFICIENCY`. NaN where x is not finite."""
+        """P(recorded | x) of truths (..., *x), float64; not below `LEAST_EFFICIENCY`. NaN where x is not finite.
+
+        Values beyond those that it was fitted to have the efficiency at the edge. Draws leak over a cut on the truth
+        (pT > 30), where efficiencies fall steeply: extrapolated, some of them would stand for many truths each.
+        """
         flat = x.reshape(-1, x.shape[-1])
         found = np.full(len(flat), np.nan)
         good = np.isfinite(flat).all(axis=1)
-        seen = torch.from_numpy(self.scaling.encode_y(flat[good]))
+        seen = torch.from_numpy(self.scaling.encode_y(np.clip(flat[good], self.low, self.high)))
         parts = [torch.sigmoid(self.net(rows)[:, 0].double()) for rows in seen.split(1 << 16)]
         found[good] = torch.cat(parts).clamp_min(LEAST_EFFICIENCY).numpy() if parts else []
         return found.reshape(x.shape[:-1])
 
     def pack(self) -> dict[str, Any]:
         """Plain values and tensors, for an artifact."""
-        return {"scaling": self.scaling.to_dict(), "weights": self.net.state_dict()}
+        edges = {"low": self.low.tolist(), "high": self.high.tolist()}
+        return {"scaling": self.scaling.to_dict(), "weights": self.net.state_dict(), **edges}
 
     @classmethod
     def unpack(cls, packed: dict[str, Any]) -> "Efficiency":
@@ -110,7 +117,7 @@ class Efficiency:
         scaling = Scaling.from_dict(packed["scaling"])
         net = classifier(scaling.y_shape[0])
         net.load_state_dict(packed["weights"])
-        return cls(scaling, net.eval())
+        return cls(scaling, net.eval(), *(np.array(packed[edge], np.float32) for edge in ("low", "high")))
 
 
 def fit_efficiency(data: TrainingData, address: tuple[Any, ...], threads: int) -> Efficiency | None:
@@ -145,7 +152,7 @@ def fit_efficiency(data: TrainingData, address: tuple[Any, ...], threads: int) -
     net.load_state_dict(kept)
     share = float((train.recorded * train.weight).sum() / train.weight.sum())
     log.info("efficiency: fitted to %d truths, %.4g of them recorded; validation loss %.5g", len(train.x), share, best)
-    return Efficiency(scaling, net.eval())
+    return Efficiency(scaling, net.eval(), train.x.min(axis=0), train.x.max(axis=0))
 
 
 def _as_observation(x: Field) -> Field:

@@ -31,8 +31,9 @@ from torch import Tensor, nn
 from pullback.core.seeding import event_normals
 from pullback.diffusion.share import Noise
 from pullback.ensembles.scaling import Scaling
+from pullback.methods.amortised.acceptance import Purity
 from pullback.methods.amortised.hvae_spec import HvaeSpec
-from pullback.methods.amortised.model import VECTOR_ROWS, AmortisedModel, target_weights
+from pullback.methods.amortised.model import VECTOR_ROWS, AmortisedModel, purity_loss, target_weights
 from pullback.networks.build import build_set_encoder
 from pullback.networks.encoders import Shape, observation_encoder
 
@@ -83,7 +84,7 @@ class HvaeNet(nn.Module):
         ValueError: when x is not a vector.
     """
 
-    def __init__(self, spec: HvaeSpec, scaling: Scaling):
+    def __init__(self, spec: HvaeSpec, scaling: Scaling, purity: bool = False):
         super().__init__()
         refuse(scaling.x_shape)
         size, width = scaling.x_shape[0], spec.network.width
@@ -95,6 +96,7 @@ class HvaeNet(nn.Module):
 
         self.encoder = build_set_encoder(spec.set_encoder, scaling.y_shape, 2 * spec.k)
         self.observe = observation_encoder(scaling.y_shape, width)
+        self.purity = Purity(scaling.y_shape, 2 * spec.k) if purity else None
         self._prior = gaussian(0, spec.latent)
         self._posterior = gaussian(size, spec.latent)
         self._decoder = gaussian(spec.latent, size)
@@ -122,9 +124,12 @@ def negative_elbo(
     """Minus the bound of the first ``targets`` members of each set (all when None), given the full set.
 
     Returns:
-        The sum over members, times their weights where they have any, and the sum of weights.
+        The sum over members, times their weights where they have any, and the sum of weights; with the cross entropy of
+        the purity where there are fakes.
     """
-    mean, log_std = split(model.context(sets), SET_LOG_STD)
+    context = model.context(sets)
+    mean, log_std = split(context, SET_LOG_STD)
+    of_purity, total = purity_loss(model.purity, sets, context, targets)
     c = mean + log_std.exp() * noise.normal(mean.shape)
     x, y = sets["x"][:, :targets], sets["y"][:, :targets]
     share = target_weights(sets, targets)
@@ -134,7 +139,7 @@ def negative_elbo(
     at, spread = model.posterior(x, y, each)
     bound = log_normal(x, *model.decode(at + spread.exp() * eps, y, each)) - kl(at, spread, *model.prior(y, each))
     of_set = kl_terms(mean, log_std).clamp_min(FREE_NATS).sum(dim=-1) / sets["mask"].sum(dim=1)
-    return ((of_set.repeat_interleave(members) - bound) * share).sum(), share.sum()
+    return ((of_set.repeat_interleave(members) - bound) * share).sum() + of_purity, total
 
 
 class Hvae(AmortisedModel):
@@ -156,7 +161,7 @@ class Hvae(AmortisedModel):
         return loss
 
     def _network(self, scaling: Scaling, theta: np.ndarray | None) -> HvaeNet:  # type: ignore[override]
-        return HvaeNet(self.spec, scaling)
+        return HvaeNet(self.spec, scaling, self.with_purity)
 
     def _draw(
         self, context: Tensor | None, noise: np.ndarray, seen: np.ndarray, event_id: np.ndarray, part: int

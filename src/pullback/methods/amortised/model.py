@@ -103,6 +103,19 @@ def target_weights(sets: dict[str, Tensor], targets: int | None) -> Tensor:
     return share[:, :targets].flatten()
 
 
+def purity_loss(
+    purity: Purity | None, sets: dict[str, Tensor], context: Tensor | None, targets: int | None
+) -> tuple[Tensor | float, Tensor]:
+    """Cross entropy of the first ``targets`` members times their weights, and the sum of weights that a loss is over.
+
+    Without a purity 0 and the weights of the targets; with one fakes have a loss, too.
+    """
+    if purity is None:
+        return 0.0, target_weights(sets, targets).sum()
+    weight = member_weights(sets)[:, :targets]
+    return purity.loss(sets, context, weight), weight.sum()
+
+
 def path_loss(
     model: ConditionalNet,
     path: NoisePath,
@@ -129,11 +142,7 @@ def path_loss(
     x, y, there = (sets[name][:, :targets] for name in ("x", "y", "mask"))
     x_t, t, target = path.point(x, y, noise)
     share = target_weights(sets, targets).reshape(there.shape)
-    total = share.sum()
-    of_purity: Tensor | float = 0.0
-    if model.purity is not None:
-        weight = member_weights(sets)[:, :targets]
-        of_purity, total = model.purity.loss(sets, context, weight), weight.sum()
+    of_purity, total = purity_loss(model.purity, sets, context, targets)
     # Padding has no weight in the loss, but would have one in the statistics of a batch.
     x_t, t, y, target, share = (
         v[there] if model.normalises_rows else v.flatten(0, 1) for v in (x_t, t, y, target, share)
@@ -359,7 +368,7 @@ class AmortisedModel(Method[ModelState]):
     @torch.no_grad()
     def sample(self, state: ModelState, y: np.ndarray, event_id: np.ndarray) -> PosteriorSamples:
         """Draws x (event, draw, *x); each event's noise is addressed by its id."""
-        contexts = [None] if state.context is None else list(state.context.split(1))[: self.settings.draws]
+        contexts = self._contexts(state)
         noise = event_normals((*self.context.address, "draw"), event_id, (self.settings.draws, *self.scaling.x_shape))
         seen = self.scaling.encode_y(y)
         out = np.empty_like(noise)
@@ -367,19 +376,30 @@ class AmortisedModel(Method[ModelState]):
             for i, context in enumerate(contexts):
                 some = slice(i, None, len(contexts))
                 out[:, some] = self._draw(context, noise[:, some], seen, event_id, i)
-            purity = self._purity(contexts, seen) if "purity" in self.acceptance else None
         x = self.scaling.decode_x(out, y[:, None])
-        efficiency = None if self.efficiency is None else self.efficiency.of(x)
+        purity, efficiency = self.purity_of(state, y), self.efficiency_of(x)
         ok = np.ones(x.shape[:2], dtype=bool)
         times = state.resamples.of(event_id)[:, : self.resamples] if state.resamples else None
         return PosteriorSamples(x, np.zeros(x.shape[:2]), ok, purity=purity, efficiency=efficiency, times=times)
 
-    def _purity(self, contexts: list[Tensor | None], seen: np.ndarray) -> np.ndarray:
-        """P(the observation has a truth) (event,), the mean over resamples of the set."""
+    def _contexts(self, state: ModelState) -> list[Tensor | None]:
+        """The contexts that draws take turns with."""
+        return [None] if state.context is None else list(state.context.split(1))[: self.settings.draws]
+
+    @torch.no_grad()
+    def purity_of(self, state: ModelState, y: np.ndarray) -> np.ndarray | None:
+        """P(the observation has a truth | y) (event,), the mean over resamples of the set; None where no fakes were."""
+        if "purity" not in self.acceptance:
+            return None
         assert self.model.purity is not None
-        y = torch.from_numpy(seen)[None].to(self.device)
-        found = [torch.sigmoid(self.model.purity(y, context)[0].double()) for context in contexts]
-        return torch.stack(found).mean(dim=0).cpu().numpy()
+        with numerics(self.context.threads, self.device.type == "cuda"):
+            seen = torch.from_numpy(self.scaling.encode_y(y))[None].to(self.device)
+            found = [torch.sigmoid(self.model.purity(seen, context)[0].double()) for context in self._contexts(state)]
+            return torch.stack(found).mean(dim=0).cpu().numpy()
+
+    def efficiency_of(self, x: np.ndarray) -> np.ndarray | None:
+        """P(the truth is recorded | x) (...,) of truths x (..., *x); None where no misses were."""
+        return None if self.efficiency is None else self.efficiency.of(x)
 
     def _draw(
         self, context: Tensor | None, noise: np.ndarray, seen: np.ndarray, event_id: np.ndarray, part: int

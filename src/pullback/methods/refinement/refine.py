@@ -22,7 +22,9 @@ Particles are drawn with the embedding of the original set, also with `bootstrap
 would all use the first resample). The uncertainty of the embedding is irrelevant here, because the prior is fitted to
 the set again.
 
-Event weights count in all averages over the set (and in how much an event's draws count as particles).
+Event weights count in all averages over the set (and in how much an event's draws count as particles). So does the
+purity that the method gives an observation; the likelihood is that of pairs, and the prior that of recorded truths.
+Purity and efficiency of draws are those of the method.
 
 Members beyond `members` and held-out ones are sampled like all others: draws need only r_i.
 """
@@ -101,7 +103,7 @@ class Refined(Method[RefinedState]):
         super().__init__(inner.spec, inner.problem, inner.context, inner.settings)
         self.inner = inner
         self.cost = inner.cost
-        self.block = inner.block
+        self.block, self.acceptance = inner.block, inner.acceptance
         self.at: Callable[[np.ndarray], LogLikelihood] = lambda x: pairwise(self.problem, x)
         if likelihood is not None:
             from pullback.methods.likelihood import load_likelihood
@@ -131,7 +133,10 @@ class Refined(Method[RefinedState]):
         if ensemble.n > settings.members:
             chosen = np.sort(generator(*address, "members").choice(ensemble.n, settings.members, replace=False))
         y, event_id, group = (read_rows(ensemble, name, chosen) for name in ("y", "event_id", "group"))
-        counts = _weights(ensemble, chosen)
+        counts, purity = _weights(ensemble, chosen), self.inner.purity_of(at_set, y)
+        if purity is not None:
+            # Fakes have no truth that the prior is to explain.
+            counts = purity if counts is None else counts * purity
         sample, owner = self._particles(at_set, y, event_id, counts, settings.particles, address)
         held_out = _held_out(group, settings.holdout, generator(*address, "held out"))
         initial, coordinates = sample.x, self._coordinates(sample.x)
@@ -223,7 +228,8 @@ class Refined(Method[RefinedState]):
         for rows in chunks(len(y), PAIRS // len(state.sample.x)):
             pieces.append(self._draw(state, y[rows], event_id[rows]))
         x, log_weight, ok = (np.concatenate([piece[i] for piece in pieces]) for i in range(3))
-        return PosteriorSamples(x, log_weight, ok)
+        purity, efficiency = self.inner.purity_of(state.inner, y), self.inner.efficiency_of(x)
+        return PosteriorSamples(x, log_weight, ok, purity=purity, efficiency=efficiency)
 
     def _draw(self, state: RefinedState, y: np.ndarray, event_id: np.ndarray) -> PosteriorSamples:
         address = (*self.context.address, "refine")
