@@ -1,18 +1,21 @@
 """Runs snakemake or pullback many times without importing them each time: one JSON request a line, run in a fork.
 
 A request is {"program", "arguments", "folder", "environment", "output", "errors", "limit"}, the answer is the exit
-status. Each fork starts from one state, with the modules imported, their sources parsed and no study seen.
+status. Each fork starts from one state: the modules are imported, those of the built-in kinds too, their sources are
+parsed, and no study has been seen.
 """
 
 import json
 import os
 import signal
 import sys
+from importlib import import_module
 
-from snakemake.cli import main
+from snakemake.cli import get_argument_parser, main
 
 import pullback.study.workflow_inputs  # noqa: F401
 from pullback.cli import cli
+from pullback.registry import BUILT_IN
 from pullback.study.provenance import SOURCE, parsed
 
 PROGRAMS = {"snakemake": main, "pullback": cli}
@@ -22,8 +25,12 @@ def opened(name: str) -> int:
     return os.open(name, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
 
 
+for target in (target for kinds in BUILT_IN.values() for target in kinds.values()):
+    import_module(target.partition(":")[0])
 for path in (SOURCE / "pullback").rglob("*.py"):
     parsed(path.read_bytes())
+# It finds Snakemake's plugins.
+get_argument_parser()
 for line in sys.stdin:
     request = json.loads(line)
     child = os.fork()
