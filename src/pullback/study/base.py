@@ -68,6 +68,9 @@ Split = Literal["train", "validation", "test", "reference"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test", "reference")
 
 
+OWN_LIKELIHOOD = "exact"
+"""What a setting calls the problem's own p(y|x), beside the names of learned ones under ``likelihoods:``."""
+
 JOB_DIGEST_DIGITS = 16
 
 

@@ -25,6 +25,7 @@ import hashlib
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pullback.study.base import canonical
 

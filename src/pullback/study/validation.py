@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from pullback.registry import did_you_mean
 from pullback.study import figures as study_figures
 from pullback.study import uncertainties
-from pullback.study.base import Uniform, is_distribution
+from pullback.study.base import OWN_LIKELIHOOD, Uniform, is_distribution
 from pullback.study.families import Family
 from pullback.study.kinds import Message, MethodSpec, SimulatorSettings
 from pullback.study.model import Problem, Study, resolve_fallback
@@ -80,8 +80,8 @@ def _learner_errors(at: str, problem: Problem, seen: list[str]) -> Iterator[str]
         yield f"{at}.likelihoods: a likelihood is trained on pairs of seen families, and there is none"
     if problem.likelihoods and problem.unlearnable:
         yield f"{at}.likelihoods: of problem kind '{problem.kind}' none can be learned: {problem.unlearnable}"
-    if "exact" in problem.likelihoods:
-        yield f"{at}.likelihoods.exact: 'exact' means the problem's own likelihood; give this one another name"
+    if OWN_LIKELIHOOD in problem.likelihoods:
+        yield f"{at}.likelihoods.{OWN_LIKELIHOOD}: '{OWN_LIKELIHOOD}' means the problem's own likelihood; give this one another name"
 
 
 def _left_out_errors(here: str, left_out: frozenset[str], seen: list[str]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from pullback.networks.settings import (
     check_shapes,
 )
 from pullback.registry import did_you_mean
-from pullback.study.base import Capability, Closed, Label, Name
+from pullback.study.base import OWN_LIKELIHOOD, Capability, Closed, Label, Name
 from pullback.study.kinds import Infer, Message, MethodSpec, PointInfer
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Refine(Closed):
     code: ClassVar[str] = "pullback.methods.refinement.refine:Refined"
 
     likelihood: Name = Field(
-        default="exact", description="p(y|x): exact, the problem's own, or the name of one under `likelihoods:`"
+        default=OWN_LIKELIHOOD, description="p(y|x): exact, the problem's own, or the name of one under `likelihoods:`"
     )
     particles: int = Field(default=8000, ge=100, description="draws of the method that carry the prior")
     members: int = Field(
@@ -58,7 +58,7 @@ class Refine(Closed):
     def check(self, problem: "Problem") -> Iterator[tuple[str, str]]:
         """The likelihood that is named must be there."""
         known, of = problem.likelihoods, "under `likelihoods:`"
-        if self.likelihood == "exact":
+        if self.likelihood == OWN_LIKELIHOOD:
             if "likelihood" not in problem.capabilities:
                 yield (
                     "likelihood",
@@ -101,7 +101,7 @@ class AmortisedInfer(Infer):
     @property
     def learned_likelihood(self) -> str | None:
         """The likelihood that the prior is refined with, where it is not the problem's own."""
-        return self.refine.likelihood if self.refine and self.refine.likelihood != "exact" else None
+        return self.refine.likelihood if self.refine and self.refine.likelihood != OWN_LIKELIHOOD else None
 
     @property
     def uses_likelihood(self) -> bool:
