@@ -65,6 +65,6 @@ MODE_WEIGHT_ERROR = Metric(
 """1/2 sum_k |p_k - p(k|y)|, total variation between the modes' probabilities under draws and the exact ones.
 
 p_k is the mean over draws of p(k|x), which needs no assignment of draws to modes. For problems whose prior is a mixture
-of several Gaussians, where exact events are asked for (`exact_events`). Angles: none. Weights of draws: in the mean. Failed draws:
-imputed. Floor: of as many exact draws.
+of several Gaussians, where exact events are asked for (`exact_events`). Angles: none. Weights of draws: in the mean.
+Failed draws: imputed. Floor: of as many exact draws.
 """

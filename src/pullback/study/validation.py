@@ -81,7 +81,10 @@ def _learner_errors(at: str, problem: Problem, seen: list[str]) -> Iterator[str]
     if problem.likelihoods and problem.unlearnable:
         yield f"{at}.likelihoods: of problem kind '{problem.kind}' none can be learned: {problem.unlearnable}"
     if OWN_LIKELIHOOD in problem.likelihoods:
-        yield f"{at}.likelihoods.{OWN_LIKELIHOOD}: '{OWN_LIKELIHOOD}' means the problem's own likelihood; give this one another name"
+        yield (
+            f"{at}.likelihoods.{OWN_LIKELIHOOD}: '{OWN_LIKELIHOOD}' means the problem's own likelihood; give this one another "
+            "name"
+        )
 
 
 def _left_out_errors(here: str, left_out: frozenset[str], seen: list[str]) -> Iterator[str]:
