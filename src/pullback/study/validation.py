@@ -82,8 +82,8 @@ def _learner_errors(at: str, problem: Problem, seen: list[str]) -> Iterator[str]
         yield f"{at}.likelihoods: of problem kind '{problem.kind}' none can be learned: {problem.unlearnable}"
     if OWN_LIKELIHOOD in problem.likelihoods:
         yield (
-            f"{at}.likelihoods.{OWN_LIKELIHOOD}: '{OWN_LIKELIHOOD}' means the problem's own likelihood; give this one another "
-            "name"
+            f"{at}.likelihoods.{OWN_LIKELIHOOD}: '{OWN_LIKELIHOOD}' means the problem's own likelihood; give this one "
+            "another name"
         )
 
 
