@@ -16,12 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
+LIMIT_S = 600
+"""Something hangs, on however busy a machine."""
 PROCESSORS = 4
 MEMORY_MB = 64000
 GPUS = 2
 
 # OverMemoryKill: the gatherer looks once per second and kills what is over its request, which needs no cgroups.
 # MinJobAge: finished jobs stay in squeue, where the executor looks for them.
+# The timeouts (10, 2, 10, 60 and 300 s by default) are long: other work may keep the processors of this machine busy.
 CONFIG = """
 ClusterName=pullback
 SlurmctldHost={host}(127.0.0.1)
@@ -55,6 +58,11 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 MinJobAge=3600
 KillWait=5
+MessageTimeout=100
+TCPTimeout=60
+BatchStartTimeout=600
+UnkillableStepTimeout=600
+SlurmdTimeout=0
 JobRequeue=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
@@ -104,7 +112,7 @@ class Cluster:
         """Start both daemons and wait until the node takes jobs.
 
         Raises:
-            RuntimeError: it does not within half a minute; holds the ends of both logs.
+            RuntimeError: it does not within `LIMIT_S`; holds the ends of both logs.
         """
         host = socket.gethostname().partition(".")[0]
         controller, daemon = _free_ports(2)
@@ -156,17 +164,18 @@ class Cluster:
 
     def _wait_for_node(self) -> None:
         state = ""
-        for _ in range(60):
+        end = time.monotonic() + LIMIT_S
+        while time.monotonic() < end:
             state = self.call("sinfo", "--noheader", "--format=%T", check=False).strip()
             if state and set(state.split()) <= {"idle", "mixed"}:
                 return
-            time.sleep(0.5)
+            time.sleep(0.2)
         raise RuntimeError(f"the private SLURM did not start; its node is: {state or 'unknown'}\n{self.logs()}")
 
     def call(self, *command: str, check: bool = True) -> str:
         """What one of SLURM's programs answers."""
         done = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=60, check=False, cwd=self.folder
+            command, env=self.environment, capture_output=True, text=True, timeout=LIMIT_S, check=False, cwd=self.folder
         )
         if check and done.returncode:
             raise RuntimeError(f"{' '.join(command)}: exit status {done.returncode}\n{done.stderr}{self.logs()}")
@@ -196,8 +205,8 @@ def keep(folder: Path) -> None:
     """
     sys.stdin.read()
     running = ["squeue", "--noheader", "--states=pending,running,completing"]
-    subprocess.run(["scancel", f"--user={os.getuid()}"], check=False, timeout=60)
-    _until(lambda: not subprocess.run(running, capture_output=True, check=False, timeout=60).stdout)
+    subprocess.run(["scancel", f"--user={os.getuid()}"], check=False, timeout=LIMIT_S)
+    _until(lambda: not subprocess.run(running, capture_output=True, check=False, timeout=LIMIT_S).stdout)
     for name in ("slurmd", "slurmctld"):
         try:
             process = int((folder / f"{name}.pid").read_text())
