@@ -101,9 +101,9 @@ def test_the_data_do_not_depend_on_the_shards(done, tmp_path):
     assert "shard: 1000" in study
     (tmp_path / "tiny.yaml").write_text(study.replace("shard: 1000", "shard: 5000"))
     assert len([job for job in planned(tmp_path, Path("tiny.yaml"), "--", "ensembles") if job.rule == "simulate"]) == 4
-    ran = snakemake("--configfile", "tiny.yaml", "--cores", "2", "--", "ensembles", folder=tmp_path)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
     name = "results/tiny/ensembles/line/plus/train.h5"
+    ran = snakemake("--configfile", "tiny.yaml", "--cores", "2", "--", name, folder=tmp_path)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
     with EnsembleReader(done / name) as two, EnsembleReader(tmp_path / name) as one:
         assert two.n == one.n == 2000
         assert two.digest == one.digest

@@ -19,7 +19,7 @@ def run(folder: Path, **environment: str):
     return snakemake("--configfile", "stop.yaml", "--", MODEL, folder=folder, **environment)
 
 
-@pytest.mark.skipif(not os.environ.get("SLOW"), reason="SLOW=1: as a training that is stopped four times")
+@pytest.mark.skipif(not os.environ.get("SLOW"), reason="SLOW=1: as tests/methods/test_stopped.py by hand")
 def test_a_stopped_training_goes_on_in_the_next_run(tmp_path):
     whole, folder = tmp_path / "whole", tmp_path / "stopped"
     ran = run(whole)
