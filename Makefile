@@ -72,7 +72,7 @@ lint: check $(BUILT)
 # Into docs/_build/html; a warning is an error.
 docs: check $(BUILT)
 	@rm -rf docs/reference/generated
-	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/sphinx-build -j $(WORKERS) -W --keep-going -q -b html docs docs/_build/html
 	@echo "The documentation: $(CURDIR)/docs/_build/html/index.html"
 
 # Compares with deepwave, which nothing else needs: installed when it is first run.
