@@ -100,6 +100,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "tarp_gap": "pullback.metrics.credibility:TARP",
         "posterior_mean_error": "pullback.metrics.exact:POSTERIOR_MEAN_ERROR",
         "posterior_covariance_error": "pullback.metrics.exact:POSTERIOR_COVARIANCE_ERROR",
+        "posterior_w1": "pullback.metrics.posterior_distance:POSTERIOR_W1",
+        "posterior_swd": "pullback.metrics.posterior_distance:POSTERIOR_SWD",
         "mode_weight_error": "pullback.metrics.modes:MODE_WEIGHT_ERROR",
         "energy_score_excess": "pullback.metrics.exact:ENERGY_SCORE_EXCESS",
         "crps_excess": "pullback.metrics.exact:CRPS_EXCESS",

@@ -128,9 +128,9 @@ def test_methods_stand_beside_each_other_for_each_family():
     assert table.floors == ["1.00", "1.00", "1", "1"]
 
 
-def test_weights_are_drawn_by_iteration():
-    found = {
-        f"{name}_iteration_{i}": [
+def rows_of_steps(step, values):
+    return {
+        f"{name}_{step}_{i}": [
             {
                 "metric": name,
                 "method": "ibu",
@@ -146,9 +146,13 @@ def test_weights_are_drawn_by_iteration():
             }
             for family in "abc"
         ]
-        for name, value in (("ess", 1e4), ("auc", 0.6), ("change", 0.1), ("clipped", 0.0))
+        for name, value in values
         for i in range(4)
     }
+
+
+def test_weights_are_drawn_by_iteration():
+    found = rows_of_steps("iteration", (("ess", 1e4), ("auc", 0.6), ("change", 0.1), ("clipped", 0.0)))
     (drawing,) = weights.drawings("w", {**found, "iteration_change": []}, SERIES, FAMILIES)
     assert drawing.alt == "Weights of ibu by iteration on A, B, C"
     # A panel for each diagnostic that is drawn, three families in each.
@@ -156,3 +160,10 @@ def test_weights_are_drawn_by_iteration():
     assert "effective number of truths" in drawing.svg
     assert "clipped" not in drawing.svg
     assert weights.drawings("w", {"ess_draw": []}, SERIES, FAMILIES) == []
+
+
+def test_effective_shares_of_particles_are_drawn_by_level():
+    (drawing,) = weights.drawings("w", rows_of_steps("level", (("ess", 1.0), ("auc", 0.6))), SERIES, FAMILIES)
+    assert drawing.alt == "Weights of ibu by level on A, B, C"
+    assert drawing.svg.count('data-series="1"') == 3
+    assert "effective share of particles" in drawing.svg

@@ -1,4 +1,7 @@
-"""Diagnostics of iterated weights (OmniFold) by iteration: rows ``<name>_iteration_<number>`` of the metrics table."""
+"""Diagnostics of weights by iteration (OmniFold) or noise level (particles), from rows of the metrics table.
+
+The rows are ``<name>_iteration_<number>`` and ``<name>_level_<number>``.
+"""
 
 import math
 import re
@@ -12,42 +15,56 @@ from pullback.report.tables import Family, Rows, collect
 MOST_FAMILIES = 8
 
 PANELS = {
-    "ess": "effective number of truths",
-    "max_over_mean": "largest weight over the mean",
-    "change": "change in the iteration",
-    "auc": "AUC, data and simulation",
-    "spread": "spread among classifiers",
+    "iteration": {
+        "ess": "effective number of truths",
+        "max_over_mean": "largest weight over the mean",
+        "change": "change in the iteration",
+        "auc": "AUC, data and simulation",
+        "spread": "spread among classifiers",
+    },
+    "level": {"ess": "effective share of particles"},
 }
-"""What is drawn, in this order, and what it is called."""
+"""What is drawn by each kind of step, in this order, and what it is called."""
 
-_ROW = re.compile(r"(\w+)_iteration_(\d+)")
+CAPTIONS = {
+    "iteration": "A small effective number, or a large weight, says that the simulation hardly covers the "
+    "observations; a change that does not fall, that the noise of training is more than what is left to learn; an area "
+    "above 1/2, that the weights do not describe the observations yet.",
+    "level": "From the first noise level to the data, median over events; it rises where particles are resampled. "
+    "Where it falls steeply, few particles lead to the posterior: more levels there, or more particles.",
+}
+
+_ROW = re.compile(r"(\w+)_(iteration|level)_(\d+)")
 
 Curves = Mapping[str, Mapping[int, float]]
-"""Name of a diagnostic -> iteration -> value."""
+"""Name of a diagnostic -> iteration or level -> value."""
 
 
 def drawings(key: str, rows: Rows, series: Sequence[Series], families: Sequence[Family]) -> list[Drawing]:
-    """A figure for each method with such rows; panels are diagnostics, lines families.
+    """A figure for each method and kind of step with such rows; panels are diagnostics, lines families.
 
     Args:
         key: start of the figures' names.
         rows: metrics of one problem.
         series, families: as in the tables.
     """
-    named = {name: match for name in rows if (match := _ROW.fullmatch(name)) and match[1] in PANELS}
-    found: dict[int, dict[int, dict[str, dict[int, float]]]] = {}
+    named = {name: match for name in rows if (match := _ROW.fullmatch(name)) and match[1] in PANELS[match[2]]}
+    found: dict[tuple[str, int], dict[int, dict[str, dict[int, float]]]] = {}
     for name, match in named.items():
         for place, row in enumerate(collect(rows[name], series, families)):
             for position, measured in enumerate(row):
                 if measured is not None and math.isfinite(measured.value):
-                    curves = found.setdefault(position, {}).setdefault(place, {})
-                    curves.setdefault(match[1], {})[int(match[2])] = measured.value
-    return [_of_method(f"{key}{i}", series[i], [(families[j], found[i][j]) for j in sorted(found[i])]) for i in found]
+                    curves = found.setdefault((match[2], position), {}).setdefault(place, {})
+                    curves.setdefault(match[1], {})[int(match[3])] = measured.value
+    return [
+        _of_method(f"{key}{step[0]}{i}", step, series[i], [(families[j], curves[j]) for j in sorted(curves)])
+        for (step, i), curves in found.items()
+    ]
 
 
-def _of_method(key: str, series: Series, curves: Sequence[tuple[Family, Curves]]) -> Drawing:
+def _of_method(key: str, step: str, series: Series, curves: Sequence[tuple[Family, Curves]]) -> Drawing:
     shown = curves[:MOST_FAMILIES]
-    names = [name for name in PANELS if any(name in each for _, each in shown)]
+    names = [name for name in PANELS[step] if any(name in each for _, each in shown)]
     wide = min(2.6, (WIDTH - 0.15) / len(names) - 0.62)
     with style():
         figure = new_figure(len(names) * (wide + 0.62) + 0.15, 2.5)
@@ -70,15 +87,11 @@ def _of_method(key: str, series: Series, curves: Sequence[tuple[Family, Curves]]
             if name == "auc":
                 axes.axhline(0.5, color="#57606a", linewidth=0.7, linestyle=":")
             axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.set_title(PANELS[name], loc="left", fontsize=8.5)
-            axes.set_xlabel("iteration")
+            axes.set_title(PANELS[step][name], loc="left", fontsize=8.5)
+            axes.set_xlabel(step)
             axes.grid(axis="y")
-        alt = f"Weights of {series.label} by iteration on {', '.join(family.title for family, _ in shown)}"
-        caption = (
-            f"Weights of {series.label} by iteration. A small effective number, or a large weight, says that the "
-            "simulation hardly covers the observations; a change that does not fall, that the noise of training is "
-            "more than what is left to learn; an area above 1/2, that the weights do not describe the observations yet."
-        )
+        alt = f"Weights of {series.label} by {step} on {', '.join(family.title for family, _ in shown)}"
+        caption = f"Weights of {series.label} by {step}. {CAPTIONS[step]}"
         if len(curves) > len(shown):
             caption += f" {len(shown)} of {len(curves)} families."
         return finish(figure, key, alt, caption)

@@ -40,11 +40,7 @@ class FilePrior(DiffusionPrior):
         try:
             spec.check_fields(x, self.problem.y)
         except ValueError as error:
-            raise PriorError(f"{spec.path}: {error}") from None
-        weights = _read(Path(outside_path(spec.path)), spec.sha256)
-        with torch.device("meta"):
-            wanted = build_network(spec.network, tuple(x.shape), None, 0).state_dict()
-        _compare(spec.path, weights, wanted)
+            raise PriorError(str(error)) from None
         low, high = spec.network_range
         std = [(top - bottom) / (high - low) for bottom, top in spec.ranges]
         mean = [bottom - low * each for (bottom, _), each in zip(spec.ranges, std, strict=True)]
@@ -54,7 +50,7 @@ class FilePrior(DiffusionPrior):
             **spec.model_dump(mode="json", include={"network", "prediction", "schedule", "time_factor", "sigma_data"}),
             **spec.model_dump(mode="json", include={"path", "sha256", "licence"}),
         }
-        return job.write(weights, meta)
+        return job.write(read_weights(spec), meta)
 
     @staticmethod
     def denoiser(weights: dict[str, Tensor], meta: dict[str, Any]) -> Denoiser:
@@ -88,6 +84,19 @@ def _schedule(values: dict[str, Any]) -> Schedule:
     if isinstance(settings, TableSchedule):
         return DdpmTable(settings.table)
     return FlowMatching() if settings.kind == "flow" else VarianceExploding()
+
+
+def read_weights(spec: FilePriorSpec) -> dict[str, Tensor]:
+    """The weights by name of the file that a study names.
+
+    Raises:
+        PriorError: the file is missing, another one, no weights by name, or weights of another network.
+    """
+    weights = _read(Path(outside_path(spec.path)), spec.sha256)
+    with torch.device("meta"):
+        wanted = build_network(spec.network, tuple(spec.x_shape), None, 0).state_dict()
+    _compare(spec.path, weights, wanted)
+    return weights
 
 
 def _read(path: Path, sha256: str) -> dict[str, Tensor]:

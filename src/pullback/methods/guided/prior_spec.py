@@ -199,7 +199,9 @@ class FilePriorSpec(_Levels):
         return self
 
     def check_fields(self, x: Any, y: Any) -> None:
-        """Shape and range of x must be the problem's, and the network must take them."""
+        """Shape and range of x must be the problem's, and the file's weights those of the network."""
+        from pullback.methods.guided.file_prior import read_weights
+
         if tuple(x.shape) != tuple(self.x_shape):
             raise ValueError(f"x_shape: the file is a prior of x with shape {self.x_shape}, wanted {list(x.shape)}")
         if len(self.ranges) not in (1, len(x.features)):
@@ -214,6 +216,7 @@ class FilePriorSpec(_Levels):
                     f"by {list(bounds)}; state the range in the problem's units"
                 )
         check_networks(self, x.shape, None)
+        read_weights(self)
 
     def check(self, problem: "Problem") -> Iterator[Message]:
         """A network takes arrays or vectors."""
