@@ -58,7 +58,10 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "tikhonov": "pullback.methods.unfolding.binned_spec:TikhonovSpec",
         "omnifold": "pullback.methods.unfolding.omnifold_spec:OmnifoldSpec",
     },
-    "priors": {"edm": "pullback.methods.guided.spec:EdmPriorSpec"},
+    "priors": {
+        "edm": "pullback.methods.guided.spec:EdmPriorSpec",
+        "shared": "pullback.methods.guided.spec:SharedPriorSpec",
+    },
     "likelihoods": {"gmm": "pullback.methods.likelihood_spec:GmmLikelihoodSpec"},
     "readers": {
         "root": "pullback.readers.root:RootFiles",

@@ -80,6 +80,21 @@ class PriorDrawsSpec(MethodSpec):
     infer: Mapping[Name, DiffusionInfer] = Field(default={"default": DiffusionInfer()}, min_length=1)
 
 
+class SharedPriorSpec(PriorSpec):
+    """The prior of another problem of the study, which is trained once for both: x is the same in them."""
+
+    trains: ClassVar[bool] = False
+    code: ClassVar[str] = "pullback.methods.guided.edm:EdmPrior"
+
+    problem: Name = Field(description="the problem whose prior it is")
+    prior: Name = Field(description="its name there")
+
+    @property
+    def of(self) -> tuple[str, str]:
+        """See `PriorSpec`."""
+        return self.problem, self.prior
+
+
 class EdmPriorSpec(PriorSpec):
     """A diffusion prior with EDM preconditioning (Karras et al. 2022), trained on the truth of the seen families."""
 
