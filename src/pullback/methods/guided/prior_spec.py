@@ -222,3 +222,19 @@ class FilePriorSpec(_Levels):
         """A network takes arrays or vectors."""
         yield from check_shapes(self, problem)
         yield from super().check(problem)
+
+
+class SharedPriorSpec(PriorSpec):
+    """The prior of another problem of the study, which is made once for both: x is the same in them."""
+
+    trains: ClassVar[bool] = False
+    reads_events: ClassVar[bool] = False
+    code: ClassVar[str] = "pullback.methods.guided.edm:EdmPrior"
+
+    problem: Name = Field(description="the problem whose prior it is")
+    prior: Name = Field(description="its name there")
+
+    @property
+    def of(self) -> tuple[str, str]:
+        """See `PriorSpec`."""
+        return self.problem, self.prior
