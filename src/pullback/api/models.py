@@ -208,7 +208,7 @@ class Model(Trained):
     @property
     def label(self) -> str:
         """What its draws are: exact, asymptotic, approximate, or a point estimate."""
-        return str(self.spec.returns)
+        return str(self.spec.label)
 
     def sample(self, y: Any, draws: int | None = None, seed: int = 0, **more: Any) -> np.ndarray:
         """Posterior draws x (event, draw, *x) for observations y, float32, physical units; see `posterior`."""

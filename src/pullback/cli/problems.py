@@ -282,7 +282,7 @@ def _draws(plan: Plan) -> Iterator[Finding]:
             continue
         for name, method in plan.study.problems[problem].methods.items():
             most = max(infer.draws for infer in method.infer.values())
-            if method.returns != "point estimate" and most < LEAST_DRAWS_POINT:
+            if method.label != "point estimate" and most < LEAST_DRAWS_POINT:
                 yield Finding(
                     WARNING,
                     f"{problem}.{name}",

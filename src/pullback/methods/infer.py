@@ -79,7 +79,7 @@ def infer(
             job,
             part=plan["part"],
             parts=plan["parts"],
-            attributes={"returns": method.spec.returns},
+            attributes={"returns": method.spec.label},
             finished=finished,
             states=load_states(inputs.state) if inputs.state else None,
         )

@@ -46,6 +46,6 @@ def unfold(job: str, inputs: Inputs, out: Path, limit: float | None = None, gpus
             job,
             cost,
             method.diagnostics(state),
-            {"returns": method.spec.returns},
+            {"returns": method.spec.label},
         )
     log.info("cost: %s", ", ".join(f"{key} {value:.4g}" for key, value in cost.items()))

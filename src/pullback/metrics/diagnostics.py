@@ -73,6 +73,54 @@ EFFECTIVE_POOL_LOW = _diagnostic(
 
 Angles: none. Weights: of candidates. Failed draws: none. Floor: none.
 """
+ESS_MIN = _diagnostic(
+    "ess_min",
+    "Least effective share of particles",
+    "on the way from noise to data, median over events",
+    better="higher",
+)
+"""Kish's effective number of particles over their number, its least over the noise levels; the median over events.
+
+Angles: none. Weights: of the particles. Failed draws: dead particles have weight 0. Floor: none.
+"""
+ESS_FINAL = _diagnostic("ess_final", "Effective share of particles at the end", "median over events", better="higher")
+"""Kish's effective number of particles over their number at the last noise level; the median over events.
+
+Angles: none. Weights: of the particles. Failed draws: dead particles have weight 0. Floor: none.
+"""
+UNIQUE_ANCESTORS = _diagnostic(
+    "unique_ancestors",
+    "Ancestors of the particles",
+    "particles at the first noise level that those at the last come from, median over events",
+    better="higher",
+)
+"""Number of particles at the first noise level that living ones at the last come from; the median over events.
+
+Few ancestors matter less the higher the level of their last common one: noise sets copies apart. Angles, weights: none.
+Failed draws: dead particles have no ancestor. Floor: none.
+"""
+RESAMPLINGS = _diagnostic("resamplings", "Resamplings", "noise levels with resampling, median over events")
+"""Number of noise levels at which the particles were resampled; the median over events.
+
+Angles, weights, failed draws: none. Floor: none.
+"""
+DEAD_PARTICLES = _diagnostic(
+    "dead_particles",
+    "Dead particles",
+    "not finite, or with a failed likelihood, summed over noise levels, median over events",
+    better="lower",
+)
+"""Number of times that a particle was not finite or its likelihood failed; the median over events.
+
+Angles, weights: none. Failed draws: a dead particle that was not replaced is one. Floor: none.
+"""
+LOG_EVIDENCE = _diagnostic(
+    "log_evidence", "Log evidence", "estimate of log p(y) under the diffusion prior, nats, median over events"
+)
+"""Estimate of log p(y) by the particles' mean weights, up to a constant that the likelihood has; median over events.
+
+Angles: none. Weights: of the particles. Failed draws: dead particles have weight 0. Floor: none.
+"""
 FINAL_MISFIT = _diagnostic(
     "final_misfit",
     "Misfit where the descent ended",

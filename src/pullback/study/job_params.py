@@ -319,7 +319,7 @@ class Plan(Layout):
                 "problem": self._problem(problem),
                 "method": method,
                 "method_kind": spec.kind,
-                "returns": spec.returns,
+                "returns": spec.label,
                 "families": families,
                 "results": [[infer, seed, family] for infer, seed, family in results],
                 "evaluation": evaluation.model_dump(mode="json", exclude={"headline"}),

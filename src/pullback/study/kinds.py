@@ -243,6 +243,11 @@ class MethodSpec(KindSpec):
     infer: Mapping[Name, Infer] = Field(default={"default": Infer()}, min_length=1)
 
     @property
+    def label(self) -> Label:
+        """What the draws are with these options: ``returns``, where no option changes it."""
+        return self.returns
+
+    @property
     def uses_prior_params(self) -> bool:
         """Whether the method is given the true parameters of the family's prior."""
         return False

@@ -1,0 +1,106 @@
+"""AFDPS: weighted particles under the likelihood at the noisy state (Chen et al. 2025, arXiv 2506.03979).
+
+Particles follow q_t ~ p_t exp(-a_t mu), mu = -log p(y|x) evaluated at x_t itself, by the drift and the weights of
+`particle_kernels`; only the end, t = 0, is the posterior. Their eq. 3.6 is eta = 1 with V = G, algorithm 2, or V = 0
+with Langevin correctors, algorithm 4. Where the likelihood dominates, the guided diffusion's stationary law is
+exp(-2 eta mu): too narrow at eta = 1, whose weights then have no second moment, and right at eta = 1/2, the default.
+
+Linear problems take the guidance and the noise of a step together, exactly, in the singular vectors of H
+(`contract`), and begin under the likelihood. Elsewhere steps are explicit, stable only while the step times the
+likelihood's curvature is below 2: for H known this is checked before the first step, else watched.
+"""
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from pullback.methods.guided.observation import LikelihoodError, Observation
+from pullback.methods.guided.particle_method import ParticleMethod
+from pullback.methods.guided.particle_spec import AfdpsSpec
+from pullback.methods.guided.population import STABLE, Scheme
+from pullback.methods.guided.twist import Quadratic, Tempered, Tweedie, Twist
+
+MOST_LEVELS = 1 << 20
+
+
+class Afdps(ParticleMethod):
+    """AFDPS with free eta, V, tempering, weights and corrector."""
+
+    spec: AfdpsSpec
+
+    def scheme(self, twist: Twist) -> Scheme:
+        """See `ParticleMethod`."""
+        spec = self.spec
+        foresees = isinstance(twist, Quadratic) and twist.tempering == "gaussian"
+        automatic = "path" if foresees else "difference"
+        return self.resampled(
+            eta=spec.eta,
+            stochastic=spec.variant == "sde",
+            weights=automatic if spec.weights == "auto" else spec.weights,
+            corrector_steps=spec.corrector_steps,
+            corrector_size=spec.corrector_size,
+        )
+
+    def twist(self, observation: Observation, levels: list[float]) -> Twist:
+        """See `ParticleMethod`.
+
+        Raises:
+            LikelihoodError: tempering needs singular vectors that there are none of, or steps are too long.
+        """
+        spec, linear = self.spec, observation.linear
+        if spec.likelihood == "tweedie":
+            return Tweedie(self.prior, observation, spec.inflation)
+        if linear is not None and linear.svd is not None:
+            tempering = "gaussian" if spec.tempering == "auto" else spec.tempering
+            return Quadratic(self.prior, linear, tempering, levels[0], self.cost).to(self.device)
+        if spec.tempering in ("gaussian", "none"):
+            raise LikelihoodError(
+                f"tempering: {spec.tempering} needs the singular vectors of a linear problem, and there are none "
+                "here (x is scaled nonlinearly, the noise's covariance is not known, or the operator is too large): "
+                "take tempering: linear"
+            )
+        twist = Tempered(self.prior, observation, levels[0])
+        if linear is not None:
+            shape = (1, *self.scaling.x_shape)
+            self._refuse_stiff(twist, largest_square(linear, torch.ones(shape, device=self.device)), levels)
+        return twist
+
+    def _refuse_stiff(self, twist: Twist, curvature: float, levels: list[float]) -> None:
+        scheme = self.scheme(twist)
+        if (found := stiffness(scheme, levels, curvature)) <= STABLE:
+            return
+        enough = 2 * len(levels)
+        while enough < MOST_LEVELS and stiffness(scheme, self._grid(enough, levels[0]), curvature) > STABLE:
+            enough *= 2
+        cure = f"levels: {enough}" if enough < MOST_LEVELS else "no number of levels"
+        raise LikelihoodError(
+            f"levels: {len(levels) - 1} make explicit steps {found / STABLE:.3g} times as long as is stable for this "
+            f"noise of y: {cure} would do at this sigma_max; or take a lower sigma_max, or likelihood: tweedie"
+        )
+
+    def _grid(self, levels: int, first: float) -> list[float]:
+        return self.prior.schedule.times(levels, first)
+
+
+def stiffness(scheme: Scheme, levels: list[float], curvature: float) -> float:
+    """Largest product of explicit steps and the curvature of a_t mu, a_t = 1 - t / t_0; above 2 they grow."""
+    first, worst = levels[0], 0.0
+    for t, s in pairwise(levels):
+        worst = max(worst, scheme.eta * scheme.time(t, s) * (1 - t / first) * curvature)
+        if scheme.corrector_steps:
+            worst = max(worst, scheme.corrector_size * s**2 * (1 - s / first) * curvature)
+    return worst
+
+
+def largest_square(linear: object, x: Tensor, iterations: int = 20) -> float:
+    """Largest eigenvalue of H^T H by the power method, from below; ``x`` (1, *x) gives the shape."""
+    v, size = x / x.norm(), 0.0
+    for _ in range(iterations):
+        v = linear.transpose(linear.apply(v))  # type: ignore[attr-defined]
+        size = float(v.norm())
+        if size == 0 or not math.isfinite(size):
+            return size
+        v = v / size
+    return size

@@ -1,0 +1,159 @@
+"""What methods with weighted particles share: the start, the run of one observation, draws and diagnostics."""
+
+import logging
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pullback.core.particles import normalise, resample
+from pullback.core.seeding import generator
+from pullback.methods.guided.base import DiffusionMethod, Particles
+from pullback.methods.guided.observation import LikelihoodError, Observation
+from pullback.methods.guided.particle_spec import ParticleInfer, ParticleSpec
+from pullback.methods.guided.population import STABLE, Population, Scheme, evolve
+from pullback.methods.guided.twist import Quadratic, Twist
+
+log = logging.getLogger("pullback")
+
+PATH_POINTS = 25
+"""Most points of the path of effective sizes that are kept."""
+
+
+def start(twist: Twist, t: float, normals: Tensor) -> tuple[Tensor, np.ndarray, float]:
+    """Particles of q_t, t large: the noisy prior is N(0, (t^2 + 1) I), since x as networks see it has unit variance.
+
+    A quadratic Phi_t is conditioned on, in the coordinates of its singular vectors; another one gives the weights.
+
+    Args:
+        twist: gives Phi_t.
+        t: first level.
+        normals: (particle, *x).
+
+    Returns:
+        Particles, log weights (particle,), and log Z of q_t where they are equal.
+    """
+    variance = t**2 + 1
+    x = math.sqrt(variance) * normals
+    if not isinstance(twist, Quadratic):
+        return x, -twist.value(x, t).cpu().numpy(), 0.0
+    weight, pull, constant = twist.form(t)
+    narrow = 1 / (1 + variance * weight)
+    c = twist.coordinates(x)
+    x = x + twist.fields(variance * narrow * pull + (narrow.sqrt() - 1) * c, x)
+    log_z = (narrow.log() + variance * narrow * pull.square()).sum() / 2 - constant
+    return x, np.zeros(len(x)), float(log_z)
+
+
+class ParticleMethod(DiffusionMethod):
+    """A method that samples each observation by a population of particles; a subclass gives its twist and scheme."""
+
+    spec: ParticleSpec
+    settings: ParticleInfer
+
+    def twist(self, observation: Observation, levels: list[float]) -> Twist:
+        """The prior and its tilt for one observation.
+
+        Raises:
+            LikelihoodError: it has none.
+        """
+        raise NotImplementedError
+
+    def scheme(self, twist: Twist) -> Scheme:
+        """Moves and weights for particles with this tilt."""
+        raise NotImplementedError
+
+    def resampled(self, **axes: Any) -> Scheme:
+        """A scheme with these moves and weights and the resampling of the settings."""
+        return Scheme(resampler=self.settings.resampler, resample_below=self.settings.resample_below, **axes)
+
+    def levels(self) -> list[float]:
+        """Noise levels from the first to 0.
+
+        Raises:
+            LikelihoodError: the first is none that the prior was trained for.
+        """
+        schedule, first = self.prior.schedule, self.settings.sigma_max
+        if first is not None and not schedule.sigma_min < first <= schedule.sigma_max:
+            raise LikelihoodError(
+                f"sigma_max: {first:g}, and the prior is trained for levels from {schedule.sigma_min:g} to "
+                f"{schedule.sigma_max:g}: choose one of these"
+            )
+        return schedule.times(self.settings.levels, first)
+
+    def answer(self, y: np.ndarray, event_id: int) -> Particles:
+        """Draws for one observation (*y,)."""
+        observation, levels = self.observation(y), self.levels()
+        twist, n = self.twist(observation, levels), self.settings.population
+        rng = generator(*self.context.address, "resampling", event_id)
+
+        def noise(stage: str) -> Tensor:
+            return self.noise(stage, event_id, n)
+
+        x, log_weight, log_z = start(twist, levels[0], noise("start"))
+        label = f"particles, event {event_id}"
+        found = evolve(
+            twist, self.scheme(twist), x, log_weight, levels, noise, rng,
+            lambda steps: self.context.progress(steps, len(levels) - 1, label),
+        )  # fmt: skip
+        self._report(found, label)
+        drawn = reduced(found, self.settings.draws, self.spec.reduce, rng)
+        return drawn._replace(diagnostics=diagnostics(found, observation.constant + log_z))
+
+    def _report(self, found: Population, label: str) -> None:
+        if not np.isfinite(found.log_weight).any():
+            log.warning(
+                "%s: all %d particles died; look at failed simulations, then take more particles and levels",
+                label, len(found.x),
+            )  # fmt: skip
+        elif found.died:
+            log.warning("%s: %d times a particle was not finite, or its likelihood failed", label, found.died)
+        if found.stiffness > STABLE:
+            log.warning(
+                "%s: explicit guidance moves particles by up to %.3g times what is stable (step times curvature of "
+                "the likelihood, median over particles): about %d levels would do, or a lower sigma_max",
+                label, found.stiffness / STABLE, math.ceil(self.settings.levels * found.stiffness / STABLE),
+            )  # fmt: skip
+
+
+def reduced(found: Population, draws: int, reduce: str, rng: np.random.Generator) -> Particles:
+    """Draws of a population.
+
+    Args:
+        found: the population at the last level.
+        draws: how many; the particles themselves, with their weights, where there are as many.
+        reduce: ``sample``, or ``highest-weight``: the particle with the largest weight alone.
+        rng: for choosing draws.
+    """
+    weight = normalise(found.log_weight)
+    if not weight.any():
+        some = np.resize(np.arange(len(weight)), draws)
+        return Particles(found.x[some], ok=np.zeros(draws, bool))
+    if reduce == "highest-weight":
+        return Particles(found.x[[int(weight.argmax())]])
+    if draws == len(weight):
+        ok = found.x.isfinite().flatten(1).all(1).cpu().numpy()
+        return Particles(found.x, found.log_weight, ok)
+    return Particles(found.x[torch.as_tensor(resample(weight, draws, rng), device=found.x.device)])
+
+
+def diagnostics(found: Population, log_constant: float) -> dict[str, float]:
+    """Numbers of a population for the report.
+
+    Args:
+        found: the population at the last level.
+        log_constant: log of what the mean weight is multiplied by to give p(y).
+    """
+    alive = np.isfinite(found.log_weight)
+    places = np.unique(np.linspace(0, len(found.ess) - 1, PATH_POINTS).round().astype(int))
+    return {
+        "ess_min": float(found.ess.min()),
+        "ess_final": float(found.ess[-1]),
+        "unique_ancestors": float(len(np.unique(found.ancestors[alive]))),
+        "log_evidence": found.log_evidence + log_constant,
+        "resamplings": float(found.resamplings),
+        "dead_particles": float(found.died),
+        **{f"ess_level_{place}": float(found.ess[place]) for place in places},
+    }

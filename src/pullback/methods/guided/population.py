@@ -1,0 +1,219 @@
+"""A population of weighted particles on its way from noise to data: sequential Monte Carlo on a diffusion prior.
+
+Del Moral, Doucet and Jasra 2006, "Sequential Monte Carlo samplers"; the moves are those of `particle_kernels`.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pullback.core import particles
+from pullback.methods.guided import particle_kernels as kernels
+from pullback.methods.guided.twist import Look, Quadratic, Twist
+
+STABLE = 2.0
+"""Largest product of step and curvature at which an explicit step does not grow."""
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How particles move, are weighted and are resampled.
+
+    Attributes:
+        eta: multiple of the guidance that AFDPS has; 1/2 is that of Langevin's diffusion.
+        stochastic: V = G, or V = 0.
+        weights: ``rate``: integrated from its value at the start of a step. ``difference``: the part of the flow as the
+            difference of Phi at its ends. ``path``: Phi's difference over the step times the ratio of the densities of
+            the steps without and with guidance, exact for steps of any length as far as those of the prior are.
+        ratio: whether path weights have this ratio.
+        corrector_steps, corrector_size: Langevin steps at the next level s, each of the time size * s^2.
+        resampler: kind of resampling.
+        resample_below: least effective share of the particles that goes on without resampling.
+    """
+
+    eta: float = 0.5
+    stochastic: bool = True
+    weights: kernels.Weights = "difference"
+    ratio: bool = True
+    corrector_steps: int = 0
+    corrector_size: float = 0.1
+    resampler: particles.Resampling = "systematic"
+    resample_below: float = 0.5
+
+    def time(self, t: float, s: float) -> float:
+        """Integral of V^2 from t to s."""
+        return 2 * s**2 * math.log(t / s) if self.stochastic and s > 0 else 0.0
+
+    def needs_slope(self, split: bool) -> bool:
+        """Whether gradients of Phi are used; ``split``: guidance is exact and needs none."""
+        guides = (self.stochastic and self.eta != 0) or self.corrector_steps > 0
+        rates = self.weights == "rate" or (self.weights == "difference" and self.stochastic and self.eta != 0.5)
+        return rates or (guides and not split)
+
+
+class Population(NamedTuple):
+    """Particles at the last level.
+
+    Attributes:
+        x: (particle, *x).
+        log_weight: (particle,), float64; -inf of a dead one.
+        log_evidence: log of Z_last / Z_first, added to that of the start; -inf where all died.
+        ess: effective size over the number of particles at each level, before it was resampled there.
+        ancestors: for each particle the one at the first level that it comes from.
+        resamplings: number of levels with resampling.
+        died: number of particles that were not finite, or whose likelihood failed, summed over the levels.
+        stiffness: of explicit guidance, the largest median over particles of step times curvature, from differences of
+            gradients; 0 where there was none.
+    """
+
+    x: Tensor
+    log_weight: np.ndarray
+    log_evidence: float
+    ess: np.ndarray
+    ancestors: np.ndarray
+    resamplings: int
+    died: int
+    stiffness: float
+
+
+@torch.no_grad()
+def evolve(
+    twist: Twist,
+    scheme: Scheme,
+    x: Tensor,
+    log_weight: np.ndarray,
+    levels: Sequence[float],
+    noise: Callable[[str], Tensor],
+    rng: np.random.Generator,
+    progress: Callable[[Iterable[tuple[float, float]]], Iterable[tuple[float, float]]] = lambda steps: steps,
+) -> Population:
+    """Carry weighted particles from q at the first level to q_0, all of them in one batch.
+
+    Args:
+        twist: the prior and its tilt.
+        scheme: moves, weights and resampling.
+        x: (particle, *x).
+        log_weight: (particle,).
+        levels: t, falling; the last may be 0.
+        noise: standard normals (particle, *x) by the name of the stage that uses them.
+        rng: for resampling.
+        progress: progress bar over steps.
+    """
+    split = isinstance(twist, Quadratic)
+    slope = scheme.needs_slope(split)
+    log_weight = np.array(log_weight, np.float64)
+    ancestors, resamplings, died, stiffness, evidence = np.arange(len(x)), 0, 0, 0.0, 0.0
+    look, ess = twist.look(x, levels[0], slope), [_share(log_weight)]
+    trend = torch.zeros_like(x)
+    for number, (t, s) in enumerate(progress(list(pairwise(levels)))):
+        moved, growth = step(twist, scheme, look, trend, t, s, noise, str(number))
+        before = look
+        look = twist.look(moved, s, slope) if s > 0 else Look(moved, moved, look.phi, look.slope)
+        if s > 0:
+            trend = (look.mean - before.mean) / math.log(t / s)
+        if scheme.weights == "path":
+            growth = growth - (look.phi if s > 0 else twist.value(moved, s))
+        if slope and not split:
+            stiffness = max(stiffness, _stiffness(before, look, scheme.eta * scheme.time(t, s)))
+        for k in range(scheme.corrector_steps if s > 0 else 0):
+            corrected = correct(twist, scheme, look, s, noise(f"corrector-{number}-{k}"))
+            before, look = look, twist.look(corrected, s, slope)
+            if slope and not split:
+                stiffness = max(stiffness, _stiffness(before, look, scheme.corrector_size * s**2))
+        log_weight, lost = _grown(log_weight, growth, look.x)
+        died += lost
+        ess.append(_share(log_weight))
+        if ess[-1] == 0:
+            break
+        if s > 0 and ess[-1] < scheme.resample_below:
+            evidence += float(particles.log_evidence(log_weight))
+            kept = particles.resample(particles.relative(log_weight), len(x), rng, scheme.resampler)
+            rows = torch.as_tensor(kept, device=x.device)
+            look, trend, ancestors = look.of(rows), trend[rows], ancestors[kept]
+            log_weight, resamplings = np.zeros(len(x)), resamplings + 1
+    evidence += float(particles.log_evidence(log_weight))
+    return Population(look.x, log_weight, evidence, np.array(ess), ancestors, resamplings, died, stiffness)
+
+
+def step(
+    twist: Twist,
+    scheme: Scheme,
+    look: Look,
+    trend: Tensor,
+    t: float,
+    s: float,
+    noise: Callable[[str], Tensor],
+    name: str,
+) -> tuple[Tensor, Tensor]:
+    """Particles at s from those at t, and the growth of their log weights (B,).
+
+    Path weights still lack -Phi_s of the new particles.
+
+    Args:
+        twist, scheme: as for `evolve`.
+        look: at t.
+        trend: change of each particle's denoised mean for a unit of -log t (B, *x).
+        t, s: levels.
+        noise: standard normals by name.
+        name: of the step.
+    """
+    time = scheme.time(t, s)
+    mean = kernels.ahead(look.mean, trend, t, s)
+    flowed = kernels.flow(look.x, mean, t, s)
+    if scheme.stochastic:
+        size = math.log(t / s) if s > 0 else 0.0
+        centre, variance = kernels.diffuse(flowed, mean, s, size)
+        moved = _guided(twist, look, centre, variance, s, scheme.eta * time, noise(f"step-{name}"), scheme.weights)
+    else:
+        moved = kernels.Moved(flowed, look.phi.new_zeros(len(flowed)))
+    if scheme.weights == "path":
+        return moved.x, look.phi + moved.log_ratio if scheme.ratio else look.phi
+    laplacian: Tensor | float = 0.0
+    if scheme.eta != 0.5 and time > 0:
+        laplacian = twist.laplacian(look.x, t, noise(f"probe-{name}"))
+    if scheme.weights == "rate":
+        elapsed = twist.elapsed(look, t, s)
+        return moved.x, kernels.log_rate(look, flowed - look.x, t, scheme.eta, time, laplacian, elapsed)
+    growth = look.phi - twist.value(flowed, s)
+    return moved.x, growth + kernels.excess(look, t, scheme.eta, time, laplacian)
+
+
+def correct(twist: Twist, scheme: Scheme, look: Look, s: float, normals: Tensor) -> Tensor:
+    """One Langevin step (ULA) of q_s for the time h = corrector_size * s^2: score - grad Phi, noise sqrt(2 h)."""
+    centre, variance = kernels.diffuse(look.x, look.mean, s, scheme.corrector_size)
+    return _guided(twist, look, centre, variance, s, scheme.corrector_size * s**2, normals, "difference").x
+
+
+def _guided(
+    twist: Twist, look: Look, centre: Tensor, variance: float, s: float, time: float, normals: Tensor, weights: str
+) -> kernels.Moved:
+    if isinstance(twist, Quadratic):
+        return kernels.contract(twist, s, centre, variance, time, normals, weights == "path")
+    return kernels.push(centre, variance, look.slope, time, normals)
+
+
+def _share(log_weight: np.ndarray) -> float:
+    return float(particles.effective_size(particles.relative(log_weight))) / len(log_weight)
+
+
+def _grown(log_weight: np.ndarray, growth: Tensor, x: Tensor) -> tuple[np.ndarray, int]:
+    """New log weights, and how many particles died: the dead stay dead."""
+    alive = np.isfinite(log_weight)
+    with np.errstate(invalid="ignore"):
+        grown = log_weight + growth.cpu().numpy()
+    fine = alive & np.isfinite(grown) & x.isfinite().flatten(1).all(1).cpu().numpy()
+    return np.where(fine, grown, -np.inf), int((alive & ~fine).sum())
+
+
+def _stiffness(before: Look, after: Look, time: float) -> float:
+    """Median over particles of time |change of slope| / |change of x|."""
+    change = (after.x - before.x).flatten(1).norm(dim=1)
+    curvature = (after.slope - before.slope).flatten(1).norm(dim=1) / change
+    fine = curvature[curvature.isfinite()]
+    return time * float(fine.median()) if len(fine) else 0.0

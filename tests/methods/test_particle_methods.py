@@ -1,0 +1,254 @@
+"""Methods with guided particles, from the settings of a study to draws: linear-gaussian with its exact posterior."""
+
+import logging
+import math
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from pullback.core.context import Context
+from pullback.core.particles import normalise
+from pullback.diffusion.exact import GaussianDenoiser
+from pullback.diffusion.schedule import VarianceExploding
+from pullback.ensembles.fields import Field
+from pullback.ensembles.scaling import Scaling
+from pullback.methods.guided import particle_spec as specs
+from pullback.methods.guided.afdps import Afdps, largest_square, stiffness
+from pullback.methods.guided.base import Counted
+from pullback.methods.guided.observation import LikelihoodError, Observation
+from pullback.methods.guided.population import Scheme
+from pullback.problems.base import simulate
+from pullback.study.kinds import parse, problem_kind
+
+torch.set_num_threads(1)
+
+Y = np.array([[1.2], [-0.4]], np.float32)
+
+
+def built(spec, problem=None, **settings):
+    """A method on a problem, with the exact denoiser of its prior."""
+    problem = problem or problem_kind("linear-gaussian").build({"matrix": [[1.0, 0.5]], "noise": 0.4})
+    settings = {"levels": 60, "sigma_max": 20.0, **settings}
+    made = parse("methods", {"prior": "edm", **spec, "infer": {"default": settings}})
+    method = made.build(problem, Context((0, "problem", "method", 0), accelerator="cpu"), made.infer["default"])
+    x = problem.sample_prior(np.random.default_rng(0), 4000, {})
+    y = simulate(problem, x, np.random.default_rng(1))[0]
+    method.scaling = Scaling.fit(problem.x, problem.y, x.astype(np.float32), np.asarray(y, np.float32))
+    z = torch.from_numpy(method.scaling.encode_x(x, np.asarray(y)))
+    denoiser = GaussianDenoiser(z.mean(0), z.T.cov(), VarianceExploding())
+    method.prior = Counted(denoiser, method.cost)
+    return method
+
+
+def sampled(spec, problem=None, **settings):
+    method = built(spec, problem, **settings)
+    return method, method.sample(None, Y, np.array([3, 8]))
+
+
+KINDS = ["afdps", "afdps-ode", "fkc", "fk-corrector", "tds", "fk-steering"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_draws_of_a_linear_problem(kind):
+    spec = {"kind": kind, **({"eta": 0} if kind == "fk-steering" else {})}
+    draws = 1500 if kind in ("afdps", "afdps-ode") else 4000
+    method, found = sampled(spec, draws=draws, sigma_max=5.0 if kind in ("fk-corrector", "fk-steering") else 20.0)
+    assert found.ok.all()
+    exact = method.problem.posterior(Y, {})
+    evidence = method.problem.log_evidence(Y, {})
+    for row in range(2):
+        weight = normalise(found.log_weight[row])
+        mean = weight @ found.x[row]
+        deviation = np.sqrt(weight @ (found.x[row] - mean) ** 2)
+        wanted = np.sqrt(np.diagonal(exact.covariance[row, 0] if exact.covariance.ndim > 3 else exact.covariance[0]))
+        # 60 levels narrow a step of the prior by some 5 %, and few particles are left where there is no guidance.
+        np.testing.assert_allclose(mean, exact.mean[row, 0], atol=0.2 * wanted.max())
+        np.testing.assert_allclose(deviation, wanted, rtol=0.2)
+    assert found.diagnostics["log_evidence"] == pytest.approx(np.median(evidence), abs=0.25)
+    assert 0 < found.diagnostics["ess_min"] <= found.diagnostics["ess_final"] <= 1
+    assert 1 <= found.diagnostics["unique_ancestors"] <= draws
+    assert found.diagnostics["dead_particles"] == 0
+    levels = [name for name in found.diagnostics if name.startswith("ess_level_")]
+    assert len(levels) == 25
+    assert {"ess_level_0", "ess_level_60"} <= set(levels)
+
+
+def test_costs():
+    method, _ = sampled({"kind": "afdps"}, draws=10, levels=7)
+    assert (method.cost.network_calls, method.cost.network_gradients) == (2 * 10 * 7, 0)
+    assert method.cost.likelihood_gradients == 0  # A quadratic potential is contracted exactly.
+    method, _ = sampled({"kind": "afdps", "corrector_steps": 2}, draws=10, levels=7)
+    assert method.cost.network_calls == 2 * 10 * (7 + 6 * 2)
+    method, _ = sampled({"kind": "tds"}, draws=10, levels=7)
+    assert (method.cost.network_calls, method.cost.network_gradients) == (2 * 10 * 7, 2 * 10 * 7)
+    method, _ = sampled({"kind": "fk-steering", "eta": 0}, draws=10, levels=7)
+    assert (method.cost.network_calls, method.cost.network_gradients) == (2 * 10 * 7, 0)
+
+
+def test_an_event_is_answered_the_same_beside_any_other():
+    both = sampled({"kind": "afdps"}, draws=20, levels=10)[1]
+    alone = built({"kind": "afdps"}, draws=20, levels=10).sample(None, Y[1:], np.array([8]))
+    np.testing.assert_array_equal(alone.x[0], both.x[1])
+
+
+def test_particles_beyond_draws_and_the_heaviest():
+    _, found = sampled({"kind": "afdps"}, draws=5, particles=40, levels=10)
+    assert found.x.shape == (2, 5, 2)
+    assert not found.log_weight.any()
+    spec = {"kind": "afdps-sde", "reduce": "highest-weight"}
+    _, one = sampled(spec, draws=1, particles=40, levels=10)
+    _, all_of_them = sampled({"kind": "afdps-sde"}, draws=40, levels=10)
+    heaviest = all_of_them.log_weight.argmax(axis=1)
+    np.testing.assert_array_equal(one.x[:, 0], all_of_them.x[[0, 1], heaviest])
+
+
+def test_labels():
+    def label(**more):
+        return parse("methods", {"kind": "afdps", "prior": "edm", **more}).label
+
+    assert label() == "asymptotic"
+    assert label(likelihood="tweedie") == "approximate"
+    assert label(reduce="highest-weight", infer={"a": {"draws": 1, "particles": 8}}) == "point estimate"
+    assert parse("methods", {"kind": "fk-steering", "prior": "edm"}).label == "approximate"
+
+
+@pytest.mark.parametrize(
+    ("kind", "eta", "variant", "weights"),
+    [
+        ("afdps", 0.5, "sde", "difference"),
+        ("afdps-sde", 1.0, "sde", "rate"),
+        ("afdps-ode", 0.5, "ode", "difference"),
+        ("fk-corrector", 0.0, "sde", "rate"),
+        ("fkc", 0.5, "sde", "rate"),
+    ],
+)
+def test_presets(kind, eta, variant, weights):
+    spec = parse("methods", {"kind": kind, "prior": "edm"})
+    assert (spec.eta, spec.variant, spec.weights) == (eta, variant, weights)
+    assert (spec.corrector_steps > 0) == (variant == "ode")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"reduce": "highest-weight"}, "set draws: 1"),
+        ({"infer": {"a": {"draws": 1}}}, "at least 2 particles"),
+        ({"likelihood": "tweedie", "tempering": "linear"}, "tempering has no effect"),
+        ({"inflation": 2.0}, "inflation has no effect"),
+        ({"eta": -1}, "greater than or equal to 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(spec, message):
+    with pytest.raises(ValidationError, match=message):
+        parse("methods", {"kind": "afdps", "prior": "edm", **spec})
+
+
+def test_a_level_beyond_the_priors_is_refused():
+    with pytest.raises(LikelihoodError, match=r"sigma_max: 100, and the prior is trained for levels from 0.002 to 80"):
+        sampled({"kind": "afdps"}, draws=4, sigma_max=100.0)
+
+
+class Curved:
+    """y = x + x^3 / 10, differentiable by `vjp`: no linear form."""
+
+    x = Field.vector("x", ["a"], "1")
+    y = Field.vector("y", ["u"], "1")
+    noise_covariance = 0.25
+
+    def sample_prior(self, rng, n, params):
+        return rng.standard_normal((n, 1))
+
+    def apply(self, x):
+        return x + x**3 / 10, x[:, 0] < 30
+
+    def vjp(self, x, u):
+        return (1 + 0.3 * x**2) * u
+
+    def observe(self, signal, x, rng):
+        return signal + 0.5 * rng.standard_normal(signal.shape)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"kind": "afdps"},
+        {"kind": "afdps", "eta": 1.0},
+        {"kind": "afdps", "weights": "path"},
+        {"kind": "afdps", "likelihood": "tweedie"},
+        {"kind": "tds"},
+    ],
+    ids=str,
+)
+def test_a_curved_problem(spec):
+    """Against quadrature on a line."""
+    method, found = sampled(spec, Curved(), draws=1500, sigma_max=2.0)
+    grid = np.linspace(-5, 5, 4001)
+    for row, y in enumerate(Y[:, 0]):
+        density = np.exp(-(grid**2) / 2 - (y - grid - grid**3 / 10) ** 2 / 0.5)
+        mean = (density * grid).sum() / density.sum()
+        deviation = math.sqrt((density * (grid - mean) ** 2).sum() / density.sum())
+        weight = normalise(found.log_weight[row])
+        assert weight @ found.x[row, :, 0] == pytest.approx(mean, abs=0.25 * deviation)
+    assert method.cost.simulator_calls > 0
+    assert method.cost.likelihood_gradients > 0
+
+
+def test_linear_needs_a_linear_problem():
+    with pytest.raises(LikelihoodError, match="take tempering: linear"):
+        sampled({"kind": "afdps", "tempering": "none"}, Curved(), draws=4)
+
+
+def test_steps_that_are_too_long_say_how_many_would_do(caplog):
+    caplog.set_level(logging.WARNING, "pullback")
+    sampled({"kind": "afdps"}, Curved(), draws=20, sigma_max=20.0, levels=12)
+    assert "levels would do, or a lower sigma_max" in caplog.text
+
+
+def test_stiffness_of_a_linear_problem_without_singular_vectors(monkeypatch):
+    monkeypatch.setattr("pullback.methods.guided.observation.Whitened.svd", None)
+    with pytest.raises(LikelihoodError, match=r"levels: 12 make explicit .* levels: \d+ would do") as caught:
+        sampled({"kind": "afdps"}, draws=4, sigma_max=3.0, levels=12)
+    enough = int(str(caught.value).partition("noise of y: levels: ")[2].split()[0])
+    assert sampled({"kind": "afdps"}, draws=4, sigma_max=3.0, levels=enough)[1].ok.all()
+
+
+def test_largest_square_against_numpy():
+    method = built({"kind": "afdps"}, problem_kind("linear-gaussian").build({"matrix": [[1.0, 0.5], [0.3, -1.0]]}))
+    linear = Observation(method.problem, method.scaling, np.zeros(2, np.float32), method.cost).linear
+    unit = linear.apply(torch.eye(2, dtype=torch.float64)).T.numpy()
+    exact = np.linalg.svd(unit)[1][0] ** 2
+    assert largest_square(linear, torch.ones(1, 2, dtype=torch.float64), 60) == pytest.approx(exact, rel=1e-3)
+    levels = [2.0, 1.0, 0.0]
+    assert stiffness(Scheme(eta=1.0), levels, 3.0) == pytest.approx(2 * math.log(2) * 0.0 + 0.0)
+    assert stiffness(Scheme(eta=1.0), [3.0, 2.0, 1.0, 0.0], 3.0) == pytest.approx(3 * 2 * math.log(2) / 3)
+
+
+def test_noise_of_zero_is_refused():
+    problem = Curved()
+    problem.noise_covariance = 0.0
+    with pytest.raises(LikelihoodError, match="noise has variance 0"):
+        sampled({"kind": "afdps"}, problem, draws=4)
+
+
+def test_failures_are_counted_and_said(caplog):
+    caplog.set_level(logging.WARNING, "pullback")
+
+    class Fails(Curved):
+        def apply(self, x):
+            return super().apply(x)[0], np.zeros(len(x), bool)
+
+    problem = Curved()
+    method = built({"kind": "afdps"}, problem, draws=6, levels=5)
+    problem.apply = Fails().apply
+    found = method.sample(None, Y[:1], np.array([0]))
+    assert not found.ok.any()
+    assert "all 6 particles died" in caplog.text
+    assert method.cost.failed_simulations > 0
+
+
+def test_spec_is_a_population():
+    assert specs.ParticleInfer(draws=3).population == 3
+    assert specs.ParticleInfer(draws=3, particles=9).population == 9
+    assert issubclass(Afdps.__mro__[1], Afdps.__mro__[2])
