@@ -71,7 +71,7 @@ def diffuse(x: Tensor, mean: Tensor, s: float, size: float) -> tuple[Tensor, flo
     return mean + math.exp(-size) * (x - mean), -(s**2) * math.expm1(-2 * size)
 
 
-def push(centre: Tensor, variance: float, slope: Tensor, time: float, normals: Tensor) -> Moved:
+def push(centre: Tensor, variance: float, slope: Tensor, time: float, normals: Tensor, longest: float) -> Moved:
     """Explicit guidance: a move by -time * slope beside the noise; stable while time * curvature < 2.
 
     Args:
@@ -79,10 +79,13 @@ def push(centre: Tensor, variance: float, slope: Tensor, time: float, normals: T
         slope: gradient of Phi (B, *x).
         time: integral of eta V^2.
         normals: (B, *x).
+        longest: move, to which longer ones are cut: without it single particles escape where slopes grow faster than x.
     """
     if variance == 0:
         return Moved(centre, centre.new_zeros(len(centre), dtype=torch.float64))
     shift = -time * slope
+    length = shift.flatten(1).norm(dim=1).clamp_min(longest).reshape(-1, *(1,) * (shift.ndim - 1))
+    shift = shift * (longest / length)
     ratio = -dot(normals, shift) / math.sqrt(variance) - dot(shift, shift) / (2 * variance)
     return Moved(centre + shift + math.sqrt(variance) * normals, ratio)
 

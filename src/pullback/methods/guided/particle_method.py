@@ -22,10 +22,10 @@ PATH_POINTS = 25
 """Most points of the path of effective sizes that are kept."""
 
 
-def start(twist: Twist, t: float, normals: Tensor) -> tuple[Tensor, np.ndarray, float]:
+def start(twist: Twist, t: float, normals: Tensor) -> tuple[Tensor, np.ndarray | None, float]:
     """Particles of q_t, t large: the noisy prior is N(0, (t^2 + 1) I), since x as networks see it has unit variance.
 
-    A quadratic Phi_t is conditioned on, in the coordinates of its singular vectors; another one gives the weights.
+    A quadratic Phi_t is conditioned on, in the coordinates of its singular vectors; others need weights (`evolve`).
 
     Args:
         twist: gives Phi_t.
@@ -33,12 +33,12 @@ def start(twist: Twist, t: float, normals: Tensor) -> tuple[Tensor, np.ndarray, 
         normals: (particle, *x).
 
     Returns:
-        Particles, log weights (particle,), and log Z of q_t where they are equal.
+        Particles, their log weights or None, and log Z of q_t where they are equal.
     """
     variance = t**2 + 1
     x = math.sqrt(variance) * normals
     if not isinstance(twist, Quadratic):
-        return x, -twist.value(x, t).cpu().numpy(), 0.0
+        return x, None, 0.0
     weight, pull, constant = twist.form(t)
     narrow = 1 / (1 + variance * weight)
     c = twist.coordinates(x)

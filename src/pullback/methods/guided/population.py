@@ -87,7 +87,7 @@ def evolve(
     twist: Twist,
     scheme: Scheme,
     x: Tensor,
-    log_weight: np.ndarray,
+    log_weight: np.ndarray | None,
     levels: Sequence[float],
     noise: Callable[[str], Tensor],
     rng: np.random.Generator,
@@ -99,7 +99,7 @@ def evolve(
         twist: the prior and its tilt.
         scheme: moves, weights and resampling.
         x: (particle, *x).
-        log_weight: (particle,).
+        log_weight: (particle,), of particles of q; None for particles of the noisy prior, weighted here by exp(-Phi).
         levels: t, falling; the last may be 0.
         noise: standard normals (particle, *x) by the name of the stage that uses them.
         rng: for resampling.
@@ -107,9 +107,10 @@ def evolve(
     """
     split = isinstance(twist, Quadratic)
     slope = scheme.needs_slope(split)
-    log_weight = np.array(log_weight, np.float64)
     ancestors, resamplings, died, stiffness, evidence = np.arange(len(x)), 0, 0, 0.0, 0.0
-    look, ess = twist.look(x, levels[0], slope), [_share(log_weight)]
+    look = twist.look(x, levels[0], slope)
+    log_weight = -look.phi.cpu().numpy() if log_weight is None else np.array(log_weight, np.float64)
+    ess = [_share(log_weight)]
     trend = torch.zeros_like(x)
     for number, (t, s) in enumerate(progress(list(pairwise(levels)))):
         moved, growth = step(twist, scheme, look, trend, t, s, noise, str(number))
@@ -195,7 +196,8 @@ def _guided(
 ) -> kernels.Moved:
     if isinstance(twist, Quadratic):
         return kernels.contract(twist, s, centre, variance, time, normals, weights == "path")
-    return kernels.push(centre, variance, look.slope, time, normals)
+    # The radius of the noise at s: a longer move is one past the target.
+    return kernels.push(centre, variance, look.slope, time, normals, s * math.sqrt(look.x[0].numel()))
 
 
 def _share(log_weight: np.ndarray) -> float:
