@@ -62,3 +62,37 @@ class MixtureDenoiser(Denoiser):
         responsibility = (self.log_weights[:, None] + logs).softmax(dim=0)
         each = means + (centred * (alpha * variances / total)) @ self.axes.mT
         return (responsibility[..., None] * each).sum(dim=0)
+
+
+def posterior(prior: GaussianDenoiser | MixtureDenoiser, matrix: Tensor, y: Tensor) -> MixtureDenoiser:
+    """The denoiser of p(x_0 | y), y = matrix x_0 + n, n ~ N(0, I): a mixture like the prior, so that it is exact.
+
+    With S_k = matrix C_k matrix^T + I and K_k = C_k matrix^T S_k^-1 its components have
+
+        weights proportional to w_k N(y; matrix m_k, S_k),
+        means m_k + K_k (y - matrix m_k),
+        covariances (I - K_k matrix) C_k.
+
+    Its score is the prior's plus grad log p(y | x_t), of p(y | x_t) = sum_k p(k | x_t) N(y; matrix m_k(x_t), S_k(t)).
+
+    Args:
+        prior: of x_0; its type and device are the result's.
+        matrix: (m, d), in units of the noise.
+        y: (m,), likewise.
+    """
+    if isinstance(prior, GaussianDenoiser):
+        given = prior.mean.new_zeros(1), prior.mean[None], prior.variances[None], prior.axes[None]
+    else:
+        given = prior.log_weights, prior.means, prior.variances, prior.axes
+    log_weights, means, variances, axes = (part.double() for part in given)
+    matrix, y = matrix.to(means), y.to(means)
+    covariances = (axes * variances[:, None]) @ axes.mT
+    spread = matrix @ covariances @ matrix.T + torch.eye(len(y)).to(y)
+    evidence = torch.distributions.MultivariateNormal(means @ matrix.T, spread)
+    gains = torch.cholesky_solve(matrix @ covariances, evidence.scale_tril).mT
+    rest = torch.eye(len(matrix.T)).to(y) - gains @ matrix
+    weights = (log_weights + evidence.log_prob(y)).softmax(0)
+    means = means + (gains @ (y - evidence.mean)[..., None])[..., 0]
+    # (I - K matrix) C, in a form that rounding leaves positive.
+    covariances = rest @ covariances @ rest.mT + gains @ gains.mT
+    return MixtureDenoiser(*(part.to(given[0]) for part in (weights, means, covariances)), prior.schedule)

@@ -138,7 +138,10 @@ class Ancestral(Sampler):
 
     def step(self, x: Tensor, t: float, s: float) -> Tensor:
         """See `Sampler`."""
-        clean = self.denoiser(x, t)
+        return self.move(x, self.denoiser(x, t), t, s)
+
+    def move(self, x: Tensor, clean: Tensor, t: float, s: float) -> Tensor:
+        """x_s (B, *x) from x_t and the mean of x_0 (B, *x)."""
         (alpha, sigma), (alpha_s, sigma_s) = self.levels(t), self.levels(s)
         if sigma_s == 0:
             return alpha_s * clean

@@ -120,6 +120,8 @@ class Observation:
         constant: log p(y|x) = constant - mu(z); 0 where the problem gives no normalisation.
         noise: root mean square of the noise's standard deviation, in units of y; 1 where that is not known, and
             residuals are in units of y.
+        is_squared: whether mu is half the squared norm of a residual.
+        is_likelihood: whether mu is -log p(y|x) up to a constant, not only a misfit of data of unknown noise.
 
     Raises:
         LikelihoodError: the noise has no variance.
@@ -130,7 +132,8 @@ class Observation:
         self._y = np.asarray(y)
         self._seen = _observed(problem, self._y)
         covariance = noise_of(problem, self._y)
-        self._gaussian = covariance is not None or not hasattr(problem, "log_likelihood")
+        self.is_squared = covariance is not None or not hasattr(problem, "log_likelihood")
+        self.is_likelihood = covariance is not None or hasattr(problem, "log_likelihood")
         self.constant, self.noise, self.linear = 0.0, 1.0, None
         self._root = np.ones(int(self._seen.sum()))
         if covariance is not None:
@@ -167,7 +170,7 @@ class Observation:
     def _potential(self, z: Tensor) -> Tensor:
         if self.linear is not None:
             return self.linear.residual(z).double().square().sum(1) / 2
-        if not self._gaussian:
+        if not self.is_squared:
             return -self._adapter.log_likelihood(z, self._tensor(z)).double()
         gap = (self._tensor(z) - self._adapter.apply(z, self._tensor(z))).flatten(1)
         return _whiten(gap, self._seen, self._root).double().square().sum(1) / 2

@@ -1,0 +1,179 @@
+"""Diffusion posterior sampling: DPS, Chung et al. 2023, arXiv 2209.14687.
+
+p(z_0 | z_t) is taken as a point, its mean z_0^ = E[z_0 | z_t] (eq. 11): log p(y | z_t) ~ log p(y | z_0^), for any
+differentiable F. Two forms:
+
+- ``likelihood``, what that says: grad log p(y | z_t) = -J^T grad mu(z_0^), J = dz_0^ / dz_t, in the score.
+- ``norm``, algorithm 1 as released: after an ancestral step of x_t = alpha z_t (alpha^2 + sigma^2 = 1) the state goes
+  down by scale * grad |y - F(z_0^)|, of the norm itself, in units of y. The noise of y does not enter. In z_t = x_t /
+  alpha the step from t to s is
+
+      z_s <- z_s - scale / (alpha_s alpha_t) * grad_{z_t} |y - F(z_0^)|,   alpha_t = 1 / sqrt(1 + t^2).
+
+The norm is that of each draw; the released code takes the norm of a whole batch, which couples draws.
+
+J = I (``jacobian: identity``) is the 1 / alpha of L. Ruthotto's lectures, another approximation. ``guidance_cutoff``
+leaves out the guidance while alpha is below it, as implementations do where 1 / alpha is too large: draws then keep the
+modes that the prior chose for them.
+"""
+
+import logging
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from pullback.diffusion.denoiser import Denoiser
+from pullback.diffusion.sampler import Ancestral, Sampler
+from pullback.diffusion.schedule import Time, VarianceExploding
+from pullback.methods.guided.guidance import Guided, GuidedMethod, levels
+from pullback.methods.guided.guidance_spec import DpsInfer
+from pullback.methods.guided.observation import LikelihoodError, Observation, Whitened
+
+log = logging.getLogger("pullback")
+
+POWER_STEPS = 30
+"""Steps of the power iteration for the largest singular value of H, which needs one digit."""
+
+
+class PointGuidance(Guided):
+    """The mean of z_0 given z_t and y, p(z_0 | z_t) a point.
+
+    Args:
+        prior, observation: see `Guided`.
+        infer: form and range of the guidance.
+    """
+
+    def __init__(self, prior: Denoiser, observation: Observation, infer: DpsInfer):
+        super().__init__(prior, observation)
+        self._infer = infer
+
+    def __call__(self, x: Tensor, t: Time) -> Tensor:
+        """See `Denoiser`; the form ``likelihood``."""
+        mean, _, slope = self.parts(x, float(t))
+        return mean - self._infer.scale * float(t) ** 2 * slope
+
+    def parts(self, z: Tensor, t: float) -> tuple[Tensor, Tensor, Tensor]:
+        """z_0^ (B, *x), mu there (B,), and J^T grad mu (B, *x), NaN where mu is not finite; 0 below the cut-off."""
+        if alpha(t) < self._infer.guidance_cutoff:
+            return self.prior(z, t), z.new_zeros(len(z)), torch.zeros_like(z)
+        if self._infer.jacobian == "identity":
+            mean = self.prior(z, t)
+            mu, slope = self.observation.gradient(mean)
+        else:
+            mean, pull = self.prior.vjp(z, t)
+            mu, slope = self.observation.gradient(mean)
+            slope = pull(slope)
+        return mean, mu, torch.where(_rows(mu.isfinite(), z), slope, torch.nan)
+
+
+class NormStep(Ancestral):
+    """An ancestral step of the prior, then one down the norm of the residual.
+
+    Args:
+        guided: prior and observation.
+        normals: see `Ancestral`.
+        scale: length of the step.
+    """
+
+    def __init__(self, guided: PointGuidance, normals: Iterator[Tensor], scale: float):
+        super().__init__(guided, normals)
+        self._guided, self._scale = guided, scale
+
+    def step(self, x: Tensor, t: float, s: float) -> Tensor:
+        """See `Sampler`."""
+        mean, mu, slope = self._guided.parts(x, t)
+        # |y - F| = noise sqrt(2 mu); where it is 0 there is nothing to go down.
+        root = _rows((2 * mu).sqrt().to(x), x)
+        downhill = torch.where(root == 0, 0.0, self._guided.observation.noise * slope / root)
+        return self.move(x, mean, t, s) - self._scale / (alpha(s) * alpha(t)) * downhill
+
+
+class Dps(GuidedMethod):
+    """Draws with the guidance of DPS."""
+
+    settings: DpsInfer
+    stage = "dps"
+    _is_checked = False
+
+    def guided(self, observation: Observation) -> PointGuidance:
+        """See `GuidedMethod`.
+
+        Raises:
+            LikelihoodError: the form needs another noise.
+        """
+        if self.settings.step == "norm" and not observation.is_squared:
+            raise LikelihoodError("dps: the noise of y depends on x, and a residual has no norm: set step: likelihood")
+        if self.settings.step == "likelihood" and not observation.is_likelihood:
+            raise LikelihoodError(
+                "dps: step: likelihood divides by the noise of y, and the problem has none; give its simulator a "
+                "positive noise, or set step: norm"
+            )
+        if self.settings.step == "likelihood" and observation.linear is not None and not self._is_checked:
+            self._is_checked = True
+            top = largest_singular_value(observation.linear, self.noise("dps-singular", 0, 1))
+            warn_long_steps(self.prior.schedule, self.settings, top)
+        return PointGuidance(self.prior, observation, self.settings)
+
+    def sampler(self, denoiser: Denoiser, normals: Iterator[Tensor]) -> Sampler:
+        """See `GuidedMethod`."""
+        if self.settings.step == "norm":
+            assert isinstance(denoiser, PointGuidance)
+            return NormStep(denoiser, normals, self.settings.scale)
+        return super().sampler(denoiser, normals)
+
+
+def _rows(values: Tensor, z: Tensor) -> Tensor:
+    """Values (B,) in a shape that broadcasts against z (B, *x)."""
+    return values.reshape(-1, *(1,) * (z.ndim - 1))
+
+
+def alpha(t: float) -> float:
+    """Amplitude of the data at noise level t where it has variance-preserving noise."""
+    return 1 / math.sqrt(1 + t**2)
+
+
+def largest_singular_value(linear: Whitened, like: Tensor) -> float:
+    """Of H, to about 1 %, by power iteration from ``like`` (1, *x)."""
+    z, size = like, 0.0
+    for _ in range(POWER_STEPS):
+        z = linear.transpose(linear.apply(z / z.norm()))
+        size = float(z.norm())
+    return math.sqrt(size)
+
+
+def growth(grid: list[float], infer: DpsInfer, top: float) -> float:
+    """Most that a step multiplies an error of the guidance by, less 1.
+
+    For a prior of unit variance, J = 1 / (1 + t^2): the guidance contracts at the rate lambda = top^2 J^2 (J for the
+    identity), and an explicit step by (t^2 - s^2) lambda, which is stable below 2 (t (t - s) of the probability flow).
+
+    Args:
+        grid: levels.
+        infer: form of the guidance.
+        top: largest singular value of H.
+    """
+    power = 1 if infer.jacobian == "identity" else 2
+    ode = infer.sampler == "ode"
+    return max(
+        (t * (t - s) if ode else t**2 - s**2) * infer.scale * top**2 / (1 + t**2) ** power
+        for t, s in pairwise(grid)
+        if alpha(t) >= infer.guidance_cutoff
+    )
+
+
+def warn_long_steps(schedule: VarianceExploding, infer: DpsInfer, top: float) -> None:
+    """Warn where steps are too long for the guidance, with the number of levels that works (`growth` below 2)."""
+    found = growth(levels(schedule, infer), infer, top)
+    if found < 2:
+        return
+    enough = infer.levels
+    while enough < 100_000 and growth(levels(schedule, infer.model_copy(update={"levels": enough})), infer, top) >= 2:
+        enough = math.ceil(1.1 * enough)
+    log.warning(
+        "dps: steps between %d levels are too long for noise that is 1 / %.3g of the signal: (t^2 - s^2) lambda is "
+        "%.3g for a prior of unit variance, and explicit steps diverge from 2 on; set `levels: %d`, or `step: norm`",
+        *(infer.levels, top, found, enough),
+    )
