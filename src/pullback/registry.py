@@ -62,6 +62,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "edm": "pullback.methods.guided.prior_spec:EdmPriorSpec",
         "exact": "pullback.methods.guided.prior_spec:ExactPriorSpec",
         "file": "pullback.methods.guided.prior_spec:FilePriorSpec",
+        "shared": "pullback.methods.guided.prior_spec:SharedPriorSpec",
     },
     "likelihoods": {"gmm": "pullback.methods.likelihood_spec:GmmLikelihoodSpec"},
     "readers": {

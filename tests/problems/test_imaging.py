@@ -5,6 +5,9 @@ import pytest
 import torch
 from scipy import ndimage, stats
 
+from pullback.ensembles.scaling import Scaling
+from pullback.methods.base import Cost
+from pullback.methods.guided.observation import Observation
 from pullback.problems import base
 from pullback.problems.imaging.images import PICTURES, Source
 from pullback.problems.imaging.operators import BlockMean, Circular, gaussian_kernel, motion_kernel
@@ -165,6 +168,24 @@ def test_noise_is_in_the_range_of_x():
     theirs = 2 * y - 1 - (2 * problem.apply(x)[0] - 1)
     assert abs(theirs.std() - 0.05) < 5 * 0.05 / np.sqrt(2 * theirs.size)
     assert problem.noise_covariance == pytest.approx(0.025**2)
+
+
+@pytest.mark.parametrize("operator", ALL, ids=names)
+def test_singular_vectors_of_one_observation(operator):
+    """Of what was kept, in units of the noise and of x as networks see it: NumPy's values, and the operator again."""
+    problem, rng = built(operator, size=12, noise=0.1), np.random.default_rng(15)
+    x = rng.random((20, 12, 12))
+    y = base.simulate(problem, x, rng)[0]
+    linear = Observation(problem, Scaling.fit(problem.x, problem.y, x, y), y[3], Cost()).linear
+    assert linear is not None
+    matrix = linear.apply(torch.eye(144, dtype=torch.float64).reshape(144, 12, 12)).numpy().T
+    assert matrix.shape == (problem.observed(y[3]).sum(), 144)
+    u, s, v = (np.asarray(part) for part in linear.svd)
+    np.testing.assert_allclose((u * s) @ v.T, matrix, atol=1e-12)
+    np.testing.assert_allclose(u.T @ u, np.eye(len(s)), atol=1e-12)
+    np.testing.assert_allclose(s, np.linalg.svd(matrix, compute_uv=False)[: len(s)], atol=1e-12)
+    if problem.options.operator.loses:
+        assert (s == s[0]).all()
 
 
 def test_images_up_to_64_have_singular_vectors():

@@ -197,12 +197,12 @@ class Plan(Layout):
     def _answer_job(self, problem: str, method: str, infer: str, seed: int, family: str) -> dict[str, Any]:
         """What the jobs of one inference on one family have in common."""
         spec = self.study.problems[problem].methods[method]
-        prior = spec.prior_name
+        prior = self.prior(problem, method)
         likelihood = self.likelihood(problem, method, infer)
         inputs = {
             "ensemble": [job_digest(self.index_job(problem, family, "test"))],
             "artifact": [job_digest(self.train_job(problem, "methods", method, seed))] if spec.trains else [],
-            "prior": [job_digest(self.train_job(problem, "priors", prior, seed))] if prior else [],
+            "prior": [job_digest(self.train_job(prior[0], "priors", prior[1], seed))] if prior else [],
             "likelihood": [job_digest(self.train_job(problem, "likelihoods", likelihood, seed))] if likelihood else [],
             "seen": self._digests_of_seen(problem, "train") if self.answers_from_pairs(problem, method) else [],
             "reference": [job_digest(self.index_job(*head)) for head in self.reference(problem, method, family)],

@@ -278,6 +278,11 @@ class PriorSpec(KindSpec):
     trains: ClassVar[bool] = True
     uses_prior_params: ClassVar[bool] = False
 
+    @property
+    def of(self) -> tuple[str, str] | None:
+        """The problem and the name of another problem's prior that this one stands for."""
+        return None
+
 
 class LikelihoodSpec(KindSpec):
     """A learned p(y|x), trained on pairs of the seen families."""

@@ -180,6 +180,12 @@ class Layout:
         """The learned likelihood that an inference is refined with, if it is."""
         return self.study.problems[problem].methods[method].infer[infer].learned_likelihood
 
+    def prior(self, problem: str, method: str) -> tuple[str, str] | None:
+        """(problem, name) of the diffusion prior that a method is guided by; another problem's where they share one."""
+        spec = self.study.problems[problem]
+        name = spec.methods[method].prior_name
+        return (spec.priors[name].of or (problem, name)) if name else None
+
     def answers_from_pairs(self, problem: str, method: str) -> bool:
         """Whether inference of a method reads the seen pairs directly, without a training."""
         return self.study.problems[problem].methods[method].reads_seen

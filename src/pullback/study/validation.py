@@ -22,6 +22,7 @@ def errors(study: Study) -> Iterator[str]:
         yield from _family_errors(at, problem)
         yield from _lines(at, problem.spec.check(problem))
         yield from _learner_errors(at, problem, study.seen(name))
+        yield from _shared_prior_errors(study, name)
         for method_name, method in problem.methods.items():
             yield from _method_errors(f"{at}.methods.{method_name}", at, problem, method, study.seen(name))
         for group in ("priors", "likelihoods", "methods"):
@@ -82,6 +83,25 @@ def _learner_errors(at: str, problem: Problem, seen: list[str]) -> Iterator[str]
         yield f"{at}.likelihoods: of problem kind '{problem.kind}' none can be learned: {problem.unlearnable}"
     if "exact" in problem.likelihoods:
         yield f"{at}.likelihoods.exact: 'exact' means the problem's own likelihood; give this one another name"
+
+
+def _shared_prior_errors(study: Study, name: str) -> Iterator[str]:
+    """Priors of another problem that is not there, has none of that name, or has not trained it."""
+    for prior_name, prior in study.problems[name].priors.items():
+        if prior.of is None:
+            continue
+        here, (other, wanted) = f"problems.{name}.priors.{prior_name}", prior.of
+        if other not in study.problems or other == name:
+            known = [problem for problem in study.problems if problem != name]
+            why = "is this problem itself" if other == name else f"is no problem here{did_you_mean(other, known)}"
+            yield f"{here}.problem: '{other}' {why}; wanted one of {', '.join(known) or 'none, as there is no other'}"
+            continue
+        trained = [key for key, spec in study.problems[other].priors.items() if spec.trains]
+        if wanted not in trained:
+            yield (
+                f"{here}.prior: '{wanted}' is not trained by problem '{other}'{did_you_mean(wanted, trained)}; it "
+                f"trains {', '.join(trained) or 'none'}"
+            )
 
 
 def _left_out_errors(here: str, left_out: frozenset[str], seen: list[str]) -> Iterator[str]:

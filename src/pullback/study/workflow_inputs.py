@@ -146,10 +146,11 @@ class Graph:
             roots += self.study.problems[problem].methods[names["methods"]].infer[infer].modules
             if likelihood := self.plan.likelihood(problem, names["methods"], infer):
                 names["likelihoods"] = likelihood
-            if prior := self.study.problems[problem].methods[names["methods"]].prior_name:
-                names["priors"] = prior
-        for group, name in names.items():
-            settings = getattr(self.study.problems[problem], group)[name]
+        heads = {group: (problem, name) for group, name in names.items()}
+        if infer and (prior := self.plan.prior(problem, names["methods"])):
+            heads["priors"] = prior
+        for group, (where, name) in heads.items():
+            settings = getattr(self.study.problems[where], group)[name]
             if settings.kind in registry.BUILT_IN[group]:
                 roots += [registry.BUILT_IN[group][settings.kind], settings.code]
             own += _digests(f"{group} '{name}': the file", self._kind_file(group, settings.kind))
@@ -269,21 +270,22 @@ class Graph:
         """Training ensembles of a method whose inference reads the seen pairs directly."""
         return self.seen(problem, "train") if self.plan.answers_from_pairs(problem, method) else []
 
-    def _artifact(self, group: Group, problem: str, name: str | None, seed: int | str) -> list[str]:
-        return [paths.artifact(self.name, group, problem, name, seed)] if name else []
+    def _artifact(self, group: Group, head: tuple[str, str] | None, seed: int | str) -> list[str]:
+        return [paths.artifact(self.name, group, *head, seed)] if head else []
 
     def needed_to_infer(
         self, problem: str, method: str, infer: str, seed: int | str, family: str
     ) -> dict[str, list[str]]:
         """What an inference reads beside the observations, by name; in one call, for a study has many inferences."""
         spec = self.study.problems[problem].methods[method]
-        learned: dict[str, tuple[Group, str | None]] = {
-            "artifact": ("methods", method if spec.trains else None),
-            "prior": ("priors", spec.prior_name),
-            "likelihood": ("likelihoods", self.plan.likelihood(problem, method, infer)),
+        prior, likelihood = self.plan.prior(problem, method), self.plan.likelihood(problem, method, infer)
+        learned: dict[str, tuple[Group, tuple[str, str] | None]] = {
+            "artifact": ("methods", (problem, method) if spec.trains else None),
+            "prior": ("priors", prior),
+            "likelihood": ("likelihoods", (problem, likelihood) if likelihood else None),
         }
         return {
-            **{kind: self._artifact(group, problem, name, seed) for kind, (group, name) in learned.items()},
+            **{kind: self._artifact(group, head, seed) for kind, (group, head) in learned.items()},
             "seen": self.seen_at_inference(problem, method),
             "reference": [paths.ensemble(self.name, *head) for head in self.plan.reference(problem, method, family)],
             "preflight": self.preflight_of_inference(problem, method),

@@ -1,4 +1,4 @@
-"""Diffusion priors in a study: a network that is trained, the problem's own prior, a network from outside."""
+"""Diffusion priors in a study: a trained network, the problem's own prior, a network from outside, a shared one."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -219,3 +219,20 @@ class FilePriorSpec(_Levels):
         """A network takes arrays or vectors."""
         yield from check_shapes(self, problem)
         yield from super().check(problem)
+
+
+class SharedPriorSpec(PriorSpec):
+    """The prior of another problem of the study, made once for both: x is the same in them."""
+
+    trains: ClassVar[bool] = False
+    reads_events: ClassVar[bool] = False
+    # Of the prior that it stands for.
+    code: ClassVar[None] = None
+
+    problem: Name = Field(description="the problem whose prior it is")
+    prior: Name = Field(description="its name there")
+
+    @property
+    def of(self) -> tuple[str, str]:
+        """See `PriorSpec`."""
+        return self.problem, self.prior
