@@ -89,11 +89,13 @@ class Whitened:
         The operator's own decomposition where the noise, the scaling and what is observed leave it one.
         """
         if self._svd is None:
-            own = getattr(self._operator, "svd", None)
-            alike = self._seen.all() and np.ptp(self._std) == 0 and self._root.ndim == 1 and np.ptp(self._root) == 0
-            if own is not None and alike:
+            own, seen = getattr(self._operator, "svd", None), self._seen
+            alike = np.ptp(self._std) == 0 and self._root.ndim == 1 and np.ptp(self._root) == 0
+            if own is not None and alike and (seen.all() or _is_identity(own.u)):
                 factor = float(self._std.flat[0] / self._root[0])
-                self._svd = TensorSvd(*(torch.as_tensor(part) for part in (own.u, factor * own.s, own.v)))
+                # Where left vectors are unit vectors, each component of y has a singular value of its own.
+                parts = (own.u, own.s, own.v) if seen.all() else (np.eye(seen.sum()), own.s[seen], own.v[:, seen])
+                self._svd = TensorSvd(*(torch.as_tensor(part) for part in (parts[0], factor * parts[1], parts[2])))
             elif max(math.prod(self._shape), int(self._seen.sum())) <= DENSE:
                 unit = torch.eye(math.prod(self._shape), dtype=torch.float64).reshape(-1, *self._shape)
                 u, s, vt = torch.linalg.svd(self.apply(unit).T, full_matrices=False)
@@ -189,6 +191,11 @@ def noise_of(problem: Any, y: np.ndarray) -> np.ndarray | float | None:
         return found
     covariance: np.ndarray | float | None = getattr(problem, "noise_covariance", None)
     return covariance
+
+
+def _is_identity(matrix: np.ndarray) -> bool:
+    ones: bool = matrix.shape[0] == matrix.shape[1] and bool((np.diagonal(matrix) == 1).all())
+    return ones and np.count_nonzero(matrix) == len(matrix)
 
 
 def _observed(problem: Any, y: np.ndarray) -> np.ndarray:
