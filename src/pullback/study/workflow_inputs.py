@@ -146,10 +146,11 @@ class Graph:
             roots += self.study.problems[problem].methods[names["methods"]].infer[infer].modules
             if likelihood := self.plan.likelihood(problem, names["methods"], infer):
                 names["likelihoods"] = likelihood
-            if prior := self.study.problems[problem].methods[names["methods"]].prior_name:
-                names["priors"] = prior
-        for group, name in names.items():
-            settings = getattr(self.study.problems[problem], group)[name]
+        heads = {group: (problem, name) for group, name in names.items()}
+        if infer and (prior := self.plan.prior(problem, names["methods"])):
+            heads["priors"] = prior
+        for group, (where, name) in heads.items():
+            settings = getattr(self.study.problems[where], group)[name]
             if settings.kind in registry.BUILT_IN[group]:
                 roots += [registry.BUILT_IN[group][settings.kind], settings.code]
             own += _digests(f"{group} '{name}': the file", self._kind_file(group, settings.kind))

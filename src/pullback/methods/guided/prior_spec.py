@@ -1,4 +1,4 @@
-"""Diffusion priors in a study: a network that is trained, the problem's own prior, a network from outside."""
+"""Diffusion priors in a study: a trained network, the problem's own prior, a network from outside, a shared one."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -225,11 +225,12 @@ class FilePriorSpec(_Levels):
 
 
 class SharedPriorSpec(PriorSpec):
-    """The prior of another problem of the study, which is made once for both: x is the same in them."""
+    """The prior of another problem of the study, made once for both: x is the same in them."""
 
     trains: ClassVar[bool] = False
     reads_events: ClassVar[bool] = False
-    code: ClassVar[str] = "pullback.methods.guided.edm:EdmPrior"
+    # Of the prior that it stands for.
+    code: ClassVar[None] = None
 
     problem: Name = Field(description="the problem whose prior it is")
     prior: Name = Field(description="its name there")
