@@ -49,7 +49,7 @@ def ensemble_inverse() -> None:
 
     from pullback.diffusion.muon import Muon
     from pullback.diffusion.share import Noise, Share
-    from pullback.methods.amortised.model import ConditionalNet, path_loss
+    from pullback.methods.amortised.conditional_net import ConditionalNet, path_loss
     from pullback.methods.amortised.paths import flow_path
     from pullback.methods.amortised.spec import EiFmSpec, FlowInfer
     from pullback.networks.settings import Mlp

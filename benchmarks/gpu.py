@@ -36,7 +36,8 @@ from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.arrays import ArrayEnsemble
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import Part, Sets, TrainingData
-from pullback.methods.amortised.model import AmortisedModel, ConditionalNet
+from pullback.methods.amortised.conditional_net import ConditionalNet
+from pullback.methods.amortised.model import AmortisedModel
 from pullback.methods.amortised.spec import EiFmSpec, FlowInfer
 from pullback.problems.gaussian import Gaussian, GaussianSimulator
 

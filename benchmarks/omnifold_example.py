@@ -48,7 +48,7 @@ def retraining(best: Callable[..., list[float]], say: Callable[..., None], event
     """A draw of each event by a trained EI-FM against OmniFold, which trains for each set of observations."""
     import torch
 
-    from pullback.methods.amortised.model import ConditionalNet
+    from pullback.methods.amortised.conditional_net import ConditionalNet
     from pullback.methods.amortised.paths import flow_path
     from pullback.methods.amortised.spec import EiFmSpec, FlowInfer
 

@@ -6,7 +6,7 @@ import torch
 
 from pullback.diffusion.schedule import FlowMatching
 from pullback.diffusion.share import Noise, Share
-from pullback.methods.amortised.model import path_loss
+from pullback.methods.amortised.conditional_net import path_loss
 from pullback.methods.amortised.paths import DirectPath, ddpm_path, flow_path, spread_times
 from pullback.methods.amortised.spec import DdpmInfer, FlowInfer
 from pullback.study.kinds import PointInfer

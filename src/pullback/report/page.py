@@ -19,6 +19,7 @@ from pullback.metrics.metric import load_metrics, words
 from pullback.metrics.table import COLUMNS, COST_COLUMNS, write_table
 from pullback.problems.base import problem_of
 from pullback.report import calibration, figures, matrices, plots, uncertainties, weights
+from pullback.report.curves import curve_figure, read_curves
 from pullback.report.diagnosis import Line, diagnose
 from pullback.report.drawing import Drawing
 from pullback.report.examples import Example, read_examples, with_coordinates
@@ -26,7 +27,7 @@ from pullback.report.galleries import Gallery, galleries
 from pullback.report.lines import LINE_COLUMNS, Plot, costs_of_a_draw, make_plots, trained_ranges
 from pullback.report.receipt import versions
 from pullback.report.seeds import SEED_COLUMNS, seed_rows
-from pullback.report.style import INK, LABEL_TEXT, ROLE_TEXT, ROLES, Series, main_metric, make_series, number
+from pullback.report.style import LABEL_TEXT, ROLE_TEXT, ROLES, Series, main_metric, make_series, number
 from pullback.report.tables import (
     COST_HEADS,
     FAR,
@@ -127,7 +128,7 @@ def write_report(
     cost = as_numbers(read_csv(costs, COST_COLUMNS))
     found = read_examples(examples)
     uncertain = {Path(path).stem: read_budgets(path) for path in budgets}
-    loss = _curves(curves)
+    loss = read_curves(curves)
     checks = {Path(path).parent.name: json.loads(Path(path).read_text()) for path in preflights}
     for path in files:
         problem_name, family = Path(path).parts[-3:-1]
@@ -266,7 +267,7 @@ def _problem(
     results = Results(rows, series, families)
     view.tests, view.method_tables = outcomes(results), method_tables(results, units)
     view.galleries = galleries(key, families, series, examples)
-    view.curves = _curve_figure(f"{key}c", curves, series)
+    view.curves = curve_figure(f"{key}c", curves, series)
     view.costs = cost_rows(costs, series)
     view.failures = _failures(metrics, costs)
     view.diagnosis = diagnose(rows, series, families, chosen, preflight, spec.spec.advice)
@@ -351,30 +352,6 @@ def _verdict(table: MetricTable) -> str:
         said.append(f"on {open_rows} no method is clearly best")
     title = table.words.title[0].lower() + table.words.title[1:]
     return f"Unseen families, {title}: {', '.join(said)} (95 % intervals apart from all others)."
-
-
-def _curves(paths: Sequence[Path]) -> list[tuple[str, str, str, Any]]:
-    """(problem, models, priors or likelihoods, name, table) of each file."""
-    found = []
-    for path in paths:
-        frame = read_csv([path], ("step", "train_loss", "validation_loss"))
-        pandas = require("pandas", extra="evaluate")
-        for column in ("step", "train_loss", "validation_loss"):
-            frame[column] = pandas.to_numeric(frame[column], errors="coerce")
-        parts = ("", "", "", *Path(path).parts)
-        found.append((parts[-3], parts[-4], parts[-2], frame))
-    return found
-
-
-def _curve_figure(key: str, curves: Sequence[tuple[str, str, str, Any]], series: Sequence[Series]) -> Drawing | None:
-    colours = {s.method: s.colour for s in series}
-    named = [
-        (name, colours.get(name, INK), frame)
-        if stage == "models"
-        else (f"{name} ({stage.removesuffix('s')})", INK, frame)
-        for _, stage, name, frame in curves
-    ]
-    return figures.training_curves(key, named)
 
 
 def _failures(metrics: Any, costs: Any) -> list[str]:

@@ -42,7 +42,6 @@ import pickle
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +49,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pullback.core.atomic import atomic
+from pullback.core.locks import one_at_a_time
 from pullback.core.optional import require
 
 log = logging.getLogger("pullback")
@@ -226,7 +226,7 @@ class Propagator:
         """The compiled operator of a task: from this process, from the cache, or made now."""
         if task not in self._operators:
             folder = Path(self.devito.configuration["compiler"].get_jit_dir())
-            with _one_at_a_time(folder / "pullback.lock"):
+            with one_at_a_time(folder / "pullback.lock"):
                 self._operators[task] = self._cached(folder, task)
         return self._operators[task]
 
@@ -388,19 +388,6 @@ class Propagator:
             compiler = self.devito.configuration["compiler"]
             (Path(compiler.get_codepy_dir()) / name[:7] / "lock").unlink(missing_ok=True)
         operator.cfunction  # noqa: B018 (the property compiles)
-
-
-@contextmanager
-def _one_at_a_time(path: Path) -> Iterator[None]:
-    """Hold a lock between processes of this machine that the kernel drops when its holder dies."""
-    import fcntl
-
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 Everything is lists of paths relative to the working directory; a list is empty where a job does without.
 """
 
-import glob
 import inspect
 import json
 import re
@@ -19,10 +18,9 @@ from pullback.study import paths
 from pullback.study.base import Group, Split, job_digest
 from pullback.study.job_params import Plan
 from pullback.study.model import Study
-from pullback.study.provenance import file_digest, manifest
-from pullback.study.reading import StudyError
+from pullback.study.outside_files import digests, refuse_bad_names
+from pullback.study.provenance import manifest
 from pullback.study.shifts import SimulatorShift
-from pullback.study.workdir import refuse_future_dates
 
 
 def one_of(names: Iterable[str | int]) -> str:
@@ -90,16 +88,16 @@ class Graph:
         self.name = plan.study.study
         self.scripts = scripts
         for head in self.families("read"):
-            _check_outside_files(plan, *head)
+            refuse_bad_names(plan, *head)
         self._own_files = {}
         for name, problem in plan.study.problems.items():
             said = f"problems.{name}: the simulator's file"
             parts = [file for part in problem.spec.parts(problem.simulator) for file in self._kind_file(*part)]
             own = [*self._kind_file("problems", problem.kind), *parts, *plan.simulator_files(name)]
-            self._own_files[name, ""] = _digests(said, own)
+            self._own_files[name, ""] = digests(said, own)
             for family in problem.families:
                 said = f"problems.{name}.families.{family}: the file"
-                self._own_files[name, family] = _digests(said, plan.prior_files(name, family))
+                self._own_files[name, family] = digests(said, plan.prior_files(name, family))
 
     def _kind_file(self, group: str, kind: str) -> list[str]:
         """The file of a kind from outside: by path, or where an installed package has it."""
@@ -153,15 +151,15 @@ class Graph:
             settings = getattr(self.study.problems[where], group)[name]
             if settings.kind in registry.BUILT_IN[group]:
                 roots += [registry.BUILT_IN[group][settings.kind], settings.code]
-            own += _digests(f"{group} '{name}': the file", self._kind_file(group, settings.kind))
+            own += digests(f"{group} '{name}': the file", self._kind_file(group, settings.kind))
         if reader:
             roots += filter(None, [registry.BUILT_IN["readers"].get(reader)])
-            own += _digests(f"readers '{reader}': the file", self._kind_file("readers", reader))
+            own += digests(f"readers '{reader}': the file", self._kind_file("readers", reader))
         if script in ("evaluate", "report"):
             roots += registry.BUILT_IN["metrics"].values()
             asked = [self.study.problems[problem]] if problem else self.study.problems.values()
             for kind in dict.fromkeys(kind for spec in asked for kind in spec.evaluation.metrics):
-                own += _digests(f"metric '{kind}': the file", self._kind_file("metrics", kind))
+                own += digests(f"metric '{kind}': the file", self._kind_file("metrics", kind))
         return manifest(self.scripts / f"{script}.py", tuple(roots), own)
 
     def code_to_read(self, problem: str, family: str) -> str:
@@ -398,39 +396,3 @@ class Graph:
     def preflights(self) -> list[str]:
         """The pre-flight report of every problem."""
         return [paths.warmup(self.name, problem) for problem in self.study.problems]
-
-
-_WILDCARD = re.compile(r"\{\s*[.\w]+\s*(,[^{}]*)?\}")
-
-
-def _check_outside_files(plan: Plan, problem: str, family: str) -> None:
-    """Refuse names that Snakemake takes for patterns, patterns that no file matches, and files of the future."""
-    said = f"problems.{problem}.families.{family}.read"
-    for split in plan.splits(problem, family):
-        for shard in range(plan.shards(problem, family, split)):
-            where = problem, family, split, shard
-            for name in (*plan.outside_files(*where), *plan.outside_models(*where)):
-                if "://" in name:
-                    continue
-                if found := _WILDCARD.search(name):
-                    why = "Snakemake's mark of a wildcard: rename the file, or link to it under another name (ln -s)"
-                    why = "a variable that is not set: set it" if f"${found[0]}" in name else why
-                    raise StudyError(f"{said}: '{name}' has {found[0]} in it, {why}")
-                if glob.has_magic(name) and not Path(name).exists():
-                    raise StudyError(f"{said}: no file matches '{name}': correct the pattern, or list the files")
-                refuse_future_dates([name])
-
-
-def _digests(said: str, names: list[str]) -> tuple[tuple[str, str], ...]:
-    """Name and digest of the user's own files."""
-    digests = []
-    for name in names:
-        # Where packages are installed differs between machines, and reruns nothing.
-        called = Path(name).name if Path(name).is_absolute() else name
-        try:
-            digests.append((called, file_digest(Path(name))))
-        except OSError as error:
-            raise StudyError(
-                f"{said} {name} cannot be read ({error.strerror}): correct its path, or the variable in it"
-            ) from None
-    return tuple(digests)

@@ -32,8 +32,9 @@ from pullback.core.seeding import event_normals
 from pullback.diffusion.share import Noise
 from pullback.ensembles.scaling import Scaling
 from pullback.methods.amortised.acceptance import Purity
+from pullback.methods.amortised.conditional_net import purity_loss, target_weights
 from pullback.methods.amortised.hvae_spec import HvaeSpec
-from pullback.methods.amortised.model import VECTOR_ROWS, AmortisedModel, purity_loss, target_weights
+from pullback.methods.amortised.model import VECTOR_ROWS, AmortisedModel
 from pullback.networks.build import build_set_encoder
 from pullback.networks.encoders import Shape, observation_encoder
 

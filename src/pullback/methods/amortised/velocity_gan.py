@@ -15,7 +15,8 @@ from torch import Tensor
 
 from pullback.diffusion.share import Noise
 from pullback.ensembles.scaling import Scaling
-from pullback.methods.amortised.model import AmortisedModel, ConditionalNet, target_weights
+from pullback.methods.amortised.conditional_net import ConditionalNet, target_weights
+from pullback.methods.amortised.model import AmortisedModel
 from pullback.methods.amortised.velocity_gan_spec import VelocityGanSpec
 from pullback.networks.inversion_net import Critic, gradient_penalty
 

@@ -19,7 +19,7 @@ from pullback.diffusion.share import Noise
 from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
-from pullback.methods.amortised.model import target_weights
+from pullback.methods.amortised.conditional_net import target_weights
 from pullback.methods.guided.prior_spec import EdmPriorSpec
 from pullback.methods.guided.priors import DiffusionPrior, PriorError
 from pullback.networks.build import build_network
