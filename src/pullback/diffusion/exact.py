@@ -95,4 +95,5 @@ def posterior(prior: GaussianDenoiser | MixtureDenoiser, matrix: Tensor, y: Tens
     means = means + (gains @ (y - evidence.mean)[..., None])[..., 0]
     # (I - K matrix) C, in a form that rounding leaves positive.
     covariances = rest @ covariances @ rest.mT + gains @ gains.mT
-    return MixtureDenoiser(*(part.to(given[0]) for part in (weights, means, covariances)), prior.schedule)
+    like = given[0]
+    return MixtureDenoiser(weights.to(like), means.to(like), covariances.to(like), prior.schedule)

@@ -107,25 +107,6 @@ def _shared_prior_errors(study: Study, name: str) -> Iterator[str]:
             )
 
 
-def _shared_prior_errors(study: Study, name: str) -> Iterator[str]:
-    """Priors of another problem that is not there, has none of that name, or has not trained it."""
-    for prior_name, prior in study.problems[name].priors.items():
-        if prior.of is None:
-            continue
-        here, (other, wanted) = f"problems.{name}.priors.{prior_name}", prior.of
-        if other not in study.problems or other == name:
-            known = [problem for problem in study.problems if problem != name]
-            why = "is this problem itself" if other == name else f"is no problem here{did_you_mean(other, known)}"
-            yield f"{here}.problem: '{other}' {why}; wanted one of {', '.join(known) or 'none, as there is no other'}"
-            continue
-        trained = [key for key, spec in study.problems[other].priors.items() if spec.trains]
-        if wanted not in trained:
-            yield (
-                f"{here}.prior: '{wanted}' is not trained by problem '{other}'{did_you_mean(wanted, trained)}; it "
-                f"trains {', '.join(trained) or 'none'}"
-            )
-
-
 def _left_out_errors(here: str, left_out: frozenset[str], seen: list[str]) -> Iterator[str]:
     """Families that cannot be left out of a training."""
     for family in sorted(left_out - set(seen)):
