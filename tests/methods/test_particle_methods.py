@@ -81,7 +81,7 @@ def test_draws_of_a_linear_problem(kind):
 def test_costs():
     method, _ = sampled({"kind": "afdps"}, draws=10, levels=7)
     assert (method.cost.network_calls, method.cost.network_gradients) == (2 * 10 * 7, 0)
-    assert method.cost.likelihood_gradients == 0  # A quadratic potential is contracted exactly.
+    assert method.cost.likelihood_gradients == 2 * 10 * 6  # The last step, to 0, is not guided.
     method, _ = sampled({"kind": "afdps", "corrector_steps": 2}, draws=10, levels=7)
     assert method.cost.network_calls == 2 * 10 * (7 + 6 * 2)
     method, _ = sampled({"kind": "tds"}, draws=10, levels=7)

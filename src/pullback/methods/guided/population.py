@@ -195,6 +195,7 @@ def _guided(
     twist: Twist, look: Look, centre: Tensor, variance: float, s: float, time: float, normals: Tensor, weights: str
 ) -> kernels.Moved:
     if isinstance(twist, Quadratic):
+        twist.cost.likelihood_gradients += len(centre) if time > 0 else 0
         return kernels.contract(twist, s, centre, variance, time, normals, weights == "path")
     # The radius of the noise at s: a longer move is one past the target.
     return kernels.push(centre, variance, look.slope, time, normals, s * math.sqrt(look.x[0].numel()))

@@ -201,14 +201,14 @@ class Quadratic(Twist):
         linear: the whitened operator; it has singular vectors.
         tempering: which of these.
         start: first level.
-        cost: counts gradients.
+        cost: counts gradients, and the exact steps that take their place.
     """
 
     def __init__(self, denoiser: Denoiser, linear: Linear, tempering: Tempering, start: float, cost: Cost):
         super().__init__(denoiser)
         assert linear.svd is not None
         u, self.s, self.v = linear.svd
-        self.tempering, self._start, self._cost = tempering, start, cost
+        self.tempering, self._start, self.cost = tempering, start, cost
         self._target = u.T @ linear.target.to(u)
         # What no x explains.
         self._rest = float((linear.target.double().square().sum() - self._target.square().sum()).clamp_min(0)) / 2
@@ -238,7 +238,7 @@ class Quadratic(Twist):
 
     def gradient(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
         """See `Twist`."""
-        self._cost.likelihood_gradients += len(x)
+        self.cost.likelihood_gradients += len(x)
         weight, pull, constant = self.form(t)
         c = self.coordinates(x)
         phi = c.square() @ weight / 2 - c @ pull + constant
@@ -251,9 +251,11 @@ class Quadratic(Twist):
         return self.form(t)[0].sum().expand(len(x))
 
     def coordinates(self, x: Tensor) -> Tensor:
-        """c (B, rank), float64."""
-        return x.flatten(1).double() @ self.v
+        """c (B, rank), float64, to the precision of x."""
+        self.v = self.v.to(x)
+        return (x.flatten(1) @ self.v).double()
 
     def fields(self, c: Tensor, like: Tensor) -> Tensor:
         """V c in the shape and type of ``like``."""
-        return (c @ self.v.T).to(like).reshape(like.shape)
+        self.v = self.v.to(like)
+        return (c.to(like) @ self.v.T).reshape(like.shape)
