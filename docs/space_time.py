@@ -7,6 +7,7 @@ example of three modes.
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import matplotlib as mpl
 import numpy as np
@@ -26,6 +27,8 @@ from matplotlib import pyplot as plt
 
 Y = 0.5
 PARTICLES = 4000
+ENDS = (20.0, 0.02)
+"""Noise levels that are shown."""
 SAMPLERS: dict[str, dict[str, Any]] = {
     "exact score": {"kind": "exact-score", "infer": {"levels": 400, "grid": "vp"}},
     "DPS, guided throughout": {"kind": "dps", "infer": {"levels": 400, "grid": "vp", "step": "likelihood"}},
@@ -36,19 +39,6 @@ SAMPLERS: dict[str, dict[str, Any]] = {
     "AFDPS": {"kind": "afdps", "infer": {"levels": 400}},
 }
 """Title of a panel -> kind of method, and settings of its inference."""
-
-
-class Recorded(Counted):
-    """The prior of a method, and the states that it was asked about: (level, z (B,)) in turn."""
-
-    def __init__(self, prior: Counted):
-        super().__init__(prior.denoiser, prior.cost)
-        self.path: list[tuple[float, np.ndarray]] = []
-
-    def __call__(self, x: torch.Tensor, t: Time) -> torch.Tensor:
-        """See `Counted`."""
-        self.path.append((float(torch.as_tensor(t).flatten()[0]), x.detach().numpy()[:, 0].copy()))
-        return super().__call__(x, t)
 
 
 def exact_prior(problem: Any, folder: Path) -> Path:
@@ -65,14 +55,20 @@ def exact_prior(problem: Any, folder: Path) -> Path:
 
 
 def path_of(problem: Any, prior: Path, kind: str, settings: dict[str, Any]) -> tuple[Any, list[Any]]:
-    """The scaling of x, and the path of a sampler's particles for the observation."""
+    """The scaling of x, and the path of a sampler's particles: (level, z (B,)) of every call of a denoiser."""
     spec = registry.load("methods", kind).model_validate({"kind": kind, "prior": "known"})
     infer = spec.infer_settings({**settings, "draws": PARTICLES})
     method = spec.build(problem, Context((0, "lecture", kind, 0, "figure", "modes")), infer)
     method.load(None, prior, [])
-    method.prior = Recorded(method.prior)
-    method.sample(None, np.array([[Y]], np.float32), np.array([0]))
-    return method.scaling.x_columns[0], method.prior.path
+    path, call = [], Counted.__call__
+
+    def recorded(denoiser: Counted, x: torch.Tensor, t: Time) -> torch.Tensor:
+        path.append((float(torch.as_tensor(t).flatten()[0]), x.detach().numpy()[:, 0].copy()))
+        return call(denoiser, x, t)
+
+    with mock.patch.object(Counted, "__call__", recorded):
+        method.sample(None, np.array([[Y]], np.float32), np.array([0]))
+    return method.scaling.x_columns[0], path
 
 
 def main() -> None:
@@ -87,23 +83,21 @@ def main() -> None:
             column, path = path_of(problem, prior, sampler["kind"], sampler["infer"])
             # x_t = alpha x_0 + sigma n of the variance-preserving process, in units of x: bounded at every level.
             time = np.array([level for level, _ in path])
-            alpha = 1 / np.hypot(1, time)
-            shares = []
-            for a, (_, z) in zip(alpha, path, strict=True):
-                x = a * (column.mean + column.std * z)
-                shares.append(np.histogram(x, grid, density=True)[0])
-            axes.pcolormesh(
-                alpha, grid, np.array(shares).T[:, : len(alpha) - 1], cmap="Blues", vmax=0.8, rasterized=True
-            )
+            states = (z * column.std + column.mean for _, z in path)
+            shares = [
+                np.histogram(x / np.hypot(1, t), grid, density=True)[0] for t, x in zip(time, states, strict=True)
+            ]
+            axes.pcolormesh(time, grid, np.array(shares[:-1]).T, cmap="Blues", vmax=1.0, rasterized=True)
             # The exact law of x_t given y is the posterior with the noise of x_t.
-            a = np.linspace(0.02, 0.999, 200)[:, None, None]
-            spread = np.sqrt(a**2 * posterior.covariance[:, 0, 0] + (1 - a**2) * column.std**2)
+            t = np.geomspace(*ENDS, 200)[:, None, None]
+            a = 1 / np.hypot(1, t)
+            spread = a * np.sqrt(posterior.covariance[:, 0, 0] + (column.std * t) ** 2)
             off = (grid[:, None] - a * posterior.mean[0, :, 0]) / spread
             exact = (posterior.weight[0] * np.exp(-(off**2) / 2) / spread).sum(-1) / np.sqrt(2 * np.pi)
-            axes.contour(a[:, 0, 0], grid, exact.T, levels=[0.01, 0.1, 0.3, 0.6], colors="tab:red", linewidths=0.7)
-            axes.set(title=title, xlabel="α (0 noise, 1 data)", xlim=(0, 1))
-    panels[0].set_ylabel("x at level α")
-    figure.savefig(Path(__file__).with_name("space-time.png"), dpi=110)
+            axes.contour(t[:, 0, 0], grid, exact.T, levels=[0.01, 0.1, 0.3, 0.6], colors="tab:red", linewidths=0.7)
+            axes.set(title=title, xlabel="noise level t", xscale="log", xlim=ENDS)
+    panels[0].set_ylabel("x at level t, over √(1 + t²)")
+    figure.savefig(Path(__file__).with_name("space-time.png"), dpi=95)
 
 
 if __name__ == "__main__":
