@@ -74,7 +74,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "priors": {
         "edm": "pullback.methods.guided.prior_spec:EdmPriorSpec",
         "exact": "pullback.methods.guided.prior_spec:ExactPriorSpec",
-        "file": "pullback.methods.guided.prior_spec:FilePriorSpec",
+        "file": "pullback.methods.guided.file_spec:FilePriorSpec",
         "shared": "pullback.methods.guided.prior_spec:SharedPriorSpec",
     },
     "likelihoods": {"gmm": "pullback.methods.likelihood_spec:GmmLikelihoodSpec"},

@@ -14,8 +14,9 @@ from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
 from pullback.methods.guided.exact_prior import ExactPrior
 from pullback.methods.guided.file_prior import FilePrior
+from pullback.methods.guided.file_spec import FilePriorSpec
 from pullback.methods.guided.prior_draws import PriorDraws
-from pullback.methods.guided.prior_spec import ExactPriorSpec, FilePriorSpec
+from pullback.methods.guided.prior_spec import ExactPriorSpec
 from pullback.methods.guided.priors import PriorError, load_prior
 from pullback.methods.guided.spec import DiffusionInfer
 from pullback.networks.build import build_network

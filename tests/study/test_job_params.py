@@ -489,3 +489,18 @@ def test_a_budget_that_cannot_be_made_is_refused(tmp_path, old, new, message):
     (tmp_path / "s.yaml").write_text(BUDGET.replace(old, new))
     with pytest.raises(StudyError, match=message):
         read_study(tmp_path / "s.yaml")
+
+
+def test_an_inference_follows_the_code_of_its_prior():
+    """A guided method reads whichever kind of prior it is given."""
+    problem = {
+        "kind": "gaussian-mixture",
+        "families": {"modes": {"role": "seen"}},
+        "priors": {"known": {"kind": "exact"}, "trained": {"kind": "edm", "network": {"kind": "mlp"}}},
+        "methods": {name: {"kind": "prior-draws", "prior": name} for name in ("known", "trained")},
+    }
+    plan = Plan(load_study({"config_version": 2, "study": "s", "problems": {"p": problem}}))
+    graph = Graph(plan, Path(__file__).parents[2] / "workflow/scripts")
+    known, trained = (graph.code("infer", "p", methods=name, infer="default") for name in ("known", "trained"))
+    assert ("exact_prior" in known, "guided.edm" in known) == (True, False)
+    assert ("exact_prior" in trained, "guided.edm" in trained) == (False, True)

@@ -17,11 +17,10 @@ from pullback.diffusion.numerics import seeded
 from pullback.diffusion.schedule import VarianceExploding
 from pullback.diffusion.share import Noise
 from pullback.diffusion.train_paths import TrainPaths
-from pullback.ensembles.fields import Field
 from pullback.ensembles.sets import TrainingData
 from pullback.methods.amortised.conditional_net import target_weights
 from pullback.methods.guided.prior_spec import EdmPriorSpec
-from pullback.methods.guided.priors import DiffusionPrior, PriorError
+from pullback.methods.guided.priors import DiffusionPrior, refuse
 from pullback.networks.build import build_network
 from pullback.networks.settings import Network
 
@@ -61,14 +60,6 @@ class EdmPrior(DiffusionPrior):
         model = EdmDenoiser(network, VarianceExploding(meta["sigma_min"], meta["sigma_max"]))
         model.load_state_dict(weights)
         return model.to(next(iter(weights.values())).device).eval().requires_grad_(False)
-
-
-def refuse(x: Field) -> None:
-    """Raise PriorError for a field of truths that has a periodic quantity."""
-    if "periodic" in x.transforms:
-        raise PriorError(
-            "x has a periodic quantity, which is learnt relative to y; a prior of x alone needs other transforms"
-        )
 
 
 def _loss(model: nn.Module, sets: dict[str, Tensor], noise: Noise, targets: int | None) -> tuple[Tensor, Tensor]:

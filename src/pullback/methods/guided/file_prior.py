@@ -14,7 +14,7 @@ from pullback.diffusion.schedule import DdpmTable, FlowMatching, Schedule, Varia
 from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import TrainingData
-from pullback.methods.guided.prior_spec import FilePriorSpec, LinearSchedule, NoiseSchedule, TableSchedule
+from pullback.methods.guided.file_spec import FilePriorSpec, LinearSchedule, NoiseSchedule, TableSchedule
 from pullback.methods.guided.priors import DiffusionPrior, PriorError
 from pullback.networks.build import build_network
 from pullback.networks.settings import Network

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pullback.methods.guided.prior_spec import EdmPriorSpec, FilePriorSpec
 from pullback.methods.guided.spec import DiffusionInfer
 from pullback.study.base import Capability, Label, Name
 from pullback.study.kinds import Message, MethodSpec, PointInfer
@@ -125,7 +124,7 @@ class ExactScoreSpec(_GuidanceSpec):
     def check(self, problem: "Problem") -> Iterator[Message]:
         """Networks have no known posterior."""
         prior = problem.priors.get(self.prior)
-        if isinstance(prior, EdmPriorSpec | FilePriorSpec):
+        if prior is not None and "network" in type(prior).model_fields:
             yield "prior", f"a prior of kind '{prior.kind}' is a network, of which no exact score is known: kind: exact"
 
 

@@ -51,6 +51,14 @@ class DiffusionPrior(Method[None]):
         raise NotImplementedError
 
 
+def refuse(x: Field) -> None:
+    """Raise PriorError for a field of truths that has a periodic quantity."""
+    if "periodic" in x.transforms:
+        raise PriorError(
+            "x has a periodic quantity, which is learnt relative to y; a prior of x alone needs other transforms"
+        )
+
+
 def load_prior(artifact: Path | str | Artifact, accelerator: str = "cpu") -> tuple[Denoiser, Scaling]:
     """Read a prior's artifact: the denoiser of x as networks see it, and the scaling between that and physical units.
 
