@@ -3,6 +3,7 @@
 import logging
 import math
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,9 +19,10 @@ from pullback.methods.guided.dps import Dps, NormStep
 from pullback.methods.guided.exact_score import ExactScore
 from pullback.methods.guided.flat import Flat
 from pullback.methods.guided.guidance import levels
-from pullback.methods.guided.guidance_spec import DpsInfer, GuidanceInfer, TmpdInfer
+from pullback.methods.guided.guidance_spec import DpsInfer, ExactScoreSpec, GuidanceInfer, TmpdInfer
 from pullback.methods.guided.observation import LikelihoodError
 from pullback.methods.guided.pigdm import Pigdm
+from pullback.methods.guided.prior_spec import EdmPriorSpec, ExactPriorSpec
 from pullback.methods.guided.priors import PriorError
 from pullback.methods.guided.tmpd import Tmpd
 from pullback.problems.linear import Matrix
@@ -245,6 +247,9 @@ def test_too_few_levels_are_said_with_a_number_that_works(caplog):
     enough = few.model_copy(update={"levels": record.args[-1]})
     assert moments(made(Dps, problem, prior), enough, [1.0])[1] < 1
     assert not caplog.records
+    # Other methods damp the guidance by (H S H^T + I)^-1.
+    for cls, infer in ((Flat, GuidanceInfer), (Pigdm, GuidanceInfer), (Tmpd, TmpdInfer)):
+        assert moments(made(cls, problem, prior), infer(levels=20), [1.0])[1] < 0.1
     # The number is not far more than is needed either.
     fewer = few.model_copy(update={"levels": int(record.args[-1] / 1.3)})
     moments(made(Dps, problem, prior), fewer, [1.0])
@@ -330,6 +335,13 @@ def test_the_exact_score_needs_an_exact_prior():
 
     with pytest.raises(PriorError, match="found Network; take the method tmpd"):
         guided(ExactScore, GuidanceInfer(), Network())
+
+
+def test_a_study_with_a_network_for_the_exact_score_is_refused():
+    study = SimpleNamespace(priors={"trained": EdmPriorSpec(kind="edm"), "known": ExactPriorSpec(kind="exact")})
+    assert not list(ExactScoreSpec(kind="exact-score", prior="known").check(study))
+    ((key, message),) = ExactScoreSpec(kind="exact-score", prior="trained").check(study)
+    assert (key, message[:29]) == ("prior", "a prior of kind 'edm' is a ne")
 
 
 def test_the_norm_step_has_no_probability_flow():
