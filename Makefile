@@ -75,10 +75,13 @@ docs: check $(BUILT)
 	$(BIN)/sphinx-build -j $(WORKERS) -W --keep-going -q -b html docs docs/_build/html
 	@echo "The documentation: $(CURDIR)/docs/_build/html/index.html"
 
-# Compares with deepwave, which nothing else needs: installed when it is first run.
+# Compares with deepwave and deepinv, which nothing else needs: installed when it is first run. Without its version, torchvision
+# (which deepinv needs) brings another torch.
 bench: check $(BUILT)
 	@$(BIN)/python -c "import deepwave" 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check "deepwave==0.1.0"
+	@$(BIN)/python -c "import importlib.util as u, sys; sys.exit(not u.find_spec('deepinv'))" || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check "deepinv==0.5.0" "torchvision==0.28.0"
 	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647 $(BIN)/python benchmarks/bench.py $(ARGS)
 
 # On a machine with a GPU and the packages of envs/gpu.txt; nothing is installed.

@@ -206,6 +206,13 @@ def binned_unfolding() -> None:
     say("unfolding: the same from counts", 1 / alone, 1 / theirs_alone, "per s", "pyunfold")
 
 
+def restoration() -> None:
+    """DPS and DDRM beside deepinv's, a table of its own."""
+    import restoration
+
+    restoration.restoration()
+
+
 def parts() -> None:
     """Two processes of pure arithmetic against one: what this machine's cores are worth together."""
     from concurrent.futures import ProcessPoolExecutor
