@@ -282,8 +282,8 @@ def test_networks_that_cannot_take_a_truth_are_named(tmp_path):
     for name, kind in (("direct", "inversion-net"), ("flow", "unet")):
         assert f"angles.{name} network '{kind}' needs x on a 2-D grid, found a vector of 2; use kind: mlp" in text
     assert "angles.fine" not in text
-    assert "angles.diffusion x has a periodic quantity" in text
-    assert "angles.mixture phi of x is periodic" in text
+    assert "angles.diffusion x has a quantity that is learnt relative to y" in text
+    assert "angles.mixture phi of x: networks see it relative" in text
     assert "maps.latent method 'hvae' models x that is a vector, found shape (5, 4)" in text
     assert "waves.few 16 draws of an event at most: a median needs 32 or more" in text
     assert "5 problems, 1 warning" in text

@@ -8,9 +8,9 @@ from pullback.ensembles.fields import Field
 from pullback.ensembles.scaled_tensors import decode, encode
 from pullback.ensembles.scaling import Scaling, ScalingError
 
-TRANSFORMS = ("linear", "log", "log1p", "symlog", "periodic")
-X = Field.vector("x", ["a", "b", "c", "d", "phi"], "1", transforms=TRANSFORMS)
-Y = Field.vector("y", ["a", "b", "c", "d", "phi"], "1", transforms=TRANSFORMS)
+TRANSFORMS = ("linear", "log", "log1p", "symlog", "periodic", "relative")
+X = Field.vector("x", ["a", "b", "c", "d", "phi", "eta"], "1", transforms=TRANSFORMS)
+Y = Field.vector("y", ["a", "b", "c", "d", "phi", "eta"], "1", transforms=TRANSFORMS)
 
 
 def events(n):
@@ -19,7 +19,8 @@ def events(n):
     x[:, 1:3] = 0.1 + np.abs(x[:, 1:3])
     angle = rng.uniform(-np.pi, np.pi, (n, 1))
     near = (angle + 0.2 * rng.standard_normal((n, 1)) + np.pi) % (2 * np.pi) - np.pi
-    return np.hstack([x, angle]), np.hstack([x * 1.5, near])
+    eta = rng.normal(size=(n, 1))
+    return np.hstack([x, angle, eta]), np.hstack([x * 1.5, near, eta + 0.03 * rng.standard_normal((n, 1))])
 
 
 def test_tensors_are_scaled_as_arrays_are():
@@ -30,7 +31,7 @@ def test_tensors_are_scaled_as_arrays_are():
     z = encode(scaling.x_columns, tx, ty)
     np.testing.assert_allclose(z.numpy(), scaling.encode_x(x, y), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(decode(scaling.x_columns, z, ty).numpy(), x, rtol=1e-6, atol=1e-6)
-    with pytest.raises(ScalingError, match="'phi' of x is an angle relative to that of y: give y"):
+    with pytest.raises(ScalingError, match="'phi' of x is relative to that of y: give y"):
         encode(scaling.x_columns, tx)
 
 

@@ -165,3 +165,20 @@ def test_draws_of_a_whole_number_are_rounded():
     for off in (-0.24, 0.0, 0.24):  # 0.48 in units of x
         np.testing.assert_array_equal(scaling.decode_x(z + np.float32(off), x), x)
     assert not np.signbit(scaling.decode_x(z - np.float32(0.1), x)).any()
+
+
+def test_what_is_relative_is_a_difference_that_comes_back_precisely():
+    rng = np.random.default_rng(6)
+    x_field = Field.vector("x", ["eta"], "1", transforms=("relative",))
+    y_field = Field.vector("y", ["pt", "eta"], ["GeV", "1"], transforms=("log", "linear"))
+    x = 2 * rng.standard_normal((1000, 1))
+    y = np.hstack([rng.uniform(30, 90, (1000, 1)), x + 0.01 * rng.standard_normal((1000, 1))])
+    scaling = Scaling.fit(x_field, y_field, x, y)
+    z = scaling.encode_x(x, y)
+    # Standardised as the difference is, a hundredth of what x varies by; y is as wide as it is.
+    np.testing.assert_allclose(z[:, 0], (x[:, 0] - y[:, 1]) / (x[:, 0] - y[:, 1]).std(), atol=0.2)
+    assert abs(z.std() - 1) < 1e-3
+    np.testing.assert_allclose(scaling.decode_x(z, y), x, atol=1e-6)
+    np.testing.assert_allclose(scaling.encode_y(y).std(axis=0), 1, atol=1e-3)
+    with pytest.raises(ScalingError, match=r"'eta' of x is relative: it is learnt as its difference.*y has pt"):
+        Scaling.fit(x_field, Field.vector("y", ["pt"], "GeV"), x, y[:, :1])

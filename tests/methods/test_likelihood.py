@@ -83,7 +83,11 @@ def test_pairs_are_zukos(artifact):
 @pytest.mark.parametrize(
     ("x_field", "y_field", "says"),
     [
-        (Field.vector("x", "ab", "1", transforms=("linear", "periodic")), PROBLEM.y, "b of x is periodic"),
+        (
+            Field.vector("x", "ab", "1", transforms=("linear", "periodic")),
+            PROBLEM.y,
+            "b of x: networks see it relative",
+        ),
         (Field.array("x", ("depth",), (2,), "m"), PROBLEM.y, "x is an array"),
         (PROBLEM.x, Field.array("y", ("time",), (2,), "s"), "y is an array"),
     ],

@@ -14,7 +14,7 @@ from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import TrainingData
 from pullback.methods.amortised.model import ModelError
 from pullback.methods.unfolding.sbunfold import (
-    ANGLE,
+    DIFFERENCE,
     NOISE,
     BridgePath,
     BridgeSchedule,
@@ -198,7 +198,7 @@ def test_draws_are_addressed_and_a_loaded_model_is_the_trained_one(artifact):
 
 def test_what_starts_where():
     """Columns of y: pt, eta, sin phi, cos phi."""
-    assert start_columns(X_FIELD, Y_FIELD, None) == [0, 1, ANGLE, NOISE]
+    assert start_columns(X_FIELD, Y_FIELD, None) == [0, DIFFERENCE, DIFFERENCE, NOISE]
     assert start_columns(X, Y, {"b": "a"}) == [NOISE, 0]
     image = Field.array("x", ("row", "column"), (4, 4), "1")
     assert start_columns(image, Field.array("y", ("row", "column"), (4, 4), "1"), None) is None

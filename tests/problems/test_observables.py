@@ -148,7 +148,7 @@ def test_angles_of_x_are_in_no_prior_and_no_likelihood():
             {"priors": {"d": {"kind": "edm", "network": network}}},
             "networks see phi of x of problem kind 'observables' relative to y",
         ),
-        ({"likelihoods": {"g": {"kind": "gmm"}}}, "none can be learned: networks see the periodic phi of x relative"),
+        ({"likelihoods": {"g": {"kind": "gmm"}}}, "none can be learned: networks see phi of x relative"),
     ):
         with pytest.raises(StudyError, match=words):
             study(both, family, **more)

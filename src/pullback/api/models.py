@@ -118,7 +118,8 @@ class Trained:
             x_names, y_names: of quantities that are vectors; ``x0``, ``x1`` ... by default. A periodic quantity of x is
                 learnt as its difference to that of the same name in y.
             x_transforms, y_transforms: how networks see the quantities, one for all or one for each: ``"linear"``,
-                ``"log"``, ``"log1p"``, ``"symlog"``, ``"whole"``, ``"periodic"``; then they are standardised.
+                ``"log"``, ``"log1p"``, ``"symlog"``, ``"whole"``, ``"periodic"``, ``"relative"``; then they are
+                standardised.
             checkpoints: folder for the state of the training: the same call goes on where an interrupted one ended.
             curves: CSV file of the loss curves.
             progress: whether to show a progress bar.

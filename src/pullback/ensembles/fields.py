@@ -5,11 +5,20 @@ from typing import Any, Literal
 
 import numpy as np
 
-Transform = Literal["linear", "log", "log1p", "symlog", "whole", "periodic"]
+Transform = Literal["linear", "log", "log1p", "symlog", "whole", "periodic", "relative"]
 """How a network sees a quantity before standardisation. linear: as it is. log, log1p: of a positive quantity. symlog:
 sign(v) log(1 + |v| / s), s the root mean square of the training data. whole: as it is, of a whole number; draws are
 rounded. periodic: an angle in radians; y enters as (sin, cos), x as its difference to the feature of the same name in
-y, wrapped to [-pi, pi)."""
+y, wrapped to [-pi, pi). relative: x as its difference to the feature of the same name in y, y as it is: for a quantity
+that is measured far more precisely than it varies."""
+
+RELATIVE: tuple[Transform, ...] = ("periodic", "relative")
+"""Transforms of x that need the observation."""
+
+
+def alone(transforms: tuple[Transform, ...]) -> tuple[Transform, ...]:
+    """Transforms of x without an observation: what is relative to it is seen as it is."""
+    return tuple("linear" if transform in RELATIVE else transform for transform in transforms)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ def encode(columns: Sequence[Column], values: Tensor, partner: Tensor | None = N
         elif column.transform == "cos":
             v = v.cos()
         elif column.partner >= 0:
-            v = wrapped(v - _partner(column, partner).to(v))
+            v = v - _partner(column, partner).to(v)
+            v = wrapped(v) if column.transform == "periodic" else v
         parts.append((v - column.mean) / column.std)
     return torch.stack(parts, -1)
 
@@ -60,7 +61,8 @@ def decode(columns: Sequence[Column], z: Tensor, partner: Tensor | None = None) 
             # sign(v) expm1(|v|), in a form whose derivative at 0 is 1.
             v = (v.relu().expm1() - (-v).clamp(min=0).expm1()) * column.scale
         elif column.partner >= 0:
-            v = wrapped(v + _partner(column, partner).to(v))
+            v = v + _partner(column, partner).to(v)
+            v = wrapped(v) if column.transform == "periodic" else v
         parts.append(v)
     return torch.stack(parts, -1).reshape(z.shape)
 
@@ -78,5 +80,5 @@ def wrapped(angle: Tensor) -> Tensor:
 
 def _partner(column: Column, values: Tensor | None) -> Tensor:
     if values is None:
-        raise ScalingError(f"'{column.name}' of x is an angle relative to that of y: give y")
+        raise ScalingError(f"'{column.name}' of x is relative to that of y: give y")
     return values[..., column.partner]

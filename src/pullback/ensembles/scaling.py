@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pullback.core.angles import wrap
-from pullback.ensembles.fields import Field, Transform
+from pullback.ensembles.fields import RELATIVE, Field, Transform
 
 
 class ScalingError(ValueError):
@@ -24,7 +24,7 @@ class Column:
         transform: a transform of ``Field``; a periodic y quantity has two columns, ``"sin"`` and ``"cos"``.
         mean, std: of the transformed training values.
         scale: s of ``symlog``; 1 otherwise.
-        partner: for a periodic x quantity, index of the y quantity whose difference it is; -1 otherwise.
+        partner: for a periodic or relative x quantity, index of the y quantity whose difference it is; -1 otherwise.
     """
 
     source: int
@@ -102,22 +102,22 @@ class Scaling:
             y: (event, *y), physical units.
 
         Raises:
-            ScalingError: a value that a transform cannot take, or a periodic quantity of x that y does not have.
+            ScalingError: a value that a transform cannot take, or a quantity of x relative to one that y does not have.
         """
         columns_y = [_fit_column(column, _take(y, column, y_field.is_vector), "y") for column in _columns(y_field)]
         columns_x = []
         for column in _columns(x_field):
             values = _take(x, column, x_field.is_vector)
-            if column.transform == "periodic":
+            if column.transform in RELATIVE:
                 if column.name not in y_field.features:
                     raise ScalingError(
-                        f"'{column.name}' of x is periodic: it is learnt as its difference to the quantity of the same "
-                        f"name in y, and y has {', '.join(y_field.features) or 'no named quantities'}; use the "
-                        "transform 'linear'"
+                        f"'{column.name}' of x is {column.transform}: it is learnt as its difference to the quantity "
+                        f"of the same name in y, and y has {', '.join(y_field.features) or 'no named quantities'}; use "
+                        "the transform 'linear'"
                     )
                 partner = y_field.features.index(column.name)
                 column = replace(column, partner=partner)
-                values = wrap(values - np.asarray(y[..., partner], dtype=np.float64))
+                values = _difference(values, y[..., partner], column)
             columns_x.append(_fit_column(column, values, "x"))
         y_shape = (len(columns_y),) if y_field.is_vector else y_field.shape
         return Scaling(x_field.shape, y_shape, columns_x, columns_y)
@@ -168,7 +168,8 @@ class Scaling:
             for i, column in enumerate(self._x):
                 values = np.asarray(z[..., i], dtype=np.float64) * column.std + column.mean
                 if column.partner >= 0:
-                    out[..., i] = _float32_angle(wrap(values + np.asarray(y[..., column.partner], dtype=np.float64)))
+                    values = values + np.asarray(y[..., column.partner], dtype=np.float64)
+                    out[..., i] = _float32_angle(wrap(values)) if column.transform == "periodic" else values
                 else:
                     out[..., i] = _inverse(values, column)
             return out
@@ -184,7 +185,7 @@ class Scaling:
             source = np.asarray(values[..., column.source], dtype=np.float64)
             if column.partner >= 0:
                 assert y is not None
-                source = wrap(source - np.asarray(y[..., column.partner], dtype=np.float64))
+                source = _difference(source, y[..., column.partner], column)
             out[..., i] = (_transform(source, column, field) - column.mean) / column.std
         return out
 
@@ -205,6 +206,12 @@ class Scaling:
         return Scaling(tuple(values["x_shape"]), tuple(values["y_shape"]), x, y)
 
 
+def _difference(x: np.ndarray, y: np.ndarray, column: Column) -> np.ndarray:
+    """A quantity of x less that of y, wrapped where it is an angle."""
+    difference: np.ndarray = x - np.asarray(y, dtype=np.float64)
+    return wrap(difference) if column.transform == "periodic" else difference
+
+
 def _float32_angle(angle: np.ndarray) -> np.ndarray:
     """Angles as float32, still in [-pi, pi): float32(pi) lies above pi, so that rounding may leave the interval."""
     rounded = angle.astype(np.float32)
@@ -223,13 +230,14 @@ def _field(name: Literal["x", "y"], columns: list[Column], shape: tuple[int, ...
 def _columns(field: Field) -> list[Column]:
     if not field.is_vector:
         transform: Transform = field.transforms[0]
-        if transform == "periodic":
-            raise ScalingError(f"{field.name} is an array: the transform 'periodic' is for named quantities")
+        if transform in RELATIVE:
+            raise ScalingError(f"{field.name} is an array: the transform '{transform}' is for named quantities")
         return [Column(0, "", transform, 0.0, 1.0)]
     columns = []
     for i, (name, transform) in enumerate(zip(field.features, field.transforms, strict=True)):
-        both = transform == "periodic" and field.name == "y"
-        columns += [Column(i, name, t, 0.0, 1.0) for t in (("sin", "cos") if both else (transform,))]
+        seen: dict[str, tuple[str, ...]] = {"periodic": ("sin", "cos"), "relative": ("linear",)}
+        of_y = seen.get(transform, (transform,)) if field.name == "y" else (transform,)
+        columns += [Column(i, name, each, 0.0, 1.0) for each in of_y]
     return columns
 
 

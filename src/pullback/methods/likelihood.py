@@ -12,7 +12,7 @@ Of all pairs (y_i, x_p) the parameters are computed once for each particle. The 
 
 is linear in the features (y_a y_b, y_a, 1): all pairs are one matrix product.
 
-x and y are vectors. A periodic quantity of x is refused: networks see it relative to y, which a density of y must not.
+x and y are vectors. A quantity of x that networks see relative to y is refused: a density of y must not.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ from pullback.diffusion.checkpoint import Artifact, load_artifact
 from pullback.diffusion.numerics import numerics, pick_device, seeded
 from pullback.diffusion.share import Noise
 from pullback.diffusion.train_paths import TrainPaths
-from pullback.ensembles.fields import Field
+from pullback.ensembles.fields import RELATIVE, Field
 from pullback.ensembles.scaling import Scaling
 from pullback.ensembles.sets import TrainingData
 from pullback.methods.base import Method
@@ -54,7 +54,7 @@ class GmmLikelihood(Method[None]):
         """Fit the mixture to pairs of the seen families by maximum likelihood; write the artifact if ``job`` says so.
 
         Raises:
-            LikelihoodError: x or y is an array, or has a periodic quantity.
+            LikelihoodError: x or y is an array, or has a quantity that is seen relative to y.
         """
         from pullback.diffusion.loop import fit
 
@@ -70,16 +70,16 @@ class GmmLikelihood(Method[None]):
 
 
 def refuse(x: Field, y: Field) -> None:
-    """Raise LikelihoodError for fields that are arrays or have a periodic quantity."""
+    """Raise LikelihoodError for fields that are arrays or have a quantity that is seen relative to y."""
     for field in (x, y):
         if not field.is_vector:
             raise LikelihoodError(
                 f"{field.name} is an array {field.shape}: a mixture of Gaussians is for vectors of a few quantities"
             )
-        if "periodic" in field.transforms:
-            angles = [name for name, t in zip(field.features, field.transforms, strict=True) if t == "periodic"]
+        relative = [name for name, t in zip(field.features, field.transforms, strict=True) if t in RELATIVE]
+        if relative:
             raise LikelihoodError(
-                f"{', '.join(angles)} of {field.name} is periodic: networks see it relative to y, which a density of "
+                f"{', '.join(relative)} of {field.name}: networks see it relative to y, which a density of "
                 "y must not; use refine: {likelihood: exact} where the problem gives it, or another transform"
             )
 

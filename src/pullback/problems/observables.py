@@ -15,7 +15,7 @@ from pydantic import Field as Option
 from pydantic import StringConstraints, field_serializer, field_validator, model_validator
 
 from pullback import registry
-from pullback.ensembles.fields import Field, Transform
+from pullback.ensembles.fields import RELATIVE, Field, Transform
 from pullback.readers.expressions import Expression, checked
 from pullback.readers.table_files import TableFiles
 from pullback.simulators.collider_checks import check_generated, generator_checks
@@ -42,7 +42,7 @@ class Observable(Closed):
         default="linear",
         description="how networks see it: linear; log, log1p of a positive quantity; symlog of one of both signs with "
         "tails; whole of a whole number, whose draws are rounded; periodic of an angle in radians, which x needs in y "
-        "too",
+        "too; relative of a quantity of x that y measures precisely: its difference to that of y",
     )
     low: float | None = Option(default=None, description="least possible value: files with smaller ones are refused")
     high: float | None = Option(default=None, description="largest possible value, likewise")
@@ -154,9 +154,9 @@ class Observables:
     fail = "error"
 
     @staticmethod
-    def periodic(options: ObservablesSettings) -> tuple[str, ...]:
+    def relative(options: ObservablesSettings) -> tuple[str, ...]:
         """The angles of x."""
-        return tuple(name for name, each in options.x.items() if each.transform == "periodic")
+        return tuple(name for name, each in options.x.items() if each.transform in RELATIVE)
 
     @staticmethod
     def without(options: ObservablesSettings) -> Mapping[Capability, str]:
@@ -172,13 +172,14 @@ class Observables:
     def check(problem: "StudyProblem") -> Iterator[Message]:
         """Angles of x have partners; expressions are of the generator's branches; each family has a source."""
         options: ObservablesSettings = problem.simulator
-        for name in Observables.periodic(options):
-            if name not in options.y or options.y[name].transform != "periodic":
+        for name in Observables.relative(options):
+            transform = options.x[name].transform
+            if name not in options.y or (transform == "periodic" and options.y[name].transform != "periodic"):
                 found = "is not periodic" if name in options.y else "is not there"
                 yield (
                     f"simulator.x.{name}.transform",
-                    f"networks see a periodic quantity of x as its difference to that of y, and {name} of y {found}: "
-                    "give y the same, or name its cosine and sine",
+                    f"networks see a {transform} quantity of x as its difference to that of y, and {name} of y "
+                    f"{found}: give y the same{', or name its cosine and sine' if transform == 'periodic' else ''}",
                 )
         for name in options.x.keys() & options.y.keys():
             units = options.x[name].units, options.y[name].units

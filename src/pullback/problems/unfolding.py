@@ -41,7 +41,7 @@ class Unfolding:
     Settings = UnfoldingSimulator
     Params = UnfoldingParams
     arrays: frozenset[str] = frozenset()
-    periodic = ("phi",)
+    relative = ("eta", "phi")
     reads = frozenset({"jets"})
     resimulates = False
     x = X_FIELD

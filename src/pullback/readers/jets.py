@@ -13,7 +13,7 @@ X_FIELD = Field.vector(
     "x",
     ("pt", "eta", "phi", "mass"),
     ("GeV", "1", "rad", "GeV"),
-    transforms=("log", "linear", "periodic", "log1p"),
+    transforms=("log", "relative", "periodic", "log1p"),
     low=(20.0, -4.5, -float(np.pi), 0.0),
     high=(np.inf, 4.5, float(np.pi), np.inf),
 )

@@ -399,13 +399,13 @@ class ProblemKind:
         without = getattr(self.cls, "without", None)
         return without(settings) if without and settings is not None else {}
 
-    def periodic(self, settings: Any) -> tuple[str, ...]:
-        """The quantities of x that networks see relative to y, by the class's ``periodic``.
+    def relative(self, settings: Any) -> tuple[str, ...]:
+        """The quantities of x that networks see relative to y, by the class's ``relative``.
 
         That is a tuple, or a static method of the settings.
         """
-        periodic = getattr(self.cls, "periodic", ())
-        return tuple(periodic(settings) if callable(periodic) else periodic)
+        relative = getattr(self.cls, "relative", ())
+        return tuple(relative(settings) if callable(relative) else relative)
 
     @property
     def takes_folder(self) -> bool:

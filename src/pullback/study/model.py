@@ -107,16 +107,15 @@ class Problem(Closed):
         return self.spec.capabilities(self.simulator)
 
     @property
-    def periodic(self) -> tuple[str, ...]:
+    def relative(self) -> tuple[str, ...]:
         """The quantities of x that networks see relative to y."""
-        return self.spec.periodic(self.simulator)
+        return self.spec.relative(self.simulator)
 
     @property
     def unlearnable(self) -> str:
         """Reason why p(y|x) cannot be learned as a density of vectors; empty where it can."""
-        angles = ", ".join(self.periodic)
-        relative = f"networks see the periodic {angles} of x relative to {angles} of y" if angles else ""
-        return self.spec.unlearnable or relative
+        names = ", ".join(self.relative)
+        return self.spec.unlearnable or (f"networks see {names} of x relative to {names} of y" if names else "")
 
     def why_without(self, *missing: Capability) -> str:
         """Why the settings take capabilities away, as the end of a message; nothing where they do not."""

@@ -34,7 +34,7 @@ class EdmPrior(DiffusionPrior):
         """Fit the scaling and the denoiser on the truth of the seen families; write the artifact where ``job`` says so.
 
         Raises:
-            PriorError: x has a periodic quantity, which networks see relative to y: there is no prior of it alone.
+            PriorError: x has a quantity that networks see relative to y: there is no prior of it alone.
         """
         from pullback.diffusion.loop import fit
 

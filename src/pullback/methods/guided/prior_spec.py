@@ -29,9 +29,9 @@ class LevelsSpec(PriorSpec):
 
     def check(self, problem: "Problem") -> Iterator[Message]:
         """A prior is of x alone."""
-        if periodic := problem.periodic:
+        if relative := problem.relative:
             yield (
-                f"a prior is of x alone, and networks see {', '.join(periodic)} of x of problem kind '{problem.kind}' "
+                f"a prior is of x alone, and networks see {', '.join(relative)} of x of problem kind '{problem.kind}' "
                 "relative to y: leave it out, with the methods that use it"
             )
 

@@ -14,7 +14,7 @@ from pullback import registry
 from pullback.diffusion.checkpoint import Artifact, load_artifact
 from pullback.diffusion.denoiser import Denoiser
 from pullback.diffusion.numerics import pick_device
-from pullback.ensembles.fields import Field
+from pullback.ensembles.fields import RELATIVE, Field
 from pullback.ensembles.scaling import Scaling
 from pullback.methods.base import Method
 
@@ -52,10 +52,11 @@ class DiffusionPrior(Method[None]):
 
 
 def refuse(x: Field) -> None:
-    """Raise PriorError for a field of truths that has a periodic quantity."""
-    if "periodic" in x.transforms:
+    """Raise PriorError for a field of truths that has a quantity relative to the observation."""
+    if set(x.transforms) & set(RELATIVE):
         raise PriorError(
-            "x has a periodic quantity, which is learnt relative to y; a prior of x alone needs other transforms"
+            "x has a quantity that is learnt relative to y, periodic or relative; a prior of x alone needs "
+            "other transforms"
         )
 
 

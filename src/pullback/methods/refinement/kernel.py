@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from pullback.core.angles import wrap
-from pullback.ensembles.fields import Field
+from pullback.ensembles.fields import Field, alone
 from pullback.ensembles.scaling import Scaling
 
 JITTER_FLOOR = 1e-12
@@ -33,8 +33,8 @@ class Coordinates:
 
     def __init__(self, field: Field, x: np.ndarray):
         self._periodic = np.array([transform == "periodic" for transform in field.transforms])
-        # Without a periodic quantity nothing is seen relative to an observation: x stands in for one.
-        plain = replace(field, transforms=tuple("linear" if t == "periodic" else t for t in field.transforms))
+        # Nothing is seen relative to an observation: x stands in for one.
+        plain = replace(field, transforms=alone(field.transforms))
         self._field = field
         self._scaling = Scaling.fit(plain, plain, x, x)
         turn = np.where(self._periodic, 2 * np.pi, 0.0)

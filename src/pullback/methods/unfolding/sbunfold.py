@@ -38,7 +38,7 @@ from pullback.diffusion.denoiser import NetworkDenoiser, as_column
 from pullback.diffusion.sampler import Ancestral
 from pullback.diffusion.schedule import Schedule, Time
 from pullback.diffusion.share import Noise
-from pullback.ensembles.fields import Field
+from pullback.ensembles.fields import RELATIVE, Field
 from pullback.ensembles.scaling import Scaling
 from pullback.methods.amortised.model import AmortisedModel
 from pullback.methods.amortised.paths import Normals, Predict, spread_times
@@ -48,7 +48,7 @@ from pullback.study.kinds import Infer
 
 NOISE = -1
 """In place of a column of y: the quantity of x starts from noise."""
-ANGLE = -2
+DIFFERENCE = -2
 """The quantity of x is a difference to y, which starts from 0."""
 
 
@@ -100,8 +100,8 @@ class BridgePath:
 
     Args:
         schedule: of its noise.
-        columns: of each quantity of x, the column of y that it starts from, NOISE or ANGLE; None for an array, which
-            starts from y.
+        columns: of each quantity of x, the column of y that it starts from, NOISE or DIFFERENCE; None for an array,
+            which starts from y.
         angles: value of difference 0 of each quantity, as networks see it.
     """
 
@@ -114,7 +114,7 @@ class BridgePath:
             return y
         parts = []
         for i, column in enumerate(self.columns):
-            if column == ANGLE:
+            if column == DIFFERENCE:
                 parts.append(torch.full_like(normal[..., i], self.angles[i]))
             else:
                 parts.append(normal[..., i] if column == NOISE else y[..., column])
@@ -141,7 +141,7 @@ class BridgePath:
 
 
 def start_columns(x: Field, y: Field, start: Mapping[str, str] | None) -> list[int] | None:
-    """Of each quantity of x the column of y, as networks see it, that it starts from; NOISE or ANGLE.
+    """Of each quantity of x the column of y, as networks see it, that it starts from; NOISE or DIFFERENCE.
 
     Args:
         x, y: fields.
@@ -174,7 +174,7 @@ def start_columns(x: Field, y: Field, start: Mapping[str, str] | None) -> list[i
     found = []
     for name, transform in zip(x.features, x.transforms, strict=True):
         column = place.get(named.get(name, ""))
-        found.append(ANGLE if transform == "periodic" else NOISE if column is None else column)
+        found.append(DIFFERENCE if transform in RELATIVE else NOISE if column is None else column)
     if all(column == NOISE for column in found):
         raise StartError(
             f"no quantity of x ({', '.join(x.features)}) has its name in y ({', '.join(place) or 'it has none'}), from "

@@ -40,7 +40,7 @@ from pullback.diffusion.numerics import numerics, pick_device, seeded
 from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.arrays import Ensemble
 from pullback.ensembles.family_events import nominal
-from pullback.ensembles.fields import Field
+from pullback.ensembles.fields import Field, alone
 from pullback.ensembles.positive_weights import cell_resampled
 from pullback.ensembles.scaled_tensors import encode
 from pullback.ensembles.scaling import Scaling
@@ -352,8 +352,8 @@ class Sourcerer(Method[dict[str, Any]]):
 
 
 def _absolute(x: Field) -> Field:
-    """The field with angles as they are, not relative to the observation, which a source does not know."""
-    return replace(x, transforms=tuple("linear" if t == "periodic" else t for t in x.transforms))
+    """The field with nothing relative to the observation, which a source does not know."""
+    return replace(x, transforms=alone(x.transforms))
 
 
 def _space(x: Field, scaling: Scaling, lowest: np.ndarray, highest: np.ndarray) -> Space:
