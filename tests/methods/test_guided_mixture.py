@@ -76,6 +76,6 @@ def test_table_in_small(name):
 
 
 def test_the_ladder_of_covariances():
-    """Facts: flat < DPS < PiGDM < TMPD < exact, in the distance to the posterior; TMPD is the best of those here."""
+    """Distance to the posterior: DPS (no covariance), PiGDM (round), TMPD (the Jacobian's)."""
     dps, pigdm, tmpd = (scores(name, 1500, 100)[3] for name in ("dps", "pigdm", "tmpd"))
     assert tmpd < pigdm < dps
