@@ -15,7 +15,7 @@ from pullback.diffusion.exact import GaussianDenoiser
 from pullback.diffusion.schedule import VarianceExploding
 from pullback.ensembles.fields import Field
 from pullback.ensembles.scaling import Scaling
-from pullback.methods.guided.afdps import largest_square, stiffness
+from pullback.methods.guided.afdps import stiffness
 from pullback.methods.guided.base import Counted
 from pullback.methods.guided.observation import LikelihoodError, Observation
 from pullback.methods.guided.population import Scheme
@@ -223,12 +223,11 @@ def test_stiffness_of_a_linear_problem_without_singular_vectors(monkeypatch):
     assert sampled({"kind": "afdps"}, draws=4, sigma_max=3.0, levels=enough)[1].ok.all()
 
 
-def test_largest_square_against_numpy():
+def test_stiffness_and_the_largest_singular_value_against_numpy():
     method = built({"kind": "afdps"}, problem_kind("linear-gaussian").build({"matrix": [[1.0, 0.5], [0.3, -1.0]]}))
     linear = Observation(method.problem, method.scaling, np.zeros(2, np.float32), method.cost).linear
     unit = linear.apply(torch.eye(2, dtype=torch.float64)).T.numpy()
-    exact = np.linalg.svd(unit)[1][0] ** 2
-    assert largest_square(linear, torch.ones(1, 2, dtype=torch.float64), 60) == pytest.approx(exact, rel=1e-3)
+    assert linear.largest(60) == pytest.approx(np.linalg.svd(unit)[1][0], rel=1e-3)
     assert stiffness(Scheme(eta=1.0), [3.0, 2.0, 1.0, 0.0], 3.0) == pytest.approx(3 * 2 * math.log(2) / 3)
 
 

@@ -10,11 +10,7 @@ Linear problems take the guidance and the noise of a step together, exactly, in 
 likelihood's curvature is below 2: for H known this is checked before the first step, else watched.
 """
 
-import math
 from itertools import pairwise
-
-import torch
-from torch import Tensor
 
 from pullback.methods.guided.observation import LikelihoodError, Observation
 from pullback.methods.guided.particle_method import ParticleMethod
@@ -63,8 +59,7 @@ class Afdps(ParticleMethod):
             )
         twist = Tempered(self.prior, observation, levels[0])
         if linear is not None:
-            shape = (1, *self.scaling.x_shape)
-            self._refuse_stiff(twist, largest_square(linear, torch.ones(shape, device=self.device)), levels)
+            self._refuse_stiff(twist, linear.largest() ** 2, levels)
         return twist
 
     def _refuse_stiff(self, twist: Twist, curvature: float, levels: list[float]) -> None:
@@ -92,15 +87,3 @@ def stiffness(scheme: Scheme, levels: list[float], curvature: float) -> float:
         if scheme.corrector_steps:
             worst = max(worst, scheme.corrector_size * s**2 * (1 - s / first) * curvature)
     return worst
-
-
-def largest_square(linear: object, x: Tensor, iterations: int = 20) -> float:
-    """Largest eigenvalue of H^T H by the power method, from below; ``x`` (1, *x) gives the shape."""
-    v, size = x / x.norm(), 0.0
-    for _ in range(iterations):
-        v = linear.transpose(linear.apply(v))  # type: ignore[attr-defined]
-        size = float(v.norm())
-        if size == 0 or not math.isfinite(size):
-            return size
-        v = v / size
-    return size

@@ -30,12 +30,9 @@ from pullback.diffusion.sampler import Ancestral, Sampler
 from pullback.diffusion.schedule import Time, VarianceExploding
 from pullback.methods.guided.guidance import Guided, GuidedMethod, levels
 from pullback.methods.guided.guidance_spec import DpsInfer
-from pullback.methods.guided.observation import LikelihoodError, Observation, Whitened
+from pullback.methods.guided.observation import LikelihoodError, Observation
 
 log = logging.getLogger("pullback")
-
-POWER_STEPS = 30
-"""Steps of the power iteration for the largest singular value of H, which needs one digit."""
 
 
 class PointGuidance(Guided):
@@ -113,8 +110,7 @@ class Dps(GuidedMethod):
             )
         if self.settings.step == "likelihood" and observation.linear is not None and not self._is_checked:
             self._is_checked = True
-            top = largest_singular_value(observation.linear, self.noise("dps-singular", 0, 1))
-            warn_long_steps(self.prior.schedule, self.settings, top)
+            warn_long_steps(self.prior.schedule, self.settings, observation.linear.largest())
         return PointGuidance(self.prior, observation, self.settings)
 
     def sampler(self, denoiser: Denoiser, normals: Iterator[Tensor]) -> Sampler:
@@ -133,15 +129,6 @@ def _rows(values: Tensor, z: Tensor) -> Tensor:
 def alpha(t: float) -> float:
     """Amplitude of the data at noise level t where it has variance-preserving noise."""
     return 1 / math.sqrt(1 + t**2)
-
-
-def largest_singular_value(linear: Whitened, like: Tensor) -> float:
-    """Of H, to about 1 %, by power iteration from ``like`` (1, *x)."""
-    z, size = like, 0.0
-    for _ in range(POWER_STEPS):
-        z = linear.transpose(linear.apply(z / z.norm()))
-        size = float(z.norm())
-    return math.sqrt(size)
 
 
 def growth(grid: list[float], infer: DpsInfer, top: float) -> float:
