@@ -203,7 +203,7 @@ def test_figures_are_of_numbers_that_the_study_has():
         (
             "problems/jets",
             {**jets_read(), "priors": {"p": {"kind": "edm"}}},
-            ["problems.jets.priors.p: a prior is of x alone, and networks see phi of x of problem kind 'unfolding'"],
+            ["problems.jets.priors.p: a prior is of x alone, and networks see eta, phi of x of problem kind"],
         ),
         ("problems/toy/priors", {"p": {"kind": "edm"}}, ["priors.p.network.kind: 'unet' is for x on a grid", "mlp"]),
         (

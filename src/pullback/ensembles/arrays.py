@@ -6,10 +6,12 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from pullback.ensembles import hdf5
 from pullback.ensembles.acceptance import FAKE, Missed
 from pullback.ensembles.digests import content_digest
 from pullback.ensembles.fields import Field, Transform
+
+FIELD_EVENT_BYTES = 4096
+"""An event of at least so many bytes is a field, a smaller one a row of a table: which is read and stored in blocks."""
 
 TABLE_ROWS = 16_384
 """Rows of a table that are read at once where some of them are wanted."""
@@ -65,7 +67,7 @@ class Ensemble(Protocol):
 
 def read_rows(ensemble: Ensemble, name: str, rows: np.ndarray) -> np.ndarray:
     """Some rows of one variable, in increasing order: events of a field one by one, those of a table in blocks."""
-    block = 1 if 4 * np.prod(ensemble.y.shape) >= hdf5.FIELD_EVENT_BYTES else TABLE_ROWS
+    block = 1 if 4 * np.prod(ensemble.y.shape) >= FIELD_EVENT_BYTES else TABLE_ROWS
     found = []
     for number in np.unique(rows // block):
         inside = rows[rows // block == number]

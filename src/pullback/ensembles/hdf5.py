@@ -17,17 +17,16 @@ import h5py
 import numpy as np
 
 from pullback.core.atomic import StoreError, atomic
+from pullback.ensembles.arrays import FIELD_EVENT_BYTES
 from pullback.ensembles.digests import array_digest, combine_digests
 from pullback.ensembles.fields import Coordinate, Field
 
 CONTRACT_VERSION = 1
 TABLE_CHUNK_BYTES = 128 * 1024
 TABLE_CHUNK_ROWS = 4096
-FIELD_EVENT_BYTES = 4096
 FIELD_CHUNK_BYTES = 512 * 1024
-"""An event of at least FIELD_EVENT_BYTES is a field: a chunk holds 1-8 of them. Smaller events are rows of a table,
-thousands to a chunk. (Whole-shard chunks made random reads of fields 300 times slower; 8-row chunks doubled the
-size of tables.)"""
+"""A chunk holds 1-8 events that are fields, thousands that are rows of a table. (Whole-shard chunks made random reads
+of fields 300 times slower; 8-row chunks doubled the size of tables.)"""
 
 DIMENSION_ONLY = b"This is a netCDF dimension but not a netCDF variable. %10d"
 
