@@ -6,7 +6,7 @@ in how well q_t foresees the posterior and in what a step costs:
 | | Phi_t(z) | |
 | --- | --- | --- |
 | `Tempered` | a_t mu(z) | AFDPS, arXiv 2506.03979: the likelihood at the noisy particle; any problem |
-| `Quadratic` | the same, or -log p(y given z_t) for x ~ N(0, I) | linear problems; steps exact in H's singular vectors |
+| `Quadratic` | the same, or -log p(y given z_t) for x ~ N(0, I) | linear problems; exact in singular vectors |
 | `Tweedie` | mu(E[x_0 given z_t]) / (1 + (gamma t)^2) | at the denoised particle, through the network |
 
 z_t = x_0 + t n throughout, with x_0 as networks see it.
