@@ -13,6 +13,7 @@ from pullback.ensembles.acceptance import Missed
 from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.ensembles.unfolded import Bins, Unfolded, UnfoldedReader, write_unfolded
 from pullback.metrics.case import Case, EvaluationError
+from pullback.metrics.contents import QUANTILE_BINS, quantile_edges
 from pullback.metrics.evaluate import evaluate
 from pullback.metrics.migration import write_migration
 from pullback.metrics.unfolding import judge
@@ -219,3 +220,10 @@ def test_unfolded_truths_are_folded_back_with_their_efficiency(tmp_path):
     for metric, dof in (("chi2_unfolded.a", 9), ("chi2_counts_unfolded.a", 10), ("chi2_counts_unfolded", 20)):
         # Covariances of replicas and of the truths add, as the sample is independent of the truths.
         assert abs(rows[metric].value - 1) < 5 * np.sqrt(2 / dof)
+
+
+def test_edges_of_signed_weights_are_those_of_their_sizes():
+    rng = np.random.default_rng(3)
+    values, sign = rng.exponential(size=1000), np.where(rng.random(1000) < 0.2, -1.0, 1.0)
+    np.testing.assert_array_equal(quantile_edges(values, sign), quantile_edges(values, np.ones(1000)))
+    assert len(quantile_edges(values, sign)) == QUANTILE_BINS + 1

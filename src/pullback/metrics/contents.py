@@ -100,12 +100,15 @@ def cells(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def quantile_edges(values: np.ndarray, weight: np.ndarray | None = None, bins: int = QUANTILE_BINS) -> np.ndarray:
-    """Edges from the least to the largest value, of bins with equal shares; fewer bins where values repeat."""
+    """Edges from the least to the largest value, of bins with equal shares; fewer bins where values repeat.
+
+    Shares are of the absolute weights: generators give negative ones, with which quantiles are not unique.
+    """
     levels = np.linspace(0, 1, bins + 1)
     values = np.asarray(values, np.float64)
     if weight is None:
         return np.unique(np.quantile(values, levels))
-    found: np.ndarray = np.unique(np.quantile(values, levels, weights=weight, method="inverted_cdf"))
+    found: np.ndarray = np.unique(np.quantile(values, levels, weights=np.abs(weight), method="inverted_cdf"))
     return found
 
 
