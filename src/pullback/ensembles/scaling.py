@@ -9,6 +9,9 @@ import numpy as np
 from pullback.core.angles import wrap
 from pullback.ensembles.fields import RELATIVE, Field, Transform
 
+OF_Y: dict[Transform, tuple[str, ...]] = {"periodic": ("sin", "cos"), "relative": ("linear",)}
+"""Columns of an observed quantity, where they are not its transform."""
+
 
 class ScalingError(ValueError):
     """A value that a transform cannot take; the message names the field, the quantity and the value."""
@@ -235,9 +238,8 @@ def _columns(field: Field) -> list[Column]:
         return [Column(0, "", transform, 0.0, 1.0)]
     columns = []
     for i, (name, transform) in enumerate(zip(field.features, field.transforms, strict=True)):
-        seen: dict[str, tuple[str, ...]] = {"periodic": ("sin", "cos"), "relative": ("linear",)}
-        of_y = seen.get(transform, (transform,)) if field.name == "y" else (transform,)
-        columns += [Column(i, name, each, 0.0, 1.0) for each in of_y]
+        seen = OF_Y.get(transform, (transform,)) if field.name == "y" else (transform,)
+        columns += [Column(i, name, each, 0.0, 1.0) for each in seen]
     return columns
 
 

@@ -146,7 +146,7 @@ class Observation:
         self._adapter, self._cost = Differentiable(problem, scaling), cost
         self._y = np.asarray(y)
         self._seen = _observed(problem, self._y)
-        covariance = noise_of(problem, self._y)
+        covariance = _noise_of(problem, self._y)
         self.is_squared = covariance is not None or not hasattr(problem, "log_likelihood")
         self.is_likelihood = covariance is not None or hasattr(problem, "log_likelihood")
         self.constant, self.noise, self.linear = 0.0, 1.0, None
@@ -201,7 +201,7 @@ class Observation:
         return torch.as_tensor(self._y, device=z.device)[None].to(z)
 
 
-def noise_of(problem: Any, y: np.ndarray) -> np.ndarray | float | None:
+def _noise_of(problem: Any, y: np.ndarray) -> np.ndarray | float | None:
     """Covariance of the noise of one observation (*y,): the problem's constant one, or what it estimates from y."""
     estimate = getattr(problem, "noise_variance", None)
     if estimate is not None:
