@@ -78,6 +78,27 @@ def test_draws_of_a_linear_problem(kind):
     assert {"ess_level_0", "ess_level_40"} <= set(levels)
 
 
+@pytest.mark.parametrize("eta", [1.0, 0.5])
+def test_guidance_alone(eta):
+    """At eta 1 with the exact p(y | x_t) it is the reverse SDE of the posterior; at 1/2 it is half of its guidance."""
+    problem = problem_kind("linear-gaussian").build(
+        {"matrix": [[1.0, 0.5]], "noise": 0.4, "covariance": [[1.0, 0.0], [0.0, 1.0]]}
+    )
+    spec = {"kind": "afdps", "eta": eta, "weights": "none", "tempering": "gaussian"}
+    method, found = sampled(spec, problem, draws=4000, levels=100)
+    assert found.ok.all()
+    assert not found.log_weight.any()
+    assert "log_evidence" not in found.diagnostics
+    assert (found.diagnostics["ess_final"], found.diagnostics["resamplings"]) == (1, 0)
+    exact = method.problem.posterior(Y, {})
+    along = np.array([1.0, 0.5]) / np.hypot(1.0, 0.5)
+    for row in range(2):
+        wanted = along @ exact.mean[row, 0]
+        # 4000 draws of a deviation of .34: .005; the sample's scaling of x moves the prior by .02.
+        far = abs((found.x[row] @ along).mean() - wanted)
+        assert far < 0.03 if eta == 1 else far > 0.1 * abs(wanted)
+
+
 def test_costs():
     method, _ = sampled({"kind": "afdps"}, draws=10, levels=7)
     assert (method.cost.network_calls, method.cost.network_gradients) == (2 * 10 * 7, 0)
@@ -113,6 +134,7 @@ def test_labels():
 
     assert label() == "asymptotic"
     assert label(likelihood="tweedie") == "approximate"
+    assert label(weights="none") == "approximate"
     assert label(reduce="highest-weight", infer={"a": {"draws": 1, "particles": 8}}) == "point estimate"
     assert parse("methods", {"kind": "fk-steering", "prior": "edm"}).label == "approximate"
 
@@ -140,6 +162,10 @@ def test_presets(kind, eta, variant, weights):
         ({"infer": {"a": {"draws": 1}}}, "at least 2 particles"),
         ({"likelihood": "tweedie", "tempering": "linear"}, "tempering has no effect"),
         ({"inflation": 2.0}, "inflation has no effect"),
+        (
+            {"weights": "none", "reduce": "highest-weight", "infer": {"a": {"draws": 1, "particles": 8}}},
+            "no highest weight",
+        ),
         ({"eta": -1}, "greater than or equal to 0"),
     ],
 )

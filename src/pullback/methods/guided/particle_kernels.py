@@ -30,7 +30,7 @@ from torch import Tensor
 
 from pullback.methods.guided.twist import Look, Quadratic
 
-Weights = Literal["rate", "path", "difference"]
+Weights = Literal["rate", "path", "difference", "none"]
 
 
 class Moved(NamedTuple):

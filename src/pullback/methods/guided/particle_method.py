@@ -148,11 +148,12 @@ def diagnostics(found: Population, log_constant: float) -> dict[str, float]:
     """
     alive = np.isfinite(found.log_weight)
     places = np.unique(np.linspace(0, len(found.ess) - 1, PATH_POINTS).round().astype(int))
+    evidence = {} if math.isnan(found.log_evidence) else {"log_evidence": found.log_evidence + log_constant}
     return {
         "ess_min": float(found.ess.min()),
         "ess_final": float(found.ess[-1]),
         "unique_ancestors": float(len(np.unique(found.ancestors[alive]))),
-        "log_evidence": found.log_evidence + log_constant,
+        **evidence,
         "resamplings": float(found.resamplings),
         "dead_particles": float(found.died),
         **{f"ess_level_{place}": float(found.ess[place]) for place in places},

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 Tempering = Literal["auto", "gaussian", "linear", "none"]
-Weights = Literal["auto", "difference", "rate", "path"]
+Weights = Literal["auto", "difference", "rate", "path", "none"]
 
 
 class ParticleInfer(Infer):
@@ -97,7 +97,8 @@ class AfdpsSpec(ParticleSpec):
         default="auto",
         description="rate: as published, integrated from its value at the start of a step; difference: the flow's "
         "part as the exact difference of the likelihood; path: ratio of densities of the step without and with "
-        "guidance, exact for long steps, no Laplacian at any eta; auto: path with gaussian tempering, else difference",
+        "guidance, exact for long steps, no Laplacian at any eta; auto: path with gaussian tempering, else difference; "
+        "none: guidance alone, all particles alike (approximate)",
     )
     likelihood: Literal["particle", "tweedie"] = Field(
         default="particle",
@@ -114,8 +115,15 @@ class AfdpsSpec(ParticleSpec):
 
     @property
     def label(self) -> Label:
-        """A likelihood at the denoised particle leaves a bias."""
-        return "approximate" if self.likelihood == "tweedie" and self.reduce == "sample" else super().label
+        """A likelihood at the denoised particle leaves a bias, and so does guidance without weights."""
+        biased = self.likelihood == "tweedie" or self.weights == "none"
+        return "approximate" if biased and self.reduce == "sample" else super().label
+
+    @model_validator(mode="after")
+    def _weighted(self) -> "AfdpsSpec":
+        if self.weights == "none" and self.reduce == "highest-weight":
+            raise ValueError("weights: none leaves no highest weight: take reduce: sample")
+        return self
 
     @model_validator(mode="after")
     def _used(self) -> "AfdpsSpec":

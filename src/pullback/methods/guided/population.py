@@ -31,6 +31,7 @@ class Scheme:
         weights: ``rate``: integrated from its value at the start of a step. ``difference``: the part of the flow as the
             difference of Phi at its ends. ``path``: Phi's difference over the step times the ratio of the densities of
             the steps without and with guidance, exact for steps of any length as far as those of the prior are.
+            ``none``: all equal, which is guidance alone.
         ratio: whether path weights have this ratio.
         corrector_steps, corrector_size: Langevin steps at the next level s, each of the time size * s^2.
         resampler: kind of resampling.
@@ -63,7 +64,7 @@ class Population(NamedTuple):
     Attributes:
         x: (particle, *x).
         log_weight: (particle,), float64; -inf of a dead one.
-        log_evidence: log of Z_last / Z_first, added to that of the start; -inf where all died.
+        log_evidence: log of Z_last / Z_first, added to that of the start; -inf where all died; nan without weights.
         ess: effective size over the number of particles at each level, before it was resampled there.
         ancestors: for each particle the one at the first level that it comes from.
         resamplings: number of levels with resampling.
@@ -109,7 +110,9 @@ def evolve(
     slope = scheme.needs_slope(split)
     ancestors, resamplings, died, stiffness, evidence = np.arange(len(x)), 0, 0, 0.0, 0.0
     look = twist.look(x, levels[0], slope)
-    log_weight = -look.phi.cpu().numpy() if log_weight is None else np.array(log_weight, np.float64)
+    if log_weight is None:
+        log_weight = np.zeros(len(x)) if scheme.weights == "none" else -look.phi.cpu().numpy()
+    log_weight = np.array(log_weight, np.float64)
     ess = [_share(log_weight)]
     trend = torch.zeros_like(x)
     for number, (t, s) in enumerate(progress(list(pairwise(levels)))):
@@ -138,7 +141,7 @@ def evolve(
             rows = torch.as_tensor(kept, device=x.device)
             look, trend, ancestors = look.of(rows), trend[rows], ancestors[kept]
             log_weight, resamplings = np.zeros(len(x)), resamplings + 1
-    evidence += float(particles.log_evidence(log_weight))
+    evidence += float(particles.log_evidence(log_weight)) if scheme.weights != "none" else math.nan
     return Population(look.x, log_weight, evidence, np.array(ess), ancestors, resamplings, died, stiffness)
 
 
@@ -173,6 +176,8 @@ def step(
         moved = _guided(twist, look, centre, variance, s, scheme.eta * time, noise(f"step-{name}"), scheme.weights)
     else:
         moved = kernels.Moved(flowed, look.phi.new_zeros(len(flowed)))
+    if scheme.weights == "none":
+        return moved.x, torch.zeros_like(look.phi)
     if scheme.weights == "path":
         return moved.x, look.phi + moved.log_ratio if scheme.ratio else look.phi
     laplacian: Tensor | float = 0.0
