@@ -350,6 +350,8 @@ def test_settings_that_disagree():
         binned_spec.IbuSpec(kind="ibu", features={"pt": {"bins": [1.0, 3.0, 2.0]}})
     with pytest.raises(ValueError, match="give `strength` or `rank`, not both"):
         binned_spec.TikhonovInfer(strength=1.0, rank=4)
+    given = binned_spec.TikhonovInfer(rank=4)  # A job holds every setting.
+    assert binned_spec.TikhonovInfer.model_validate(given.model_dump(mode="json")) == given
     with pytest.raises(ValueError, match="x has no 'ptt'; did you mean 'pt'"):
         binned_spec.IbuSpec(kind="ibu", features={"ptt": {}}).check_fields(PROBLEM.x, PROBLEM.y)
     with pytest.raises(ValueError, match=r"features\.pt\.observed: y has no 'p'"):

@@ -1,5 +1,6 @@
 """Methods with guided particles, from the settings of a study to draws: linear-gaussian with its exact posterior."""
 
+import json
 import logging
 import math
 from types import SimpleNamespace
@@ -19,7 +20,10 @@ from pullback.methods.guided.afdps import stiffness
 from pullback.methods.guided.base import Counted
 from pullback.methods.guided.observation import LikelihoodError, Observation
 from pullback.methods.guided.population import Scheme
+from pullback.methods.train import spec_of
 from pullback.problems.base import simulate
+from pullback.study import StudyError, load_study
+from pullback.study.job_params import Plan
 from pullback.study.kinds import parse, problem_kind
 
 torch.set_num_threads(1)
@@ -158,7 +162,6 @@ def test_presets(kind, eta, variant, weights):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"reduce": "highest-weight"}, "set draws: 1"),
         ({"infer": {"a": {"draws": 1}}}, "at least 2 particles"),
         ({"likelihood": "tweedie", "tempering": "linear"}, "tempering has no effect"),
         ({"inflation": 2.0}, "inflation has no effect"),
@@ -172,6 +175,40 @@ def test_presets(kind, eta, variant, weights):
 def test_settings_that_make_no_sense_are_refused(spec, message):
     with pytest.raises(ValidationError, match=message):
         parse("methods", {"kind": "afdps", "prior": "edm", **spec})
+
+
+def study(spec):
+    problem = {
+        "kind": "linear-gaussian",
+        "families": {"prior": {"role": "seen"}},
+        "priors": {"known": {"kind": "exact"}},
+        "methods": {"one": {"prior": "known", **spec}},
+    }
+    return {"config_version": 2, "study": "one", "problems": {"line": problem}}
+
+
+def test_the_heaviest_particle_is_one_draw():
+    with pytest.raises(StudyError, match=r"infer\.default\.draws: found 32, .*set draws: 1"):
+        load_study(study({"kind": "afdps", "reduce": "highest-weight"}))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *({"kind": kind} for kind in [*KINDS, "afdps-sde"]),
+        {"kind": "afdps-ode", "likelihood": "tweedie", "inflation": 2.0},
+        {"kind": "afdps", "reduce": "highest-weight", "infer": {"default": {"draws": 1, "particles": 8}}},
+    ],
+    ids=str,
+)
+def test_a_job_says_every_setting(spec):
+    """A job holds all settings, those of the method apart from those of the inference; they are read again."""
+    loaded = load_study(study(spec))
+    job = json.loads(Plan(loaded).infer_job("line", "one", "default", 0, "prior", 0))
+    again = spec_of(job)
+    method = loaded.problems["line"].methods["one"]
+    assert again.infer_settings(job["infer"]) == method.infer["default"]
+    assert again == method.model_copy(update={"infer": again.infer})
 
 
 def test_a_level_beyond_the_priors_is_refused():

@@ -67,15 +67,14 @@ class ParticleSpec(MethodSpec):
         """A single particle is a point estimate."""
         return "point estimate" if self.reduce == "highest-weight" else self.returns
 
-    @model_validator(mode="after")
-    def _one(self) -> "ParticleSpec":
+    def check(self, problem: "Problem") -> Iterator[Message]:
+        """The heaviest particle is one draw. Not a validator: jobs parse a method apart from its inferences."""
         for name, settings in self.infer.items():
             if self.reduce == "highest-weight" and settings.draws != 1:
-                raise ValueError(
-                    f"reduce: highest-weight gives one draw, and infer.{name} wants {settings.draws}: set draws: 1 "
-                    "there, and particles"
+                yield (
+                    f"infer.{name}.draws",
+                    f"found {settings.draws}, and reduce: highest-weight gives one: set draws: 1, and particles",
                 )
-        return self
 
 
 class AfdpsSpec(ParticleSpec):
@@ -127,13 +126,15 @@ class AfdpsSpec(ParticleSpec):
 
     @model_validator(mode="after")
     def _used(self) -> "AfdpsSpec":
+        # Not by what was given: a job is given every setting.
         unused = "tempering" if self.likelihood == "tweedie" else "inflation"
-        if unused in self.model_fields_set:
+        if getattr(self, unused) != type(self).model_fields[unused].default:
             raise ValueError(f"{unused} has no effect with likelihood: {self.likelihood}; leave it out")
         return self
 
     def check(self, problem: "Problem") -> Iterator[Message]:
         """Two ways to start need a linear problem."""
+        yield from super().check(problem)
         if self.tempering in ("gaussian", "none") and "linear" not in problem.capabilities:
             yield (
                 "tempering",

@@ -85,7 +85,8 @@ class TikhonovInfer(BinnedInfer):
 
     @model_validator(mode="after")
     def _one_choice(self) -> "TikhonovInfer":
-        if self.rank is not None and "strength" in self.model_fields_set:
+        # Not by what was given: a job is given every setting.
+        if self.rank is not None and self.strength != "global-correlation":
             raise ValueError("give `strength` or `rank`, not both")
         return self
 
