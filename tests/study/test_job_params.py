@@ -10,6 +10,7 @@ from pullback import registry
 from pullback.study import load_study, read_study
 from pullback.study.base import job_digest
 from pullback.study.job_params import Plan
+from pullback.study.kinds import parse
 from pullback.study.reading import StudyError
 from pullback.study.workflow_inputs import Graph
 
@@ -489,6 +490,22 @@ def test_a_budget_that_cannot_be_made_is_refused(tmp_path, old, new, message):
     (tmp_path / "s.yaml").write_text(BUDGET.replace(old, new))
     with pytest.raises(StudyError, match=message):
         read_study(tmp_path / "s.yaml")
+
+
+STUDIES = sorted((Path(__file__).parents[2] / "config" / "studies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_jobs_of_every_study_are_read_again(path):
+    """A job holds all settings of a method, apart from those of its inference: the same Spec comes back."""
+    for problem in read_study(path).problems.values():
+        for group in ("methods", "priors", "likelihoods"):
+            for spec in getattr(problem, group).values():
+                again = parse(group, spec.model_dump(mode="json", exclude={"infer"}), path.parent)
+                assert again.model_dump(exclude={"infer"}) == spec.model_dump(exclude={"infer"})
+                for settings in getattr(spec, "infer", {}).values():
+                    given = settings.model_dump(mode="json")
+                    assert again.infer_settings(given).model_dump(mode="json") == given
 
 
 def test_an_inference_follows_the_code_of_its_prior():
