@@ -123,6 +123,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "posterior_w1": "pullback.metrics.posterior_distance:POSTERIOR_W1",
         "posterior_swd": "pullback.metrics.posterior_distance:POSTERIOR_SWD",
         "mode_weight_error": "pullback.metrics.modes:MODE_WEIGHT_ERROR",
+        "log_evidence_error": "pullback.metrics.evidence:LOG_EVIDENCE_ERROR",
         "energy_score_excess": "pullback.metrics.exact_rows:ENERGY_SCORE_EXCESS",
         "crps_excess": "pullback.metrics.exact_rows:CRPS_EXCESS",
         "c2st": "pullback.metrics.exact_rows:C2ST",
