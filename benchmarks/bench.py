@@ -206,10 +206,11 @@ def binned_unfolding() -> None:
     say("unfolding: the same from counts", 1 / alone, 1 / theirs_alone, "per s", "pyunfold")
 
 
-def restoration() -> None:
-    """DPS and DDRM beside deepinv's, a table of its own."""
+def guided() -> None:
+    """Particles against their network's calls; DPS and DDRM beside deepinv's, a table of its own."""
     import restoration
 
+    restoration.particles(best, say)
     restoration.restoration()
 
 
@@ -238,6 +239,7 @@ if __name__ == "__main__":
         million_jets,
         ensemble_inverse,
         wave_engine,
+        guided,
         dry_run,
     ):
         bench()

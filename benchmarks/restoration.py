@@ -18,17 +18,22 @@ import numpy as np
 import torch
 
 from pullback.core.context import Context
-from pullback.diffusion.denoiser import Denoiser
+from pullback.diffusion.denoiser import Denoiser, EdmDenoiser
 from pullback.diffusion.exact import GaussianDenoiser
 from pullback.diffusion.schedule import VarianceExploding
 from pullback.ensembles.scaling import Column, Scaling
-from pullback.methods.guided.base import Counted
+from pullback.methods.guided.base import Counted, in_batches
 from pullback.methods.guided.ddrm import Ddrm
 from pullback.methods.guided.dps import Dps
 from pullback.methods.guided.guidance import levels
 from pullback.methods.guided.guidance_spec import DdrmInfer, DpsInfer
+from pullback.methods.guided.particle_spec import ParticleInfer
+from pullback.networks.build import build_network
+from pullback.networks.settings import Unet
 from pullback.problems.base import simulate
+from pullback.problems.imaging.operators import BlockMean
 from pullback.problems.imaging.problem import Imaging, ImagingSimulator
+from pullback.study.kinds import parse
 
 SIZE, NOISE, EVENTS, DRAWS, STEPS = 16, 0.05, 4, 8, 100
 SCALES, WEIGHTS = (0.6, 1.0, 2.0), (1.0, 30.0, 300.0)
@@ -37,6 +42,7 @@ PATCHES = {"source": "pictures", "shrink": 2}
 OPERATORS_OF_TORCHVISION = torch.library.Library("torchvision", "FRAGMENT")
 OPERATORS = {
     "blur": {"kind": "gaussian-blur", "width": 1.5},
+    "super-resolution": {"kind": "super-resolution", "factor": 4},
     "box": {"kind": "box-inpainting", "box": 6},
 }
 
@@ -99,36 +105,60 @@ def theirs(
         sampler = library.sampling.DDRM(Same(), sigmas=np.array(levels(prior.schedule, infer)[:-1]) / 2)
     noise = library.physics.GaussianNoise(NOISE)
 
+    def operator(one: np.ndarray) -> Any:
+        if problem.options.operator.loses:
+            mask = torch.from_numpy(problem.observed(one)).float()[None]
+            return library.physics.Inpainting((1, SIZE, SIZE), mask=mask, noise_model=noise)
+        if isinstance(problem.linear, BlockMean):
+            return coarse(library, problem, noise)
+        kernel = torch.fft.fftshift(torch.from_numpy(problem.linear.kernel).float())[None, None]
+        return library.physics.BlurFFT((1, SIZE, SIZE), filter=kernel[..., 1:, 1:], noise_model=noise)
+
     def sample(y: np.ndarray) -> np.ndarray:
         found = []
         for one in y:
-            if problem.options.operator.loses:
-                mask = torch.from_numpy(problem.observed(one)).float()[None]
-                physics = library.physics.Inpainting((1, SIZE, SIZE), mask=mask, noise_model=noise)
-            else:
-                kernel = torch.fft.fftshift(torch.from_numpy(problem.linear.kernel).float())[None, None]
-                physics = library.physics.BlurFFT((1, SIZE, SIZE), filter=kernel[..., 1:, 1:], noise_model=noise)
+            physics = operator(one)
             seen, image = problem.observed(one), torch.rand(1, 1, SIZE, SIZE)
             wanted = problem.linear.apply(image[0].numpy()) * seen
             np.testing.assert_allclose(physics.A(image)[0], wanted, atol=1e-5, err_msg="another operator")
-            many = torch.from_numpy(one).float().expand(infer.draws, 1, SIZE, SIZE).clone()
+            many = torch.from_numpy(one).float().expand(infer.draws, 1, *one.shape).clone()
             found.append(sampler(many, physics).detach().numpy()[:, 0])
         return np.stack(found)
 
     return sample
 
 
+def coarse(library: Any, problem: Imaging, noise: Any) -> Any:
+    """Super-resolution, whose operators in deepinv have no singular vectors: with those of its matrix."""
+    m = problem.y.shape[0] * problem.y.shape[1]
+    matrix = problem.linear.apply(np.eye(SIZE**2).reshape(-1, SIZE, SIZE)).reshape(SIZE**2, m).T
+    u, s, vt = (torch.from_numpy(part).float() for part in np.linalg.svd(matrix, full_matrices=True))
+
+    def padded(c: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.pad(c, (0, SIZE**2 - m))
+
+    return library.physics.DecomposablePhysics(
+        U=lambda c: (c.flatten(1)[:, :m] @ u.T).reshape(-1, 1, *problem.y.shape),
+        U_adjoint=lambda y: padded(y.flatten(1) @ u),
+        V=lambda c: (c.flatten(1) @ vt).reshape(-1, 1, SIZE, SIZE),
+        V_adjoint=lambda x: x.flatten(1) @ vt.T,
+        mask=padded(s)[None],
+        img_size=(1, SIZE, SIZE),
+        noise_model=noise,
+    )
+
+
 def best_possible(problem: Imaging, prior: Patches, y: np.ndarray) -> np.ndarray:
     """The posterior mean (event, row, column)."""
     unit = np.eye(SIZE**2).reshape(-1, SIZE, SIZE)
-    matrix = problem.linear.apply(unit).reshape(SIZE**2, -1).T
+    matrix = problem.linear.apply(unit).reshape(len(unit), -1).T
     mean, covariance = (prior.mean.numpy() + 1) / 2, prior.covariance.numpy() / 4
     out = []
     for one, seen in zip(y.reshape(len(y), -1), problem.observed(y).reshape(len(y), -1), strict=True):
         a = matrix[seen]
         gain = np.linalg.solve(a @ covariance @ a.T + NOISE**2 * np.eye(len(a)), a @ covariance).T
         out.append(mean + gain @ (one[seen] - a @ mean))
-    return np.stack(out).reshape(y.shape[0], SIZE, SIZE)
+    return np.stack(out).reshape(len(y), SIZE, SIZE)
 
 
 def psnr(estimate: np.ndarray, x: np.ndarray) -> float:
@@ -171,6 +201,35 @@ def restoration() -> None:
     torch.set_num_threads(1)
     for row in rows():
         print(row, flush=True)
+
+
+def particles(best: Callable[..., list[float]], say: Callable[..., None]) -> None:
+    """AFDPS of a blurred image with a U-Net against the calls of the network alone, in the same batches."""
+    torch.set_num_threads(1)
+    problem = Imaging(ImagingSimulator.model_validate({"size": SIZE, "noise": NOISE, "operator": OPERATORS["blur"]}))
+    x = problem.sample_prior(np.random.default_rng(0), 1, PATCHES)
+    y = simulate(problem, x, np.random.default_rng(0))[0].astype(np.float32)
+    # How long it takes does not depend on the weights. The network is that of config/studies/imaging.yaml.
+    network = build_network(Unet(kind="unet", width=24, levels=3), (SIZE, SIZE), None, 0)
+    prior = EdmDenoiser(network, VarianceExploding()).eval().requires_grad_(False)
+    column = Column(0, "", "linear", 0.5, 0.25)
+    scaling = Scaling(problem.x.shape, problem.y.shape, [column], [column])
+    infer = ParticleInfer(draws=128, levels=20)
+    times = prior.schedule.times(infer.levels)
+    z = torch.randn(infer.draws, SIZE, SIZE)
+
+    def network_alone() -> None:
+        for t in times[:-1]:
+            for rows in in_batches(z):
+                prior(rows, t)
+
+    def sample() -> None:
+        method = parse("methods", {"kind": "afdps", "prior": "patches"}).build(problem, Context(("bench",)), infer)
+        method.prior, method.scaling = Counted(prior, method.cost), scaling
+        method.sample(None, y, np.arange(1))
+
+    calls, whole = best(network_alone, sample)
+    say("afdps: 128 particles, 20 levels, blur", whole, calls, "s/image", "its network calls alone")
 
 
 if __name__ == "__main__":
