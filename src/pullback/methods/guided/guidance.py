@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from pullback.diffusion.denoiser import Denoiser
-from pullback.diffusion.sampler import Ancestral, Euler, Sampler
+from pullback.diffusion.sampler import Ancestral, Euler, Multistep, Sampler
 from pullback.diffusion.schedule import VarianceExploding, VariancePreserving
 from pullback.methods.guided.base import DiffusionMethod, Particles
 from pullback.methods.guided.guidance_spec import DdrmInfer, GuidanceInfer
@@ -116,8 +116,10 @@ class GuidedMethod(DiffusionMethod):
         raise NotImplementedError
 
     def sampler(self, denoiser: Denoiser, normals: Iterator[Tensor]) -> Sampler:
-        """Ancestral steps of the reverse SDE, or Euler steps of the probability flow."""
-        return Euler(denoiser) if self.settings.sampler == "ode" else Ancestral(denoiser, normals)
+        """Ancestral steps of the reverse SDE, of order 1 or 2, or Euler steps of the probability flow."""
+        if self.settings.sampler == "ode":
+            return Euler(denoiser)
+        return (Multistep if self.settings.sampler == "sde-2" else Ancestral)(denoiser, normals)
 
     @torch.no_grad()
     def answer(self, y: np.ndarray, event_id: int) -> Particles:

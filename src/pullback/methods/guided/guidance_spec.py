@@ -22,8 +22,10 @@ class GuidanceInfer(DiffusionInfer):
         description="karras: rho = 7; vp: those of the variance-preserving SDE with linear beta from 0.1 to 20, at "
         "equal steps of its time from 1 to 0.001",
     )
-    sampler: Literal["sde", "ode"] = Field(
-        default="sde", description="sde: the reverse SDE by ancestral steps; ode: its probability flow by Euler steps"
+    sampler: Literal["sde", "sde-2", "ode"] = Field(
+        default="sde",
+        description="sde: the reverse SDE by ancestral steps; sde-2: the same of order 2, from the last two denoised "
+        "means (DPM-Solver++); ode: its probability flow by Euler steps",
     )
 
 
@@ -47,7 +49,7 @@ class DpsInfer(GuidanceInfer):
 
     @model_validator(mode="after")
     def _form(self) -> "DpsInfer":
-        if self.step == "norm" and self.sampler == "ode":
+        if self.step == "norm" and self.sampler != "sde":
             raise ValueError("step: norm is a part of an ancestral step: take sampler: sde, or step: likelihood")
         return self
 
