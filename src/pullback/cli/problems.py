@@ -136,6 +136,23 @@ def _networks(plan: Plan) -> Iterator[Finding]:
                 yield Finding(PROBLEM, f"{problem}.{name}", str(error))
 
 
+def _shared_priors(plan: Plan) -> Iterator[Finding]:
+    """Priors that stand for another problem's, where x has another shape there: loading them would fail."""
+    shapes = {name: tuple(made.x.shape) for name, made in _made(plan)}
+    for problem, spec in plan.study.problems.items():
+        for name, prior in spec.priors.items():
+            if prior.of is None or not {problem, prior.of[0]} <= shapes.keys():
+                continue
+            (other, trained), here = prior.of, shapes[problem]
+            if here != shapes[other]:
+                yield Finding(
+                    PROBLEM,
+                    f"{problem}.{name}",
+                    f"x of problem '{problem}' has shape {here}, and that of problem '{other}', whose prior "
+                    f"'{trained}' this is, {shapes[other]}: give both the same x, or train a prior on this problem",
+                )
+
+
 def _read_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
     """The first events of each file, beside the simulator and the seen families."""
     from itertools import zip_longest
@@ -310,4 +327,4 @@ def _other_forward(plan: Plan) -> Iterator[Finding]:
                     )
 
 
-LOOKS = (_outside_files, _settings, _shifts, _networks, _draws, _other_forward)
+LOOKS = (_outside_files, _settings, _shifts, _networks, _shared_priors, _draws, _other_forward)
