@@ -22,6 +22,7 @@ from pullback.methods.guided.observation import LikelihoodError, Observation
 from pullback.methods.guided.population import Scheme
 from pullback.methods.train import spec_of
 from pullback.problems.base import simulate
+from pullback.problems.whitening import NoiseError
 from pullback.study import StudyError, load_study
 from pullback.study.job_params import Plan
 from pullback.study.kinds import parse, problem_kind
@@ -297,7 +298,7 @@ def test_stiffness_and_the_largest_singular_value_against_numpy():
 def test_noise_of_zero_is_refused():
     problem = Curved()
     problem.noise_covariance = 0.0
-    with pytest.raises(LikelihoodError, match="noise has variance 0"):
+    with pytest.raises(NoiseError, match="noise has variance 0"):
         sampled({"kind": "afdps"}, problem, draws=4)
 
 
