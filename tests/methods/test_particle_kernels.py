@@ -13,17 +13,26 @@ from scipy.stats import multivariate_normal
 from pullback.core.particles import normalise
 from pullback.methods.base import Cost
 from pullback.methods.guided import particle_kernels as kernels
+from pullback.methods.guided.moments import Moments, shrunk
 from pullback.methods.guided.particle_method import start
 from pullback.methods.guided.population import Scheme, evolve
-from pullback.methods.guided.twist import Quadratic, Tempered, Tweedie
+from pullback.methods.guided.quadratic import Foresight, GaussianTwist, TemperedQuadratic
+from pullback.methods.guided.twist import Tempered, Tweedie
 
 slow = pytest.mark.skipif(not os.environ.get("SLOW"), reason="SLOW=1: many particles and levels")
 FREE = {"resample_below": 0.0}
 WIDE = Line([[1.0, 0.3, 0.0], [0.5, -2.0, 1.0]], [0.4, -1.0], 0.5)
 
 
+MEAN, ROOT = np.array([1.0, -0.5, 2.0]), np.array([[2.0, 0.0, 0.0], [1.0, 0.5, 0.0], [-3.0, 0.2, 1.0]])
+LONG = Twin([1.0], [MEAN], [ROOT @ ROOT.T], WIDE)
+
+
 def quadratic(twin, tempering="none", first=1.0):
-    return Quadratic(twin.denoiser, twin.line, tempering, first, Cost())
+    if tempering != "gaussian":
+        return TemperedQuadratic(twin.denoiser, twin.line, None if tempering == "none" else first, Cost())
+    foresight = Foresight(twin.line.h, Moments.of(*twin.denoiser.moments()), torch.float64)
+    return GaussianTwist(twin.denoiser, foresight, twin.line.target, Cost())
 
 
 def run(twin, twist, scheme, x, levels, seed=0, equal=True):
@@ -171,7 +180,7 @@ def test_constants_and_order_change_nothing():
 
 def test_split_step_is_the_limit_of_explicit_ones():
     """Mean and noise of one exact step against 4000 explicit ones of the same process, coordinate by coordinate."""
-    twist = Quadratic(None, WIDE, "none", 1.0, Cost())
+    twist = TemperedQuadratic(None, WIDE, None, Cost())
     centre, variance, time, n = tensor([[2.0, -1.0, 0.5]]), 0.3, 0.4, 4000
     zero = torch.zeros(4, 3, dtype=torch.float64)
     zero[1:] = torch.eye(3)
@@ -206,7 +215,7 @@ def test_ratio_of_densities(exact):
     variance, time = 0.3, 0.2
     slope = WIDE.gradient(centre)[1]
     if exact:
-        twist = Quadratic(None, WIDE, "none", 1.0, Cost())
+        twist = TemperedQuadratic(None, WIDE, None, Cost())
         ends = torch.cat([torch.zeros(1, 3), torch.eye(3)]).double()
         law = kernels.contract(twist, 0.5, centre.expand(4, 3), variance, time, ends, False).x
         mean, root = law[0].numpy(), (law[1:] - law[0]).T.numpy()
@@ -227,12 +236,14 @@ def test_a_long_move_is_cut():
 
 
 @pytest.mark.parametrize("t", [0.0, 0.7, 5.0])
-def test_gaussian_tempering_is_the_likelihood_of_a_standard_normal(t):
-    twist = Quadratic(None, WIDE, "gaussian", 10.0, Cost())
+def test_gaussian_tempering_is_the_likelihood_of_a_gaussian_prior(t):
+    """Against the conditional of the joint Gaussian of y and z_t."""
+    twist = quadratic(LONG, "gaussian")
     z = torch.randn(4, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    w, h = 1 / (1 + t**2), WIDE.h.numpy()
-    law = multivariate_normal(np.zeros(2), np.eye(2) + t**2 * w * h @ h.T)
-    expected = -law.logpdf(WIDE.target.numpy() - w * z.numpy() @ h.T) - math.log(2 * math.pi)
+    h, c = WIDE.h.numpy(), ROOT @ ROOT.T
+    gain = h @ c @ np.linalg.inv(c + t**2 * np.eye(3))
+    law = multivariate_normal(np.zeros(2), np.eye(2) + h @ c @ h.T - gain @ c @ h.T)
+    expected = -law.logpdf(WIDE.target.numpy() - h @ MEAN - (z.numpy() - MEAN) @ gain.T) - math.log(2 * math.pi)
     np.testing.assert_allclose(twist.value(z, t), expected)
     phi, slope = twist.gradient(z, t)
     np.testing.assert_allclose(phi, expected)
@@ -240,31 +251,49 @@ def test_gaussian_tempering_is_the_likelihood_of_a_standard_normal(t):
     torch.testing.assert_close(slope, torch.autograd.grad(twist.value(leaf, t).sum(), leaf)[0])
 
 
-def test_gaussian_tempering_leaves_equal_weights_for_a_standard_normal_prior():
-    """At eta = 1 the guided drift is then that of the exact posterior."""
-    twin = Twin([1.0], [[0.0] * 3], [np.eye(3)], WIDE)
-    twist = quadratic(twin, "gaussian", 80.0)
+def test_gaussian_tempering_leaves_equal_weights_for_a_gaussian_prior():
+    """At eta = 1 the guided drift is then that of the exact posterior, however elongated the prior is."""
+    twist = quadratic(LONG, "gaussian")
     x, _, log_z = start(twist, 80.0, normals(2000, 3)(""))
-    found = run(twin, twist, Scheme(eta=1.0, weights="path", **FREE), x, SCHEDULE.times(100, 80.0))
+    found = run(LONG, twist, Scheme(eta=1.0, weights="path", **FREE), x, SCHEDULE.times(100, 80.0))
     assert found.ess[-1] > 0.9
-    assert found.log_evidence + log_z == pytest.approx(twin.log_z(0), abs=0.05)
+    assert found.log_evidence + log_z == pytest.approx(LONG.log_z(0), abs=0.05)
 
 
 @pytest.mark.parametrize("tempering", ["none", "linear", "gaussian"])
 def test_start_is_the_conditioned_law(tempering):
     """Mean and covariance at t = 3 against NumPy's normal equations."""
-    twist = Quadratic(None, WIDE, tempering, 3.0, Cost())
+    twist = quadratic(LONG, tempering, 3.0)
     unit = torch.cat([torch.zeros(1, 3), torch.eye(3)]).double()
     x, log_weight, log_z = start(twist, 3.0, unit)
-    weight, pull, constant = (np.asarray(part) for part in twist.form(3.0))
-    v = WIDE.svd[2].numpy()
-    precision = v * weight @ v.T + np.eye(3) / 10
-    np.testing.assert_allclose(x[0], np.linalg.solve(precision, v @ pull))
+    basis, weight, pull, constant = twist.form(3.0)
+    v, weight, pull = basis.v.numpy(), weight.numpy(), pull.numpy()
+    # Of the other two the noisy prior is taken as that of an x of unit variance.
+    mean, noisy = (MEAN, ROOT @ ROOT.T + 9 * np.eye(3)) if tempering == "gaussian" else (np.zeros(3), 10 * np.eye(3))
+    precision = v * weight @ v.T + np.linalg.inv(noisy)
+    side = v @ pull + np.linalg.solve(noisy, mean)
+    np.testing.assert_allclose(x[0], np.linalg.solve(precision, side))
     root = (x[1:] - x[0]).T.numpy()
-    np.testing.assert_allclose(root @ root.T, np.linalg.inv(precision), atol=1e-12)
-    by_parts = 0.5 * (v @ pull) @ np.linalg.solve(precision, v @ pull) - 0.5 * np.linalg.slogdet(precision * 10)[1]
+    np.testing.assert_allclose(root @ root.T, np.linalg.inv(precision), atol=1e-9)
+    by_parts = 0.5 * (side @ np.linalg.solve(precision, side) - mean @ np.linalg.solve(noisy, mean))
+    by_parts -= 0.5 * np.linalg.slogdet(precision @ noisy)[1]
     assert log_z == pytest.approx(by_parts - constant)
     assert log_weight is not None
+
+
+def test_moments_of_a_mixture_and_of_few_draws():
+    twin = lecture()
+    mean, covariance = twin.denoiser.moments()
+    x = twin.prior(0.0).sample(np.random.default_rng(0), 200_000)
+    assert float(mean[0]) == pytest.approx(x.mean(), abs=0.02)
+    assert float(covariance[0, 0]) == pytest.approx(x.var(), rel=0.02)
+    # Of 60 draws in 40 dimensions the shrunk covariance is nearer to the truth, and keeps the trace.
+    truth = torch.diag(torch.linspace(0.2, 2.0, 40, dtype=torch.float64))
+    draws = torch.randn(60, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64) @ truth.sqrt()
+    sample = draws.T.cov()
+    found = shrunk(sample, 60)
+    assert float(found.trace()) == pytest.approx(float(sample.trace()))
+    assert float((found - truth).norm()) < 0.6 * float((sample - truth).norm())
 
 
 def test_laplacian_by_probes():

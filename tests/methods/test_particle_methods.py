@@ -12,12 +12,14 @@ from pydantic import ValidationError
 
 from pullback.core.context import Context
 from pullback.core.particles import normalise
+from pullback.diffusion.denoiser import Denoiser
 from pullback.diffusion.exact import GaussianDenoiser
 from pullback.diffusion.schedule import VarianceExploding
 from pullback.ensembles.fields import Field
 from pullback.ensembles.scaling import Scaling
 from pullback.methods.guided.afdps import stiffness
 from pullback.methods.guided.base import Counted
+from pullback.methods.guided.moments import DRAWS, LEVELS
 from pullback.methods.guided.observation import LikelihoodError, Observation
 from pullback.methods.guided.population import Scheme
 from pullback.methods.train import spec_of
@@ -120,6 +122,29 @@ def test_an_event_is_answered_the_same_beside_any_other():
     both = sampled({"kind": "afdps"}, draws=20, levels=10)[1]
     alone = built({"kind": "afdps"}, draws=20, levels=10).sample(None, Y[1:], np.array([8]))
     np.testing.assert_array_equal(alone.x[0], both.x[1])
+
+
+def test_moments_of_a_network_are_those_of_its_draws():
+    exact = built({"kind": "afdps"}, draws=8)
+    method = built({"kind": "afdps"}, draws=8)
+    mean, covariance = method.prior.denoiser.moments()
+
+    class Network(Denoiser):
+        schedule = method.prior.schedule
+
+        def __call__(self, x, t):
+            return exact.prior.denoiser(x, t)
+
+    method.prior = Counted(Network(), method.cost)
+    found = method.moments
+    assert method.cost.network_calls == DRAWS * LEVELS
+    # 1024 draws: 3 % of the deviation, 6 % of the covariance; 40 levels of order 2 from 80 add 5 % to the variance.
+    torch.testing.assert_close(found.mean, mean.double(), atol=0.12, rtol=0)
+    ours = (found.axes * found.variances) @ found.axes.T
+    torch.testing.assert_close(ours, covariance.double(), atol=0.2, rtol=0)
+    drawn = method.sample(None, Y, np.array([3, 8]))
+    assert drawn.ok.all()
+    assert method.cost.network_calls == DRAWS * LEVELS + 2 * 8 * 40  # Once, not for each event.
 
 
 def test_particles_beyond_draws_and_the_heaviest():

@@ -28,6 +28,10 @@ class GaussianDenoiser(Denoiser):
         shrink = alpha * self.variances / (alpha**2 * self.variances + sigma**2)
         return self.mean + ((x - alpha * self.mean) @ self.axes * shrink) @ self.axes.T
 
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean (d,) and covariance (d, d) of x_0."""
+        return self.mean, (self.axes * self.variances) @ self.axes.T
+
     def log_density(self, x: Tensor, t: Time) -> Tensor:
         """log p(x_t) = log N(x_t; alpha mean, alpha^2 C + sigma^2 I), (B,)."""
         alpha, sigma = self.schedule(as_column(t, x))
@@ -62,6 +66,15 @@ class MixtureDenoiser(Denoiser):
         responsibility = (self.log_weights[:, None] + logs).softmax(dim=0)
         each = means + (centred * (alpha * variances / total)) @ self.axes.mT
         return (responsibility[..., None] * each).sum(dim=0)
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean (d,) and covariance (d, d) of x_0, float64."""
+        weight = self.log_weights.double().exp()
+        means, variances, axes = (part.double() for part in (self.means, self.variances, self.axes))
+        mean = weight @ means
+        apart = means - mean
+        inside = torch.einsum("k,kij->ij", weight, (axes * variances[:, None]) @ axes.mT)
+        return mean, inside + (weight * apart.T) @ apart
 
 
 def posterior(prior: GaussianDenoiser | MixtureDenoiser, matrix: Tensor, y: Tensor) -> MixtureDenoiser:

@@ -5,20 +5,30 @@ Particles follow q_t ~ p_t exp(-a_t mu), mu = -log p(y|x) evaluated at x_t itsel
 with Langevin correctors, algorithm 4. Where the likelihood dominates, the guided diffusion's stationary law is
 exp(-2 eta mu): too narrow at eta = 1, whose weights then have no second moment, and right at eta = 1/2, the default.
 
-Linear problems take the guidance and the noise of a step together, exactly, in the singular vectors of H
-(`contract`), and begin under the likelihood. Elsewhere steps are explicit, stable only while the step times the
-likelihood's curvature is below 2: for H known this is checked before the first step, else watched.
+Linear problems take the guidance and the noise of a step together, exactly (`contract`), and begin under the
+likelihood; their particles can follow p(y|x_t) as it is for a Gaussian prior (`quadratic`). Elsewhere steps are
+explicit, stable only while the step times the likelihood's curvature is below 2: for H known this is checked before the
+first step, else watched.
 """
 
+import math
+from functools import cached_property
 from itertools import pairwise
 
-from pullback.methods.guided.observation import LikelihoodError, Observation
+import torch
+
+from pullback.methods.guided.moments import DRAWS, Moments, moments_of
+from pullback.methods.guided.observation import LikelihoodError, Observation, Operator, Whitened
 from pullback.methods.guided.particle_method import ParticleMethod
 from pullback.methods.guided.particle_spec import AfdpsSpec
 from pullback.methods.guided.population import STABLE, Scheme
-from pullback.methods.guided.twist import Quadratic, Tempered, Tweedie, Twist
+from pullback.methods.guided.quadratic import Foresight, GaussianTwist, TemperedQuadratic
+from pullback.methods.guided.twist import Tempered, Tweedie, Twist
 
 MOST_LEVELS = 1 << 20
+
+FORESEEN = 512
+"""Most components of x whose covariance is used without being asked for: each level needs its own eigenvectors."""
 
 
 class Afdps(ParticleMethod):
@@ -29,8 +39,7 @@ class Afdps(ParticleMethod):
     def scheme(self, twist: Twist) -> Scheme:
         """See `ParticleMethod`."""
         spec = self.spec
-        foresees = isinstance(twist, Quadratic) and twist.tempering == "gaussian"
-        automatic = "path" if foresees else "difference"
+        automatic = "path" if isinstance(twist, GaussianTwist) else "difference"
         return self.resampled(
             eta=spec.eta,
             stochastic=spec.variant == "sde",
@@ -49,8 +58,12 @@ class Afdps(ParticleMethod):
         if spec.likelihood == "tweedie":
             return Tweedie(self.prior, observation, spec.inflation)
         if linear is not None and linear.svd is not None:
-            tempering = "gaussian" if spec.tempering == "auto" else spec.tempering
-            return Quadratic(self.prior, linear, tempering, levels[0], self.cost).to(self.device)
+            few = math.prod(self.scaling.x_shape) <= FORESEEN
+            if spec.tempering == "gaussian" or (spec.tempering == "auto" and few):
+                foresight = self._foresight_of(linear)
+                return GaussianTwist(self.prior, foresight, linear.target, self.cost, self.device)
+            first = None if spec.tempering == "none" else levels[0]
+            return TemperedQuadratic(self.prior, linear, first, self.cost, self.device)
         if spec.tempering in ("gaussian", "none"):
             raise LikelihoodError(
                 f"tempering: {spec.tempering} needs the singular vectors of a linear problem, and there are none "
@@ -61,6 +74,22 @@ class Afdps(ParticleMethod):
         if linear is not None:
             self._refuse_stiff(twist, linear.operator.largest**2, levels)
         return twist
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Mean and covariance of the prior."""
+        return moments_of(self.prior, lambda stage: self.noise(stage, 0, DRAWS))
+
+    _foresight: tuple[Operator, Foresight] | None = None
+
+    def _foresight_of(self, linear: Whitened) -> Foresight:
+        """Kept while observations have the same operator."""
+        operator = linear.operator
+        if self._foresight is None or self._foresight[0] is not operator:
+            unit = torch.eye(math.prod(self.scaling.x_shape), dtype=torch.float64)
+            matrix = operator.apply(unit.reshape(-1, *self.scaling.x_shape)).T
+            self._foresight = operator, Foresight(matrix, self.moments)
+        return self._foresight[1]
 
     def _refuse_stiff(self, twist: Twist, curvature: float, levels: list[float]) -> None:
         scheme = self.scheme(twist)

@@ -28,7 +28,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from pullback.methods.guided.twist import Look, Quadratic
+from pullback.methods.guided.quadratic import Quadratic
+from pullback.methods.guided.twist import Look
 
 Weights = Literal["rate", "path", "difference", "none"]
 
@@ -110,17 +111,17 @@ def contract(
     free = torch.add(centre, normals, alpha=deviation)
     if time == 0:
         return Moved(free, centre.new_zeros(len(centre), dtype=torch.float64))
-    weight, pull, _ = twist.form(s)
+    basis, weight, pull, _ = twist.form(s)
     kappa = time * weight
     lag, wide = time * _mean_decay(kappa), _mean_decay(2 * kappa)
-    noise = deviation * twist.coordinates(normals)
+    noise = deviation * basis.coordinates(normals)
     # (pull - weight c) lag + (sqrt(wide) - 1) noise, in two passes over the particles.
-    move = torch.addcmul(pull * lag, twist.coordinates(centre), weight * lag, value=-1)
+    move = torch.addcmul(pull * lag, basis.coordinates(centre), weight * lag, value=-1)
     move = move.addcmul_(noise, wide.sqrt() - 1)
-    x = free + twist.fields(move, free)
+    x = free + basis.fields(move, free)
     if not ratio or variance == 0:
         return Moved(x, centre.new_zeros(len(centre), dtype=torch.float64))
-    # Along the singular vectors x is at noise + move from the centre; elsewhere the two densities agree.
+    # Along these directions x is at noise + move from the centre; elsewhere the two densities agree.
     gone = torch.linalg.vecdot(move, torch.add(move, noise, alpha=2))
     return Moved(x, wide.log().sum() / 2 - gone / (2 * variance))
 

@@ -14,7 +14,8 @@ from pullback.methods.guided.base import DiffusionMethod, Particles
 from pullback.methods.guided.observation import LikelihoodError, Observation
 from pullback.methods.guided.particle_spec import ParticleInfer, ParticleSpec
 from pullback.methods.guided.population import STABLE, Population, Scheme, evolve
-from pullback.methods.guided.twist import Quadratic, Twist
+from pullback.methods.guided.quadratic import Quadratic
+from pullback.methods.guided.twist import Twist
 
 log = logging.getLogger("pullback")
 
@@ -25,7 +26,7 @@ PATH_POINTS = 25
 def start(twist: Twist, t: float, normals: Tensor) -> tuple[Tensor, np.ndarray | None, float]:
     """Particles of q_t, t large: the noisy prior is N(0, (t^2 + 1) I), since x as networks see it has unit variance.
 
-    A quadratic Phi_t is conditioned on, in the coordinates of its singular vectors; others need weights (`evolve`).
+    A quadratic Phi_t is conditioned on; others need weights (`evolve`).
 
     Args:
         twist: gives Phi_t.
@@ -35,16 +36,10 @@ def start(twist: Twist, t: float, normals: Tensor) -> tuple[Tensor, np.ndarray |
     Returns:
         Particles, their log weights or None, and log Z of q_t where they are equal.
     """
-    variance = t**2 + 1
-    x = math.sqrt(variance) * normals
     if not isinstance(twist, Quadratic):
-        return x, None, 0.0
-    weight, pull, constant = twist.form(t)
-    narrow = 1 / (1 + variance * weight)
-    c = twist.coordinates(x)
-    x = x + twist.fields(variance * narrow * pull + (narrow.sqrt() - 1) * c, x)
-    log_z = (narrow.log() + variance * narrow * pull.square()).sum() / 2 - constant
-    return x, np.zeros(len(x)), float(log_z)
+        return math.sqrt(t**2 + 1) * normals, None, 0.0
+    x, log_z = twist.start(t, normals)
+    return x, np.zeros(len(x)), log_z
 
 
 class ParticleMethod(DiffusionMethod):

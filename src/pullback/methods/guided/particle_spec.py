@@ -89,8 +89,9 @@ class AfdpsSpec(ParticleSpec):
     tempering: Tempering = Field(
         default="auto",
         description="likelihood at noise level t. linear: its power 1 - t / sigma_max; none: the full one, from a "
-        "start under it (linear problems); gaussian: p(y | x_t) as it is for standard normal x, with the full one at "
-        "the end (linear problems); auto: gaussian for linear problems, linear for others",
+        "start under it (linear problems); gaussian: p(y | x_t) as it is for a Gaussian with the prior's mean and "
+        "covariance, with the full one at the end (linear problems); auto: gaussian for linear problems of at most 512 "
+        "components, linear for others",
     )
     weights: Weights = Field(
         default="auto",

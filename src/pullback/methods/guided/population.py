@@ -15,7 +15,8 @@ from torch import Tensor
 
 from pullback.core import particles
 from pullback.methods.guided import particle_kernels as kernels
-from pullback.methods.guided.twist import Look, Quadratic, Twist
+from pullback.methods.guided.quadratic import Quadratic
+from pullback.methods.guided.twist import Look, Twist
 
 STABLE = 2.0
 """Largest product of step and curvature at which an explicit step does not grow."""

@@ -6,21 +6,18 @@ in how well q_t foresees the posterior and in what a step costs:
 | | Phi_t(z) | |
 | --- | --- | --- |
 | `Tempered` | a_t mu(z) | AFDPS, arXiv 2506.03979: the likelihood at the noisy particle; any problem |
-| `Quadratic` | the same, or -log p(y given z_t) for x ~ N(0, I) | linear problems; exact in singular vectors |
+| `quadratic` | the same, or -log p(y given z_t) for a Gaussian prior | linear problems; exact steps |
 | `Tweedie` | mu(E[x_0 given z_t]) / (1 + (gamma t)^2) | at the denoised particle, through the network |
 
 z_t = x_0 + t n throughout, with x_0 as networks see it.
 """
 
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from pullback.diffusion.denoiser import Denoiser
-from pullback.methods.base import Cost
-
-Tempering = Literal["linear", "gaussian", "none"]
 
 
 class Likelihood(Protocol):
@@ -32,17 +29,6 @@ class Likelihood(Protocol):
 
     def gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """mu (B,) and its gradient (B, *x), 0 where it failed."""
-        ...
-
-
-class Linear(Protocol):
-    """What of `observation.Whitened` is used: mu(z) = |target - H z|^2 / 2."""
-
-    target: Tensor
-
-    @property
-    def svd(self) -> tuple[Tensor, Tensor, Tensor] | None:
-        """U (m, rank), s (rank,), V (d, rank)."""
         ...
 
 
@@ -184,86 +170,3 @@ class Tweedie(Twist):
 
     def _share(self, t: float) -> float:
         return 1 / (1 + (self.inflation * t) ** 2)
-
-
-class Quadratic(Twist):
-    """Phi_t of a linear problem: sum_i lambda_i (c_i - u_i)^2 / 2 + k in coordinates c = V^T z, H = U diag(s) V^T.
-
-    - ``none``: mu, with lambda = s^2 and u = (U^T target) / s.
-    - ``linear``: a_t mu, a_t = 1 - t / start.
-    - ``gaussian``: -log p(y | z_t) + log p(y | z_0 = ...)'s normalisation under x_0 ~ N(0, I), exact for that prior:
-      x_0 given z_t is N(w z_t, r^2 I), w = 1 / (1 + t^2), r^2 = t^2 w, so that
-      lambda = (s w)^2 / (1 + (s r)^2), u = (U^T target) / (s w), and k holds sum log(1 + (s r)^2) / 2. It is mu at
-      t = 0, and flat where the noise hides x.
-
-    Args:
-        denoiser: of the prior.
-        linear: the whitened operator; it has singular vectors.
-        tempering: which of these.
-        start: first level.
-        cost: counts gradients, and the exact steps that take their place.
-    """
-
-    def __init__(self, denoiser: Denoiser, linear: Linear, tempering: Tempering, start: float, cost: Cost):
-        super().__init__(denoiser)
-        assert linear.svd is not None
-        u, self.s, self.v = linear.svd
-        self.tempering, self._start, self.cost = tempering, start, cost
-        self._last: tuple[float, tuple[Tensor, Tensor, float]] | None = None
-        self._target = u.T @ linear.target.to(u)
-        # What no x explains.
-        self._rest = float((linear.target.double().square().sum() - self._target.square().sum()).clamp_min(0)) / 2
-
-    def to(self, device: torch.device) -> "Quadratic":
-        """On a device."""
-        self.s, self.v, self._target = (part.to(device) for part in (self.s, self.v, self._target))
-        self._last = None
-        return self
-
-    def form(self, t: float) -> tuple[Tensor, Tensor, float]:
-        """lambda, lambda u (rank,) and Phi_t's value at c = 0."""
-        # A step to t, and Phi_t at its end, need the same.
-        if self._last is None or self._last[0] != t:
-            self._last = t, self._form(t)
-        return self._last[1]
-
-    def _form(self, t: float) -> tuple[Tensor, Tensor, float]:
-        s, y = self.s, self._target
-        if self.tempering == "gaussian":
-            w = 1 / (1 + t**2)
-            wide = 1 + s.square() * t**2 * w
-            constant = float((wide.log() + y.square() / wide).sum()) / 2 + self._rest
-            return (s * w).square() / wide, s * w * y / wide, constant
-        a = 1 - t / self._start if self.tempering == "linear" else 1.0
-        return a * s.square(), a * s * y, a * (float(y.square().sum()) / 2 + self._rest)
-
-    def value(self, x: Tensor, t: float) -> Tensor:
-        """See `Twist`."""
-        weight, pull, constant = self.form(t)
-        c = self.coordinates(x)
-        phi = c.square() @ weight / 2 - c @ pull + constant
-        return torch.where(phi.isfinite(), phi, torch.inf)
-
-    def gradient(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
-        """See `Twist`."""
-        self.cost.likelihood_gradients += len(x)
-        weight, pull, constant = self.form(t)
-        c = self.coordinates(x)
-        phi = c.square() @ weight / 2 - c @ pull + constant
-        slope = self.fields(c * weight - pull, x)
-        fine = slope.isfinite().flatten(1).all(1) & phi.isfinite()
-        return torch.where(fine, phi, torch.inf), torch.where(fine.reshape(-1, *(1,) * (x.ndim - 1)), slope, 0.0)
-
-    def laplacian(self, x: Tensor, t: float, probe: Tensor, width: float = 0.0) -> Tensor:
-        """See `Twist`; exact, sum lambda_i of every particle."""
-        return self.form(t)[0].sum().expand(len(x))
-
-    def coordinates(self, x: Tensor) -> Tensor:
-        """c (B, rank), float64, to the precision of x."""
-        self.v = self.v.to(x)
-        return (x.flatten(1) @ self.v).double()
-
-    def fields(self, c: Tensor, like: Tensor) -> Tensor:
-        """V c in the shape and type of ``like``."""
-        self.v = self.v.to(like)
-        return (c.to(like) @ self.v.T).reshape(like.shape)
