@@ -20,7 +20,8 @@ from pullback.methods.guided.base import Counted
 from pullback.methods.guided.observation import LikelihoodError, Observation
 from pullback.methods.guided.population import Scheme
 from pullback.problems.base import simulate
-from pullback.study.kinds import parse, problem_kind
+from pullback.study.kinds import parse
+from pullback.study.problem_kind import problem_kind
 
 torch.set_num_threads(1)
 
