@@ -28,6 +28,8 @@ from pullback.problems.whitening import NoiseError
 from pullback.study import StudyError, load_study
 from pullback.study.job_params import Plan
 from pullback.study.kinds import parse, problem_kind
+from pullback.study.kinds import parse
+from pullback.study.problem_kind import problem_kind
 
 torch.set_num_threads(1)
 

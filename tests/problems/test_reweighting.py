@@ -8,15 +8,16 @@ import pytest
 from scipy import stats
 
 from pullback.core.angles import wrap
+from pullback.ensembles.posterior_store import PosteriorReader
 from pullback.ensembles.stale_files import StaleFileError
-from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.methods.infer import infer
 from pullback.methods.loading import Inputs
 from pullback.problems.base import simulate
 from pullback.problems.reweighting import choose
 from pullback.problems.true_prior import TruePriorError
 from pullback.simulators import detector
-from pullback.study.kinds import problem_kind
+from pullback.study.problem_kind import problem_kind
 
 PROBLEM = problem_kind("unfolding").build({})
 

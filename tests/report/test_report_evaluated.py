@@ -8,7 +8,8 @@ import pytest
 from report_inputs import study_config
 
 from pullback.core import seeding
-from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorWriter
+from pullback.ensembles.posterior_store import PosteriorWriter
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.methods.base import PosteriorSamples
 from pullback.metrics.evaluate import evaluate
 from pullback.problems.base import simulate
@@ -16,7 +17,7 @@ from pullback.report.examples import read_examples
 from pullback.report.page import write_report
 from pullback.study import load_study
 from pullback.study.job_params import Plan
-from pullback.study.kinds import problem_kind
+from pullback.study.problem_kind import problem_kind
 
 EVENTS, DRAWS = 24, 40
 

@@ -11,14 +11,15 @@ import h5py
 import numpy as np
 
 from pullback.core import seeding
-from pullback.ensembles.store import PosteriorReader
+from pullback.ensembles.posterior_store import PosteriorReader
 from pullback.ensembles.unfolded import Unfolded
 from pullback.metrics.bootstrap import Replicas, percentile_interval
 from pullback.metrics.case import Case, event_weights
 from pullback.metrics.examples import write_correlation
 from pullback.metrics.metric import Measured, Metric
 from pullback.metrics.resamples import resampled
-from pullback.metrics.spectra import corrected, features
+from pullback.metrics.spectra import features
+from pullback.metrics.unfolded_spectra import corrected
 from pullback.metrics.unfolding import REPLICAS, SAMPLES, sample_rows, write_spectra
 
 log = logging.getLogger("pullback")
