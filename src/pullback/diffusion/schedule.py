@@ -216,11 +216,6 @@ class DdpmTable(Schedule):
         log_abar = np.cumsum(np.log1p(-np.asarray(betas, np.float64)))
         self.log_level = torch.from_numpy(np.log(-np.expm1(log_abar)) - log_abar) / 2
 
-    @property
-    def ends(self) -> tuple[float, float]:
-        """The least and the largest level sigma / alpha of the table."""
-        return math.exp(self.log_level[0]), math.exp(self.log_level[-1])
-
     def __call__(self, t: Time) -> tuple[Time, Time]:
         """See `Schedule`."""
         time = _tensor(t)
