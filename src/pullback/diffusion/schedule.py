@@ -80,7 +80,27 @@ class FlowMatching(Schedule):
         return u
 
 
-class Ddpm(Schedule):
+class DiscreteSchedule(Schedule):
+    """A schedule in T discrete steps with noise at t = 1: t = 0, 1/T ... 1.
+
+    Args:
+        steps: T.
+    """
+
+    def __init__(self, steps: int):
+        self.steps = steps
+
+    def times(self, steps: int) -> list[float]:
+        """At most T steps, as even as the table allows."""
+        steps = min(steps, self.steps)
+        return [round(self.steps * (1 - i / steps)) / self.steps for i in range(steps + 1)]
+
+    def training_times(self, u: Tensor) -> Tensor:
+        """Times 1/T ... 1 of training points from uniform numbers u in [0, 1)."""
+        return ((u * self.steps).long().clamp_max(self.steps - 1) + 1) / self.steps
+
+
+class Ddpm(DiscreteSchedule):
     """Denoising diffusion in T discrete steps (Ho et al. 2020, arXiv 2006.11239): t = 0, 1/T ... 1.
 
     Sampling starts from N(0, I), which is right only where alpha = 0 at t = 1. Two schedules end there (zero terminal
@@ -99,7 +119,7 @@ class Ddpm(Schedule):
     """
 
     def __init__(self, name: str, steps: int):
-        self.steps = steps
+        super().__init__(steps)
         if name == "cosine":
             angle = 0.5 * math.pi * np.arange(steps + 1) / steps
             alpha, sigma = np.cos(angle), np.sin(angle)
@@ -122,15 +142,6 @@ class Ddpm(Schedule):
             return alpha, sigma
         i = round(t * self.steps)
         return float(self.alpha[i]), float(self.sigma[i])
-
-    def times(self, steps: int) -> list[float]:
-        """At most T steps, as even as the table allows."""
-        steps = min(steps, self.steps)
-        return [round(self.steps * (1 - i / steps)) / self.steps for i in range(steps + 1)]
-
-    def training_times(self, u: Tensor) -> Tensor:
-        """Times 1/T ... 1 of training points from uniform numbers u in [0, 1)."""
-        return ((u * self.steps).long().clamp_max(self.steps - 1) + 1) / self.steps
 
 
 class VarianceExploding(Schedule):
