@@ -13,7 +13,9 @@ import difflib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -180,7 +182,21 @@ def file_of(kind: str, folder: Path | str = ".") -> Path | None:
 
 def kinds(group: str) -> dict[str, str]:
     """Kind -> ``"module:Name"`` of everything built in or installed; a built-in name wins."""
-    return {entry.name: entry.value for entry in _entries(group)} | BUILT_IN[group]
+    installed = _entries(group) if _INSTALLED.get() else ()
+    return {entry.name: entry.value for entry in installed} | BUILT_IN[group]
+
+
+_INSTALLED = ContextVar("installed", default=True)
+
+
+@contextmanager
+def built_in_only() -> Iterator[None]:
+    """Context in which `kinds` leaves out entry points: files of the repository are the same on every machine."""
+    token = _INSTALLED.set(False)
+    try:
+        yield
+    finally:
+        _INSTALLED.reset(token)
 
 
 @cache

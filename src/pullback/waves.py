@@ -65,9 +65,9 @@ def simulate(
     """Simulate shot gathers of velocity models.
 
     A torch tensor gives a tensor that is differentiable by the velocity: the derivative is exact for the discrete
-    scheme (of a sponge the damping, which goes with the slowest velocity, is held), by Devito's adjoint operators, and
-    costs two more simulations. The operators are compiled in the first call and kept; arrays are kept for each
-    geometry. One thread computes; many models are best cut over processes.
+    scheme (the damping of a sponge, which depends on the slowest velocity, is held fixed), by Devito's adjoint
+    operators; gathers and gradient take the time of four to five simulations. The operators are compiled in the first
+    call and reused; arrays are reused for each geometry. It runs on one thread; distribute many models over processes.
 
     Args:
         velocity: (depth, offset) or (event, depth, offset), m/s: numpy array or torch tensor on any device. Values are
@@ -85,21 +85,21 @@ def simulate(
             interpolated by a quintic spline.
         boundary: absorbing border: ``"pml"``, a matched layer, or ``"sponge"``, that of the OpenFWI data.
         absorbing_cells: nodes of the border on each side, outside the model.
-        free_surface: depth 0 reflects everything, with the other sign; there is no border above it.
+        free_surface: pressure is zero at depth 0, which reflects waves with opposite sign; without, it absorbs.
         space_order: of the stencil, 4 or 8.
         velocity_min, velocity_max: m/s, of all models of this geometry. They set the matched layer and the checks of
             stability and dispersion; models outside are refused.
-        dtype: of the wave fields. float64 is for proofs.
+        dtype: of the wave fields; float64 for tests of accuracy.
 
     Returns:
         (source, time, receiver), or (event, source, time, receiver), array or tensor of type ``dtype``: the pressure,
         dimensionless, at times output_interval, 2 output_interval, ... record_length. An event's gathers do not depend
-        on the events beside it. Amplitudes go with the square of the spacing.
+        on the events beside it. Amplitudes are proportional to the square of ``spacing``.
 
     Raises:
         AcquisitionError: settings that cannot work, with the numbers and a remedy.
         VelocityError: models that are no velocity models, or outside ``velocity_min`` and ``velocity_max``.
-        SimulationError: an event whose field blew up.
+        SimulationError: the wave field of an event became infinite or NaN.
         MissingExtraError: Devito is not installed.
     """
     from pullback.simulators.acoustic import shared_engine

@@ -228,6 +228,21 @@ def test_a_weighted_method_with_a_prior_and_dead_particles(tmp_path):
     np.testing.assert_allclose(few, np.arange(10, 20)[:, None] * own / own.sum(axis=1, keepdims=True))
 
 
+def test_a_draw_of_weight_zero_is_kept_and_has_not_failed(tmp_path):
+    class HalfWeightless(Method[None]):
+        def sample(self, state, y, event_id):
+            x = np.broadcast_to(y[:, None], (len(y), 2, 2))
+            return PosteriorSamples(x, np.full((len(y), 2), [0.0, -np.inf]), np.ones((len(y), 2), bool))
+
+    family = write(tmp_path / "family.h5", n=5)
+    method = HalfWeightless(RandomTruthSpec(kind="random-truth"), PROBLEM, CONTEXT)
+    with EnsembleReader(family) as reader:
+        answer(method.using(Infer(draws=2)), reader, tmp_path / "p.h5", "{}")
+    posterior = PosteriorReader(tmp_path / "p.h5")
+    assert posterior.read("ok").all()
+    np.testing.assert_array_equal(posterior.draw_weights(None), [[1, 0]] * 5)
+
+
 class State(NamedTuple):
     mean: np.ndarray
 

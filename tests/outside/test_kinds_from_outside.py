@@ -87,11 +87,12 @@ def package(tmp_path_factory):
     return folder
 
 
-def python(package: Path, *arguments: str) -> str:
-    """What a Python in which the package is installed says."""
+def python(package: Path, *arguments: str, folder: Path | None = None) -> str:
+    """What a Python in which the package is installed says, run in a folder."""
     where = os.pathsep.join([str(REPOSITORY / "src"), str(package)])
     done = subprocess.run(
         [sys.executable, *arguments],
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": where},
         capture_output=True,
         text=True,
@@ -236,6 +237,12 @@ def test_installed_kinds_stand_in_the_manual_and_in_the_schema(package, tmp_path
     assert list(check.iter_errors(study)) == []
     study["problems"]["spring"]["methods"]["mdn"]["componens"] = 3
     assert not check.is_valid(study)
+
+
+def test_the_schema_of_the_repository_leaves_installed_kinds_out(package, tmp_path):
+    python(package, "-m", "pullback.study.schema", folder=tmp_path)
+    schema = Path("workflow/schemas/study.schema.json")
+    assert (tmp_path / schema).read_text() == (REPOSITORY / schema).read_text()
 
 
 def wrong(**changes) -> dict:

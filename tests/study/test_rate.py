@@ -1,5 +1,6 @@
-"""Snakemake's limit of the rate of jobs: its default goes, the user's own stays."""
+"""Snakemake's limit of the rate of jobs: what it costs; its default goes, the user's own stays."""
 
+import re
 import subprocess
 import sys
 
@@ -35,3 +36,42 @@ def test_the_limit_of_a_run(tmp_path, asked, left):
     assert done.returncode == 0, done.stderr
     assert f"THE LIMIT: {left}" in done.stdout + done.stderr
     assert all((tmp_path / str(i)).exists() for i in range(3))
+
+
+LOOKS = """
+from pullback.study.running import choose_when_jobs_end
+
+looks = []
+
+onstart:
+    select = workflow.scheduler.job_selector
+    workflow.scheduler.job_selector = lambda jobs: looks.append(len(jobs)) or select(jobs)
+    if config["limit"] == "none":
+        choose_when_jobs_end(workflow.scheduler)
+
+onsuccess:
+    print("LOOKS:", len(looks))
+
+rule all:
+    input: expand("{i}", i=range(5))
+
+rule one:
+    output: "{i}"
+    shell: "sleep 1.2; touch {output}"
+"""
+
+
+def _looks(folder, limit):
+    """How often a run of five jobs, one after the other, looks at the ready ones."""
+    folder.mkdir()
+    (folder / "Snakefile").write_text(LOOKS)
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--config", f"limit={limit}"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return int(re.search(r"LOOKS: (\d+)", done.stdout + done.stderr)[1])
+
+
+def test_a_limit_looks_at_all_ready_jobs_again_and_again(tmp_path):
+    """Without one, once for each job that is ready when another ends; under any limit every second besides."""
+    assert _looks(tmp_path / "without", "none") <= 6
+    assert _looks(tmp_path / "with", "default") >= 10

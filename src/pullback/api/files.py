@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class _File:
-    """A file whose variables are read when they are asked for, and then kept."""
+    """A file whose variables are read at first use and then kept in memory."""
 
     reader: EnsembleReader | PosteriorReader
 
@@ -131,7 +131,7 @@ class Posterior(_File):
     Attributes:
         path, attrs, event_id: of the file.
         x_field: names, units and dimensions of x.
-        diagnostics: what the inference noticed, the median over its sets of observations.
+        diagnostics: numbers that describe the inference by name, each the median over sets of observations.
         cost: seconds, simulator calls, network calls ... of the inference.
     """
 
@@ -194,7 +194,7 @@ class Posterior(_File):
 
 
 def open_ensemble(path: Path | str) -> Ensemble:
-    """Open an ensemble of a study; arrays are read when they are asked for.
+    """Open an ensemble of a study; arrays are read at first use.
 
     Args:
         path: an index ``<split>.h5`` or one shard.
@@ -206,7 +206,7 @@ def open_ensemble(path: Path | str) -> Ensemble:
 
 
 def open_posterior(path: Path | str) -> Posterior:
-    """Open a posterior of a study; arrays are read when they are asked for.
+    """Open a posterior of a study; arrays are read at first use.
 
     Args:
         path: an index ``<family>.h5`` or one part.

@@ -1,6 +1,6 @@
 """Methods on arrays: one class for each method that is trained, with the code that a study runs.
 
-A model is what a study makes of a method's block: the same options, the same training loop, the same artifact. A model
+A model has the same options, training loop and artifact as a method of a study. A model
 that the workflow trained loads here, and one that is trained here has the workflow's format.
 """
 
@@ -48,7 +48,7 @@ class Arrays(NamedTuple):
 
 
 class Trained:
-    """What is trained on pairs: its options, its training, its file.
+    """Base of the models: options, training, saving and loading.
 
     Args:
         train: settings of the training loop (``steps``, ``learning_rate``, ``set_size`` ...) as a dict; each may also
@@ -64,7 +64,7 @@ class Trained:
         artifact: the trained model, weights and plain values; None before ``fit``.
 
     Raises:
-        ValueError: an option that there is not, or a value that it cannot take.
+        ValueError: an unknown option, or a value that is not allowed.
     """
 
     group: ClassVar[str] = "methods"
@@ -204,11 +204,11 @@ class Trained:
 
 
 class Model(Trained):
-    """A method that is trained on pairs and answers observations; options as in `Trained`."""
+    """A method that is trained on pairs (x, y) and samples x given observations; options as in `Trained`."""
 
     @property
     def label(self) -> str:
-        """What its draws are: exact, asymptotic, approximate, or a point estimate."""
+        """Label of its draws: exact, asymptotic, approximate, or point estimate."""
         return str(self.spec.label)
 
     def sample(self, y: Any, draws: int | None = None, seed: int = 0, **more: Any) -> np.ndarray:
@@ -228,13 +228,13 @@ class Model(Trained):
         progress: bool = False,
         **settings: Any,
     ) -> PosteriorSamples:
-        """Posterior draws with their log weights and which failed.
+        """Posterior draws with log weights and a flag for each draw.
 
-        A method that looks at the set of observations is conditioned on all of y, or on sets of ``set_size``.
+        A method with a set encoder is conditioned on all of y, or on sets of ``set_size`` observations.
 
         Args:
             y: observations (event, *y), numpy or torch; the path of an HDF5 ensemble or what `open_ensemble` gives.
-            draws: of each event; 32 by default, of a point estimate one.
+            draws: number of draws of each event; 32 by default, 1 for point estimates.
             seed: of the draws. An event's random numbers depend on it and on the event's number alone.
             weight: of the events (event,), where the set is weighted.
             event_id: numbers of the events (event,), 0, 1, ... by default.
@@ -244,13 +244,14 @@ class Model(Trained):
             **settings: of the inference, as in a study: ``set_size``, ``steps``, ``solver``, ``bootstrap`` ...
 
         Returns:
-            x (event, draw, *x), log_weight and ok (event, draw), and diagnostics: the medians over sets of, for a model
-            with a set encoder, ``embedding_distance`` (1 in 20 sets like the training ones lies above 1) and others. Of
-            a model that was trained on ensembles with fakes or misses also purity (event,) or efficiency (event, draw).
+            x (event, draw, *x) in physical units; log_weight (event, draw); ok (event, draw), False where a draw failed
+            and is NaN; diagnostics, medians over sets, of a model with a set encoder ``embedding_distance`` (1 in 20
+            sets from the training distribution lies above 1) and others. Models that were trained on ensembles with
+            fakes or misses also give purity (event,) or efficiency (event, draw).
 
         Raises:
             NotFittedError: the model was not trained.
-            ArrayError: y is not like the observations that it was trained on.
+            ArrayError: y has another shape than the observations of the training, or values that are not finite.
         """
         artifact = self._fitted()
         asked = {**settings, **({} if draws is None else {"draws": draws})}
@@ -326,7 +327,7 @@ class HVAE(Model):
 
 
 class DiffusionPrior(Trained):
-    """A diffusion prior p(x) with EDM preconditioning (Karras et al. 2022), the same as of a study's guided methods."""
+    """A diffusion prior p(x) with EDM preconditioning (Karras et al. 2022), as guided methods of a study use it."""
 
     group = "priors"
     kind = "edm"

@@ -58,8 +58,8 @@ class UnfoldedEvents:
         """Sums of weights in bins (bin,) and their statistical covariance (bin, bin).
 
         The covariance is that of the replicas; of draws that of a bootstrap of the groups of events (collisions), in
-        closed form; NaN where nothing states it. Bins of a file without events are added up. A bin holds its lower
-        edge, the last also its upper one. Rows are read some at a time.
+        closed form; NaN where the file has neither. Bins of a file without events are added up. Bins include their
+        lower edge, the last one also its upper edge. Rows are read in blocks.
 
         Args:
             feature: of x.
@@ -91,7 +91,7 @@ class UnfoldedEvents:
 
 
 def open_unfolded(path: Path | str) -> UnfoldedEvents:
-    """Open unfolded events of a study or of an export; arrays are read when they are asked for.
+    """Open unfolded events of a study or of an export; arrays are read at first use.
 
     Args:
         path: what `pullback export` wrote (ROOT, Parquet, HEPData's ``.tar.gz``), or an unfolded distribution or a

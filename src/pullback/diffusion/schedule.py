@@ -80,7 +80,27 @@ class FlowMatching(Schedule):
         return u
 
 
-class Ddpm(Schedule):
+class DiscreteSchedule(Schedule):
+    """A schedule in T discrete steps with noise at t = 1: t = 0, 1/T ... 1.
+
+    Args:
+        steps: T.
+    """
+
+    def __init__(self, steps: int):
+        self.steps = steps
+
+    def times(self, steps: int) -> list[float]:
+        """At most T steps, as even as the table allows."""
+        steps = min(steps, self.steps)
+        return [round(self.steps * (1 - i / steps)) / self.steps for i in range(steps + 1)]
+
+    def training_times(self, u: Tensor) -> Tensor:
+        """Times 1/T ... 1 of training points from uniform numbers u in [0, 1)."""
+        return ((u * self.steps).long().clamp_max(self.steps - 1) + 1) / self.steps
+
+
+class Ddpm(DiscreteSchedule):
     """Denoising diffusion in T discrete steps (Ho et al. 2020, arXiv 2006.11239): t = 0, 1/T ... 1.
 
     Sampling starts from N(0, I), which is right only where alpha = 0 at t = 1. Two schedules end there (zero terminal
@@ -99,7 +119,7 @@ class Ddpm(Schedule):
     """
 
     def __init__(self, name: str, steps: int):
-        self.steps = steps
+        super().__init__(steps)
         if name == "cosine":
             angle = 0.5 * math.pi * np.arange(steps + 1) / steps
             alpha, sigma = np.cos(angle), np.sin(angle)
@@ -122,15 +142,6 @@ class Ddpm(Schedule):
             return alpha, sigma
         i = round(t * self.steps)
         return float(self.alpha[i]), float(self.sigma[i])
-
-    def times(self, steps: int) -> list[float]:
-        """At most T steps, as even as the table allows."""
-        steps = min(steps, self.steps)
-        return [round(self.steps * (1 - i / steps)) / self.steps for i in range(steps + 1)]
-
-    def training_times(self, u: Tensor) -> Tensor:
-        """Times 1/T ... 1 of training points from uniform numbers u in [0, 1)."""
-        return ((u * self.steps).long().clamp_max(self.steps - 1) + 1) / self.steps
 
 
 class VarianceExploding(Schedule):
@@ -215,11 +226,6 @@ class DdpmTable(Schedule):
     def __init__(self, betas: np.ndarray):
         log_abar = np.cumsum(np.log1p(-np.asarray(betas, np.float64)))
         self.log_level = torch.from_numpy(np.log(-np.expm1(log_abar)) - log_abar) / 2
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """The least and the largest level sigma / alpha of the table."""
-        return math.exp(self.log_level[0]), math.exp(self.log_level[-1])
 
     def __call__(self, t: Time) -> tuple[Time, Time]:
         """See `Schedule`."""

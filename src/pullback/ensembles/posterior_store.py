@@ -87,7 +87,9 @@ class PosteriorWriter(PieceWriter):
         hdf5.refuse_nan(
             "a draw that is said to be ok", np.where(ok.reshape(ok.shape + (1,) * (x.ndim - 2)), x, 0), self.path
         )
-        hdf5.refuse_nan("log_weight", np.where(ok, chunk.log_weight, 0.0), self.path)
+        # A draw of weight zero has the log weight -inf.
+        weighed = ok & ~np.isneginf(chunk.log_weight)
+        hdf5.refuse_nan("log_weight", np.where(weighed, chunk.log_weight, 0.0), self.path)
         values = {"x": x, "log_weight": chunk.log_weight, "ok": ok, "event_id": np.asarray(event_id, np.int64)}
         for name in self._acceptance:
             values[name] = np.asarray(getattr(chunk, name), np.float32)

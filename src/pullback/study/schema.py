@@ -1,15 +1,18 @@
 """The JSON schema of a study file, made from the models: editors complete and check a study with it.
 
-``python -m pullback.study.schema`` writes ``workflow/schemas/study.schema.json``; a test fails when it is out of date.
-A
-study names it in its first line: ``# yaml-language-server: $schema=../workflow/schemas/study.schema.json``.
+``python -m pullback.study.schema`` writes ``workflow/schemas/study.schema.json``, which has the built-in kinds; a test
+fails when it is out of date. ``python -m pullback.study.schema FILE`` writes a schema that has the kinds of installed
+packages too. A study names its schema in the first line:
+``# yaml-language-server: $schema=../workflow/schemas/study.schema.json``.
 """
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from pullback import registry
 from pullback.study.model import Study
 
 SCHEMA = Path("workflow/schemas/study.schema.json")
@@ -32,11 +35,12 @@ def schema_text() -> str:
 
 
 def main() -> None:
-    """Write the schema, or to the path that is given."""
+    """Write the schema of the repository, or that of this environment to the path that is given."""
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else SCHEMA
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(schema_text())
+    with nullcontext() if len(sys.argv) > 1 else registry.built_in_only():
+        temporary.write_text(schema_text())
     temporary.replace(path)
     print(f"wrote {path}")
 

@@ -67,7 +67,7 @@ class OmnifoldInfer(Infer):
         "the spread over seeds shows the finite simulated sample",
     )
     most_events: int = Field(
-        default=200_000, ge=1, description="simulated events at most, as many of each family; a choice beyond that"
+        default=200_000, ge=1, description="largest number of simulated events, shared equally among the families"
     )
 
     def check(self, problem: "Problem") -> Iterator[Message]:

@@ -36,7 +36,7 @@ from torch import Tensor
 
 from pullback.diffusion.denoiser import NetworkDenoiser, as_column
 from pullback.diffusion.sampler import Ancestral
-from pullback.diffusion.schedule import Schedule, Time
+from pullback.diffusion.schedule import DiscreteSchedule, Time
 from pullback.diffusion.share import Noise
 from pullback.ensembles.fields import RELATIVE, Field
 from pullback.ensembles.scaling import Scaling
@@ -56,7 +56,7 @@ class StartError(ValueError):
     """Truths that have no start among the observations; the message names the key."""
 
 
-class BridgeSchedule(Schedule):
+class BridgeSchedule(DiscreteSchedule):
     """s_t of the bridge, seen from x_0: alpha = 1, sigma = s_t, in T steps; t = 0, 1/T ... 1.
 
     sqrt(beta) rises linearly from both ends to the middle.
@@ -67,7 +67,7 @@ class BridgeSchedule(Schedule):
     """
 
     def __init__(self, beta: tuple[float, float], steps: int):
-        self.steps = steps
+        super().__init__(steps)
         # Of each step, at its middle: 0 at the ends of the path, 1 at its middle.
         height = 1 - np.abs(2 * (np.arange(steps) + 0.5) / steps - 1)
         low, high = np.sqrt(beta)
@@ -84,15 +84,6 @@ class BridgeSchedule(Schedule):
     def total(self) -> float:
         """s_1^2, the variance of the whole path."""
         return float(self.variance[-1])
-
-    def times(self, steps: int) -> list[float]:
-        """From the start to x_0: at most T steps, as even as the table allows."""
-        steps = min(steps, self.steps)
-        return [round(self.steps * (1 - i / steps)) / self.steps for i in range(steps + 1)]
-
-    def training_times(self, u: Tensor) -> Tensor:
-        """Times 1/T ... 1 of training points from uniform numbers u in [0, 1)."""
-        return ((u * self.steps).long().clamp_max(self.steps - 1) + 1) / self.steps
 
 
 class BridgePath:
