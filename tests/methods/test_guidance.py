@@ -15,7 +15,7 @@ from pullback.diffusion.denoiser import Denoiser
 from pullback.diffusion.exact import GaussianDenoiser, MixtureDenoiser
 from pullback.diffusion.schedule import VarianceExploding
 from pullback.ensembles.fields import Field
-from pullback.methods.guided.dps import Dps, NormStep
+from pullback.methods.guided.dps import Dps, NormStep, warn_long_steps
 from pullback.methods.guided.exact_score import ExactScore
 from pullback.methods.guided.flat import Flat
 from pullback.methods.guided.guidance import levels
@@ -255,17 +255,23 @@ def test_too_few_levels_are_said_with_a_number_that_works(caplog):
         assert moments(made(Dps, problem, prior), few, [1.0])[1] > 100
     (record,) = caplog.records
     assert "steps between 20 levels are too long" in record.message
+    number = int(record.message.partition("set `levels: ")[2].partition("`")[0])
     caplog.clear()
-    enough = few.model_copy(update={"levels": record.args[-1]})
+    enough = few.model_copy(update={"levels": number})
     assert moments(made(Dps, problem, prior), enough, [1.0])[1] < 1
     assert not caplog.records
     # Other methods damp the guidance by (H S H^T + I)^-1.
     for cls, infer in ((Flat, GuidanceInfer), (Pigdm, GuidanceInfer), (Tmpd, TmpdInfer)):
         assert moments(made(cls, problem, prior), infer(levels=20), [1.0])[1] < 0.1
     # The number is not far more than is needed either.
-    fewer = few.model_copy(update={"levels": int(record.args[-1] / 1.3)})
+    fewer = few.model_copy(update={"levels": int(number / 1.3)})
     moments(made(Dps, problem, prior), fewer, [1.0])
     assert caplog.records
+
+
+def test_no_number_of_levels_is_said_that_a_study_may_not_have(caplog):
+    warn_long_steps(SCHEDULE, DpsInfer(step="likelihood", levels=20), 1e4)
+    assert "no number of levels is enough: set `step: norm`" in caplog.text
 
 
 def test_a_draw_whose_guidance_is_not_finite_fails_alone():

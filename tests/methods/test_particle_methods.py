@@ -27,7 +27,6 @@ from pullback.problems.base import simulate
 from pullback.problems.whitening import NoiseError
 from pullback.study import StudyError, load_study
 from pullback.study.job_params import Plan
-from pullback.study.kinds import parse, problem_kind
 from pullback.study.kinds import parse
 from pullback.study.problem_kind import problem_kind
 
@@ -193,6 +192,7 @@ def test_presets(kind, eta, variant, weights):
         ({"infer": {"a": {"draws": 1}}}, "at least 2 particles"),
         ({"likelihood": "tweedie", "tempering": "linear"}, "tempering has no effect"),
         ({"inflation": 2.0}, "inflation has no effect"),
+        ({"variant": "ode", "eta": 1.0}, "eta has no effect with variant: ode"),
         (
             {"weights": "none", "reduce": "highest-weight", "infer": {"a": {"draws": 1, "particles": 8}}},
             "no highest weight",
@@ -218,6 +218,14 @@ def study(spec):
 def test_the_heaviest_particle_is_one_draw():
     with pytest.raises(StudyError, match=r"infer\.default\.draws: found 32, .*set draws: 1"):
         load_study(study({"kind": "afdps", "reduce": "highest-weight"}))
+
+
+@pytest.mark.parametrize("level", [1000, 0.001])
+def test_a_first_level_that_the_prior_has_not_is_refused_with_the_study(level):
+    with pytest.raises(
+        StudyError, match=rf"sigma_max: found {level:g}, and the prior 'known' has levels from 0\.002 to"
+    ):
+        load_study(study({"kind": "tds", "infer": {"default": {"sigma_max": level}}}))
 
 
 @pytest.mark.parametrize(
@@ -312,6 +320,25 @@ def test_stiffness_of_a_linear_problem_without_singular_vectors(monkeypatch):
         sampled({"kind": "afdps"}, draws=4, sigma_max=3.0, levels=12)
     enough = int(str(caught.value).partition("noise of y: levels: ")[2].split()[0])
     assert sampled({"kind": "afdps"}, draws=4, sigma_max=3.0, levels=enough)[1].ok.all()
+
+
+def test_a_corrector_that_is_too_long_needs_another_size(monkeypatch):
+    """Its time depends on the level, not on how many there are: 2^20 levels were named, which no study may have."""
+    monkeypatch.setattr("pullback.methods.guided.observation.Whitened.svd", None)
+    spec = {"kind": "afdps-ode", "corrector_size": 0.1}
+    says = r"no number of levels would do .* a lower sigma_max, a smaller corrector_size, or"
+    with pytest.raises(LikelihoodError, match=says):
+        sampled(spec, draws=4, sigma_max=20.0, levels=12)
+    assert sampled(spec | {"corrector_size": 1e-4}, draws=4, sigma_max=20.0, levels=12)[1].ok.all()
+
+
+def test_particles_need_a_likelihood():
+    """Without its noise a problem has only a misfit, whose units would set the weights."""
+    problem = Curved()
+    problem.noise_covariance = None
+    for kind in ("afdps", "tds", "fk-steering"):
+        with pytest.raises(LikelihoodError, match=r"y has no noise; give its simulator a positive noise"):
+            sampled({"kind": kind}, problem, draws=4, levels=3)
 
 
 def test_stiffness_and_the_largest_singular_value_against_numpy():

@@ -121,6 +121,28 @@ def test_figures_are_of_numbers_that_the_study_has():
         ("problems/toy/methods/ei/train/stepz", 3, ["problems.toy.methods.ei.train.stepz", "did you mean 'steps'?"]),
         ("problems/toy/methods/ei/infer", {"a": {"set_size": 0}}, ["infer.a.set_size"]),
         (
+            "problems/toy/methods/ei/infer",
+            {"draws": 8},
+            ["infer.draws: wanted a block of options, by name: infer: {default: {draws: ...}} (found 8)"],
+        ),
+        (
+            "problems/toy/methods/ei/draws",
+            8,
+            ["ei.draws: unknown key; it belongs into `infer` (infer: {default: {draws: ...}}). Allowed here:"],
+        ),
+        (
+            "problems/toy/methods/ei/steps",
+            8,
+            ["ei.steps: unknown key; it belongs into `infer` (infer: {default: {steps: ...}}) or `train`. Allowed"],
+        ),
+        ("problems/toy/methods/oracle/wrong", 8, ["oracle.wrong: unknown key. Allowed here: infer, kind"]),
+        ("problems/toy/simulator", 3, ["problems.toy.simulator: wanted a block of options (found 3)"]),
+        (
+            "problems/modes",
+            {"kind": "gaussian-mixture", "simulator": {"covariances": [[[1.0]]] * 3, "deviations": [1.0] * 3}},
+            ["modes.simulator: modes have deviations or covariances: leave out one of the two"],
+        ),
+        (
             "problems/toy/families/sweep/events",
             {"train": 9},
             ["families.sweep", "the events of a sweep stand in `sweep`"],

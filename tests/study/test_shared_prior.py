@@ -66,6 +66,13 @@ def test_a_prior_of_another_shape_is_a_problem_of_the_check():
     )
 
 
+def test_a_prior_of_the_only_problem_is_refused():
+    alone = study(problem="frist")
+    del alone["problems"]["first"]
+    with pytest.raises(StudyError, match=r"'frist' is no problem here; the study has no other"):
+        load_study(alone)
+
+
 def test_a_prior_of_a_prior_is_refused():
     wrong = study()
     wrong["problems"]["third"] = wrong["problems"]["second"] | {

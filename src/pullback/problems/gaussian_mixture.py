@@ -69,6 +69,8 @@ class MixtureSimulator(LinearSettings):
     @model_validator(mode="after")
     def _fit(self) -> "MixtureSimulator":
         self.refuse_given()
+        if self.covariances is not None and self.deviations != type(self).model_fields["deviations"].default:
+            raise ValueError("modes have deviations or covariances: leave out one of the two")
         widths = "deviations" if self.covariances is None else "covariances"
         counts = {name: len(getattr(self, name)) for name in ("weights", "means", widths)}
         if len(set(counts.values())) > 1:

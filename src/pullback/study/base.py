@@ -5,8 +5,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -74,6 +74,19 @@ OWN_LIKELIHOOD = "exact"
 JOB_DIGEST_DIGITS = 16
 
 
+def _blocks(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models in the type of a field."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _blocks(part)
+
+
+def _is_by_name(annotation: Any) -> bool:
+    """Whether a field holds blocks under names of the study's own."""
+    return isinstance(origin := get_origin(annotation), type) and issubclass(origin, Mapping)
+
+
 class Closed(BaseModel):
     """An immutable model that refuses unknown keys."""
 
@@ -93,12 +106,22 @@ class Closed(BaseModel):
         location = tuple(error["loc"])
         if error["type"] == "extra_forbidden" and len(location) == 1:
             known = sorted(cls.model_fields)
-            hint = did_you_mean(str(location[0]), known)
+            hint = cls._place(str(location[0])) or did_you_mean(str(location[0]), known) or "."
             allowed = f"unknown key{hint} Allowed here: {', '.join(known)}."
             kind: Any = PydanticCustomError("unknown_key", "{text}", {"text": allowed})
         else:
             kind = PydanticCustomError(error["type"], "{text}", {"text": error["msg"], **error.get("ctx", {})})
         return InitErrorDetails(type=kind, loc=location, input=error["input"])
+
+    @classmethod
+    def _place(cls, key: str) -> str:
+        """The blocks, one level down, that a key belongs into, as a part of a message; nothing where there is none."""
+        places = []
+        for name, field in cls.model_fields.items():
+            if any(key in block.model_fields for block in _blocks(field.annotation)):
+                by_name = f" ({name}: {{default: {{{key}: ...}}}})" if _is_by_name(field.annotation) else ""
+                places.append(f"`{name}`{by_name}")
+        return f"; it belongs into {' or '.join(places)}." if places else ""
 
 
 class Uniform(Closed):

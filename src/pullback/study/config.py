@@ -58,6 +58,10 @@ def _explain(raw: Any, source: str, error: ValidationError) -> str:
         if item["type"] == "unknown_key":
             now = RENAMED.get(str(location[-1]))
             message = f"renamed to `{now}` in config_version {CONFIG_VERSION}" if now else message
+        elif item["type"] in ("model_type", "model_attributes_type"):
+            # Settings of an inference stand under its name.
+            named = f", by name: infer: {{default: {{{location[-1]}: ...}}}}" if location[-2:-1] == ("infer",) else ""
+            message = f"wanted a block of options{named} (found {item['input']!r:.80})"
         elif item["type"] == "missing":
             message = "this key is needed and is not there"
         elif item["type"] == "union_tag_invalid":

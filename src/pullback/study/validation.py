@@ -97,7 +97,8 @@ def _shared_prior_errors(study: Study, name: str) -> Iterator[str]:
         if other not in study.problems or other == name:
             known = [problem for problem in study.problems if problem != name]
             why = "is this problem itself" if other == name else f"is no problem here{did_you_mean(other, known)}"
-            yield f"{here}.problem: '{other}' {why}; wanted one of {', '.join(known) or 'none, as there is no other'}"
+            wanted_one = f"wanted one of {', '.join(known)}" if known else "the study has no other"
+            yield f"{here}.problem: '{other}' {why}; {wanted_one}"
             continue
         trained = [key for key, spec in study.problems[other].priors.items() if spec.trains]
         if wanted not in trained:

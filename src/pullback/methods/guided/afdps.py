@@ -23,9 +23,8 @@ from pullback.methods.guided.particle_method import ParticleMethod
 from pullback.methods.guided.particle_spec import AfdpsSpec
 from pullback.methods.guided.population import STABLE, Scheme
 from pullback.methods.guided.quadratic import Foresight, GaussianTwist, TemperedQuadratic
+from pullback.methods.guided.spec import MOST_LEVELS
 from pullback.methods.guided.twist import Tempered, Tweedie, Twist
-
-MOST_LEVELS = 1 << 20
 
 FORESEEN = 512
 """Most components of x whose covariance is used without being asked for: each level needs its own eigenvectors."""
@@ -96,12 +95,14 @@ class Afdps(ParticleMethod):
         if (found := stiffness(scheme, levels, curvature)) <= STABLE:
             return
         enough = 2 * len(levels)
-        while enough < MOST_LEVELS and stiffness(scheme, self._grid(enough, levels[0]), curvature) > STABLE:
+        while enough <= MOST_LEVELS and stiffness(scheme, self._grid(enough, levels[0]), curvature) > STABLE:
             enough *= 2
-        cure = f"levels: {enough}" if enough < MOST_LEVELS else "no number of levels"
+        cure = f"levels: {enough}" if enough <= MOST_LEVELS else "no number of levels"
+        # The time of a corrector depends on its level alone.
+        smaller = ", a smaller corrector_size" if scheme.corrector_steps else ""
         raise LikelihoodError(
             f"levels: {len(levels) - 1} make explicit steps {found / STABLE:.3g} times as long as is stable for this "
-            f"noise of y: {cure} would do at this sigma_max; or take a lower sigma_max, or likelihood: tweedie"
+            f"noise of y: {cure} would do at this sigma_max; or take a lower sigma_max{smaller}, or likelihood: tweedie"
         )
 
     def _grid(self, levels: int, first: float) -> list[float]:

@@ -31,6 +31,7 @@ from pullback.diffusion.schedule import Time, VarianceExploding
 from pullback.methods.guided.guidance import Guided, GuidedMethod, levels
 from pullback.methods.guided.guidance_spec import DpsInfer
 from pullback.methods.guided.observation import LikelihoodError, Observation
+from pullback.methods.guided.spec import MOST_LEVELS
 
 log = logging.getLogger("pullback")
 
@@ -159,10 +160,13 @@ def warn_long_steps(schedule: VarianceExploding, infer: DpsInfer, top: float) ->
     if found < 2:
         return
     enough = infer.levels
-    while enough < 100_000 and growth(levels(schedule, infer.model_copy(update={"levels": enough})), infer, top) >= 2:
+    while (
+        enough <= MOST_LEVELS and growth(levels(schedule, infer.model_copy(update={"levels": enough})), infer, top) >= 2
+    ):
         enough = math.ceil(1.1 * enough)
+    cure = f"set `levels: {enough}`, or" if enough <= MOST_LEVELS else "no number of levels is enough: set"
     log.warning(
         "dps: steps between %d levels are too long for noise that is 1 / %.3g of the signal: (t^2 - s^2) lambda is "
-        "%.3g for a prior of unit variance, and explicit steps diverge from 2 on; set `levels: %d`, or `step: norm`",
-        *(infer.levels, top, found, enough),
+        "%.3g for a prior of unit variance, and explicit steps diverge from 2 on; %s `step: norm`",
+        *(infer.levels, top, found, cure),
     )

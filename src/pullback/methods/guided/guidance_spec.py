@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pullback.methods.guided.spec import DiffusionInfer
+from pullback.methods.guided.spec import MOST_LEVELS, DiffusionInfer
 from pullback.study.base import Capability, Label, Name
 from pullback.study.kinds import Message, MethodSpec, PointInfer
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class GuidanceInfer(DiffusionInfer):
     """Sampling with a guided score: levels and the process between them."""
 
-    levels: int = Field(default=200, ge=2, le=100_000, description="noise levels, then 0")
+    levels: int = Field(default=200, ge=2, le=MOST_LEVELS, description="noise levels, then 0")
     grid: Literal["karras", "vp"] = Field(
         default="karras",
         description="karras: rho = 7; vp: those of the variance-preserving SDE with linear beta from 0.1 to 20, at "
@@ -65,7 +65,7 @@ class TmpdInfer(GuidanceInfer):
 class DdrmInfer(PointInfer):
     """Denoising diffusion restoration; the defaults are published."""
 
-    levels: int = Field(default=20, ge=2, le=100_000, description="noise levels, then 0")
+    levels: int = Field(default=20, ge=2, le=MOST_LEVELS, description="noise levels, then 0")
     grid: Literal["karras", "vp"] = Field(default="vp", description="as for guided methods")
     eta: float = Field(default=0.85, ge=0, le=1, description="share of new noise where the observation is noisier")
     eta_b: float = Field(default=1.0, ge=0, le=1, description="weight of the observation where it is less noisy")

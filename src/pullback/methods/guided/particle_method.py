@@ -15,6 +15,7 @@ from pullback.methods.guided.observation import LikelihoodError, Observation
 from pullback.methods.guided.particle_spec import ParticleInfer, ParticleSpec
 from pullback.methods.guided.population import STABLE, Population, Scheme, evolve
 from pullback.methods.guided.quadratic import Quadratic
+from pullback.methods.guided.spec import MOST_LEVELS
 from pullback.methods.guided.twist import Twist
 
 log = logging.getLogger("pullback")
@@ -78,6 +79,20 @@ class ParticleMethod(DiffusionMethod):
             )
         return schedule.times(self.settings.levels, first)
 
+    def observation(self, y: np.ndarray) -> Observation:
+        """The likelihood of one observation (*y,).
+
+        Raises:
+            LikelihoodError: the noise is not known, or has no variance.
+        """
+        found = super().observation(y)
+        if not found.is_likelihood:
+            raise LikelihoodError(
+                "particles are weighted by the likelihood, and the problem's y has no noise; give its simulator a "
+                "positive noise, or take the method dps with step: norm"
+            )
+        return found
+
     def answer(self, y: np.ndarray, event_id: int) -> Particles:
         """Draws for one observation (*y,)."""
         observation, levels = self.observation(y), self.levels()
@@ -106,10 +121,11 @@ class ParticleMethod(DiffusionMethod):
         elif found.died:
             log.warning("%s: %d times a particle was not finite, or its likelihood failed", label, found.died)
         if found.stiffness > STABLE:
+            enough = math.ceil(self.settings.levels * found.stiffness / STABLE)
             log.warning(
                 "%s: explicit guidance moves particles by up to %.3g times what is stable (step times curvature of "
-                "the likelihood, median over particles): about %d levels would do, or a lower sigma_max",
-                label, found.stiffness / STABLE, math.ceil(self.settings.levels * found.stiffness / STABLE),
+                "the likelihood, median over particles): %s would do, or a lower sigma_max",
+                label, found.stiffness / STABLE, f"about {enough} levels" if enough <= MOST_LEVELS else "no levels",
             )  # fmt: skip
 
 

@@ -1,10 +1,12 @@
 """Methods that carry weighted particles from noise to data by sequential Monte Carlo, in a study."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from pullback.methods.guided.spec import MOST_LEVELS
 from pullback.study.base import Capability, Label, Name
 from pullback.study.kinds import Infer, Message, MethodSpec
 
@@ -19,7 +21,7 @@ Weights = Literal["auto", "difference", "rate", "path", "none"]
 class ParticleInfer(Infer):
     """Particles: their number, levels and resampling."""
 
-    levels: int = Field(default=50, ge=2, le=100_000, description="noise levels (Karras grid, rho = 7), then 0")
+    levels: int = Field(default=50, ge=2, le=MOST_LEVELS, description="noise levels (Karras grid, rho = 7), then 0")
     sigma_max: float | None = Field(
         default=None, gt=0, description="first noise level, in units of the scaled x; the prior's when not given"
     )
@@ -75,6 +77,21 @@ class ParticleSpec(MethodSpec):
                     f"infer.{name}.draws",
                     f"found {settings.draws}, and reduce: highest-weight gives one: set draws: 1, and particles",
                 )
+            if settings.sigma_max is None:
+                continue
+            low, high = prior_levels(problem, self.prior)
+            if not low < settings.sigma_max <= high:
+                yield (
+                    f"infer.{name}.sigma_max",
+                    f"found {settings.sigma_max:g}, and the prior '{self.prior}' has levels from {low:g} to {high:g}: "
+                    "choose one of these",
+                )
+
+
+def prior_levels(problem: "Problem", name: str) -> tuple[float, float]:
+    """Least and largest noise level of a prior of the study; 0 and inf where its block says neither (shared)."""
+    prior = problem.priors.get(name)
+    return getattr(prior, "sigma_min", 0.0), getattr(prior, "sigma_max", math.inf)
 
 
 class AfdpsSpec(ParticleSpec):
@@ -127,10 +144,13 @@ class AfdpsSpec(ParticleSpec):
 
     @model_validator(mode="after")
     def _used(self) -> "AfdpsSpec":
-        # Not by what was given: a job is given every setting.
-        unused = "tempering" if self.likelihood == "tweedie" else "inflation"
-        if getattr(self, unused) != type(self).model_fields[unused].default:
-            raise ValueError(f"{unused} has no effect with likelihood: {self.likelihood}; leave it out")
+        unused = {("tempering" if self.likelihood == "tweedie" else "inflation"): f"likelihood: {self.likelihood}"}
+        if self.variant == "ode":
+            unused["eta"] = "variant: ode, which has no guidance"
+        for name, why in unused.items():
+            # Not by what was given: a job is given every setting.
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} has no effect with {why}; leave it out")
         return self
 
     def check(self, problem: "Problem") -> Iterator[Message]:

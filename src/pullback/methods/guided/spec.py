@@ -8,12 +8,15 @@ from pydantic import Field, model_validator
 from pullback.study.base import Capability, Label, Name
 from pullback.study.kinds import Infer, MethodSpec
 
+MOST_LEVELS = 100_000
+"""Most noise levels of an inference."""
+
 
 class DiffusionInfer(Infer):
     """Sampling of a diffusion prior: its probability-flow ODE by Euler steps."""
 
     levels: int = Field(
-        default=20, ge=2, le=100_000, description="noise levels of the ODE (Karras grid, rho = 7), then 0"
+        default=20, ge=2, le=MOST_LEVELS, description="noise levels of the ODE (Karras grid, rho = 7), then 0"
     )
 
 
