@@ -26,6 +26,7 @@ from pullback.methods.guided.prior_spec import EdmPriorSpec, ExactPriorSpec
 from pullback.methods.guided.priors import PriorError
 from pullback.methods.guided.tmpd import Tmpd
 from pullback.problems.linear import Matrix
+from pullback.problems.whitening import NoiseError
 
 torch.set_num_threads(1)
 
@@ -315,17 +316,17 @@ class Blind(Linear):
 
 
 @pytest.mark.parametrize(
-    ("cls", "problem", "infer", "message"),
+    ("cls", "problem", "infer", "error", "message"),
     [
-        (Dps, Silent(), DpsInfer(), "variance 0: guidance divides by it"),
-        (Dps, Noiseless(), LIKELIHOOD, "set step: norm"),
-        (Dps, Logarithmic(), DpsInfer(), "set step: likelihood"),
-        (Pigdm, Curved(), GuidanceInfer(), "pigdm needs y = A x"),
-        (Flat, Blind(), GuidanceInfer(), "flat: A is zero"),
+        (Dps, Silent(), DpsInfer(), NoiseError, "variance 0: a residual is divided by it"),
+        (Dps, Noiseless(), LIKELIHOOD, LikelihoodError, "set step: norm"),
+        (Dps, Logarithmic(), DpsInfer(), LikelihoodError, "set step: likelihood"),
+        (Pigdm, Curved(), GuidanceInfer(), LikelihoodError, "pigdm needs y = A x"),
+        (Flat, Blind(), GuidanceInfer(), LikelihoodError, "flat: A is zero"),
     ],
 )
-def test_what_cannot_guide_is_refused(cls, problem, infer, message):
-    with pytest.raises(LikelihoodError, match=message):
+def test_what_cannot_guide_is_refused(cls, problem, infer, error, message):
+    with pytest.raises(error, match=message):
         guided(cls, infer, problem=problem)
 
 

@@ -7,9 +7,10 @@ import torch
 from pullback.ensembles.fields import Field
 from pullback.ensembles.scaling import Scaling
 from pullback.methods.base import Cost
-from pullback.methods.guided.observation import LikelihoodError, Observation
+from pullback.methods.guided.observation import Observation, Operators
 from pullback.problems.base import simulate
 from pullback.problems.linear import Matrix
+from pullback.problems.whitening import NoiseError
 from pullback.study.kinds import problem_kind
 
 
@@ -90,14 +91,18 @@ def test_potential_and_gradient(problem):
 def test_whitened_operator(problem):
     observation, z, *_ = observed(problem)
     linear = observation.linear
-    matrix = linear.apply(torch.eye(z[0].numel(), dtype=torch.float64).reshape(-1, *z.shape[1:])).numpy().T
+    matrix = linear.operator.apply(torch.eye(z[0].numel(), dtype=torch.float64).reshape(-1, *z.shape[1:])).numpy().T
     np.testing.assert_allclose(linear.svd.s, np.linalg.svd(matrix, compute_uv=False)[: len(linear.svd.s)], atol=1e-12)
     np.testing.assert_allclose((linear.svd.u * linear.svd.s) @ linear.svd.v.T, matrix, atol=1e-12)
     u = torch.from_numpy(np.random.default_rng(1).standard_normal((5, len(linear.target))))
-    np.testing.assert_allclose((linear.apply(z) * u).sum(1), (z * linear.transpose(u)).flatten(1).sum(1))
+    np.testing.assert_allclose(
+        (linear.operator.apply(z) * u).sum(1), (z * linear.operator.transpose(u)).flatten(1).sum(1)
+    )
     # States outside the bounds are not clipped: the potential stays a parabola.
     ends = [observation.potential(factor * z) for factor in (0, 50, 100)]
-    np.testing.assert_allclose(ends[0] - 2 * ends[1] + ends[2], 2500 * linear.apply(z).square().sum(1), rtol=1e-9)
+    np.testing.assert_allclose(
+        ends[0] - 2 * ends[1] + ends[2], 2500 * linear.operator.apply(z).square().sum(1), rtol=1e-9
+    )
 
 
 def test_what_fails_is_infinite_and_counted():
@@ -114,8 +119,37 @@ def test_what_fails_is_infinite_and_counted():
 def test_noise_without_variance_is_refused():
     problem = Correlated()
     problem.noise_covariance = 0.0
-    with pytest.raises(LikelihoodError, match="variance 0: guidance divides by it"):
+    with pytest.raises(NoiseError, match="variance 0"):
         observed(problem)
-    problem.noise_covariance = np.ones((3, 3))
-    with pytest.raises(LikelihoodError, match="not positive definite"):
-        observed(problem)
+
+
+def test_singular_vectors_are_computed_once_for_observations_that_are_alike(monkeypatch):
+    """Correlated noise leaves no decomposition of the operator's own; another noise or scaling needs a new one."""
+    made, decompose = [], torch.linalg.svd
+
+    def counted(*args, **options):
+        made.append(args)
+        return decompose(*args, **options)
+
+    monkeypatch.setattr(torch.linalg, "svd", counted)
+    problem, rng, operators = Correlated(), np.random.default_rng(2), Operators()
+    x = rng.standard_normal((50, 2))
+    y = problem.apply(x)[0] + 0.3 * rng.standard_normal((50, 3))
+    scaling = Scaling.fit(problem.x, problem.y, x, y)
+
+    def seen(y, scaling=scaling):
+        return Observation(problem, scaling, y, Cost(), operators).linear
+
+    first, second = seen(y[0]), seen(y[1])
+    assert first.svd is second.svd
+    assert len(made) == 1
+    np.testing.assert_allclose(
+        first.target - second.target, first.operator.noise.apply(torch.from_numpy(y[:1] - y[1:2]))[0]
+    )
+    assert not first.residual(torch.zeros(1, 2)).equal(second.residual(torch.zeros(1, 2)))
+    problem.noise_covariance = 4 * problem.noise_covariance
+    np.testing.assert_allclose(seen(y[0]).svd.s, first.svd.s / 2)
+    assert len(made) == 2
+    other = Scaling.fit(problem.x, problem.y, 3 * x, y)
+    np.testing.assert_allclose(seen(y[0], other).svd.s, 1.5 * first.svd.s)
+    assert len(made) == 3

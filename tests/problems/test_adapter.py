@@ -10,6 +10,7 @@ from pullback.ensembles.scaling import Scaling
 from pullback.problems.adapter import AdapterError, Differentiable
 from pullback.problems.base import linearize, simulate
 from pullback.problems.fwi import Fwi
+from pullback.problems.whitening import NoiseError, Whitening
 from pullback.simulators.wave_settings import FwiSimulator
 from pullback.study.kinds import ProblemKind, problem_kind
 
@@ -55,6 +56,15 @@ def adapted(problem, seed=0, x=None):
     return Differentiable(problem, scaling), z, torch.from_numpy(y[:4]), x[:4]
 
 
+def noise_of(problem, y):
+    """Of one observation (1, *y); None where it depends on x."""
+    if not hasattr(problem, "noise_covariance"):
+        return None
+    y = y.numpy()
+    seen = problem.observed(y)[0] if hasattr(problem, "observed") else np.ones(y.shape[1:], bool)
+    return Whitening.of(problem.noise_covariance, y.shape[1:], seen.ravel())
+
+
 def built(kind, **simulator):
     return problem_kind(kind).build(simulator)
 
@@ -71,15 +81,17 @@ def test_derivatives_are_those_of_differences(problem):
     np.testing.assert_allclose(adapter.decode(z).detach(), x, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(adapter.apply(z).detach(), problem.apply(x)[0], rtol=1e-4, atol=1e-5)
     assert gradcheck(adapter.apply, (z,), atol=1e-6)
-    assert gradcheck(lambda z: adapter.residual(z, y), (z,), atol=1e-6)
-    assert gradcheck(lambda z: adapter.log_likelihood(z, y), (z,), atol=1e-5)
+    noise = noise_of(problem, y[:1])
+    if noise is not None:
+        assert gradcheck(lambda z: adapter.residual(z, y[:1], noise), (z,), atol=1e-6)
+    assert gradcheck(lambda z: adapter.log_likelihood(z, y[:1], noise), (z,), atol=1e-5)
 
 
 @pytest.mark.parametrize("problem", PROBLEMS[2:], ids=lambda p: type(p).__name__)
 def test_the_likelihood_is_the_problems_own_but_for_a_term_of_y(problem):
     adapter, z, y, x = adapted(problem, x=np.random.default_rng(4).uniform(0.2, 0.8, (50, *problem.x.shape)))
-    y = y[:1].expand(4, *y.shape[1:])
-    found = adapter.log_likelihood(z, y).detach().numpy() - problem.log_likelihood(y.numpy(), x)
+    noise = noise_of(problem, y[:1])
+    found = adapter.log_likelihood(z, y[:1], noise).detach().numpy() - problem.log_likelihood(y[:1].numpy(), x)
     np.testing.assert_allclose(found, found[0], atol=1e-4)
 
 
@@ -97,12 +109,42 @@ def test_one_derivative_from_whatever_a_problem_gives():
     assert "gradient" in ProblemKind(Torch).capabilities()
 
 
-def test_whitened_residuals_of_correlated_noise():
-    """|residual|^2 = gap^T R^-1 gap."""
-    adapter, z, y, x = adapted(Torch())
-    gap = y.numpy() - Decay().apply(x)[0]
-    wanted = np.einsum("ei,ij,ej->e", gap, np.linalg.inv(Torch.noise_covariance), gap)
-    np.testing.assert_allclose(adapter.residual(z, y).square().sum(1).detach(), wanted, rtol=1e-4)
+def test_a_likelihood_in_torch_is_taken_as_it_is():
+    class Own(Torch):
+        def log_likelihood(self, y, x):
+            return -(y - self.apply(x)[0]).abs().sum(1)
+
+    adapter, z, y, x = adapted(Own())
+    wanted = -np.abs(y.numpy() - Decay().apply(x)[0]).sum(1)
+    np.testing.assert_allclose(adapter.log_likelihood(z, y).detach(), wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("seen", [[1, 1, 1, 1, 1], [1, 0, 1, 1, 0]], ids=["all", "some"])
+@pytest.mark.parametrize("covariance", [0.04, np.arange(1.0, 6.0), Torch.noise_covariance], ids=["one", "each", "all"])
+def test_whitened_residuals(covariance, seen):
+    """|W gap|^2 = gap^T R^-1 gap, log det R, and W^T the adjoint, for R of the observed components."""
+    seen = np.array(seen, bool)
+    noise = Whitening.of(covariance, (5,), seen)
+    matrix = np.diag(np.broadcast_to(covariance, 5)) if np.ndim(covariance) < 2 else covariance
+    matrix = matrix[np.ix_(seen, seen)]
+    gap = torch.from_numpy(np.random.default_rng(10).standard_normal((4, 5)))
+    some = gap.numpy()[:, seen]
+    found = noise.apply(gap)
+    np.testing.assert_allclose(found.square().sum(1), (some @ np.linalg.inv(matrix) * some).sum(1))
+    assert noise.log_det == pytest.approx(np.linalg.slogdet(matrix)[1])
+    np.testing.assert_allclose(noise.variances, np.diagonal(matrix))
+    np.testing.assert_allclose((noise.transpose(found) * gap).sum(1), found.square().sum(1))
+    assert not noise.transpose(found)[:, ~seen].any()
+    assert noise.is_as(Whitening.of(covariance, (5,), seen.copy()))
+    assert not noise.is_as(Whitening.of(2 * covariance, (5,), seen))
+    assert not noise.is_as(Whitening.of(covariance, (5,), np.array([1, 1, 1, 0, 0], bool)))
+
+
+def test_noise_without_variance_is_refused():
+    with pytest.raises(NoiseError, match="variance 0: a residual is divided by it"):
+        Whitening.of(0.0, (3,), np.ones(3, bool))
+    with pytest.raises(NoiseError, match="not positive definite"):
+        Whitening.of(np.ones((3, 3)), (3,), np.ones(3, bool))
 
 
 def test_gradient_of_a_linear_gaussian_posterior_vanishes_at_its_mean():
@@ -112,7 +154,8 @@ def test_gradient_of_a_linear_gaussian_posterior_vanishes_at_its_mean():
     y = np.array([[1.2]])
     mean = problem.posterior(y, {}).mean[0]
     z = torch.from_numpy(adapter.scaling.encode_x(mean, y).astype(np.float64)).requires_grad_()
-    total = adapter.log_likelihood(z, torch.from_numpy(y)) + adapter.log_prior(z, {})
+    y = torch.from_numpy(y)
+    total = adapter.log_likelihood(z, y, noise_of(problem, y)) + adapter.log_prior(z, {})
     (slope,) = torch.autograd.grad(total.sum(), z)
     np.testing.assert_allclose(slope, 0, atol=1e-5)
 
@@ -182,8 +225,10 @@ def test_waves():
     z = torch.from_numpy(0.8 * scaling.encode_x(x[:2], y[:2]).astype(np.float64)).requires_grad_()
     target = torch.from_numpy(y[2:4].astype(np.float64))
 
+    noise = Whitening.unit(np.ones(target[0].numel(), bool))
+
     def loss(z):
-        return (adapter.residual(z, target).square()).sum(1)
+        return adapter.residual(z, target, noise).square().sum(1)
 
     (slope,) = torch.autograd.grad(loss(z).sum(), z)
     step = 1e-2 * torch.from_numpy(np.random.default_rng(9).standard_normal(z.shape))

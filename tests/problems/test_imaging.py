@@ -178,7 +178,7 @@ def test_singular_vectors_of_one_observation(operator):
     y = base.simulate(problem, x, rng)[0]
     linear = Observation(problem, Scaling.fit(problem.x, problem.y, x, y), y[3], Cost()).linear
     assert linear is not None
-    matrix = linear.apply(torch.eye(144, dtype=torch.float64).reshape(144, 12, 12)).numpy().T
+    matrix = linear.operator.apply(torch.eye(144, dtype=torch.float64).reshape(144, 12, 12)).numpy().T
     assert matrix.shape == (problem.observed(y[3]).sum(), 144)
     u, s, v = (np.asarray(part) for part in linear.svd)
     np.testing.assert_allclose((u * s) @ v.T, matrix, atol=1e-12)

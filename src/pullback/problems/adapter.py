@@ -16,6 +16,7 @@ from torch import Tensor
 from pullback.ensembles.scaled_tensors import decode, unscaled
 from pullback.ensembles.scaling import Scaling
 from pullback.problems.base import Problem, linearize
+from pullback.problems.whitening import Whitening
 
 
 class AdapterError(ValueError):
@@ -53,32 +54,39 @@ class Differentiable:
         """The signal (event, *y). NaN where a simulation failed or z is not finite; the derivative there is 0."""
         return self._signal(self.decode(z, y))
 
-    def residual(self, z: Tensor, y: Tensor) -> Tensor:
-        """Observation minus signal (event, component of y), flat; 0 where a component was not observed.
+    def residual(self, z: Tensor, y: Tensor, noise: Whitening) -> Tensor:
+        """Observation minus signal (event, m) of the m observed components, in units of the noise.
 
-        In units of the noise where the problem gives its ``noise_covariance``: |residual|^2 / 2 is then -log p(y|x) but
-        for a term of y.
+        Args:
+            z: (event, *x).
+            y: observations (event, *y), or one (1, *y) of all events, with the same components observed.
+            noise: of these components.
         """
-        return self._residual(self._signal(self.decode(z, y)), y)
+        signal = self.apply(z, y)
+        return noise.apply((y.to(signal) - signal).flatten(1))
 
-    def log_likelihood(self, z: Tensor, y: Tensor) -> Tensor:
-        """log p(y|x) (event,), up to a term of y where Gaussian noise is all that is known.
+    def log_likelihood(self, z: Tensor, y: Tensor, noise: Whitening | None = None) -> Tensor:
+        """log p(y|x) (event,), float64, up to a term of y where ``noise`` is given.
+
+        Args:
+            z, y: see `residual`.
+            noise: of y, where it is Gaussian: -|residual|^2 / 2. Without it, the problem's own likelihood.
 
         Raises:
-            AdapterError: the problem gives neither a likelihood in torch nor the covariance of its noise.
+            AdapterError: there is no ``noise``, and the problem gives no likelihood in torch.
         """
-        x = self.decode(z, y)
-        if getattr(self.problem, "autograd", False) and hasattr(self.problem, "log_likelihood"):
-            self.signals += len(z)
-            value: Tensor = self.problem.log_likelihood(y.to(x.device), x).to(z)
-            return value
-        if getattr(self.problem, "noise_covariance", None) is None:
+        if noise is not None:
+            return -self.residual(z, y, noise).double().square().sum(1) / 2
+        if not (getattr(self.problem, "autograd", False) and hasattr(self.problem, "log_likelihood")):
             raise AdapterError(
                 f"{type(self.problem).__name__} has no likelihood that can be differentiated: give it `autograd = "
                 "True` with a `log_likelihood` of tensors, or `noise_covariance` where its noise is Gaussian and the "
                 "same for every x"
             )
-        return -self._residual(self._signal(x), y).square().sum(1) / 2
+        x = self.decode(z, y)
+        self.signals += len(z)
+        value: Tensor = self.problem.log_likelihood(y.to(x.device), x).to(z)
+        return value.double()
 
     def log_prior(self, z: Tensor, params: dict[str, Any], y: Tensor | None = None) -> Tensor:
         """log density of z (event,) under the prior with these parameters: log p(x) + log |dx/dz|, -inf out of bounds.
@@ -104,20 +112,6 @@ class Differentiable:
             return torch.where(ok, signal, torch.nan)
         found: Tensor = _Signal.apply(x, self, torch.is_grad_enabled() and x.requires_grad)
         return found
-
-    def _residual(self, signal: Tensor, y: Tensor) -> Tensor:
-        gap = (y.to(signal) - signal).flatten(1)
-        observed = getattr(self.problem, "observed", None)
-        if observed is not None:
-            seen = torch.as_tensor(observed(y.detach().cpu().numpy()), device=gap.device)
-            gap = torch.where(seen.flatten(1), gap, 0.0)
-        covariance = getattr(self.problem, "noise_covariance", None)
-        if covariance is None:
-            return gap
-        covariance = torch.as_tensor(covariance).to(gap)
-        if covariance.shape == (gap.shape[1],) * 2 and covariance.shape != self.problem.y.shape:
-            return torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), gap.T, upper=False).T
-        return gap / covariance.expand(self.problem.y.shape).flatten().sqrt()
 
 
 def _log_volume(scaling: Scaling, z: Tensor) -> Tensor:

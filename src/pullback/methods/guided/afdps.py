@@ -59,7 +59,7 @@ class Afdps(ParticleMethod):
             )
         twist = Tempered(self.prior, observation, levels[0])
         if linear is not None:
-            self._refuse_stiff(twist, linear.largest() ** 2, levels)
+            self._refuse_stiff(twist, linear.operator.largest**2, levels)
         return twist
 
     def _refuse_stiff(self, twist: Twist, curvature: float, levels: list[float]) -> None:

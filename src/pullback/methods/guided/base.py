@@ -7,20 +7,23 @@ by its ``vjp``; guidance of the state acts between two steps of a `Sampler` (as 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pullback.core.context import Context
 from pullback.core.seeding import event_normals
 from pullback.diffusion.denoiser import Denoiser
 from pullback.diffusion.numerics import numerics, pick_device
 from pullback.diffusion.schedule import Time, VarianceExploding
 from pullback.ensembles.scaling import Scaling
 from pullback.methods.base import Cost, Method, PosteriorSamples
-from pullback.methods.guided.observation import Observation
+from pullback.methods.guided.observation import Observation, Operators
 from pullback.methods.guided.priors import PriorError, load_prior
+from pullback.problems.base import Problem
+from pullback.study.kinds import Infer
 
 NETWORK_VALUES = 1 << 20
 """Most numbers, in all particles, that go through the network at once: 256 particles of 64 x 64 pixels."""
@@ -88,6 +91,10 @@ class DiffusionMethod(Method[None]):
     scaling: Scaling
     device = torch.device("cpu")
 
+    def __init__(self, spec: Any, problem: Problem, context: Context, settings: Infer | None = None):
+        super().__init__(spec, problem, context, settings)
+        self._operators = Operators()
+
     def load(self, artifact: Path | None, prior: Path | None, seen: list[Path]) -> None:
         """Read the diffusion prior.
 
@@ -108,9 +115,9 @@ class DiffusionMethod(Method[None]):
         """The likelihood of one observation (*y,).
 
         Raises:
-            LikelihoodError: its noise has no variance.
+            NoiseError: its noise has no variance.
         """
-        return Observation(self.problem, self.scaling, y, self.cost)
+        return Observation(self.problem, self.scaling, y, self.cost, self._operators)
 
     def noise(self, stage: str, event_id: int, draws: int) -> Tensor:
         """Standard normals (draw, *x) that only the event's id names."""

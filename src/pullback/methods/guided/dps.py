@@ -110,7 +110,7 @@ class Dps(GuidedMethod):
             )
         if self.settings.step == "likelihood" and observation.linear is not None and not self._is_checked:
             self._is_checked = True
-            warn_long_steps(self.prior.schedule, self.settings, observation.linear.largest())
+            warn_long_steps(self.prior.schedule, self.settings, observation.linear.operator.largest)
         return PointGuidance(self.prior, observation, self.settings)
 
     def sampler(self, denoiser: Denoiser, normals: Iterator[Tensor]) -> Sampler:

@@ -32,5 +32,5 @@ class ExactScore(GuidedMethod):
                 f"exact-score needs a Gaussian or a mixture of Gaussians as prior (kind exact), found "
                 f"{type(prior).__name__}; take the method tmpd with this prior"
             )
-        unit = torch.eye(len(linear.transpose(linear.target[None])[0]), dtype=torch.float64)
-        return Counted(posterior(prior, linear.apply(unit).T, linear.target), self.cost)
+        unit = torch.eye(len(linear.operator.transpose(linear.target[None])[0]), dtype=torch.float64)
+        return Counted(posterior(prior, linear.operator.apply(unit).T, linear.target), self.cost)

@@ -26,7 +26,7 @@ class FlatPrior(Guided):
         """See `Denoiser`."""
         variance = float(t) ** 2
         weighted = solve(self._svd, variance, self._linear.residual(x))
-        return self.prior(x, t) + variance * self._linear.transpose(weighted)
+        return self.prior(x, t) + variance * self._linear.operator.transpose(weighted)
 
 
 class Flat(GuidedMethod):

@@ -10,6 +10,7 @@ its noisy states z_t, which lie outside the problem's bounds, are not clipped. W
 """
 
 import math
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from pullback.methods.base import Cost
 from pullback.methods.live_traces import live
 from pullback.problems.adapter import Differentiable
 from pullback.problems.base import Problem
+from pullback.problems.whitening import Whitening
 
 POWER_STEPS = 30
 """Steps of the power iteration for the largest singular value, which needs two digits."""
@@ -41,84 +43,111 @@ class TensorSvd(NamedTuple):
     v: Tensor
 
 
-class Whitened:
-    """A linear observation in units of its noise: mu(z) = |target - H z|^2 / 2.
+class Operator:
+    """H = W A diag(std): a linear problem on x as networks see it, in units of the noise of y.
 
     Args:
         problem: has ``linear``.
         scaling: affine in x.
-        y: (*y,).
-        seen: which components of y were observed (component,), bool.
-        root: of the noise, see `_whiten`.
-
-    Attributes:
-        target: (m,), float64, of the observed components.
+        noise: gives W.
     """
 
-    def __init__(self, problem: Any, scaling: Scaling, y: np.ndarray, seen: np.ndarray, root: np.ndarray):
+    def __init__(self, problem: Any, scaling: Scaling, noise: Whitening):
+        self.scaling, self.noise = scaling, noise
         self._operator, self._shape = problem.linear, tuple(problem.x.shape)
         self._y_shape = tuple(problem.y.shape)
         columns = scaling.x_columns
         std, mean = (np.array([getattr(column, name) for column in columns]) for name in ("std", "mean"))
         self._std = np.array(np.broadcast_to(std if columns[0].name else std[0], self._shape))
-        self._seen, self._root = seen, root
-        offset = np.broadcast_to(mean if columns[0].name else mean[0], self._shape).astype(np.float64)
-        gap = np.asarray(y, np.float64).ravel() - np.asarray(self._operator.apply(offset[None])).ravel()
-        self.target = self._whiten(torch.as_tensor(gap[None]))[0]
-        self._svd: TensorSvd | None = None
+        self._mean = np.broadcast_to(mean if columns[0].name else mean[0], self._shape).astype(np.float64)
 
     def apply(self, z: Tensor) -> Tensor:
         """H z (B, m)."""
         x = z * torch.as_tensor(self._std).to(z)
-        return self._whiten(self._operator.apply(x).flatten(1))
+        return self.noise.apply(self._operator.apply(x).flatten(1))
 
     def transpose(self, u: Tensor) -> Tensor:
         """H^T u (B, *x) of u (B, m)."""
-        root = torch.as_tensor(self._root).to(u)
-        u = u @ root if root.ndim == 2 else u / root
-        full = u.new_zeros((len(u), self._seen.size))
-        full[:, torch.as_tensor(self._seen)] = u
-        x: Tensor = self._operator.transpose(full.reshape(-1, *self._y_shape))
+        x: Tensor = self._operator.transpose(self.noise.transpose(u).reshape(-1, *self._y_shape))
         return x * torch.as_tensor(self._std).to(u)
 
-    def residual(self, z: Tensor) -> Tensor:
-        """target - H z (B, m)."""
-        return self.target.to(z) - self.apply(z)
+    def target(self, y: np.ndarray) -> Tensor:
+        """W (y - A mean) (m,), float64, of y (*y,): y = F(x) is target = H z."""
+        gap = np.asarray(y, np.float64).ravel() - np.asarray(self._operator.apply(self._mean[None])).ravel()
+        return self.noise.apply(torch.as_tensor(gap[None]))[0]
 
-    @property
+    @cached_property
     def svd(self) -> TensorSvd | None:
         """Of H, largest singular value first; None where it is too large to have.
 
         The operator's own decomposition where the noise, the scaling and what is observed leave it one.
         """
-        if self._svd is None:
-            own, seen = getattr(self._operator, "svd", None), self._seen
-            alike = np.ptp(self._std) == 0 and self._root.ndim == 1 and np.ptp(self._root) == 0
-            if own is not None and alike and (seen.all() or _is_identity(own.u)):
-                factor = float(self._std.flat[0] / self._root[0])
-                # Where left vectors are unit vectors, each component of y has a singular value of its own.
-                parts = (own.u, own.s, own.v) if seen.all() else (np.eye(seen.sum()), own.s[seen], own.v[:, seen])
-                self._svd = TensorSvd(*(torch.as_tensor(part) for part in (parts[0], factor * parts[1], parts[2])))
-            elif max(math.prod(self._shape), int(self._seen.sum())) <= DENSE:
-                unit = torch.eye(math.prod(self._shape), dtype=torch.float64).reshape(-1, *self._shape)
-                u, s, vt = torch.linalg.svd(self.apply(unit).T, full_matrices=False)
-                self._svd = TensorSvd(u, s, vt.T)
-        return self._svd
+        own, seen, root = getattr(self._operator, "svd", None), self.noise.seen, self.noise.root
+        alike = np.ptp(self._std) == 0 and root.ndim == 1 and np.ptp(root) == 0
+        if own is not None and alike and (seen.all() or _is_identity(own.u)):
+            factor = float(self._std.flat[0] / root[0])
+            # Where left vectors are unit vectors, each component of y has a singular value of its own.
+            parts = (own.u, own.s, own.v) if seen.all() else (np.eye(seen.sum()), own.s[seen], own.v[:, seen])
+            return TensorSvd(*(torch.as_tensor(part) for part in (parts[0], factor * parts[1], parts[2])))
+        if max(math.prod(self._shape), int(seen.sum())) > DENSE:
+            return None
+        unit = torch.eye(math.prod(self._shape), dtype=torch.float64).reshape(-1, *self._shape)
+        u, s, vt = torch.linalg.svd(self.apply(unit).T, full_matrices=False)
+        return TensorSvd(u, s, vt.T)
 
-    def largest(self, steps: int = POWER_STEPS) -> float:
+    @cached_property
+    def largest(self) -> float:
         """Largest singular value of H, to about 1 %: by power iteration, which needs no singular vectors."""
         z, square = torch.ones((1, *self._shape), dtype=torch.float64), 0.0
         # A direction in which H^T H has a component: a constant one may be none of an operator that takes differences.
         z = z + torch.linspace(-0.5, 0.5, z.numel(), dtype=z.dtype).reshape(z.shape)
-        for _ in range(steps):
+        for _ in range(POWER_STEPS):
             z = self.transpose(self.apply(z / z.norm()))
             square = float(z.norm())
             if square == 0 or not math.isfinite(square):
                 break
         return math.sqrt(square)
 
-    def _whiten(self, gap: Tensor) -> Tensor:
-        return _whiten(gap, self._seen, self._root)
+
+class Operators:
+    """The operators of one problem's observations: the last one serves the next observation where it is the same.
+
+    So singular vectors are computed once for all events, unless what is observed, or the noise, changes between them.
+    """
+
+    def __init__(self) -> None:
+        self._last: Operator | None = None
+
+    def of(self, problem: Any, scaling: Scaling, noise: Whitening) -> Operator:
+        """See `Operator`."""
+        last = self._last
+        if last is None or last.scaling is not scaling or not last.noise.is_as(noise):
+            last = self._last = Operator(problem, scaling, noise)
+        return last
+
+
+class Whitened:
+    """A linear observation in units of its noise: mu(z) = |target - H z|^2 / 2.
+
+    Args:
+        operator: H.
+        y: (*y,).
+
+    Attributes:
+        target: (m,), float64, of the observed components.
+    """
+
+    def __init__(self, operator: Operator, y: np.ndarray):
+        self.operator, self.target = operator, operator.target(y)
+
+    @property
+    def svd(self) -> TensorSvd | None:
+        """Of H, see `Operator.svd`."""
+        return self.operator.svd
+
+    def residual(self, z: Tensor) -> Tensor:
+        """target - H z (B, m)."""
+        return self.target.to(z) - self.operator.apply(z)
 
 
 class Observation:
@@ -129,6 +158,7 @@ class Observation:
         scaling: of the prior that z belongs to.
         y: (*y,), physical units.
         cost: counts simulations, gradients and failures.
+        operators: of observations before this one, where there are any.
 
     Attributes:
         linear: the whitened linear form, or None (module docstring).
@@ -139,25 +169,27 @@ class Observation:
         is_likelihood: whether mu is -log p(y|x) up to a constant, not only a misfit of data of unknown noise.
 
     Raises:
-        LikelihoodError: the noise has no variance.
+        NoiseError: the noise has no variance.
     """
 
-    def __init__(self, problem: Problem, scaling: Scaling, y: np.ndarray, cost: Cost):
+    def __init__(
+        self, problem: Problem, scaling: Scaling, y: np.ndarray, cost: Cost, operators: Operators | None = None
+    ):
         self._adapter, self._cost = Differentiable(problem, scaling), cost
         self._y = np.asarray(y)
-        self._seen = _observed(problem, self._y)
-        covariance = _noise_of(problem, self._y)
+        seen, covariance = _observed(problem, self._y), _noise_of(problem, self._y)
         self.is_squared = covariance is not None or not hasattr(problem, "log_likelihood")
         self.is_likelihood = covariance is not None or hasattr(problem, "log_likelihood")
         self.constant, self.noise, self.linear = 0.0, 1.0, None
-        self._root = np.ones(int(self._seen.sum()))
+        self._noise = Whitening.unit(seen) if self.is_squared else None
         if covariance is not None:
-            self._root, variances, log_det = _inverse_root(covariance, self._y, self._seen)
-            self.noise = math.sqrt(variances.mean())
-            self.constant = -0.5 * (log_det + self._seen.sum() * math.log(2 * math.pi))
+            found = self._noise = Whitening.of(covariance, self._y.shape, seen)
+            self.noise = math.sqrt(found.variances.mean())
+            self.constant = -0.5 * (found.log_det + seen.sum() * math.log(2 * math.pi))
             affine = all(column.transform == "linear" and column.partner < 0 for column in scaling.x_columns)
             if getattr(problem, "linear", None) is not None and affine:
-                self.linear = Whitened(problem, scaling, self._y, self._seen, self._root)
+                operator = (operators or Operators()).of(problem, scaling, found)
+                self.linear = Whitened(operator, self._y)
 
     def potential(self, z: Tensor) -> Tensor:
         """mu (B,), float64; +inf where z is not finite or its simulation failed, which is counted."""
@@ -171,7 +203,7 @@ class Observation:
         if self.linear is not None:
             with torch.no_grad():
                 residual = self.linear.residual(z)
-                mu, slope = residual.double().square().sum(1) / 2, -self.linear.transpose(residual)
+                mu, slope = residual.double().square().sum(1) / 2, -self.linear.operator.transpose(residual)
         else:
             with torch.enable_grad():
                 leaf = z.detach().requires_grad_()
@@ -185,10 +217,7 @@ class Observation:
     def _potential(self, z: Tensor) -> Tensor:
         if self.linear is not None:
             return self.linear.residual(z).double().square().sum(1) / 2
-        if not self.is_squared:
-            return -self._adapter.log_likelihood(z, self._tensor(z)).double()
-        gap = (self._tensor(z) - self._adapter.apply(z, self._tensor(z))).flatten(1)
-        return _whiten(gap, self._seen, self._root).double().square().sum(1) / 2
+        return -self._adapter.log_likelihood(z, self._tensor(z), self._noise)
 
     def _counted(self, mu: Tensor, z: Tensor) -> Tensor:
         if self.linear is None:
@@ -220,37 +249,3 @@ def _observed(problem: Any, y: np.ndarray) -> np.ndarray:
     observed = getattr(problem, "observed", None)
     seen = observed(y[None])[0] if observed is not None else np.ones(y.shape, bool)
     return np.array(np.broadcast_to(seen & live(problem.y, y), y.shape)).ravel()
-
-
-def _whiten(gap: Tensor, seen: np.ndarray, root: np.ndarray) -> Tensor:
-    """Residuals (B, component of y) in units of the noise (B, m), of the observed components.
-
-    Args:
-        gap: in units of y.
-        seen: which components were observed (component of y,), bool.
-        root: their standard deviations (m,), or the inverse of the Cholesky factor of their covariance (m, m).
-    """
-    observed, factor = gap[:, torch.as_tensor(seen, device=gap.device)], torch.as_tensor(root).to(gap)
-    return observed @ factor.T if factor.ndim == 2 else observed / factor
-
-
-def _inverse_root(covariance: Any, y: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Root (see `_whiten`), variances and log determinant of the covariance of the observed components."""
-    covariance = np.asarray(covariance, np.float64)
-    if covariance.shape == (y.size,) * 2 and covariance.shape != y.shape:
-        matrix = covariance[np.ix_(seen, seen)]
-        try:
-            factor = np.linalg.cholesky(matrix)
-        except np.linalg.LinAlgError as e:
-            raise LikelihoodError(
-                f"the covariance of the noise is not positive definite ({e}): guidance divides by it; give each "
-                "component of y noise of its own"
-            ) from e
-        return np.linalg.inv(factor), np.diagonal(matrix), 2 * float(np.log(np.diagonal(factor)).sum())
-    variances = np.broadcast_to(covariance, y.shape).ravel()[seen]
-    if not (variances > 0).all():
-        raise LikelihoodError(
-            f"the noise has variance {variances.min():.3g}: guidance divides by it, and a likelihood without noise "
-            "has no density; give the problem's simulator a positive noise"
-        )
-    return np.sqrt(variances), variances, float(np.log(variances).sum())

@@ -26,7 +26,7 @@ class PseudoInverse(Guided):
         variance = float(t) ** 2
         mean, pull = self.prior.vjp(x, t)
         weighted = solve(self._svd, variance / (1 + variance), self._linear.residual(mean))
-        return mean + variance * pull(self._linear.transpose(weighted))
+        return mean + variance * pull(self._linear.operator.transpose(weighted))
 
 
 class Pigdm(GuidedMethod):

@@ -43,8 +43,8 @@ class TweedieMoments(Guided):
         guidance, size = torch.zeros_like(mean), right.square().sum(1, keepdim=True)
         enough = TOLERANCE**2 * size
         for _ in range(self._iterations):
-            pulled = pull(linear.transpose(direction))
-            image = direction + variance * linear.apply(pulled)
+            pulled = pull(linear.operator.transpose(direction))
+            image = direction + variance * linear.operator.apply(pulled)
             curvature = (direction * image).sum(1, keepdim=True)
             # A trained network's J is not positive everywhere: such a row keeps what it has. NaN goes on.
             done = (size <= enough) | (curvature <= 0)
