@@ -55,12 +55,12 @@ def ahead(mean: Tensor, trend: Tensor, t: float, s: float) -> Tensor:
 
     The last step, s = 0, has no middle: the mean itself.
     """
-    return mean + math.log(t / s) / 2 * trend if s > 0 else mean
+    return torch.add(mean, trend, alpha=math.log(t / s) / 2) if s > 0 else mean
 
 
 def flow(x: Tensor, mean: Tensor, t: float, s: float) -> Tensor:
     """The probability flow from t to s with the mean held: mean + (s/t) (x - mean) (DDIM)."""
-    return mean + (s / t) * (x - mean)
+    return torch.add(mean, x - mean, alpha=s / t)
 
 
 def diffuse(x: Tensor, mean: Tensor, s: float, size: float) -> tuple[Tensor, float]:
@@ -68,7 +68,7 @@ def diffuse(x: Tensor, mean: Tensor, s: float, size: float) -> tuple[Tensor, flo
 
     Exact for the Ornstein-Uhlenbeck process that the held mean makes of it; to first order x + h score + sqrt(2h) n.
     """
-    return mean + math.exp(-size) * (x - mean), -(s**2) * math.expm1(-2 * size)
+    return torch.add(mean, x - mean, alpha=math.exp(-size)), -(s**2) * math.expm1(-2 * size)
 
 
 def push(centre: Tensor, variance: float, slope: Tensor, time: float, normals: Tensor, longest: float) -> Moved:
@@ -106,23 +106,29 @@ def contract(
         normals: (B, *x).
         ratio: whether ``log_ratio`` is wanted.
     """
-    free = centre + math.sqrt(variance) * normals
-    nothing = centre.new_zeros(len(centre), dtype=torch.float64)
+    deviation = math.sqrt(variance)
+    free = torch.add(centre, normals, alpha=deviation)
     if time == 0:
-        return Moved(free, nothing)
+        return Moved(free, centre.new_zeros(len(centre), dtype=torch.float64))
     weight, pull, _ = twist.form(s)
     kappa = time * weight
-    # (1 - exp(-kappa)) / lambda, which is `time` where lambda = 0.
-    lag = torch.where(kappa > 1e-8, -torch.expm1(-kappa) / weight.clamp_min(1e-300), time)
-    wide = torch.where(kappa > 1e-8, -torch.expm1(-2 * kappa) / (2 * kappa).clamp_min(1e-300), 1.0)
-    c, noise = twist.coordinates(centre), math.sqrt(variance) * twist.coordinates(normals)
-    move = (pull - weight * c) * lag + (wide.sqrt() - 1) * noise
+    lag, wide = time * _mean_decay(kappa), _mean_decay(2 * kappa)
+    noise = deviation * twist.coordinates(normals)
+    # (pull - weight c) lag + (sqrt(wide) - 1) noise, in two passes over the particles.
+    move = torch.addcmul(pull * lag, twist.coordinates(centre), weight * lag, value=-1)
+    move = move.addcmul_(noise, wide.sqrt() - 1)
     x = free + twist.fields(move, free)
     if not ratio or variance == 0:
-        return Moved(x, nothing)
+        return Moved(x, centre.new_zeros(len(centre), dtype=torch.float64))
     # Along the singular vectors x is at noise + move from the centre; elsewhere the two densities agree.
-    gone = (noise + move).square() - noise.square()
-    return Moved(x, (wide.log() / 2 - gone / (2 * variance)).sum(1))
+    gone = torch.linalg.vecdot(move, torch.add(move, noise, alpha=2))
+    return Moved(x, wide.log().sum() / 2 - gone / (2 * variance))
+
+
+def _mean_decay(kappa: Tensor) -> Tensor:
+    """(1 - exp(-kappa)) / kappa, the mean of exp(-kappa r) over r in [0, 1]; 1 where kappa = 0."""
+    negative = -kappa.clamp_min(1e-300)
+    return torch.expm1(negative) / negative
 
 
 def log_rate(

@@ -209,6 +209,7 @@ class Quadratic(Twist):
         assert linear.svd is not None
         u, self.s, self.v = linear.svd
         self.tempering, self._start, self.cost = tempering, start, cost
+        self._last: tuple[float, tuple[Tensor, Tensor, float]] | None = None
         self._target = u.T @ linear.target.to(u)
         # What no x explains.
         self._rest = float((linear.target.double().square().sum() - self._target.square().sum()).clamp_min(0)) / 2
@@ -216,10 +217,17 @@ class Quadratic(Twist):
     def to(self, device: torch.device) -> "Quadratic":
         """On a device."""
         self.s, self.v, self._target = (part.to(device) for part in (self.s, self.v, self._target))
+        self._last = None
         return self
 
     def form(self, t: float) -> tuple[Tensor, Tensor, float]:
         """lambda, lambda u (rank,) and Phi_t's value at c = 0."""
+        # A step to t, and Phi_t at its end, need the same.
+        if self._last is None or self._last[0] != t:
+            self._last = t, self._form(t)
+        return self._last[1]
+
+    def _form(self, t: float) -> tuple[Tensor, Tensor, float]:
         s, y = self.s, self._target
         if self.tempering == "gaussian":
             w = 1 / (1 + t**2)
@@ -234,7 +242,7 @@ class Quadratic(Twist):
         weight, pull, constant = self.form(t)
         c = self.coordinates(x)
         phi = c.square() @ weight / 2 - c @ pull + constant
-        return torch.where(phi.isfinite(), phi, torch.inf)
+        return phi.nan_to_num(torch.inf, torch.inf, torch.inf)
 
     def gradient(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
         """See `Twist`."""
