@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pullback import registry
-from pullback.study.kinds import ProblemKind
+from pullback.study.problem_kind import ProblemKind
 
 HEAD = """# Kinds
 

@@ -20,7 +20,7 @@ from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.arrays import ArrayEnsemble
 from pullback.ensembles.sets import TrainingData
 from pullback.methods.guided.base import Counted
-from pullback.study.kinds import problem_kind
+from pullback.study.problem_kind import problem_kind
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -13,7 +13,7 @@ from pullback.diffusion.exact import GaussianDenoiser, MixtureDenoiser
 from pullback.diffusion.schedule import VarianceExploding
 from pullback.ensembles.scaling import Column, Scaling
 from pullback.methods.guided.base import Counted
-from pullback.study.kinds import problem_kind
+from pullback.study.problem_kind import problem_kind
 
 SCHEDULE = VarianceExploding(0.002, 160.0)
 """Down from alpha = 0.00657, where the variance-preserving SDE ends."""

@@ -11,7 +11,7 @@ from pullback.methods.guided.observation import Observation, Operators
 from pullback.problems.base import simulate
 from pullback.problems.linear import Matrix
 from pullback.problems.whitening import NoiseError
-from pullback.study.kinds import problem_kind
+from pullback.study.problem_kind import problem_kind
 
 
 class Correlated:

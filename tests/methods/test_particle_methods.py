@@ -21,7 +21,8 @@ from pullback.methods.guided.observation import LikelihoodError, Observation
 from pullback.methods.guided.population import Scheme
 from pullback.problems.base import simulate
 from pullback.problems.whitening import NoiseError
-from pullback.study.kinds import parse, problem_kind
+from pullback.study.kinds import parse
+from pullback.study.problem_kind import problem_kind
 
 torch.set_num_threads(1)
 

@@ -23,7 +23,7 @@ from pullback.networks.build import build_network
 from pullback.networks.settings import Mlp
 from pullback.study import StudyError, load_study
 from pullback.study.job_params import Plan
-from pullback.study.kinds import problem_kind
+from pullback.study.problem_kind import problem_kind
 
 torch.set_num_threads(1)
 

@@ -9,7 +9,7 @@ from pullback.metrics.bootstrap import Replicas
 from pullback.metrics.modes import mode_rows, mode_weights
 from pullback.metrics.sample import Sample
 from pullback.problems.base import simulate
-from pullback.study.kinds import problem_kind
+from pullback.study.problem_kind import problem_kind
 
 PROBLEM = problem_kind("gaussian-mixture").build({})
 EVENTS, DRAWS = 60, 400

@@ -311,7 +311,7 @@ def test_the_derivative_of_the_problem_is_that_of_its_signal():
 
 def test_the_capabilities_are_the_methods_that_the_class_has():
     kind = registry.load("problems", "./damped.py:Damped", HERE)
-    from pullback.study.kinds import ProblemKind
+    from pullback.study.problem_kind import ProblemKind
 
     assert ProblemKind(kind).capabilities() >= {"pairs", "prior", "forward", "likelihood", "gradient"}
 

@@ -12,7 +12,7 @@ from pullback.problems.base import linearize, simulate
 from pullback.problems.fwi import Fwi
 from pullback.problems.whitening import NoiseError, Whitening
 from pullback.simulators.wave_settings import FwiSimulator
-from pullback.study.kinds import ProblemKind, problem_kind
+from pullback.study.problem_kind import ProblemKind, problem_kind
 
 TIME = np.linspace(0.0, 2.0, 5)
 

@@ -11,7 +11,7 @@ import pytest
 from pullback.problems.base import can_simulate
 from pullback.study import StudyError, load_study
 from pullback.study.job_params import Plan
-from pullback.study.kinds import ProblemKind, problem_kind
+from pullback.study.problem_kind import ProblemKind, problem_kind
 from pullback.study.workflow_inputs import Graph
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"

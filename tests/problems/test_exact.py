@@ -7,7 +7,7 @@ from scipy import integrate, stats
 
 from pullback.problems.base import simulate
 from pullback.study import StudyError, load_study
-from pullback.study.kinds import problem_kind
+from pullback.study.problem_kind import problem_kind
 
 
 def build(kind, **simulator):

@@ -14,7 +14,7 @@ from pullback.problems.simulate import simulate as simulate_shard
 from pullback.simulators.wave_settings import FwiSimulator
 from pullback.study import load_study
 from pullback.study.job_params import Plan
-from pullback.study.kinds import ProblemKind, problem_kind
+from pullback.study.problem_kind import ProblemKind, problem_kind
 
 MARMOUSI = (
     Path(os.environ.get("PULLBACK_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data")

@@ -18,7 +18,7 @@ from pullback.problems.base import can_simulate
 from pullback.problems.read import read
 from pullback.study import StudyError, load_study, read_study
 from pullback.study.job_params import Plan
-from pullback.study.kinds import problem_kind
+from pullback.study.problem_kind import problem_kind
 from pullback.study.workflow_inputs import Graph
 
 SCRIPTS = Path(__file__).parents[2] / "workflow/scripts"

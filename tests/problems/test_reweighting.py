@@ -16,7 +16,7 @@ from pullback.problems.base import simulate
 from pullback.problems.reweighting import choose
 from pullback.problems.true_prior import TruePriorError
 from pullback.simulators import detector
-from pullback.study.kinds import problem_kind
+from pullback.study.problem_kind import problem_kind
 
 PROBLEM = problem_kind("unfolding").build({})
 

@@ -18,7 +18,7 @@ from pullback.problems.preflight import preflight
 from pullback.problems.simulate import simulate
 from pullback.study import load_study
 from pullback.study.job_params import Plan
-from pullback.study.kinds import problem_kind
+from pullback.study.problem_kind import problem_kind
 from pullback.study.shifts import MissingShift, NoiseShift, ScaleShift
 
 SWEEP = {

@@ -17,7 +17,7 @@ from pullback.problems.unfolding import Unfolding
 from pullback.readers.base import ReadError
 from pullback.simulators.collider import collide
 from pullback.simulators.collider_settings import UnfoldingSimulator
-from pullback.study.kinds import ProblemKind, problem_kind
+from pullback.study.problem_kind import ProblemKind, problem_kind
 
 SIMULATOR = {"multi_parton_interactions": False, "truth_pt_min": 25.0, "block": 20}
 

@@ -13,7 +13,7 @@ import numpy as np
 from pullback.metrics.table import COLUMNS, COST_COLUMNS
 from pullback.study import load_study
 from pullback.study.job_params import Plan
-from pullback.study.kinds import problem_kind
+from pullback.study.problem_kind import problem_kind
 
 PROCESSES = {"ttbar": "tt̄", "wjets": "W + jets", "zjets": "Z + jets", "dijets": "dijets"}
 GAMMAS = (-0.9, -0.5, 0.0, 0.5, 0.9)

@@ -16,7 +16,7 @@ from pullback.report.examples import read_examples
 from pullback.report.page import write_report
 from pullback.study import load_study
 from pullback.study.job_params import Plan
-from pullback.study.kinds import problem_kind
+from pullback.study.problem_kind import problem_kind
 
 EVENTS, DRAWS = 24, 40
 

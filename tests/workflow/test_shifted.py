@@ -9,7 +9,7 @@ from dag import STUDIES, copy_repository, planned, pullback, rules, snakemake
 from pullback.ensembles.store import EnsembleReader
 from pullback.readers import segy
 from pullback.study import paths, read_study
-from pullback.study.kinds import problem_kind
+from pullback.study.problem_kind import problem_kind
 
 STUDY = "shifted.yaml"
 FAMILIES = ("salt", "tiles", "wavelet", "fine")

@@ -8,7 +8,8 @@ import numpy as np
 from pullback.ensembles.fields import Field
 from pullback.problems.closed_form import GaussianMixture
 from pullback.problems.linear import LinearOperator
-from pullback.study.kinds import Review, problem_kind
+from pullback.study.kinds import Review
+from pullback.study.problem_kind import problem_kind
 
 Pullback = Callable[[np.ndarray], np.ndarray]
 """Cotangents of the signal (event, *y) -> gradients by x (event, *x): J^T u at the x that it was made for."""
@@ -24,7 +25,7 @@ class Problem(Protocol):
     A class needs ``x``, ``y`` and the methods of the capabilities that it has, no others; the capability stands behind
     each. It is made from the problem's ``simulator`` block. The class is loaded while the Snakefile is parsed: heavy
     imports belong inside methods. What the study needs of the class (``Settings``, ``Params``, ``check`` ...) is in
-    `pullback.study.kinds.ProblemKind`.
+    `pullback.study.problem_kind.ProblemKind`.
 
     The forward process is either ``apply`` and ``observe``, signal and noise apart, or ``simulate`` alone, for a black
     box and for a process that is random throughout. The function `simulate` below runs whichever there is.

@@ -14,7 +14,7 @@ from pullback.ensembles.store import EnsembleWriter
 from pullback.problems import base
 from pullback.problems.base import Problem, SimulationError, problem_of
 from pullback.study.base import draw_parameters, numeric_parameters
-from pullback.study.kinds import problem_kind
+from pullback.study.problem_kind import problem_kind
 
 log = logging.getLogger("pullback")
 

@@ -11,16 +11,8 @@ from pullback.study import figures as study_figures
 from pullback.study.base import Capability, Closed, Name, Split, outside_path
 from pullback.study.evaluation import EvaluationSettings
 from pullback.study.families import Family
-from pullback.study.kinds import (
-    Kind,
-    LikelihoodSpec,
-    MethodSpec,
-    PriorSpec,
-    ProblemKind,
-    folder_of,
-    load_kind,
-    problem_kind,
-)
+from pullback.study.kinds import Kind, LikelihoodSpec, MethodSpec, PriorSpec, folder_of, load_kind
+from pullback.study.problem_kind import ProblemKind, problem_kind
 from pullback.study.reader_spec import names_of
 from pullback.study.uncertainties import Uncertainties
 

@@ -46,6 +46,7 @@ NO_RESULT = frozenset(
         "registry",
         "study.kinds",
         "study.paths",
+        "study.problem_kind",
         "study.reader_spec",
     )
 )
