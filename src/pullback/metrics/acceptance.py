@@ -18,7 +18,8 @@ from pullback.metrics.case import Case, event_weights
 from pullback.metrics.examples import write_correlation
 from pullback.metrics.metric import Measured, Metric
 from pullback.metrics.resamples import resampled
-from pullback.metrics.spectra import corrected, features
+from pullback.metrics.spectra import features
+from pullback.metrics.unfolded_spectra import corrected
 from pullback.metrics.unfolding import REPLICAS, SAMPLES, sample_rows, write_spectra
 
 log = logging.getLogger("pullback")

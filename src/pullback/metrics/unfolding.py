@@ -4,7 +4,7 @@
 the same distance between two independent samples of the truth. ``unfolded_ess`` is the effective number of truths,
 (sum w)^2 / sum w^2. The intervals come from the replicas of the weights: the statistical uncertainty that the method
 states. ``bins_w1.<feature>`` is the W1 distance of bins with the content spread evenly in each. What is compared bin by
-bin is in `pullback.metrics.spectra`.
+bin is in `pullback.metrics.unfolded_spectra`.
 """
 
 import logging
@@ -24,7 +24,7 @@ from pullback.metrics.checks import fold_back
 from pullback.metrics.distances import circular_wasserstein, influence, sliced_wasserstein, wasserstein_powers
 from pullback.metrics.floors import Distances
 from pullback.metrics.metric import Measured, Metric
-from pullback.metrics.spectra import estimates, unfolded_rows
+from pullback.metrics.unfolded_spectra import estimates, unfolded_rows
 
 log = logging.getLogger("pullback")
 
