@@ -17,7 +17,8 @@ import matplotlib as mpl
 import numpy as np
 
 from pullback import registry
-from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorWriter
+from pullback.ensembles.posterior_store import PosteriorWriter
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.methods.base import PosteriorSamples
 from pullback.metrics.evaluate import evaluate
 from pullback.metrics.metric import Metric, words

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pullback.ensembles.arrays import field_of
-from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorWriter
+from pullback.ensembles.posterior_store import PosteriorWriter
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.methods.base import PosteriorSamples
 
 ROOT = Path(__file__).parents[1]

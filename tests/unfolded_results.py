@@ -8,7 +8,8 @@ import numpy as np
 
 from pullback.ensembles.acceptance import Missed
 from pullback.ensembles.fields import Field
-from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorWriter, index_ensemble
+from pullback.ensembles.posterior_store import PosteriorWriter
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter, index_ensemble
 from pullback.ensembles.unfolded import Bins, Unfolded, write_unfolded
 from pullback.methods.base import PosteriorSamples
 

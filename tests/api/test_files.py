@@ -9,13 +9,8 @@ import xarray
 from pullback import open_ensemble, open_posterior
 from pullback.core.atomic import StoreError
 from pullback.ensembles.fields import Coordinate, Field
-from pullback.ensembles.store import (
-    EnsembleReader,
-    EnsembleWriter,
-    PosteriorWriter,
-    index_ensemble,
-    index_posterior,
-)
+from pullback.ensembles.posterior_store import PosteriorWriter, index_posterior
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter, index_ensemble
 from pullback.methods.base import PosteriorSamples
 
 X = Field.vector("x", ["pt", "phi"], ["GeV", "rad"])

@@ -16,8 +16,9 @@ from pullback.core.context import Context
 from pullback.diffusion.checkpoint import ArtifactError
 from pullback.ensembles.arrays import ArrayEnsemble, ArrayError, field_of
 from pullback.ensembles.family_events import SetsError
+from pullback.ensembles.posterior_store import PosteriorReader
 from pullback.ensembles.sets import TrainingData
-from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.methods.guided.priors import load_prior
 from pullback.methods.infer import answer
 

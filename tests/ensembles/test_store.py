@@ -12,15 +12,8 @@ import xarray as xr
 from pullback.ensembles.arrays import read_rows
 from pullback.ensembles.fields import Coordinate, Field
 from pullback.ensembles.hdf5 import chunk_rows
-from pullback.ensembles.store import (
-    EnsembleReader,
-    EnsembleWriter,
-    PosteriorReader,
-    PosteriorWriter,
-    StoreError,
-    index_ensemble,
-    index_posterior,
-)
+from pullback.ensembles.posterior_store import PosteriorReader, PosteriorWriter, index_posterior
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter, StoreError, index_ensemble
 from pullback.methods.base import PosteriorSamples
 
 Y = Field.vector("y", ("pt", "eta"), ("GeV", "1"))

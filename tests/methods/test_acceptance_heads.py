@@ -11,7 +11,8 @@ from scipy.stats import norm
 from pullback import EIFM, open_ensemble
 from pullback.ensembles.acceptance import FAKE, Missed
 from pullback.ensembles.fields import Field
-from pullback.ensembles.store import EnsembleWriter, PosteriorReader, PosteriorWriter, index_posterior
+from pullback.ensembles.posterior_store import PosteriorReader, PosteriorWriter, index_posterior
+from pullback.ensembles.store import EnsembleWriter
 from pullback.methods.amortised.acceptance import Efficiency
 from pullback.metrics.acceptance import judge
 from pullback.metrics.case import Case

@@ -10,7 +10,8 @@ import pytest
 from pullback.core.context import Context
 from pullback.core.seeding import event_normals, generator
 from pullback.diffusion.train_paths import TrainPaths
-from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
+from pullback.ensembles.posterior_store import PosteriorReader
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.ensembles.unfolded import Unfolded
 from pullback.methods import base
 from pullback.methods.base import Method, PosteriorSamples

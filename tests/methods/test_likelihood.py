@@ -10,8 +10,9 @@ from pullback.diffusion.checkpoint import save_artifact
 from pullback.diffusion.settings import Train
 from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.fields import Field
+from pullback.ensembles.posterior_store import PosteriorReader
 from pullback.ensembles.sets import TrainingData
-from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.methods.infer import infer
 from pullback.methods.likelihood import GmmLikelihood, LikelihoodError, load_likelihood
 from pullback.methods.likelihood_spec import GmmLikelihoodSpec

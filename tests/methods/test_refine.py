@@ -6,7 +6,8 @@ import pytest
 from pullback.core.context import Context
 from pullback.core.seeding import generator
 from pullback.ensembles.fields import Field
-from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
+from pullback.ensembles.posterior_store import PosteriorReader
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.methods.amortised.spec import AmortisedInfer, Refine
 from pullback.methods.base import Method, PosteriorSamples
 from pullback.methods.infer import answer

@@ -8,8 +8,9 @@ import small
 
 from pullback.core.atomic import StoreError
 from pullback.diffusion.checkpoint import load_artifact
+from pullback.ensembles.posterior_store import PosteriorReader
 from pullback.ensembles.sets import TrainingData
-from pullback.ensembles.store import EnsembleReader, PosteriorReader
+from pullback.ensembles.store import EnsembleReader
 from pullback.ensembles.unfolded import Bins, Unfolded, UnfoldedReader, write_unfolded
 from pullback.methods.condition import condition
 from pullback.methods.infer import infer

@@ -10,7 +10,8 @@ from small import PROBLEM, ended, infer_arguments, start, train_arguments, wait_
 
 from pullback.core.context import Context
 from pullback.core.stopping import Stopped
-from pullback.ensembles.store import EnsembleReader, PosteriorReader
+from pullback.ensembles.posterior_store import PosteriorReader
+from pullback.ensembles.store import EnsembleReader
 from pullback.methods import resume
 from pullback.methods.base import Method, PosteriorSamples
 from pullback.methods.classical.random_truth import RandomTruthSpec

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from pullback.ensembles.fields import Field
-from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorWriter
+from pullback.ensembles.posterior_store import PosteriorWriter
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.methods.base import PosteriorSamples
 
 SIMULATOR = """

@@ -8,7 +8,8 @@ import pytest
 
 from pullback.ensembles.acceptance import FAKE, Missed
 from pullback.ensembles.fields import Field
-from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorWriter
+from pullback.ensembles.posterior_store import PosteriorWriter
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.ensembles.unfolded import Unfolded, write_unfolded
 from pullback.methods.base import PosteriorSamples
 from pullback.metrics.budget import Sample, _contents, _statistical, budget, of_family, read_budgets

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pullback.ensembles.store import PosteriorReader
+from pullback.ensembles.posterior_store import PosteriorReader
 from pullback.metrics.contents import chi_squared, group_sums, paired, shares_of
 from pullback.metrics.resamples import resampled
 

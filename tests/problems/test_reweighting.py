@@ -8,8 +8,9 @@ import pytest
 from scipy import stats
 
 from pullback.core.angles import wrap
+from pullback.ensembles.posterior_store import PosteriorReader
 from pullback.ensembles.stale_files import StaleFileError
-from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorReader
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.methods.infer import infer
 from pullback.methods.loading import Inputs
 from pullback.problems.base import simulate

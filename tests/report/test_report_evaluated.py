@@ -8,7 +8,8 @@ import pytest
 from report_inputs import study_config
 
 from pullback.core import seeding
-from pullback.ensembles.store import EnsembleReader, EnsembleWriter, PosteriorWriter
+from pullback.ensembles.posterior_store import PosteriorWriter
+from pullback.ensembles.store import EnsembleReader, EnsembleWriter
 from pullback.methods.base import PosteriorSamples
 from pullback.metrics.evaluate import evaluate
 from pullback.problems.base import simulate

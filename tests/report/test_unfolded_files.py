@@ -9,7 +9,8 @@ import pytest
 
 import pullback
 from pullback.core.optional import MissingExtraError
-from pullback.ensembles.store import EnsembleReader, PosteriorReader
+from pullback.ensembles.posterior_store import PosteriorReader
+from pullback.ensembles.store import EnsembleReader
 from pullback.ensembles.unfolded import UnfoldedReader
 from pullback.report.export import ExportError
 from pullback.report.unfolded import files

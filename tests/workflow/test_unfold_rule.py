@@ -11,7 +11,7 @@ import xarray
 import yaml
 from dag import STUDIES, counts, planned, snakemake
 
-from pullback.ensembles.store import PosteriorReader
+from pullback.ensembles.posterior_store import PosteriorReader
 from pullback.ensembles.unfolded import UnfoldedReader
 
 

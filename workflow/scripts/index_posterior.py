@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pullback.core.joblog import job_log
-from pullback.ensembles.store import index_posterior
+from pullback.ensembles.posterior_store import index_posterior
 from pullback.study.base import job_text
 
 with job_log(snakemake.log[0]):

@@ -8,7 +8,8 @@ import numpy as np
 
 from pullback.core.atomic import StoreError
 from pullback.ensembles.fields import Field
-from pullback.ensembles.store import EnsembleReader, PosteriorReader
+from pullback.ensembles.posterior_store import PosteriorReader
+from pullback.ensembles.store import EnsembleReader
 
 if TYPE_CHECKING:
     import xarray

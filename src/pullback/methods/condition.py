@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from pullback.core.stopping import Stopped
-from pullback.ensembles.store import add_cost
+from pullback.ensembles.posterior_store import add_cost
 from pullback.methods.loading import CostMeter, Inputs, opened, record_of
 from pullback.methods.states import States, conditioning_sets, load_states, save_states
 from pullback.methods.train import checkpoint_folder

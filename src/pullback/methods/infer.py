@@ -10,7 +10,8 @@ import numpy as np
 
 from pullback.core.stopping import Stopped
 from pullback.ensembles.arrays import Ensemble
-from pullback.ensembles.store import EnsembleReader, PosteriorWriter, add_cost, merge
+from pullback.ensembles.posterior_store import PosteriorWriter, add_cost, merge
+from pullback.ensembles.store import EnsembleReader
 from pullback.methods.base import Method, PosteriorSamples
 from pullback.methods.loading import CostMeter, Inputs, opened, record_of
 from pullback.methods.resume import Answer, Finished

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pullback.core.atomic import DamagedError, read_sealed, write_sealed
-from pullback.ensembles.store import Diagnostics, add_cost, merge
+from pullback.ensembles.posterior_store import Diagnostics, add_cost, merge
 from pullback.methods.base import PosteriorSamples
 from pullback.methods.train import write_record
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from pullback.ensembles.store import add_cost
+from pullback.ensembles.posterior_store import add_cost
 from pullback.ensembles.unfolded import write_unfolded
 from pullback.methods.loading import CostMeter, Inputs, opened
 from pullback.methods.states import load_states

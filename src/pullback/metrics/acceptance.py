@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from pullback.core import seeding
-from pullback.ensembles.store import PosteriorReader
+from pullback.ensembles.posterior_store import PosteriorReader
 from pullback.ensembles.unfolded import Unfolded
 from pullback.metrics.bootstrap import Replicas, percentile_interval
 from pullback.metrics.case import Case, event_weights

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pullback.core import seeding
-from pullback.ensembles.store import PosteriorReader
+from pullback.ensembles.posterior_store import PosteriorReader
 from pullback.metrics import checks
 from pullback.metrics.bootstrap import distance_interval, percentile_interval
 from pullback.metrics.case import Case

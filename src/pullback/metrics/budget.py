@@ -23,8 +23,9 @@ from pullback.core.joblog import progress
 from pullback.core.once import once
 from pullback.ensembles import hdf5
 from pullback.ensembles.fields import Field
+from pullback.ensembles.posterior_store import PosteriorReader
 from pullback.ensembles.stale_files import refuse_stale_files
-from pullback.ensembles.store import EnsembleReader, PosteriorReader
+from pullback.ensembles.store import EnsembleReader
 from pullback.ensembles.unfolded import UnfoldedReader
 from pullback.metrics.case import EvaluationError
 from pullback.metrics.contents import Compared, cells, chi_squared, places, quantile_edges

@@ -11,7 +11,8 @@ import numpy as np
 from pullback.core import seeding
 from pullback.core.once import once
 from pullback.ensembles.positive_weights import cell_resampled
-from pullback.ensembles.store import EnsembleReader, PosteriorReader
+from pullback.ensembles.posterior_store import PosteriorReader
+from pullback.ensembles.store import EnsembleReader
 from pullback.ensembles.unfolded import UnfoldedReader
 from pullback.metrics import checks
 from pullback.metrics.bootstrap import Replicas, effective_groups

@@ -11,8 +11,9 @@ import numpy as np
 from pullback.core import seeding
 from pullback.core.joblog import progress
 from pullback.ensembles import hdf5
+from pullback.ensembles.posterior_store import PosteriorReader, add_cost
 from pullback.ensembles.stale_files import refuse_stale_files
-from pullback.ensembles.store import EnsembleReader, PosteriorReader, add_cost
+from pullback.ensembles.store import EnsembleReader
 from pullback.ensembles.unfolded import UnfoldedReader
 from pullback.metrics import acceptance, unfolding
 from pullback.metrics import examples as drawn

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pullback.ensembles.store import PosteriorReader
+from pullback.ensembles.posterior_store import PosteriorReader
 from pullback.metrics.contents import Edges, cells, places
 
 BLOCK_VALUES = 4_000_000

@@ -16,7 +16,8 @@ from pullback.core.particles import freedom, normalise
 from pullback.ensembles import hdf5
 from pullback.ensembles.fields import Field
 from pullback.ensembles.generated import GENERATED
-from pullback.ensembles.store import EnsembleReader, PosteriorReader, write_missed
+from pullback.ensembles.posterior_store import PosteriorReader
+from pullback.ensembles.store import EnsembleReader, write_missed
 from pullback.ensembles.unfolded import KIND as UNFOLDED
 from pullback.problems.base import problem_of
 from pullback.readers.section import Section

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from pullback.ensembles import hdf5
-from pullback.ensembles.store import PosteriorReader
+from pullback.ensembles.posterior_store import PosteriorReader
 from pullback.ensembles.unfolded import KIND
 from pullback.report.export import ExportError, Source
 from pullback.report.unfolded.files import ParquetRows, RootRows
