@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pullback.ensembles.scaling import Scaling
-from pullback.methods.base import Cost
+from pullback.methods.base import ADJOINT, Cost
 from pullback.methods.live_traces import live
 from pullback.problems.adapter import Differentiable
 from pullback.problems.base import Problem
@@ -173,11 +173,14 @@ class Observation:
                 residual = self.linear.residual(z)
                 mu, slope = residual.double().square().sum(1) / 2, -self.linear.transpose(residual)
         else:
+            before = self._adapter.derivatives
             with torch.enable_grad():
                 leaf = z.detach().requires_grad_()
                 mu = self._potential(leaf)
                 (slope,) = torch.autograd.grad(mu.sum(), leaf)
             mu = mu.detach()
+            # None of problems in torch, whose derivative takes no further simulation.
+            self._cost.simulator_calls += ADJOINT * (self._adapter.derivatives - before)
         fine = slope.isfinite().flatten(1).all(1) & mu.isfinite()
         slope = torch.where(fine.reshape(-1, *(1,) * (z.ndim - 1)), slope, 0.0)
         return self._counted(torch.where(fine, mu, torch.inf), z), slope
