@@ -204,6 +204,17 @@ class Observation:
         return torch.as_tensor(self._y, device=z.device)[None].to(z)
 
 
+def curvature(moved: Tensor, change: Tensor) -> float:
+    """Median over rows of |change of a gradient| / |move of its argument|, both (B, *x); 0 where none is finite.
+
+    Between random states it is below the largest curvature; where an explicit step is too long for that, moves turn
+    towards it, and so does this.
+    """
+    ratio = change.flatten(1).norm(dim=1) / moved.flatten(1).norm(dim=1)
+    fine = ratio[ratio.isfinite()]
+    return float(fine.median()) if len(fine) else 0.0
+
+
 def _noise_of(problem: Any, y: np.ndarray) -> np.ndarray | float | None:
     """Covariance of the noise of one observation (*y,): the problem's constant one, or what it estimates from y."""
     estimate = getattr(problem, "noise_variance", None)
