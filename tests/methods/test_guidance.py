@@ -15,7 +15,7 @@ from pullback.diffusion.denoiser import Denoiser
 from pullback.diffusion.exact import GaussianDenoiser, MixtureDenoiser
 from pullback.diffusion.schedule import VarianceExploding
 from pullback.ensembles.fields import Field
-from pullback.methods.guided.dps import Dps, NormStep, warn_long_steps
+from pullback.methods.guided.dps import Dps, NormStep, growth, warn_long_steps
 from pullback.methods.guided.exact_score import ExactScore
 from pullback.methods.guided.flat import Flat
 from pullback.methods.guided.guidance import levels
@@ -272,6 +272,34 @@ def test_too_few_levels_are_said_with_a_number_that_works(caplog):
 def test_no_number_of_levels_is_said_that_a_study_may_not_have(caplog):
     warn_long_steps(SCHEDULE, DpsInfer(step="likelihood", levels=20), 1e4)
     assert "no number of levels is enough: set `step: norm`" in caplog.text
+
+
+@pytest.mark.parametrize("sampler", ["sde", "ode"])
+def test_too_few_levels_of_a_problem_that_is_not_linear_are_said(caplog, sampler):
+    """What the levels show of y = x, given as a function with a derivative, is what its singular value says."""
+
+    class Function:
+        x, y, noise_covariance = Field.vector("x", "a", "1"), Field.vector("y", "u", "1"), 0.01
+
+        def apply(self, x):
+            return x, np.ones(len(x), bool)
+
+        def vjp(self, x, u):
+            return u
+
+    caplog.set_level(logging.WARNING, "pullback")
+    _, prior = unit()
+    infer = DpsInfer(step="likelihood", sampler=sampler, levels=20, draws=8)
+    drawn(made(Dps, Function(), prior), infer, [1.0])
+    (record,) = caplog.records
+    assert "explicit guidance moves draws by up to" in record.message
+    caplog.clear()
+    enough = 20
+    while growth(levels(SCHEDULE, infer.model_copy(update={"levels": enough})), infer, 10.0) >= 1:
+        enough *= 2
+    drawn(made(Dps, Function(), prior), infer.model_copy(update={"levels": enough}), [1.0])
+    drawn(made(Dps, Function(), prior), DpsInfer(levels=20, draws=8), [1.0])
+    assert not caplog.records
 
 
 def test_a_draw_whose_guidance_is_not_finite_fails_alone():

@@ -7,9 +7,9 @@ from scipy.signal import butter, sosfiltfilt
 from pullback.core.context import Context
 from pullback.ensembles.fields import Coordinate, Field
 from pullback.ensembles.store import EnsembleWriter
+from pullback.methods.base import ADJOINT
 from pullback.methods.classical import lbfgs
 from pullback.methods.classical.lbfgs import (
-    ADJOINT,
     PROBES,
     Descent,
     Lbfgs,
@@ -93,7 +93,7 @@ class Line:
 
     def __init__(self, refuse=lambda x: False):
         self.G = np.random.default_rng(2).standard_normal((6, 40))
-        self.refuse, self.calls = refuse, 0
+        self.refuse, self.calls, self.derivatives = refuse, 0, 0
 
     def signal(self, x):
         return (x.reshape(len(x), -1) @ self.G).reshape(-1, 20, 2)
@@ -106,6 +106,7 @@ class Line:
 
     def vjp(self, x, cotangent):
         self.calls += ADJOINT * len(x)
+        self.derivatives += len(x)
         assert not self.refuse(x)
         return (cotangent.reshape(len(x), -1) @ self.G.T).reshape(x.shape)
 
@@ -127,6 +128,7 @@ def test_a_linear_problem_is_solved_and_simulations_are_counted():
     assert chunk.ok.all()
     assert chunk.diagnostics["final_misfit"] < 1e-4
     assert method.cost.simulator_calls == problem.calls
+    assert method.cost.likelihood_gradients == problem.derivatives
     assert problem.calls > (1 + ADJOINT) * 5 + ADJOINT * PROBES
     assert method.cost.failed_simulations == 0
 

@@ -6,7 +6,7 @@ import torch
 
 from pullback.ensembles.fields import Field
 from pullback.ensembles.scaling import Scaling
-from pullback.methods.base import Cost
+from pullback.methods.base import ADJOINT, Cost
 from pullback.methods.guided.observation import Observation, Operators
 from pullback.problems.base import simulate
 from pullback.problems.linear import Matrix
@@ -114,6 +114,47 @@ def test_what_fails_is_infinite_and_counted():
     np.testing.assert_array_equal(slope[:2], 0)
     assert mu[2:].isfinite().all()
     assert cost.failed_simulations == 2
+
+
+class Counting(Cube):
+    """Counts its own work: simulations, an adjoint as `ADJOINT` of them."""
+
+    def __init__(self):
+        self.work = 0
+
+    def apply(self, x):
+        self.work += len(x)
+        return super().apply(x)
+
+    def vjp(self, x, u):
+        self.work += ADJOINT * len(x)
+        return super().vjp(x, u)
+
+
+class InTorch(Cube):
+    """Differentiated by torch: one simulation serves the value and the derivative."""
+
+    autograd = True
+
+    def apply(self, x):
+        x = torch.as_tensor(x)
+        return torch.stack([x[:, 0] ** 3, x[:, 1], x.sum(1)], 1), x[:, 1] < 0.9
+
+
+def test_simulations_of_a_derivative_are_counted():
+    """As L-BFGS counts them, so that methods compare at equal calls."""
+    problem = Counting()
+    observation, z, *_, cost = observed(problem)
+    z[0] = torch.nan  # Counted as tried, but no adjoint of it was run.
+    problem.work = 0
+    observation.gradient(z)
+    assert cost.likelihood_gradients == len(z)
+    assert cost.simulator_calls == len(z) + ADJOINT * (len(z) - 1) == problem.work + 1
+    observation.potential(z)
+    assert cost.simulator_calls == 2 * len(z) + ADJOINT * (len(z) - 1)
+    observation, z, _, _, cost = observed(InTorch())
+    observation.gradient(z)
+    assert cost.simulator_calls == cost.likelihood_gradients == len(z)
 
 
 def test_noise_without_variance_is_refused():

@@ -21,7 +21,8 @@ from pullback.methods.guided.afdps import stiffness
 from pullback.methods.guided.base import Counted
 from pullback.methods.guided.moments import DRAWS, LEVELS
 from pullback.methods.guided.observation import LikelihoodError, Observation
-from pullback.methods.guided.population import Scheme
+from pullback.methods.guided.particle_method import COPIES
+from pullback.methods.guided.population import Scheme, _common_level
 from pullback.methods.train import spec_of
 from pullback.problems.base import simulate
 from pullback.problems.whitening import NoiseError
@@ -312,6 +313,35 @@ def test_steps_that_are_too_long_say_how_many_would_do(caplog):
     caplog.set_level(logging.WARNING, "pullback")
     sampled({"kind": "afdps"}, Curved(), draws=20, sigma_max=20.0, levels=12)
     assert "levels would do, or a lower sigma_max" in caplog.text
+
+
+def test_copies_of_one_particle_are_said(caplog):
+    """Noise far below what 12 levels resolve: log-likelihoods of particles are thousands apart."""
+    caplog.set_level(logging.WARNING, "pullback")
+    sampled({"kind": "tds"}, Curved(), draws=200, sigma_max=2.0)
+    assert not caplog.records
+    sharp = Curved()
+    sharp.noise_covariance = 1e-6
+    _, found = sampled({"kind": "tds", "inflation": 100}, sharp, draws=8, sigma_max=2.0, levels=12)
+    assert found.x.std(axis=1).max() < COPIES
+    assert "all 8 particles are copies of one at noise level" in caplog.text
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_last_common_ancestor(seed):
+    """Against labels that are given before each resampling and carried to the end."""
+    rng = np.random.default_rng(seed)
+    kept = [(1.0 / (i + 1), rng.integers(0, 6, 6)) for i in range(rng.integers(0, 12))]
+    alive = rng.random(6) < 0.8
+    alive[rng.integers(6)] = True
+    wanted = math.inf
+    for i, (level, _) in enumerate(kept):
+        labels = np.arange(6)
+        for _, parents in kept[i:]:
+            labels = labels[parents]
+        if len(set(labels[alive])) == 1:
+            wanted = level
+    assert _common_level(kept, alive) == wanted
 
 
 def test_stiffness_of_a_linear_problem_without_singular_vectors(monkeypatch):

@@ -59,12 +59,17 @@ class PosteriorSamples(NamedTuple):
     times: np.ndarray | None = None
 
 
+ADJOINT = 2
+"""Simulations in one derivative beside the signal itself: its recomputation from checkpoints, and the adjoint."""
+
+
 @dataclass
 class Cost:
     """Cost of an inference, summed over parts for the cost table. The driver measures seconds and memory.
 
     Attributes:
-        simulator_calls, network_calls: rows that were simulated, or went through a network.
+        simulator_calls, network_calls: rows that were simulated, or went through a network. A derivative by the
+            simulator's own adjoint counts as `ADJOINT` more simulations.
         network_gradients, likelihood_gradients: rows whose derivative was taken.
         failed_simulations: rows without a result.
         projected: rows moved to the problem's bounds.

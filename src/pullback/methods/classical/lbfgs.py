@@ -28,7 +28,7 @@ from pydantic import Field as Option
 from pullback.core.context import Context
 from pullback.core.seeding import generator
 from pullback.ensembles.fields import Field
-from pullback.methods.base import Method, PosteriorSamples
+from pullback.methods.base import ADJOINT, Method, PosteriorSamples
 from pullback.methods.explained import explains
 from pullback.methods.live_traces import live
 from pullback.problems.base import Pullback, linearize
@@ -104,9 +104,6 @@ class LbfgsSpec(MethodSpec):
 
 
 log = logging.getLogger("pullback")
-
-ADJOINT = 2
-"""Simulations in one derivative beside the field itself: its recomputation from checkpoints, and the adjoint."""
 
 TRUTHS = 2000
 """Truths of each seen family in the mean profile."""
@@ -201,6 +198,7 @@ class Lbfgs(Method[None]):
 
     def _count(self, descent: "Descent") -> None:
         self.cost.simulator_calls += descent.evaluations + ADJOINT * descent.derivatives
+        self.cost.likelihood_gradients += descent.derivatives
         self.cost.failed_simulations += descent.failed
 
     def _best_start(self, observed: np.ndarray) -> np.ndarray:

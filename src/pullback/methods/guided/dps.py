@@ -22,15 +22,18 @@ import math
 from collections.abc import Iterator
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pullback.diffusion.denoiser import Denoiser
 from pullback.diffusion.sampler import Ancestral, Sampler
 from pullback.diffusion.schedule import Time, VarianceExploding
+from pullback.methods.guided.base import Particles
 from pullback.methods.guided.guidance import Guided, GuidedMethod, levels
 from pullback.methods.guided.guidance_spec import DpsInfer
-from pullback.methods.guided.observation import LikelihoodError, Observation
+from pullback.methods.guided.observation import LikelihoodError, Observation, curvature
+from pullback.methods.guided.population import STABLE
 from pullback.methods.guided.spec import MOST_LEVELS
 
 log = logging.getLogger("pullback")
@@ -42,15 +45,25 @@ class PointGuidance(Guided):
     Args:
         prior, observation: see `Guided`.
         infer: form and range of the guidance.
+
+    Attributes:
+        stiffness: of the form ``likelihood``, the largest product of a step that was taken and the guidance's
+            curvature, median over draws; above `STABLE` explicit steps grow.
     """
 
     def __init__(self, prior: Denoiser, observation: Observation, infer: DpsInfer):
         super().__init__(prior, observation)
-        self._infer = infer
+        self._infer, self.stiffness = infer, 0.0
+        self._last: tuple[Tensor, Tensor, float] | None = None
 
     def __call__(self, x: Tensor, t: Time) -> Tensor:
-        """See `Denoiser`; the form ``likelihood``."""
+        """See `Denoiser`; the form ``likelihood``, level after level."""
         mean, _, slope = self.parts(x, float(t))
+        if self._last is not None:
+            before, slope_before, first = self._last
+            size = _step(first, float(t), self._infer.sampler) * self._infer.scale
+            self.stiffness = max(self.stiffness, size * curvature(x - before, slope - slope_before))
+        self._last = (x, slope, float(t)) if alpha(float(t)) >= self._infer.guidance_cutoff else None
         return mean - self._infer.scale * float(t) ** 2 * slope
 
     def parts(self, z: Tensor, t: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -95,6 +108,7 @@ class Dps(GuidedMethod):
     settings: DpsInfer
     stage = "dps"
     _is_checked = False
+    _guidance: PointGuidance
 
     def guided(self, observation: Observation) -> PointGuidance:
         """See `GuidedMethod`.
@@ -112,7 +126,8 @@ class Dps(GuidedMethod):
         if self.settings.step == "likelihood" and observation.linear is not None and not self._is_checked:
             self._is_checked = True
             warn_long_steps(self.prior.schedule, self.settings, observation.linear.operator.largest)
-        return PointGuidance(self.prior, observation, self.settings)
+        self._guidance = PointGuidance(self.prior, observation, self.settings)
+        return self._guidance
 
     def sampler(self, denoiser: Denoiser, normals: Iterator[Tensor]) -> Sampler:
         """See `GuidedMethod`."""
@@ -120,6 +135,25 @@ class Dps(GuidedMethod):
             assert isinstance(denoiser, PointGuidance)
             return NormStep(denoiser, normals, self.settings.scale)
         return super().sampler(denoiser, normals)
+
+    def answer(self, y: np.ndarray, event_id: int) -> Particles:
+        """See `GuidedMethod`; says where steps were too long, which only a linear problem tells beforehand."""
+        found = super().answer(y, event_id)
+        if self._guidance.observation.linear is None and (stiff := self._guidance.stiffness) > STABLE:
+            log.warning(
+                "dps, event %d: explicit guidance moves draws by up to %.3g times what is stable (step times curvature "
+                "of the likelihood, median over draws): about %d levels would do, or `step: norm`",
+                event_id, stiff / STABLE, math.ceil(self.settings.levels * stiff / STABLE),
+            )  # fmt: skip
+        return found
+
+
+def _step(t: float, s: float, sampler: str) -> float:
+    """What the slope of log p(y | z_t) is multiplied by in a step from t to s; an extrapolated one counts twice.
+
+    It is stable below half of what others are, as the two-step method of Adams and Bashforth is.
+    """
+    return t * (t - s) if sampler == "ode" else (t**2 - s**2) * (2 if sampler == "sde-2" else 1)
 
 
 def _rows(values: Tensor, z: Tensor) -> Tensor:
@@ -136,9 +170,7 @@ def growth(grid: list[float], infer: DpsInfer, top: float) -> float:
     """Most that a step multiplies an error of the guidance by, less 1.
 
     For a prior of unit variance, J = 1 / (1 + t^2): the guidance contracts at the rate lambda = top^2 J^2 (J for the
-    identity), and an explicit step by (t^2 - s^2) lambda, which is stable below 2 (t (t - s) of the probability flow).
-    An extrapolated step is stable below half of that, as the two-step method of Adams and Bashforth is, and counts
-    twice.
+    identity), and an explicit step by (t^2 - s^2) lambda, which is stable below 2 (`_step` has other samplers').
 
     Args:
         grid: levels.
@@ -146,9 +178,8 @@ def growth(grid: list[float], infer: DpsInfer, top: float) -> float:
         top: largest singular value of H.
     """
     power = 1 if infer.jacobian == "identity" else 2
-    ode, weight = infer.sampler == "ode", 2 if infer.sampler == "sde-2" else 1
     return max(
-        weight * (t * (t - s) if ode else t**2 - s**2) * infer.scale * top**2 / (1 + t**2) ** power
+        _step(t, s, infer.sampler) * infer.scale * top**2 / (1 + t**2) ** power
         for t, s in pairwise(grid)
         if alpha(t) >= infer.guidance_cutoff
     )
@@ -156,14 +187,14 @@ def growth(grid: list[float], infer: DpsInfer, top: float) -> float:
 
 def warn_long_steps(schedule: VarianceExploding, infer: DpsInfer, top: float) -> None:
     """Warn where steps are too long for the guidance, with the number of levels that works (`growth` below 2)."""
-    found = growth(levels(schedule, infer), infer, top)
-    if found < 2:
+    grid = levels(schedule, infer)
+    found = growth(grid, infer, top)
+    if found < STABLE:
         return
     enough = infer.levels
-    while (
-        enough <= MOST_LEVELS and growth(levels(schedule, infer.model_copy(update={"levels": enough})), infer, top) >= 2
-    ):
+    while enough <= MOST_LEVELS and growth(grid, infer, top) >= STABLE:
         enough = math.ceil(1.1 * enough)
+        grid = levels(schedule, infer.model_copy(update={"levels": enough}))
     cure = f"set `levels: {enough}`, or" if enough <= MOST_LEVELS else "no number of levels is enough: set"
     log.warning(
         "dps: steps between %d levels are too long for noise that is 1 / %.3g of the signal: (t^2 - s^2) lambda is "

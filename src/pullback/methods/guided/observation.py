@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pullback.ensembles.scaling import Scaling
-from pullback.methods.base import Cost
+from pullback.methods.base import ADJOINT, Cost
 from pullback.methods.live_traces import live
 from pullback.problems.adapter import Differentiable
 from pullback.problems.base import Problem
@@ -205,11 +205,14 @@ class Observation:
                 residual = self.linear.residual(z)
                 mu, slope = residual.double().square().sum(1) / 2, -self.linear.operator.transpose(residual)
         else:
+            before = self._adapter.derivatives
             with torch.enable_grad():
                 leaf = z.detach().requires_grad_()
                 mu = self._potential(leaf)
                 (slope,) = torch.autograd.grad(mu.sum(), leaf)
             mu = mu.detach()
+            # None of problems in torch, whose derivative takes no further simulation.
+            self._cost.simulator_calls += ADJOINT * (self._adapter.derivatives - before)
         fine = slope.isfinite().flatten(1).all(1) & mu.isfinite()
         slope = torch.where(fine.reshape(-1, *(1,) * (z.ndim - 1)), slope, 0.0)
         return self._counted(torch.where(fine, mu, torch.inf), z), slope
@@ -228,6 +231,17 @@ class Observation:
 
     def _tensor(self, z: Tensor) -> Tensor:
         return torch.as_tensor(self._y, device=z.device)[None].to(z)
+
+
+def curvature(moved: Tensor, change: Tensor) -> float:
+    """Median over rows of |change of a gradient| / |move of its argument|, both (B, *x); 0 where none is finite.
+
+    Between random states it is below the largest curvature; where an explicit step is too long for that, moves turn
+    towards it, and so does this.
+    """
+    ratio = change.flatten(1).norm(dim=1) / moved.flatten(1).norm(dim=1)
+    fine = ratio[ratio.isfinite()]
+    return float(fine.median()) if len(fine) else 0.0
 
 
 def _noise_of(problem: Any, y: np.ndarray) -> np.ndarray | float | None:

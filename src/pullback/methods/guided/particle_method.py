@@ -20,6 +20,9 @@ from pullback.methods.guided.twist import Twist
 
 log = logging.getLogger("pullback")
 
+COPIES = 0.1
+"""Noise level, in standard deviations of x, below which particles with a common ancestor count as its copies."""
+
 PATH_POINTS = 25
 """Most points of the path of effective sizes that are kept."""
 
@@ -120,6 +123,13 @@ class ParticleMethod(DiffusionMethod):
             )  # fmt: skip
         elif found.died:
             log.warning("%s: %d times a particle was not finite, or its likelihood failed", label, found.died)
+        if found.common_level < COPIES:
+            log.warning(
+                "%s: all %d particles are copies of one at noise level %.2g: they are one draw, and their spread is no "
+                "uncertainty. Log-likelihoods did this that differ by far more than 1, as where steps are too few for "
+                "the noise: more levels bring them together; more `seeds` give more draws",
+                label, len(found.x), found.common_level,
+            )  # fmt: skip
         if found.stiffness > STABLE:
             enough = math.ceil(self.settings.levels * found.stiffness / STABLE)
             log.warning(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pullback.core import particles
 from pullback.methods.guided import particle_kernels as kernels
+from pullback.methods.guided.observation import curvature
 from pullback.methods.guided.quadratic import Quadratic
 from pullback.methods.guided.twist import Look, Twist
 
@@ -68,6 +69,8 @@ class Population(NamedTuple):
         log_evidence: log of Z_last / Z_first, added to that of the start; -inf where all died; nan without weights.
         ess: effective size over the number of particles at each level, before it was resampled there.
         ancestors: for each particle the one at the first level that it comes from.
+        common_level: noise level of the resampling at which the last common ancestor was copied, below which all living
+            particles differ by no more than the noise since; inf where they have none.
         resamplings: number of levels with resampling.
         died: number of particles that were not finite, or whose likelihood failed, summed over the levels.
         stiffness: of explicit guidance, the largest median over particles of step times curvature, from differences of
@@ -79,6 +82,7 @@ class Population(NamedTuple):
     log_evidence: float
     ess: np.ndarray
     ancestors: np.ndarray
+    common_level: float
     resamplings: int
     died: int
     stiffness: float
@@ -109,7 +113,8 @@ def evolve(
     """
     split = isinstance(twist, Quadratic)
     slope = scheme.needs_slope(split)
-    ancestors, resamplings, died, stiffness, evidence = np.arange(len(x)), 0, 0, 0.0, 0.0
+    ancestors, died, stiffness, evidence = np.arange(len(x)), 0, 0.0, 0.0
+    resamplings: list[tuple[float, np.ndarray]] = []
     look = twist.look(x, levels[0], slope)
     if log_weight is None:
         log_weight = np.zeros(len(x)) if scheme.weights == "none" else -look.phi.cpu().numpy()
@@ -141,9 +146,11 @@ def evolve(
             kept = particles.resample(particles.relative(log_weight), len(x), rng, scheme.resampler)
             rows = torch.as_tensor(kept, device=x.device)
             look, trend, ancestors = look.of(rows), trend[rows], ancestors[kept]
-            log_weight, resamplings = np.zeros(len(x)), resamplings + 1
+            log_weight = np.zeros(len(x))
+            resamplings.append((s, kept))
     evidence += float(particles.log_evidence(log_weight)) if scheme.weights != "none" else math.nan
-    return Population(look.x, log_weight, evidence, np.array(ess), ancestors, resamplings, died, stiffness)
+    common = _common_level(resamplings, np.isfinite(log_weight))
+    return Population(look.x, log_weight, evidence, np.array(ess), ancestors, common, len(resamplings), died, stiffness)
 
 
 def step(
@@ -221,8 +228,15 @@ def _grown(log_weight: np.ndarray, growth: Tensor, x: Tensor) -> tuple[np.ndarra
 
 
 def _stiffness(before: Look, after: Look, time: float) -> float:
-    """Median over particles of time |change of slope| / |change of x|."""
-    change = (after.x - before.x).flatten(1).norm(dim=1)
-    curvature = (after.slope - before.slope).flatten(1).norm(dim=1) / change
-    fine = curvature[curvature.isfinite()]
-    return time * float(fine.median()) if len(fine) else 0.0
+    """Step times curvature."""
+    return time * curvature(after.x - before.x, after.slope - before.slope)
+
+
+def _common_level(kept: list[tuple[float, np.ndarray]], alive: np.ndarray) -> float:
+    """See `Population.common_level`; kept: level of each resampling, and where each particle after it comes from."""
+    rows = np.flatnonzero(alive)
+    for level, parents in reversed(kept):
+        rows = np.unique(parents[rows])
+        if len(rows) == 1:
+            return level
+    return math.inf
