@@ -136,6 +136,25 @@ def _networks(plan: Plan) -> Iterator[Finding]:
                 yield Finding(PROBLEM, f"{problem}.{name}", str(error))
 
 
+def _shared_priors(plan: Plan) -> Iterator[Finding]:
+    """Whether x is the same in problems that share a prior."""
+    made = dict(_made(plan))
+    for problem, spec in plan.study.problems.items():
+        for name, prior in spec.priors.items():
+            if prior.of is None or not {problem, prior.of[0]} <= made.keys():
+                continue
+            here, there = made[problem].x, made[prior.of[0]].x
+            for what in ("shape", "features", "units", "transforms"):
+                if getattr(here, what) != getattr(there, what):
+                    yield Finding(
+                        PROBLEM,
+                        f"{problem}.{name}",
+                        f"x of problem '{prior.of[0]}' has {what} {getattr(there, what)}, and here "
+                        f"{getattr(here, what)}: problems share a prior where x is the same; train one here",
+                    )
+                    break
+
+
 def _read_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:
     """The first events of each file, beside the simulator and the seen families."""
     from itertools import zip_longest
@@ -310,4 +329,4 @@ def _other_forward(plan: Plan) -> Iterator[Finding]:
                     )
 
 
-LOOKS = (_outside_files, _settings, _shifts, _networks, _draws, _other_forward)
+LOOKS = (_outside_files, _settings, _shifts, _networks, _shared_priors, _draws, _other_forward)

@@ -256,7 +256,8 @@ def _problem(
         view.overview = figures.generalisation(
             f"{key}o", chosen, view.main.unit, series, families, found, trained_ranges(spec)
         )
-    view.others = [metric_table(rows[m], m, series, families) for m in sorted(rows) if m != chosen]
+    others = [name for name in sorted(rows) if name != chosen and not weights.are_drawn(name)]
+    view.others = [metric_table(rows[name], name, series, families) for name in others]
     view.checks = truth_free(rows, series, families)
     view.other_forward = ", ".join(family.title for family in families if not family.own_forward)
     view.calibration = calibration.drawings(f"{key}r", families, series, examples)
@@ -332,8 +333,13 @@ def _card(series: Series, spec: Problem) -> MethodCard:
     if method is None:
         return MethodCard(series, "", "")
     infer = method.infer.get(series.infer)
+    chosen = {
+        key: value
+        for key, field in type(method).model_fields.items()
+        if key != "kind" and isinstance(value := getattr(method, key), str | int | float) and value != field.default
+    }
     given = infer.model_dump(mode="json", exclude={"families", "parts"}, exclude_none=True) if infer else {}
-    settings = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in given.items())
+    settings = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in {**chosen, **given}.items())
     return MethodCard(series, _sentence(type(method)), settings)
 
 

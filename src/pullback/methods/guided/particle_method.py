@@ -161,16 +161,21 @@ def diagnostics(found: Population, log_constant: float) -> dict[str, float]:
     Args:
         found: the population at the last level.
         log_constant: log of what the mean weight is multiplied by to give p(y).
+
+    Returns:
+        By name. Of particles without weights only how many died: equal weights say nothing of their quality.
     """
+    dead = {"dead_particles": float(found.died)}
+    if math.isnan(found.log_evidence):
+        return dead
     alive = np.isfinite(found.log_weight)
     places = np.unique(np.linspace(0, len(found.ess) - 1, PATH_POINTS).round().astype(int))
-    evidence = {} if math.isnan(found.log_evidence) else {"log_evidence": found.log_evidence + log_constant}
     return {
         "ess_min": float(found.ess.min()),
         "ess_final": float(found.ess[-1]),
         "unique_ancestors": float(len(np.unique(found.ancestors[alive]))),
-        **evidence,
+        "log_evidence": found.log_evidence + log_constant,
         "resamplings": float(found.resamplings),
-        "dead_particles": float(found.died),
+        **dead,
         **{f"ess_level_{place}": float(found.ess[place]) for place in places},
     }
