@@ -19,6 +19,9 @@ from pullback.methods.guided.twist import Quadratic, Twist
 
 log = logging.getLogger("pullback")
 
+MARGIN = 3
+"""Of the levels that are said to be enough: the curvature that is measured where steps are too long is too small."""
+
 PATH_POINTS = 25
 """Most points of the path of effective sizes that are kept."""
 
@@ -126,11 +129,13 @@ class ParticleMethod(DiffusionMethod):
         elif found.died:
             log.warning("%s: %d times a particle was not finite, or its likelihood failed", label, found.died)
         if found.stiffness > STABLE:
-            enough = math.ceil(self.settings.levels * found.stiffness / STABLE)
+            enough = math.ceil(MARGIN * self.settings.levels * found.stiffness / STABLE)
             log.warning(
                 "%s: explicit guidance moves particles by up to %.3g times what is stable (step times curvature of "
-                "the likelihood, median over particles): %s would do, or a lower sigma_max",
-                label, found.stiffness / STABLE, f"about {enough} levels" if enough <= MOST_LEVELS else "no levels",
+                "the likelihood, median over particles): %s",
+                label, found.stiffness / STABLE,
+                f"about {enough} levels would do, or a lower sigma_max" if enough <= MOST_LEVELS
+                else "no number of levels would do, take a lower sigma_max, or likelihood: tweedie",
             )  # fmt: skip
 
 
