@@ -526,3 +526,23 @@ def test_the_own_likelihood_on_data_of_another_detector_is_a_warning():
     (found,) = _other_forward(plan)
     assert found.of == "jets.oracle"
     assert "all uses the problem's own forward process, and that of data is another" in found.says
+
+
+def test_a_prior_that_is_shared_where_x_differs_is_a_problem():
+    from pullback.cli.problems import _shared_priors
+    from pullback.study import load_study
+    from pullback.study.job_params import Plan
+
+    drawn = {"kind": "linear-gaussian", "families": {"prior": {"role": "seen"}}}
+    first = {**drawn, "priors": {"net": {"kind": "edm", "network": {"kind": "mlp"}}}}
+    first["methods"] = {"draws": {"kind": "prior-draws", "prior": "net"}}
+    second = {**first, "priors": {"net": {"kind": "shared", "problem": "first", "prior": "net"}}}
+
+    def found(dimension):
+        problems = {"first": first, "second": {**second, "simulator": {"drawn": {"dimension": dimension}}}}
+        return list(_shared_priors(Plan(load_study({"config_version": 2, "study": "two", "problems": problems}))))
+
+    (one,) = found(3)
+    assert one.of == "second.net"
+    assert "x of problem 'first' has shape (2,), and here (3,): problems share a prior where x is the same" in one.says
+    assert found(2) == []

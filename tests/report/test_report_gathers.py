@@ -73,6 +73,17 @@ def test_random_truths_do_not_set_the_scale_of_errors():
     assert bars[0] == bars[1] == ["−50", "−25", "0", "25", "50"]
 
 
+def test_a_method_that_diverged_leaves_the_others_their_colours():
+    """Means of 1e14 took the whole scale: truth and all other maps were of one colour."""
+    wild = example("dps", error=1e14)
+    both, alone = (panels("k", case(*examples)) for examples in ((example("cfm"), wild), (example("cfm"),)))
+    assert all(any(np.array_equal(image, other) for other in images(both)) for image in images(alone)[:2])
+    assert "Values of dps are far beyond the colour scales" in both.caption
+    assert "far beyond" not in alone.caption
+    only = panels("k", case(wild))
+    assert "far beyond" not in only.caption
+
+
 def test_gathers_stand_beside_the_observed_one_with_what_is_left():
     """A draw that is observed as half of y: |y / 2 - y| / |y| = 0.5; one that is met leaves one grey."""
     drawing = data_fit("k", case(example("cfm", again=lambda y: 0.5 * y), example("enkg", again=lambda y: y)))

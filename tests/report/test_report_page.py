@@ -106,6 +106,13 @@ def test_labels_stand_beside_numbers_and_families_in_groups(made):
     assert "as near as sets of the training priors" in checks
 
 
+def test_a_method_is_told_from_another_of_its_kind(made):
+    """By its prior and what of its settings is no default, beside those of its inference."""
+    text = made[1]["page"].read_text()
+    assert "prior diffusion, draws " in text
+    assert "k 8, " not in text
+
+
 def test_velocity_maps_have_metres_and_seconds(made):
     text = made[1]["page"].read_text()
     for words in ("depth (m)", "offset (m)", "time (s)", "receiver (m)", "m/s", "standard deviation", "pT (GeV)"):

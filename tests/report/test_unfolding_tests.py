@@ -1,11 +1,13 @@
 """Tests of unfolding in the report: the worst family of each, the slope of recovered means, weights by iteration."""
 
 import math
+import re
 
 import numpy as np
 import pytest
 
 from pullback.report import weights
+from pullback.report.figures import shorten
 from pullback.report.seeds import Measured
 from pullback.report.style import make_series
 from pullback.report.tables import Family
@@ -167,3 +169,18 @@ def test_effective_shares_of_particles_are_drawn_by_level():
     assert drawing.alt == "Weights of ibu by level on A, B, C"
     assert drawing.svg.count('data-series="1"') == 3
     assert "effective share of particles" in drawing.svg
+
+
+def test_every_family_stands_inside_the_legend():
+    """Entries of a narrow figure go below each other: those beyond its edge were cut off."""
+    titles = ["Patches of other pictures", "Through a wider blur", "A camera's own images"]
+    families = [Family(name, title, "seen") for name, title in zip("abc", titles, strict=True)]
+    (drawing,) = weights.drawings("w", rows_of_steps("level", (("ess", 1.0),)), SERIES, families)
+    places = {text: float(x) for x, text in re.findall(r'<text[^>]*?x="([\d.]+)"[^>]*>([^<]+)</text>', drawing.svg)}
+    assert len({places[shorten(title, 24)] for title in titles}) == 1
+
+
+def test_points_of_curves_need_no_table():
+    assert weights.are_drawn("ess_level_12")
+    assert weights.are_drawn("change_iteration_0")
+    assert not any(map(weights.are_drawn, ["ess_min", "change_level_3", "clipped_iteration_1"]))

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from pullback.cli.problems import PROBLEM, _shared_priors
 from pullback.study import StudyError, load_study, paths
 from pullback.study.base import job_digest
 from pullback.study.job_params import Plan
@@ -53,17 +52,6 @@ def test_both_problems_read_one_file_and_only_one_trains():
 def test_a_prior_that_is_not_there(shared, says):
     with pytest.raises(StudyError, match=says):
         load_study(study(**shared))
-
-
-def test_a_prior_of_another_shape_is_a_problem_of_the_check():
-    assert not list(_shared_priors(Plan(load_study(study()))))
-    wrong = study()
-    wrong["problems"]["second"]["simulator"] = {"drawn": {"dimension": 3}}
-    (found,) = _shared_priors(Plan(load_study(wrong)))
-    assert (found.level, found.of) == (PROBLEM, "second.small")
-    assert found.says.startswith(
-        "x of problem 'second' has shape (3,), and that of problem 'first', whose prior 'small' this is, (2,): give"
-    )
 
 
 def test_a_prior_of_the_only_problem_is_refused():

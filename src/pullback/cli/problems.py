@@ -137,20 +137,22 @@ def _networks(plan: Plan) -> Iterator[Finding]:
 
 
 def _shared_priors(plan: Plan) -> Iterator[Finding]:
-    """Priors that stand for another problem's, where x has another shape there: loading them would fail."""
-    shapes = {name: tuple(made.x.shape) for name, made in _made(plan)}
+    """Whether x is the same in problems that share a prior."""
+    made = dict(_made(plan))
     for problem, spec in plan.study.problems.items():
         for name, prior in spec.priors.items():
-            if prior.of is None or not {problem, prior.of[0]} <= shapes.keys():
+            if prior.of is None or not {problem, prior.of[0]} <= made.keys():
                 continue
-            (other, trained), here = prior.of, shapes[problem]
-            if here != shapes[other]:
-                yield Finding(
-                    PROBLEM,
-                    f"{problem}.{name}",
-                    f"x of problem '{problem}' has shape {here}, and that of problem '{other}', whose prior "
-                    f"'{trained}' this is, {shapes[other]}: give both the same x, or train a prior on this problem",
-                )
+            here, there = made[problem].x, made[prior.of[0]].x
+            for what in ("shape", "features", "units", "transforms"):
+                if getattr(here, what) != getattr(there, what):
+                    yield Finding(
+                        PROBLEM,
+                        f"{problem}.{name}",
+                        f"x of problem '{prior.of[0]}' has {what} {getattr(there, what)}, and here "
+                        f"{getattr(here, what)}: problems share a prior where x is the same; train one here",
+                    )
+                    break
 
 
 def _read_files(plan: Plan, problem: str, name: str, of: str) -> Iterator[Finding]:

@@ -111,7 +111,7 @@ class MixtureParams(LinearParams):
 
 
 class Mixture(LinearGaussian):
-    """Prior, likelihood, posterior and evidence in closed form; see the module.
+    """Noisy linear observations of a mixture of Gaussians: prior, likelihood, posterior and evidence in closed form.
 
     Args:
         options: the ``simulator`` block.

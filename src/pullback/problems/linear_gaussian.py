@@ -173,7 +173,7 @@ class LinearParams(Parameters):
 
 
 class LinearGaussian:
-    """Prior, likelihood, posterior and evidence in closed form; see the module for the formulas.
+    """Noisy linear observations of a Gaussian x: prior, likelihood, posterior and evidence are in closed form.
 
     Args:
         options: the ``simulator`` block.

@@ -46,10 +46,11 @@ def panels(key: str, case: Sequence[tuple[Answer, int]]) -> Drawing:
     (_, first), event = case[0]
     assert first.y is not None
     gather, gather_axes = middle_slice(first.y[event], first.y_axes)
-    fields = [v[i] for (_, e), i in case for v in (e.truth, e.mean, e.draws) if v is not None]
+    tame = _tame(case)
+    fields = [v[i] for (_, e), i in tame for v in (e.truth, e.mean, e.draws) if v is not None]
     colour = limits(fields)
-    spread = (0.0, limits([e.std[i] for (_, e), i in case if e.std is not None], 0, 99)[1])
-    error = _error_limits(case)
+    spread = (0.0, limits([e.std[i] for (_, e), i in tame if e.std is not None], 0, 99)[1])
+    error = _error_limits(tame)
     has_truth = first.truth is not None
     left = _LEFT + _STEP + 0.5
     most = max(e.draws.shape[1] for (_, e), _ in case if e.draws is not None)
@@ -88,6 +89,8 @@ def panels(key: str, case: Sequence[tuple[Answer, int]]) -> Drawing:
         )
         if has_truth:
             caption += " Errors (mean − truth; red is too high) should be large only where the standard deviation is."
+        if wild := ", ".join(s.label for (s, e), i in case if not any(e is other for (_, other), _ in tame)):
+            caption += f" Values of {wild} are far beyond the colour scales."
         if len(first.y_axes) > 2:
             dropped = shots_axis(first.y_axes)
             what = "shots" if of_waves(first.y_axes) else f"entries along {first.y_axes[dropped].name}"
@@ -96,6 +99,24 @@ def panels(key: str, case: Sequence[tuple[Answer, int]]) -> Drawing:
 
 
 _ERROR = "RdBu_r"
+_FAR = 5
+"""Widths of the truth's range beyond which a method sets no colour scale: one that diverged would leave no colours."""
+
+
+def _tame(case: Sequence[tuple[Answer, int]]) -> Sequence[tuple[Answer, int]]:
+    """Answers near the range of the truth, or of most means where that has none; all where no answer is."""
+    (_, first), event = case[0]
+    spans = [limits([e.mean[i]]) for (_, e), i in case if e.mean is not None and np.isfinite(e.mean[i]).any()]
+    if first.truth is not None and np.ptp(first.truth[event]) > 0:
+        spans = [limits([first.truth[event]])]
+    low, high = np.median(spans or [(-np.inf, np.inf)], axis=0)
+    room = _FAR * (high - low)
+    near = []
+    for (series, example), i in case:
+        shown = [v[i] for v in (example.mean, example.draws) if v is not None and np.isfinite(v[i]).any()]
+        if all(low - room <= bottom and top <= high + room for bottom, top in (limits([v]) for v in shown)):
+            near.append(((series, example), i))
+    return near or case
 
 
 def _error_limits(case: Sequence[tuple[Answer, int]]) -> Span | None:

@@ -248,7 +248,7 @@ def _problem(
     headline = spec.evaluation.headline
     if headline and headline not in rows:
         log.warning("%s: the headline '%s' is no metric of this problem; the usual one stands first", name, headline)
-    chosen = headline if headline in rows else main_metric(rows, is_field)
+    chosen = headline if headline in rows else main_metric(_of_most(rows), is_field)
     if chosen:
         view.main = metric_table(rows[chosen], chosen, series, families)
         view.verdict = _verdict(view.main)
@@ -256,7 +256,8 @@ def _problem(
         view.overview = figures.generalisation(
             f"{key}o", chosen, view.main.unit, series, families, found, trained_ranges(spec)
         )
-    view.others = [metric_table(rows[m], m, series, families) for m in sorted(rows) if m != chosen]
+    others = [name for name in sorted(rows) if name != chosen and not weights.are_drawn(name)]
+    view.others = [metric_table(rows[name], name, series, families) for name in others]
     view.checks = truth_free(rows, series, families)
     view.other_forward = ", ".join(family.title for family in families if not family.own_forward)
     view.calibration = calibration.drawings(f"{key}r", families, series, examples)
@@ -275,6 +276,12 @@ def _problem(
     for family, said in preflight.get("files", {}).items():
         view.preflight += [(f"files of {family}", line) for line in said["said"]]
     return view
+
+
+def _of_most(rows: Rows) -> list[str]:
+    """Metrics that at least half of the results have: point estimates of few draws have no errors of the mean."""
+    having = {metric: len({(row["method"], row["infer"]) for row in found}) for metric, found in rows.items()}
+    return [metric for metric, n in having.items() if 2 * n >= max(having.values())]
 
 
 def _in_units(examples: Sequence[Example], spec: Problem, folder: str) -> list[Example]:
@@ -332,8 +339,13 @@ def _card(series: Series, spec: Problem) -> MethodCard:
     if method is None:
         return MethodCard(series, "", "")
     infer = method.infer.get(series.infer)
+    chosen = {
+        key: value
+        for key, field in type(method).model_fields.items()
+        if key != "kind" and isinstance(value := getattr(method, key), str | int | float) and value != field.default
+    }
     given = infer.model_dump(mode="json", exclude={"families", "parts"}, exclude_none=True) if infer else {}
-    settings = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in given.items())
+    settings = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in {**chosen, **given}.items())
     return MethodCard(series, _sentence(type(method)), settings)
 
 

@@ -104,9 +104,9 @@ def make_series(
 
 
 def main_metric(metrics: Iterable[str], is_field: bool) -> str | None:
-    """The metric that stands first: swd_draw for vectors, mae_point for fields, else the first that has a direction."""
+    """The metric that stands first: swd_draw for vectors, mae for fields, else the first that has a direction."""
     present = list(dict.fromkeys(metrics))
-    for wanted in ("mae_point", "swd_draw") if is_field else ("swd_draw", "mae_point"):
+    for wanted in ("mae_point", "mae_draw", "swd_draw") if is_field else ("swd_draw", "mae_point"):
         if wanted in present:
             return wanted
     known = {metric: words(metric) for metric in present}

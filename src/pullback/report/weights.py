@@ -7,7 +7,19 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from pullback.report.drawing import WIDTH, Drawing, axes_at, entry, finish, legend, log_axis, new_figure, style, tag
+from pullback.report.drawing import (
+    WIDTH,
+    Drawing,
+    axes_at,
+    entry,
+    finish,
+    legend,
+    legend_columns,
+    log_axis,
+    new_figure,
+    style,
+    tag,
+)
 from pullback.report.figures import shorten
 from pullback.report.style import MARKERS, PALETTE, Series
 from pullback.report.tables import Family, Rows, collect
@@ -40,6 +52,12 @@ Curves = Mapping[str, Mapping[int, float]]
 """Name of a diagnostic -> iteration or level -> value."""
 
 
+def are_drawn(metric: str) -> bool:
+    """Whether a metric is a point of these curves, which needs no table of its own."""
+    match = _ROW.fullmatch(metric)
+    return match is not None and match[1] in PANELS[match[2]]
+
+
 def drawings(key: str, rows: Rows, series: Sequence[Series], families: Sequence[Family]) -> list[Drawing]:
     """A figure for each method and kind of step with such rows; panels are diagnostics, lines families.
 
@@ -48,7 +66,7 @@ def drawings(key: str, rows: Rows, series: Sequence[Series], families: Sequence[
         rows: metrics of one problem.
         series, families: as in the tables.
     """
-    named = {name: match for name in rows if (match := _ROW.fullmatch(name)) and match[1] in PANELS[match[2]]}
+    named = {name: match for name in rows if are_drawn(name) and (match := _ROW.fullmatch(name))}
     found: dict[tuple[str, int], dict[int, dict[str, dict[int, float]]]] = {}
     for name, match in named.items():
         for place, row in enumerate(collect(rows[name], series, families)):
@@ -67,13 +85,15 @@ def _of_method(key: str, step: str, series: Series, curves: Sequence[tuple[Famil
     names = [name for name in PANELS[step] if any(name in each for _, each in shown)]
     wide = min(2.6, (WIDTH - 0.15) / len(names) - 0.62)
     with style():
-        figure = new_figure(len(names) * (wide + 0.62) + 0.15, 2.5)
-        styles = list(zip(PALETTE, MARKERS, strict=True))
+        across = len(names) * (wide + 0.62) + 0.15
+        styles, titles = list(zip(PALETTE, MARKERS, strict=True)), [shorten(family.title, 24) for family, _ in shown]
+        columns, lines = legend_columns(titles, across - 0.62)
+        figure = new_figure(across, 2.3 + 0.2 * lines)
         handles = [
-            entry(shorten(family.title, 24), colour, marker=marker, markersize=4)
-            for (family, _), (colour, marker) in zip(shown, styles, strict=False)
+            entry(title, colour, marker=marker, markersize=4)
+            for title, (colour, marker) in zip(titles, styles, strict=False)
         ]
-        legend(figure, handles, 0.04)
+        legend(figure, handles, 0.04, columns=columns)
         for column, name in enumerate(names):
             axes = axes_at(figure, 0.55 + column * (wide + 0.62), 0.45, wide, 1.5)
             values = []

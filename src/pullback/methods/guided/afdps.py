@@ -97,12 +97,12 @@ class Afdps(ParticleMethod):
         enough = 2 * len(levels)
         while enough <= MOST_LEVELS and stiffness(scheme, self._grid(enough, levels[0]), curvature) > STABLE:
             enough *= 2
-        cure = f"levels: {enough}" if enough <= MOST_LEVELS else "no number of levels"
+        cure = f"levels: {enough} would do at this sigma_max; or" if enough <= MOST_LEVELS else "no levels would do;"
         # The time of a corrector depends on its level alone.
         smaller = ", a smaller corrector_size" if scheme.corrector_steps else ""
         raise LikelihoodError(
             f"levels: {len(levels) - 1} make explicit steps {found / STABLE:.3g} times as long as is stable for this "
-            f"noise of y: {cure} would do at this sigma_max; or take a lower sigma_max{smaller}, or likelihood: tweedie"
+            f"noise of y: {cure} take a lower sigma_max{smaller}, or likelihood: tweedie"
         )
 
     def _grid(self, levels: int, first: float) -> list[float]:

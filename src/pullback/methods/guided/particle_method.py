@@ -23,6 +23,9 @@ log = logging.getLogger("pullback")
 COPIES = 0.1
 """Noise level, in standard deviations of x, below which particles with a common ancestor count as its copies."""
 
+MARGIN = 3
+"""Of the levels that are said to be enough: the curvature that is measured where steps are too long is too small."""
+
 PATH_POINTS = 25
 """Most points of the path of effective sizes that are kept."""
 
@@ -131,11 +134,13 @@ class ParticleMethod(DiffusionMethod):
                 label, len(found.x), found.common_level,
             )  # fmt: skip
         if found.stiffness > STABLE:
-            enough = math.ceil(self.settings.levels * found.stiffness / STABLE)
+            enough = math.ceil(MARGIN * self.settings.levels * found.stiffness / STABLE)
             log.warning(
                 "%s: explicit guidance moves particles by up to %.3g times what is stable (step times curvature of "
-                "the likelihood, median over particles): %s would do, or a lower sigma_max",
-                label, found.stiffness / STABLE, f"about {enough} levels" if enough <= MOST_LEVELS else "no levels",
+                "the likelihood, median over particles): %s",
+                label, found.stiffness / STABLE,
+                f"about {enough} levels would do, or a lower sigma_max" if enough <= MOST_LEVELS
+                else "no number of levels would do, take a lower sigma_max, or likelihood: tweedie",
             )  # fmt: skip
 
 
@@ -166,16 +171,21 @@ def diagnostics(found: Population, log_constant: float) -> dict[str, float]:
     Args:
         found: the population at the last level.
         log_constant: log of what the mean weight is multiplied by to give p(y).
+
+    Returns:
+        By name. Of particles without weights only how many died: equal weights say nothing of their quality.
     """
+    dead = {"dead_particles": float(found.died)}
+    if math.isnan(found.log_evidence):
+        return dead
     alive = np.isfinite(found.log_weight)
     places = np.unique(np.linspace(0, len(found.ess) - 1, PATH_POINTS).round().astype(int))
-    evidence = {} if math.isnan(found.log_evidence) else {"log_evidence": found.log_evidence + log_constant}
     return {
         "ess_min": float(found.ess.min()),
         "ess_final": float(found.ess[-1]),
         "unique_ancestors": float(len(np.unique(found.ancestors[alive]))),
-        **evidence,
+        "log_evidence": found.log_evidence + log_constant,
         "resamplings": float(found.resamplings),
-        "dead_particles": float(found.died),
+        **dead,
         **{f"ess_level_{place}": float(found.ess[place]) for place in places},
     }
