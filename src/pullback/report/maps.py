@@ -99,7 +99,7 @@ def panels(key: str, case: Sequence[tuple[Answer, int]]) -> Drawing:
 
 
 _ERROR = "RdBu_r"
-_FAR = 5
+_FAR = 20
 """Widths of the truth's range beyond which a method sets no colour scale: one that diverged would leave no colours."""
 
 
