@@ -4,6 +4,7 @@ A method subclasses `DiffusionMethod` and writes ``answer``. Guidance of the mea
 by its ``vjp``; guidance of the state acts between two steps of a `Sampler` (as in `enkg`).
 """
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -47,7 +48,7 @@ class Particles(NamedTuple):
 
 def in_batches(x: Tensor) -> tuple[Tensor, ...]:
     """Particles (B, *x) cut into batches for a network."""
-    return x.split(max(1, NETWORK_VALUES // x[0].numel()))
+    return x.split(max(1, NETWORK_VALUES // math.prod(x.shape[1:])))
 
 
 class Counted(Denoiser):
@@ -63,6 +64,8 @@ class Counted(Denoiser):
         """See `Denoiser`."""
         self.cost.network_calls += len(x)
         rows = in_batches(x)
+        if len(rows) == 1:
+            return self.denoiser(x, t)
         times = t.split(len(rows[0])) if isinstance(t, Tensor) and t.numel() > 1 else [t] * len(rows)
         return torch.cat([self.denoiser(*some) for some in zip(rows, times, strict=True)])
 

@@ -223,7 +223,7 @@ def _grown(log_weight: np.ndarray, growth: Tensor, x: Tensor) -> tuple[np.ndarra
     alive = np.isfinite(log_weight)
     with np.errstate(invalid="ignore"):
         grown = log_weight + growth.cpu().numpy()
-    fine = alive & np.isfinite(grown) & x.isfinite().flatten(1).all(1).cpu().numpy()
+    fine = alive & np.isfinite(grown) & x.flatten(1).abs().amax(1).isfinite().cpu().numpy()
     return np.where(fine, grown, -np.inf), int((alive & ~fine).sum())
 
 

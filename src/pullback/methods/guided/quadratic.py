@@ -99,7 +99,7 @@ class Quadratic(Twist):
         basis, weight, pull, constant = self.form(t)
         c = basis.coordinates(x)
         phi = c.square() @ weight / 2 - c @ pull + constant
-        return torch.where(phi.isfinite(), phi, torch.inf)
+        return phi.nan_to_num(torch.inf, torch.inf, torch.inf)
 
     def gradient(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
         """See `Twist`."""
