@@ -8,7 +8,7 @@ import pytest
 from pullback.metrics.bootstrap import Replicas
 from pullback.metrics.evidence import evidence_rows
 from pullback.problems.base import simulate
-from pullback.study.kinds import problem_kind
+from pullback.study.problem_kind import problem_kind
 
 PROBLEM = problem_kind("gaussian-mixture").build({})
 EVENTS, TRUTHS = 40, 50_000
