@@ -15,8 +15,6 @@ import math
 from functools import cached_property
 from itertools import pairwise
 
-import torch
-
 from pullback.methods.guided.moments import DRAWS, Moments, moments_of
 from pullback.methods.guided.observation import LikelihoodError, Observation, Operator, Whitened
 from pullback.methods.guided.particle_method import ParticleMethod
@@ -85,9 +83,7 @@ class Afdps(ParticleMethod):
         """Kept while observations have the same operator."""
         operator = linear.operator
         if self._foresight is None or self._foresight[0] is not operator:
-            unit = torch.eye(math.prod(self.scaling.x_shape), dtype=torch.float64)
-            matrix = operator.apply(unit.reshape(-1, *self.scaling.x_shape)).T
-            self._foresight = operator, Foresight(matrix, self.moments)
+            self._foresight = operator, Foresight(operator.matrix, self.moments)
         return self._foresight[1]
 
     def _refuse_stiff(self, twist: Twist, curvature: float, levels: list[float]) -> None:

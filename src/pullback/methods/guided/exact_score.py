@@ -5,8 +5,6 @@ is, too (`pullback.diffusion.exact.posterior`). Draws by it have the error of th
 guidance loses.
 """
 
-import torch
-
 from pullback.diffusion.denoiser import Denoiser
 from pullback.diffusion.exact import GaussianDenoiser, MixtureDenoiser, posterior
 from pullback.methods.guided.base import Counted
@@ -32,5 +30,4 @@ class ExactScore(GuidedMethod):
                 f"exact-score needs a Gaussian or a mixture of Gaussians as prior (kind exact), found "
                 f"{type(prior).__name__}; take the method tmpd with this prior"
             )
-        unit = torch.eye(len(linear.operator.transpose(linear.target[None])[0]), dtype=torch.float64)
-        return Counted(posterior(prior, linear.operator.apply(unit).T, linear.target), self.cost)
+        return Counted(posterior(prior, linear.operator.matrix, linear.target), self.cost)

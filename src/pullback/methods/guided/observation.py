@@ -77,6 +77,12 @@ class Operator:
         return self.noise.apply(torch.as_tensor(gap[None]))[0]
 
     @cached_property
+    def matrix(self) -> Tensor:
+        """H (m, d), float64."""
+        unit = torch.eye(math.prod(self._shape), dtype=torch.float64).reshape(-1, *self._shape)
+        return self.apply(unit).T
+
+    @cached_property
     def svd(self) -> TensorSvd | None:
         """Of H, largest singular value first; None where it is too large to have.
 
@@ -91,8 +97,7 @@ class Operator:
             return TensorSvd(*(torch.as_tensor(part) for part in (parts[0], factor * parts[1], parts[2])))
         if max(math.prod(self._shape), int(seen.sum())) > DENSE:
             return None
-        unit = torch.eye(math.prod(self._shape), dtype=torch.float64).reshape(-1, *self._shape)
-        u, s, vt = torch.linalg.svd(self.apply(unit).T, full_matrices=False)
+        u, s, vt = torch.linalg.svd(self.matrix, full_matrices=False)
         return TensorSvd(u, s, vt.T)
 
     @cached_property
