@@ -23,7 +23,7 @@ from pullback.methods.guided.base import Counted
 from pullback.methods.guided.moments import DRAWS, LEVELS
 from pullback.methods.guided.observation import LikelihoodError, Observation
 from pullback.methods.guided.particle_method import COPIES
-from pullback.methods.guided.population import Scheme, _common_level
+from pullback.methods.guided.population import Scheme
 from pullback.methods.train import spec_of
 from pullback.problems.base import simulate
 from pullback.problems.whitening import NoiseError
@@ -328,24 +328,16 @@ def test_copies_of_one_particle_are_said(caplog):
     sharp.noise_covariance = 1e-6
     _, found = sampled({"kind": "tds", "inflation": 100}, sharp, draws=8, sigma_max=2.0, levels=12)
     assert found.x.std(axis=1).max() < COPIES
-    assert "all 8 particles are copies of one at noise level" in caplog.text
+    assert re.search(r"the 8 particles are copies of 1 at noise level .*: they are one draw", caplog.text)
+    caplog.clear()
+    sampled({"kind": "tds", "inflation": 100}, sharp, draws=8, sigma_max=2.0, levels=12, islands=2)
+    assert re.search(r"copies of 2 at noise level .*: they are 2 draws", caplog.text)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_the_last_common_ancestor(seed):
-    """Against labels that are given before each resampling and carried to the end."""
-    rng = np.random.default_rng(seed)
-    kept = [(1.0 / (i + 1), rng.integers(0, 6, 6)) for i in range(rng.integers(0, 12))]
-    alive = rng.random(6) < 0.8
-    alive[rng.integers(6)] = True
-    wanted = math.inf
-    for i, (level, _) in enumerate(kept):
-        labels = np.arange(6)
-        for _, parents in kept[i:]:
-            labels = labels[parents]
-        if len(set(labels[alive])) == 1:
-            wanted = level
-    assert _common_level(kept, alive) == wanted
+def test_islands_divide_the_particles():
+    for islands, particles in ((3, 8), (8, 8)):
+        with pytest.raises(ValidationError, match=f"islands: {islands} do not divide {particles} particles"):
+            built({"kind": "afdps"}, draws=4, particles=particles, islands=islands)
 
 
 def test_stiffness_of_a_linear_problem_without_singular_vectors(monkeypatch):

@@ -112,13 +112,14 @@ class ParticleMethod(DiffusionMethod):
         label = f"particles, event {event_id}"
         found = evolve(
             twist, self.scheme(twist), x, log_weight, levels, noise, rng,
-            lambda steps: self.context.progress(steps, len(levels) - 1, label),
+            lambda steps: self.context.progress(steps, len(levels) - 1, label), self.settings.islands,
         )  # fmt: skip
         self._report(found, label)
         drawn = reduced(found, self.settings.draws, self.spec.reduce, rng)
         return drawn._replace(diagnostics=diagnostics(found, observation.constant + log_z))
 
     def _report(self, found: Population, label: str) -> None:
+        islands = self.settings.islands
         if not np.isfinite(found.log_weight).any():
             log.warning(
                 "%s: all %d particles died; look at failed simulations, then take more particles and levels",
@@ -128,10 +129,10 @@ class ParticleMethod(DiffusionMethod):
             log.warning("%s: %d times a particle was not finite, or its likelihood failed", label, found.died)
         if found.common_level < COPIES:
             log.warning(
-                "%s: all %d particles are copies of one at noise level %.2g: they are one draw, and their spread is no "
-                "uncertainty. Log-likelihoods did this that differ by far more than 1, as where steps are too few for "
-                "the noise: more levels bring them together; more `seeds` give more draws",
-                label, len(found.x), found.common_level,
+                "%s: the %d particles are copies of %d at noise level %.2g: they are %s, and the spread of copies is "
+                "no uncertainty. Log-likelihoods did this that differ by far more than 1, as where steps are too few "
+                "for the noise: more levels bring them together; more `islands` give more draws",
+                label, len(found.x), islands, found.common_level, "one draw" if islands == 1 else f"{islands} draws",
             )  # fmt: skip
         if found.stiffness > STABLE:
             enough = math.ceil(MARGIN * self.settings.levels * found.stiffness / STABLE)

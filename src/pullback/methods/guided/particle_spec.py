@@ -31,6 +31,13 @@ class ParticleInfer(Infer):
         description="particles of each event; `draws` of them, by their weights, are kept. As many as draws, with "
         "their weights, when not given",
     )
+    islands: int = Field(
+        default=1,
+        ge=1,
+        description="populations that the particles of an event are divided into, each resampled by itself: draws "
+        "of different islands share no ancestor, but each is as far from the posterior as its island's particles leave "
+        "it",
+    )
     resampler: Literal["multinomial", "stratified", "systematic", "residual"] = "systematic"
     resample_below: float = Field(
         default=0.5, ge=0, le=1, description="share of the particles that are effective below which they are resampled"
@@ -45,6 +52,11 @@ class ParticleInfer(Infer):
     def _several(self) -> "ParticleInfer":
         if self.population < 2:
             raise ValueError(f"weights are relative: at least 2 particles are needed, found {self.population}")
+        if self.population % self.islands or self.population < 2 * self.islands:
+            raise ValueError(
+                f"islands: {self.islands} do not divide {self.population} particles into populations of at least 2: "
+                "choose a divisor"
+            )
         return self
 
 

@@ -1,6 +1,7 @@
 """A population of weighted particles on its way from noise to data: sequential Monte Carlo on a diffusion prior.
 
-Del Moral, Doucet and Jasra 2006, "Sequential Monte Carlo samplers"; the moves are those of `particle_kernels`.
+Del Moral, Doucet and Jasra 2006, "Sequential Monte Carlo samplers"; the moves are those of `particle_kernels`, weights
+and resampling those of `islands`.
 """
 
 import math
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from pullback.core import particles
 from pullback.methods.guided import particle_kernels as kernels
+from pullback.methods.guided.islands import Islands
 from pullback.methods.guided.observation import curvature
 from pullback.methods.guided.quadratic import Quadratic
 from pullback.methods.guided.twist import Look, Twist
@@ -64,14 +66,15 @@ class Population(NamedTuple):
     """Particles at the last level.
 
     Attributes:
-        x: (particle, *x).
-        log_weight: (particle,), float64; -inf of a dead one.
+        x: (particle, *x), island by island.
+        log_weight: (particle,), float64, of the same sum in each island that lives; -inf of a dead particle.
         log_evidence: log of Z_last / Z_first, added to that of the start; -inf where all died; nan without weights.
-        ess: effective size over the number of particles at each level, before it was resampled there.
+        ess: effective size over the number of particles at each level, before resampling there; mean over islands.
         ancestors: for each particle the one at the first level that it comes from.
-        common_level: noise level of the resampling at which the last common ancestor was copied, below which all living
-            particles differ by no more than the noise since; inf where they have none.
-        resamplings: number of levels with resampling.
+        common_level: noise level of the resampling at which the last of the islands' common ancestors was copied, below
+            which the living particles of each island differ by no more than the noise since; inf where an island has
+            none.
+        resamplings: number of levels with resampling, mean over islands.
         died: number of particles that were not finite, or whose likelihood failed, summed over the levels.
         stiffness: of explicit guidance, the largest median over particles of step times curvature, from differences of
             gradients; 0 where there was none.
@@ -83,7 +86,7 @@ class Population(NamedTuple):
     ess: np.ndarray
     ancestors: np.ndarray
     common_level: float
-    resamplings: int
+    resamplings: float
     died: int
     stiffness: float
 
@@ -98,6 +101,7 @@ def evolve(
     noise: Callable[[str], Tensor],
     rng: np.random.Generator,
     progress: Callable[[Iterable[tuple[float, float]]], Iterable[tuple[float, float]]] = lambda steps: steps,
+    islands: int = 1,
 ) -> Population:
     """Carry weighted particles from q at the first level to q_0, all of them in one batch.
 
@@ -110,16 +114,14 @@ def evolve(
         noise: standard normals (particle, *x) by the name of the stage that uses them.
         rng: for resampling.
         progress: progress bar over steps.
+        islands: number of populations of as many particles each that are resampled apart.
     """
     split = isinstance(twist, Quadratic)
-    slope = scheme.needs_slope(split)
-    ancestors, died, stiffness, evidence = np.arange(len(x)), 0, 0.0, 0.0
-    resamplings: list[tuple[float, np.ndarray]] = []
+    slope, stiffness = scheme.needs_slope(split), 0.0
     look = twist.look(x, levels[0], slope)
     if log_weight is None:
         log_weight = np.zeros(len(x)) if scheme.weights == "none" else -look.phi.cpu().numpy()
-    log_weight = np.array(log_weight, np.float64)
-    ess = [_share(log_weight)]
+    weights = Islands(log_weight, islands)
     trend = torch.zeros_like(x)
     for number, (t, s) in enumerate(progress(list(pairwise(levels)))):
         moved, growth = step(twist, scheme, look, trend, t, s, noise, str(number))
@@ -136,21 +138,23 @@ def evolve(
             before, look = look, twist.look(corrected, s, slope)
             if slope and not split:
                 stiffness = max(stiffness, _stiffness(before, look, scheme.corrector_size * s**2))
-        log_weight, lost = _grown(log_weight, growth, look.x)
-        died += lost
-        ess.append(_share(log_weight))
-        if ess[-1] == 0:
+        weights.grow(growth.cpu().numpy(), look.x.flatten(1).abs().amax(1).isfinite().cpu().numpy())
+        if not weights.alive.any():
             break
-        if s > 0 and ess[-1] < scheme.resample_below:
-            evidence += float(particles.log_evidence(log_weight))
-            kept = particles.resample(particles.relative(log_weight), len(x), rng, scheme.resampler)
+        if s > 0 and (kept := weights.resample(s, scheme.resample_below, scheme.resampler, rng)) is not None:
             rows = torch.as_tensor(kept, device=x.device)
-            look, trend, ancestors = look.of(rows), trend[rows], ancestors[kept]
-            log_weight = np.zeros(len(x))
-            resamplings.append((s, kept))
-    evidence += float(particles.log_evidence(log_weight)) if scheme.weights != "none" else math.nan
-    common = _common_level(resamplings, np.isfinite(log_weight))
-    return Population(look.x, log_weight, evidence, np.array(ess), ancestors, common, len(resamplings), died, stiffness)
+            look, trend = look.of(rows), trend[rows]
+    return Population(
+        look.x,
+        weights.pooled(),
+        weights.log_evidence() if scheme.weights != "none" else math.nan,
+        np.array(weights.shares),
+        weights.ancestors,
+        weights.common_level(),
+        weights.resamplings,
+        weights.died,
+        stiffness,
+    )
 
 
 def step(
@@ -214,29 +218,6 @@ def _guided(
     return kernels.push(centre, variance, look.slope, time, normals, s * math.sqrt(look.x[0].numel()))
 
 
-def _share(log_weight: np.ndarray) -> float:
-    return float(particles.effective_size(particles.relative(log_weight))) / len(log_weight)
-
-
-def _grown(log_weight: np.ndarray, growth: Tensor, x: Tensor) -> tuple[np.ndarray, int]:
-    """New log weights, and how many particles died: the dead stay dead."""
-    alive = np.isfinite(log_weight)
-    with np.errstate(invalid="ignore"):
-        grown = log_weight + growth.cpu().numpy()
-    fine = alive & np.isfinite(grown) & x.flatten(1).abs().amax(1).isfinite().cpu().numpy()
-    return np.where(fine, grown, -np.inf), int((alive & ~fine).sum())
-
-
 def _stiffness(before: Look, after: Look, time: float) -> float:
     """Step times curvature."""
     return time * curvature(after.x - before.x, after.slope - before.slope)
-
-
-def _common_level(kept: list[tuple[float, np.ndarray]], alive: np.ndarray) -> float:
-    """See `Population.common_level`; kept: level of each resampling, and where each particle after it comes from."""
-    rows = np.flatnonzero(alive)
-    for level, parents in reversed(kept):
-        rows = np.unique(parents[rows])
-        if len(rows) == 1:
-            return level
-    return math.inf
