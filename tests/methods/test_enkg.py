@@ -11,6 +11,7 @@ from pullback.diffusion.denoiser import Denoiser
 from pullback.diffusion.exact import GaussianDenoiser
 from pullback.diffusion.schedule import VarianceExploding
 from pullback.ensembles.fields import Field
+from pullback.ensembles.scaling import Column
 from pullback.methods.guided.base import Counted, DiffusionMethod, Particles
 from pullback.methods.guided.enkg import EnKG, EnkgError, enkg_update, frobenius_norm, guide, inner_steps
 from pullback.methods.guided.prior_draws import PriorDraws
@@ -206,6 +207,7 @@ class Halved:
     """A scaling: networks see x / 2."""
 
     x_shape = (D,)
+    x_columns = tuple(Column(i, f"x{i}", "linear", 0.0, 2.0) for i in range(D))
 
     def decode_x(self, z, y):
         return (2 * z).astype(np.float32)

@@ -396,3 +396,20 @@ def test_failures_are_counted_and_said(caplog):
     assert not found.ok.any()
     assert "all 6 particles died" in caplog.text
     assert method.cost.failed_simulations > 0
+
+
+def test_the_way_of_the_first_observations_particles_is_kept():
+    """At the last level they are the draws, whose noise is gone, with their weights."""
+    method = built({"kind": "afdps"}, draws=50, particles=50)
+    assert method.marginals is None
+    found = method.sample(None, Y, np.array([3, 8]))
+    kept = method.marginals
+    assert kept.event_id == 3
+    assert kept.level[0] == pytest.approx(20.0)
+    assert (np.diff(kept.level) < 0).all()
+    assert kept.weight.sum(axis=1) == pytest.approx(np.ones(len(kept.level)))
+    last = kept.bounded()[-1]
+    assert last == pytest.approx(found.x[0, :, 0], abs=8 * kept.std * kept.level[-1])
+    method.sample(None, Y[1:], np.array([8]))
+    assert method.marginals is kept
+    assert method.using(method.settings).marginals is None

@@ -11,7 +11,7 @@ DDIM step of a DDPM and the Euler step in sigma of EDM are this one formula.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -19,6 +19,9 @@ import torch
 from torch import Tensor
 
 from pullback.diffusion.denoiser import Denoiser
+
+Watch = Callable[[float, Tensor], None]
+"""What is told the state (B, *x) at each time."""
 
 
 class Sampler:
@@ -35,10 +38,12 @@ class Sampler:
         """x_s (B, *x) from x_t (B, *x)."""
         raise NotImplementedError
 
-    def __call__(self, x: Tensor, times: Sequence[float]) -> Tensor:
+    def __call__(self, x: Tensor, times: Sequence[float], watch: Watch = lambda t, x: None) -> Tensor:
         """x (B, *x) at the last of the times from x at the first (`Schedule.times`)."""
+        watch(times[0], x)
         for t, s in pairwise(times):
             x = self.step(x, t, s)
+            watch(s, x)
         return x
 
     def levels(self, t: float) -> tuple[float, float]:
@@ -162,10 +167,10 @@ class Multistep(Ancestral):
         super().__init__(denoiser, normals)
         self._last: tuple[float, Tensor] | None = None
 
-    def __call__(self, x: Tensor, times: Sequence[float]) -> Tensor:
+    def __call__(self, x: Tensor, times: Sequence[float], watch: Watch = lambda t, x: None) -> Tensor:
         """See `Sampler`; the first step is `Ancestral`'s."""
         self._last = None
-        return super().__call__(x, times)
+        return super().__call__(x, times, watch)
 
     def step(self, x: Tensor, t: float, s: float) -> Tensor:
         """See `Sampler`."""

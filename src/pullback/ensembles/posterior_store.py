@@ -9,7 +9,7 @@ import numpy as np
 
 from pullback.core.atomic import StoreError
 from pullback.core.particles import normalise
-from pullback.ensembles import hdf5
+from pullback.ensembles import hdf5, marginals
 from pullback.ensembles.fields import Field
 from pullback.ensembles.sharded import PieceReader, PieceWriter, piece_index
 from pullback.ensembles.store import EnsembleReader
@@ -98,10 +98,14 @@ class PosteriorWriter(PieceWriter):
             values["times"] = chunk.times
         self._events.append(values)
 
-    def finish(self, cost: Mapping[str, float], diagnostics: Diagnostics) -> None:
-        """Store cost and diagnostics of the inference; they are not part of the content digest."""
+    def finish(
+        self, cost: Mapping[str, float], diagnostics: Diagnostics, passed: marginals.Marginals | None = None
+    ) -> None:
+        """Store cost, diagnostics and noisy marginals of the inference; they are not part of the content digest."""
         self._file.attrs["cost"] = json.dumps(dict(cost), sort_keys=True)
         _write_diagnostics(self._file, diagnostics)
+        if passed is not None:
+            passed.write(self._file)
 
 
 class PosteriorReader(PieceReader):
@@ -124,6 +128,11 @@ class PosteriorReader(PieceReader):
             for name, rows in self._file["diagnostics"].items()
             if not rows.is_scale
         }
+
+    @property
+    def marginals(self) -> marginals.Marginals | None:
+        """Noisy marginals of one observation, where the method keeps them."""
+        return marginals.read(self._file)
 
     @property
     def diagnostics(self) -> dict[str, float]:
@@ -195,6 +204,8 @@ def index_posterior(job: str, parts: Sequence[Path | str], out: Path | str) -> N
         for key in ("ensemble_name", "ensemble_digest"):
             file.attrs[key] = first.attributes[key]
         _write_diagnostics(file, diagnostics)
+        if (passed := first.marginals) is not None:
+            passed.write(file)
         file.attrs["cost"] = json.dumps(cost, sort_keys=True)
         field = first.x
         file["x"].attrs.update(hdf5.describe(file, field))

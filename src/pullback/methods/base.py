@@ -19,6 +19,7 @@ import numpy as np
 from pullback.core.context import Context
 from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.arrays import Ensemble
+from pullback.ensembles.marginals import Marginals
 from pullback.problems.base import Problem
 from pullback.study.kinds import Infer
 
@@ -90,10 +91,12 @@ class Method(Generic[State]):
         block: most events that ``sample`` gets at once. Blocks are aligned to the family's first event, so that
             numerics do not depend on how events are cut into parts.
         acceptance: which of ``purity`` and ``efficiency`` its samples have; known when it is loaded.
+        marginals: of the first observation that it sampled, for methods that go from noise to few unknowns.
     """
 
     block: int = 1024
     acceptance: tuple[Acceptance, ...] = ()
+    marginals: Marginals | None = None
 
     def __init__(self, spec: Any, problem: Problem, context: Context, settings: Infer | None = None):
         self.spec = spec
@@ -106,6 +109,7 @@ class Method(Generic[State]):
         """A copy of the method, with its trained state and its cost, and other settings of the inference."""
         other = copy.copy(self)
         other.settings = settings
+        other.marginals = None
         return other
 
     def events_at_once(self, draws: int) -> int:

@@ -158,7 +158,7 @@ def answer(
         cost = {**add_cost(before, spent.in_all()), "events": writer.n}
         if finished:
             merge(sampler.diagnostics, finished.diagnostics)
-        writer.finish(cost, sampler.diagnostics)
+        writer.finish(cost, sampler.diagnostics, method.marginals)
     if finished:
         finished.remove()
     log.info("cost: %s", ", ".join(f"{key} {value:.4g}" for key, value in cost.items()))

@@ -122,6 +122,7 @@ def _examples(answers: Answers, group: h5py.Group) -> None:
         truth = case.flat("x", 0, most) if case.known else None
         observed = case.flat("y", 0, most)
         drawn.write_features(group, posterior.x, reader.y, unfolded, truth, observed, case.replicas(most))
+        _marginals(answers, group)
         return
     n = min(case.evaluation["examples"], posterior.n)
     ok = posterior.read("ok", 0, n)
@@ -129,6 +130,16 @@ def _examples(answers: Answers, group: h5py.Group) -> None:
     weight = ok / posterior.draws if weight is None else weight * ok
     truth = reader.read("x", 0, n) if case.known else None
     drawn.write_fields(group, posterior.x, reader.y, posterior.read("x", 0, n), weight, reader.read("y", 0, n), truth)
+
+
+def _marginals(answers: Answers, group: h5py.Group) -> None:
+    """The way of one observation's particles from noise, where the method keeps it."""
+    posterior, exact = answers.posterior, answers.exact
+    if (found := posterior.marginals) is None:
+        return
+    event = int(np.flatnonzero(posterior.read("event_id") == found.event_id)[0])
+    known = exact is not None and event < exact.n
+    drawn.write_marginals(group, posterior.x, found, exact.first.x[event, :, 0] if exact and known else None, event)
 
 
 def evaluate(

@@ -26,6 +26,11 @@ Either: ``ranks`` (quantity, rank_bin), the share of truths whose rank among the
 attributes quantities and events (the least effective number); ``coverage`` (reference, level), the expected coverage at
 equally spaced levels from 0 to 1, attributes references and events. Where there is a truth, and draws enough.
 
+Either: ``marginals`` (noise_level, state_bin), densities of the particles of one observation on their way from noise,
+in bins with ``marginals_edges`` of x / sqrt(1 + t^2) about its mean, at the noise levels ``marginals_levels`` t of x in
+units of its standard deviation; ``marginals_exact``, those of the exact posterior with that noise, where it is known;
+attributes quantity, unit and event. For samplers that go from noise to one or two unknowns.
+
 Either: ``misfit`` (simulated,), median over draws, of events that were simulated again; the first are the examples, and
 ``again`` (event, *y) holds the simulation of one draw of each, NaN where all failed.
 
@@ -36,16 +41,26 @@ from collections.abc import Sequence
 
 import h5py
 import numpy as np
+from scipy.special import ndtr
 
 from pullback.core.particles import freedom
 from pullback.ensembles import hdf5
 from pullback.ensembles.fields import Field
+from pullback.ensembles.marginals import Marginals
 from pullback.metrics.bootstrap import Replicas
 from pullback.metrics.contents import Contents, cells, places
 
 BINS = 30
 QUANTILES = (0.002, 0.998)
 POINTS = 2000
+STATES = 80
+"""Bins of particles on their way from noise."""
+
+SPREAD = 2.5
+"""Standard deviations of x about its mean that they cover at least."""
+
+LEAST_PARTICLES = 50
+"""Fewer have no density."""
 
 
 def bin_edges(values: np.ndarray, logarithmic: bool) -> np.ndarray:
@@ -184,6 +199,36 @@ def write_fields(
     group.attrs.update(x_dims=list(x.dims), y_dims=list(y.dims), x_units=x.units[0], y_units=y.units[0])
 
 
+def write_marginals(group: h5py.Group, x: Field, found: Marginals, exact: np.ndarray | None, event: int) -> None:
+    """Densities of a sampler's particles at each noise level, and the exact ones.
+
+    Args:
+        group: the result's group.
+        x: field.
+        found: of one observation.
+        exact: draws of its exact posterior (draw,), the first quantity; None where it is not known.
+        event: its number in the family.
+    """
+    if found.state.shape[1] < LEAST_PARTICLES:
+        return
+    states, noise = found.bounded(), np.hypot(1, found.level)[:, None]
+    centre = states if exact is None else exact
+    inner, outer = np.nanquantile(centre, QUANTILES)
+    low, high = found.mean - SPREAD * found.std, found.mean + SPREAD * found.std
+    edges = np.linspace(min(low, inner), max(high, outer), STATES + 1)
+    each = (np.histogram(row, edges, weights=weight)[0] for row, weight in zip(states, found.weight, strict=True))
+    group["marginals"] = np.array(list(each)) / np.diff(edges)
+    group["marginals_levels"], group["marginals_edges"] = found.level, edges
+    group["marginals"].attrs.update(quantity=x.features[0], unit=x.units[0], event=event)
+    if exact is None:
+        return
+    middle = found.mean + (np.sort(exact) - found.mean) / noise
+    # Of a draw with noise t, within a bin as if the bin were as much wider: the steps of few draws are no structure.
+    width = np.hypot(found.std * found.level[:, None] / noise, np.diff(edges)[0])
+    below = np.stack([ndtr((edge - middle) / width).mean(axis=1) for edge in edges], axis=1)
+    group["marginals_exact"] = np.diff(below, axis=1) / np.diff(edges)
+
+
 def write_resimulated(group: h5py.Group, misfit: np.ndarray, first: np.ndarray) -> None:
     """What came of simulating draws again.
 
@@ -209,6 +254,10 @@ RESULT = {
     "coverage": ("reference", "level"),
     "misfit": ("simulated",),
     "correlation": ("joint_bin", "other_joint_bin"),
+    "marginals": ("noise_level", "state_bin"),
+    "marginals_exact": ("noise_level", "state_bin"),
+    "marginals_levels": ("noise_level",),
+    "marginals_edges": ("state_edge",),
     "points_draws": ("point_drawn", "component"),
     "points_truth": ("point", "component"),
 }

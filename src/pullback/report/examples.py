@@ -44,6 +44,27 @@ class Spectrum:
 
 
 @dataclass(frozen=True)
+class Passage:
+    """Densities of particles on their way from noise to data, for one observation.
+
+    Attributes:
+        quantity, unit: of x.
+        event: number of the observation in its family.
+        level: noise levels (level,), falling.
+        edges: (bin + 1,).
+        density: (level, bin). exact: the same of the exact posterior with that noise, or None.
+    """
+
+    quantity: str
+    unit: str
+    event: int
+    level: np.ndarray
+    edges: np.ndarray
+    density: np.ndarray
+    exact: np.ndarray | None
+
+
+@dataclass(frozen=True)
 class Axis:
     """A dimension of a field: its name, unit, and the edges of its first and last cell."""
 
@@ -68,6 +89,7 @@ class Example:
         ranked, covered: effective number of events of ranks and of coverage; 0 where there are few groups.
         correlation: of the unfolded bins (bin, bin), of one feature after the other; NaN where it is not known.
         correlated: (feature, number of bins) of these.
+        marginals: densities of one observation's particles on their way from noise.
         x_axes, y_axes: dimensions of x and y; x_unit, y_unit: their units.
     """
 
@@ -99,6 +121,7 @@ class Example:
     covered: float = 0.0
     correlation: np.ndarray | None = None
     correlated: tuple[tuple[str, int], ...] = ()
+    marginals: Passage | None = None
     x_axes: tuple[Axis, ...] = ()
     y_axes: tuple[Axis, ...] = ()
     x_unit: str = ""
@@ -160,6 +183,17 @@ def _features(group: h5py.Group) -> dict[str, Any]:
         for name, item in sorted(features.items(), key=lambda feature: int(feature[1].attrs["place"]))
     ]
     more: dict[str, Any] = {name: group[name][...] for name in ("points_truth", "points_draws") if name in group}
+    if "marginals" in group:
+        density = group["marginals"]
+        more["marginals"] = Passage(
+            quantity=density.attrs["quantity"],
+            unit=density.attrs["unit"],
+            event=int(density.attrs["event"]),
+            level=group["marginals_levels"][...],
+            edges=group["marginals_edges"][...],
+            density=density[...],
+            exact=group["marginals_exact"][...] if "marginals_exact" in group else None,
+        )
     if "correlation" in group:
         table = group["correlation"]
         blocks = tuple(zip(table.attrs["features"], map(int, table.attrs["bins"]), strict=True))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pullback.report import gathers, maps, matrices, pictures
+from pullback.report import gathers, maps, matrices, passages, pictures
 from pullback.report.drawing import Drawing
 from pullback.report.examples import Example
 from pullback.report.style import Series
@@ -50,6 +50,7 @@ def _drawings(key: str, answers: list[tuple[Series, Example]]) -> tuple[list[Dra
     vectors = (
         pictures.clouds(f"{key}x", answers),
         pictures.spectra(f"{key}s", answers),
+        passages.passages(f"{key}n", answers),
         matrices.correlations(f"{key}m", answers),
     )
     return [drawing for drawing in vectors if drawing], []

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from pullback.core.context import Context
+from pullback.core.particles import normalise
 from pullback.core.seeding import event_normals
 from pullback.diffusion.denoiser import Denoiser
 from pullback.diffusion.numerics import numerics, pick_device
 from pullback.diffusion.schedule import Time, VarianceExploding
+from pullback.ensembles.marginals import Recorder
 from pullback.ensembles.scaling import Scaling
 from pullback.methods.base import Cost, Method, PosteriorSamples
 from pullback.methods.guided.observation import Observation, Operators
@@ -28,6 +30,10 @@ from pullback.study.kinds import Infer
 
 NETWORK_VALUES = 1 << 20
 """Most numbers, in all particles, that go through the network at once: 256 particles of 64 x 64 pixels."""
+
+
+SHOWN = 2
+"""Most quantities of x of which noisy marginals are kept: those of the first one."""
 
 
 class Particles(NamedTuple):
@@ -89,6 +95,8 @@ class DiffusionMethod(Method[None]):
         device: where the prior computes.
     """
 
+    _recorder: Recorder | None = None
+
     block = 1
     prior: Counted
     scaling: Scaling
@@ -130,8 +138,16 @@ class DiffusionMethod(Method[None]):
 
     def sample(self, state: None, y: np.ndarray, event_id: np.ndarray) -> PosteriorSamples:
         """Draws (event, draw, *x) in physical units, each event on its own."""
+        column = self.scaling.x_columns[0]
+        few = bool(column.name) and len(self.scaling.x_columns) <= SHOWN
+        if self.marginals is None and few and column.transform == "linear" and column.partner < 0:
+            self._recorder = Recorder(int(event_id[0]), column.mean, column.std)
         with numerics(self.context.threads, self.device.type == "cuda"):
-            answers = [self.answer(one, int(i)) for one, i in zip(y, event_id, strict=True)]
+            answers = []
+            for one, i in zip(y, event_id, strict=True):
+                answers.append(self.answer(one, int(i)))
+                if self._recorder is not None:
+                    self.marginals, self._recorder = self._recorder.marginals(), None
         x = self.scaling.decode_x(np.stack([answer.x.detach().cpu().numpy() for answer in answers]), y[:, None])
         log_weight, ok = np.zeros(x.shape[:2]), np.ones(x.shape[:2], dtype=bool)
         for row, answer in enumerate(answers):
@@ -140,6 +156,12 @@ class DiffusionMethod(Method[None]):
         names = {name for answer in answers for name in answer.diagnostics}
         found = {name: [a.diagnostics[name] for a in answers if name in a.diagnostics] for name in sorted(names)}
         return PosteriorSamples(x, log_weight, ok, {name: float(np.median(each)) for name, each in found.items()})
+
+    def watch(self, t: float, x: Tensor, log_weight: np.ndarray | None = None) -> None:
+        """Told the state (draw, *x) at each noise level, and log weights; keeps those of the first observation."""
+        if self._recorder is not None:
+            weight = None if log_weight is None else normalise(log_weight)
+            self._recorder(t, x.detach().flatten(1)[:, 0].cpu().numpy(), weight)
 
     def answer(self, y: np.ndarray, event_id: int) -> Particles:
         """Draws for one observation (*y,)."""

@@ -90,4 +90,4 @@ class Ddrm(DiffusionMethod):
         target = linear.target.to(self.device)
         sampler = Restoration(self.prior, svd, target, normals, infer.eta, infer.eta_b)
         grid = levels(self.prior.schedule, infer)
-        return Particles(sampler(sampler.start(grid[0]), grid))
+        return Particles(sampler(sampler.start(grid[0]), grid, self.watch))

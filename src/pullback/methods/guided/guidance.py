@@ -126,7 +126,7 @@ class GuidedMethod(DiffusionMethod):
         """Draws for one observation. One whose guidance is not finite becomes NaN and has failed."""
         grid, normals = levels(self.prior.schedule, self.settings), self.normals(event_id)
         sampler = self.sampler(self.guided(self.observation(y)), normals)
-        return Particles(sampler(grid[0] * next(normals), grid))
+        return Particles(sampler(grid[0] * next(normals), grid, self.watch))
 
     def normals(self, event_id: int) -> Iterator[Tensor]:
         """Standard normals (draw, *x) of the start and then of each step."""

@@ -112,7 +112,8 @@ class ParticleMethod(DiffusionMethod):
         label = f"particles, event {event_id}"
         found = evolve(
             twist, self.scheme(twist), x, log_weight, levels, noise, rng,
-            lambda steps: self.context.progress(steps, len(levels) - 1, label), self.settings.islands,
+            lambda steps: self.context.progress(steps, len(levels) - 1, label),
+            self.settings.islands, self.watch,
         )  # fmt: skip
         self._report(found, label)
         drawn = reduced(found, self.settings.draws, self.spec.reduce, rng)

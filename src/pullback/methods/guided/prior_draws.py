@@ -17,4 +17,5 @@ class PriorDraws(DiffusionMethod):
     def answer(self, y: np.ndarray, event_id: int) -> Particles:
         """Draws for one observation, independent of it."""
         schedule, noise = self.prior.schedule, self.noise("prior-draws", event_id, self.settings.draws)
-        return Particles(Euler(self.prior)(schedule.sigma_max * noise, schedule.times(self.settings.levels)))
+        grid = schedule.times(self.settings.levels)
+        return Particles(Euler(self.prior)(schedule.sigma_max * noise, grid, self.watch))
