@@ -19,12 +19,12 @@ import numpy as np
 from pullback.core.context import Context
 from pullback.diffusion.train_paths import TrainPaths
 from pullback.ensembles.arrays import Ensemble
-from pullback.ensembles.marginals import Marginals
 from pullback.problems.base import Problem
 from pullback.study.kinds import Infer
 
 if TYPE_CHECKING:
     from pullback.diffusion.checkpoint import Artifact
+    from pullback.ensembles.marginals import Marginals
     from pullback.ensembles.sets import TrainingData
     from pullback.ensembles.unfolded import Unfolded
 
@@ -96,7 +96,7 @@ class Method(Generic[State]):
 
     block: int = 1024
     acceptance: tuple[Acceptance, ...] = ()
-    marginals: Marginals | None = None
+    marginals: "Marginals | None" = None
 
     def __init__(self, spec: Any, problem: Problem, context: Context, settings: Infer | None = None):
         self.spec = spec
