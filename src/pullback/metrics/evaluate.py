@@ -138,8 +138,8 @@ def _marginals(answers: Answers, group: h5py.Group) -> None:
     if (found := posterior.marginals) is None:
         return
     event = int(np.flatnonzero(posterior.read("event_id") == found.event_id)[0])
-    known = exact is not None and event < exact.n
-    drawn.write_marginals(group, posterior.x, found, exact.first.x[event, :, 0] if exact and known else None, event)
+    draws = exact.first.x[event, :, 0] if exact is not None and event < exact.n else None
+    drawn.write_marginals(group, posterior.x, found, draws, event)
 
 
 def evaluate(
