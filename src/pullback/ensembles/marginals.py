@@ -40,12 +40,13 @@ class Marginals(NamedTuple):
         """Into a group of its own."""
         group = file.create_group(GROUP)
         group.attrs.update(event_id=self.event_id, mean=self.mean, std=self.std)
-        for name, dims in (("level", (GROUP + "_level",)), *((n, (GROUP + "_level", "particle")) for n in _STATES)):
+        for name, dims in _DIMS.items():
             group[name] = getattr(self, name)
             hdf5.attach(group, group[name], dims)
 
 
-_STATES = ("state", "weight")
+_LEVELS = f"{GROUP}_level"
+_DIMS = {"level": (_LEVELS,), "state": (_LEVELS, "particle"), "weight": (_LEVELS, "particle")}
 
 
 def read(file: h5py.File) -> Marginals | None:
@@ -54,7 +55,7 @@ def read(file: h5py.File) -> Marginals | None:
         return None
     group = file[GROUP]
     event_id, mean, std = (group.attrs[name] for name in ("event_id", "mean", "std"))
-    return Marginals(int(event_id), float(mean), float(std), *(group[name][...] for name in ("level", *_STATES)))
+    return Marginals(int(event_id), float(mean), float(std), *(group[name][...] for name in _DIMS))
 
 
 class Recorder:

@@ -222,7 +222,7 @@ def write_marginals(group: h5py.Group, x: Field, found: Marginals, exact: np.nda
     group["marginals"].attrs.update(quantity=x.features[0], unit=x.units[0], event=event)
     if exact is None:
         return
-    middle = found.mean + (np.sort(exact) - found.mean) / noise
+    middle = found.mean + (exact - found.mean) / noise
     # Of a draw with noise t, within a bin as if the bin were as much wider: the steps of few draws are no structure.
     width = np.hypot(found.std * found.level[:, None] / noise, np.diff(edges)[0])
     below = np.stack([ndtr((edge - middle) / width).mean(axis=1) for edge in edges], axis=1)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pullback.core.context import Context
-from pullback.core.particles import normalise
+from pullback.core.particles import relative
 from pullback.core.seeding import event_normals
 from pullback.diffusion.denoiser import Denoiser
 from pullback.diffusion.numerics import numerics, pick_device
@@ -157,10 +157,10 @@ class DiffusionMethod(Method[None]):
         found = {name: [a.diagnostics[name] for a in answers if name in a.diagnostics] for name in sorted(names)}
         return PosteriorSamples(x, log_weight, ok, {name: float(np.median(each)) for name, each in found.items()})
 
-    def watch(self, t: float, x: Tensor, log_weight: np.ndarray | None = None) -> None:
-        """Told the state (draw, *x) at each noise level, and log weights; keeps those of the first observation."""
+    def watch(self, t: float, x: Tensor, log_weight: Callable[[], np.ndarray] | None = None) -> None:
+        """Told the state (draw, *x) at each noise level, with what gives log weights; keeps the first observation's."""
         if self._recorder is not None:
-            weight = None if log_weight is None else normalise(log_weight)
+            weight = None if log_weight is None else relative(log_weight())
             self._recorder(t, x.detach().flatten(1)[:, 0].cpu().numpy(), weight)
 
     def answer(self, y: np.ndarray, event_id: int) -> Particles:

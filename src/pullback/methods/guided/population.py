@@ -102,7 +102,7 @@ def evolve(
     rng: np.random.Generator,
     progress: Callable[[Iterable[tuple[float, float]]], Iterable[tuple[float, float]]] = lambda steps: steps,
     islands: int = 1,
-    watch: Callable[[float, Tensor, np.ndarray], None] = lambda t, x, log_weight: None,
+    watch: Callable[[float, Tensor, Callable[[], np.ndarray]], None] = lambda t, x, log_weight: None,
 ) -> Population:
     """Carry weighted particles from q at the first level to q_0, all of them in one batch.
 
@@ -116,7 +116,8 @@ def evolve(
         rng: for resampling.
         progress: progress bar over steps.
         islands: number of populations of as many particles each that are resampled apart.
-        watch: told t, the particles and their log weights (particle,) at each level, before they are resampled there.
+        watch: told t, the particles and what gives their log weights (particle,) at each level, before they are
+            resampled there.
     """
     split = isinstance(twist, Quadratic)
     slope, stiffness = scheme.needs_slope(split), 0.0
@@ -124,7 +125,7 @@ def evolve(
     if log_weight is None:
         log_weight = np.zeros(len(x)) if scheme.weights == "none" else -look.phi.cpu().numpy()
     weights = Islands(log_weight, islands)
-    watch(levels[0], x, weights.pooled())
+    watch(levels[0], x, weights.pooled)
     trend = torch.zeros_like(x)
     for number, (t, s) in enumerate(progress(list(pairwise(levels)))):
         moved, growth = step(twist, scheme, look, trend, t, s, noise, str(number))
@@ -142,7 +143,7 @@ def evolve(
             if slope and not split:
                 stiffness = max(stiffness, _stiffness(before, look, scheme.corrector_size * s**2))
         weights.grow(growth.cpu().numpy(), look.x.flatten(1).abs().amax(1).isfinite().cpu().numpy())
-        watch(s, look.x, weights.pooled())
+        watch(s, look.x, weights.pooled)
         if not weights.alive.any():
             break
         if s > 0 and (kept := weights.resample(s, scheme.resample_below, scheme.resampler, rng)) is not None:
